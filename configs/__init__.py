@@ -1,0 +1,1 @@
+"""Experiments: one file each, every field documented once in `configs/base.py`."""

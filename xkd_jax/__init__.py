@@ -1,0 +1,1 @@
+"""XKD in JAX: pretraining, evaluation and pictures. Imports no TensorFlow."""
