@@ -1,0 +1,129 @@
+"""A model to test the loop with: linear regression, with everything a real state has.
+
+Run as a program, it trains in a process of its own, to be killed.
+"""
+
+import argparse
+import itertools
+import time
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from configs import base
+from xkd_jax import sharding, train
+
+FEATURES = 6
+OPTIMIZER = optax.chain(
+    optax.masked(optax.clip_by_global_norm(1.0), {"w": True, "b": False}),
+    optax.adamw(optax.cosine_decay_schedule(0.1, 1000)),
+)
+
+
+@flax.struct.dataclass
+class State:
+    step: jax.Array
+    params: dict
+    teacher: dict
+    optimizer: optax.OptState
+    seed: jax.Array
+
+
+def get_config(**changes):
+    config = base.get_config()
+    config.batch_size = 16
+    config.log.every_steps = 5
+    config.checkpoint.every_steps = 10
+    config.update_from_flattened_dict(changes)
+    return ml_collections.FrozenConfigDict(config)
+
+
+def init(features=FEATURES):
+    params = {"w": jnp.zeros((features, 1)), "b": jnp.zeros(1)}
+    return State(
+        step=jnp.int32(0),
+        params=params,
+        teacher=params,  # the same arrays twice, as at the start of a real run
+        optimizer=OPTIMIZER.init(params),
+        seed=jnp.uint32(3),
+    )
+
+
+def step_fn(state, batch):
+    def loss_fn(params):
+        return jnp.mean((batch["x"] @ params["w"] + params["b"] - batch["y"]) ** 2)
+
+    loss, gradients = jax.value_and_grad(loss_fn)(state.params)
+    updates, optimizer = OPTIMIZER.update(gradients, state.optimizer, state.params)
+    params = optax.apply_updates(state.params, updates)
+    teacher = jax.tree.map(lambda t, p: 0.9 * t + 0.1 * p, state.teacher, params)
+    # Not in alphabetical order: the loop has to keep the one given.
+    metrics = {
+        "loss": loss,
+        "gradient_norm": optax.global_norm(gradients),
+        "a_bias": params["b"][0],
+    }
+    return state.replace(
+        step=state.step + 1, params=params, teacher=teacher, optimizer=optimizer
+    ), metrics
+
+
+def batch(k, batch_size=16):
+    """This process's share of batch `k`, a function of `k` alone."""
+    rng = np.random.default_rng(k)
+    x = rng.normal(size=(batch_size, FEATURES)).astype(np.float32)
+    y = x.sum(axis=1, keepdims=True) + rng.normal(size=(batch_size, 1)).astype(np.float32)
+    share = slice(jax.process_index(), None, jax.process_count())
+    return {"x": x[share], "y": y[share]}
+
+
+def batches(start_step, delay=0.0, nan_at=None):
+    for k in itertools.count(start_step):
+        time.sleep(delay)
+        example = batch(k)
+        if k == nan_at:
+            example["x"][0, 0] = np.nan
+        yield example
+
+
+def run(workdir, total_steps, **changes):
+    """Trains the toy with the defaults of this file; `changes` are arguments of `train.train`."""
+    arguments = {
+        "init": init,
+        "step_fn": step_fn,
+        "batches": batches,
+        "total_steps": total_steps,
+        "config": get_config(steps=total_steps),
+        "workdir": workdir,
+        "mesh": sharding.make_mesh(),
+    }
+    return train.train(**arguments | changes)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--workdir", required=True)
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--checkpoint_every", type=int, default=2)
+    parser.add_argument("--delay", type=float, default=0.0)
+    parser.add_argument("--nan_at", type=int)
+    parser.add_argument("--process", type=int)
+    parser.add_argument("--processes", type=int)
+    parser.add_argument("--coordinator")
+    flags = parser.parse_args()
+    if flags.processes:
+        jax.distributed.initialize(flags.coordinator, flags.processes, flags.process)
+    run(
+        flags.workdir,
+        flags.steps,
+        batches=lambda start: batches(start, flags.delay, flags.nan_at),
+        config=get_config(**{"checkpoint.every_steps": flags.checkpoint_every}, steps=flags.steps),
+    )
+
+
+if __name__ == "__main__":
+    main()

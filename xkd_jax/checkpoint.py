@@ -1,0 +1,158 @@
+"""A run's checkpoints: saved in the background, kept by policy, restored to any mesh or refused.
+
+A checkpoint is a folder `<workdir>/checkpoints/<step>` with the whole state and, in its metadata,
+the run's resolved config. Orbax writes under a temporary name and renames at the end, so that a
+step whose writing was cut short is never seen as a checkpoint.
+"""
+
+import json
+import pathlib
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+_STATE = "state"
+
+
+class MismatchError(ValueError):
+    """The checkpoint holds the state of another model or optimizer."""
+
+
+class Checkpoints:
+    """The checkpoints of one run. Use it as a context manager: leaving it ends pending writes.
+
+    With several processes, each calls every method, in the same order.
+
+    Args:
+        workdir: the run's folder; `checkpoints` in it is made if missing.
+        config: the run's resolved config, nested dicts of plain values.
+        every_steps: steps between checkpoints; 0: only those that are asked for by name.
+        keep: how many of the newest to keep.
+        keep_every_steps: checkpoints at multiples of it are kept for good; 0: none.
+    """
+
+    def __init__(self, workdir, *, config, every_steps, keep, keep_every_steps=0):
+        self._config = json.loads(json.dumps(config))  # what reading it back will give
+        self._every_steps = every_steps
+        policies = ocp.training.preservation_policies
+        kept = [policies.LatestN(keep)]
+        if keep_every_steps:
+            kept.append(policies.EveryNSteps(keep_every_steps))
+        self._checkpointer = ocp.training.Checkpointer(
+            pathlib.Path(workdir).absolute() / "checkpoints",
+            preservation_policy=policies.AnyPreservationPolicy(kept),
+            cleanup_tmp_directories=True,
+        )
+
+    @property
+    def latest_step(self):
+        """The step of the newest complete checkpoint, or None."""
+        latest = self._checkpointer.latest
+        return None if latest is None else latest.step
+
+    def due(self, step):
+        """Whether the cadence asks for a checkpoint after `step`."""
+        return self._every_steps > 0 and step % self._every_steps == 0
+
+    def save(self, step, state):
+        """Copies the state to the host, and writes it while the run goes on.
+
+        Returns as soon as the devices' buffers may be overwritten. A step that has been saved
+        already is left as it is. An error of the previous save is raised here.
+
+        Args:
+            step: how many steps `state` has been trained for.
+            state: a pytree of arrays.
+        """
+        if any(checkpoint.step == step for checkpoint in self._checkpointer.checkpoints):
+            return
+        # Forced: when to save is decided by `due`, since the loop must know it before the save.
+        self._checkpointer.save_checkpointables_async(
+            step, {_STATE: state}, force=True, custom_metadata={"config": self._config}
+        )
+
+    def restore(self, abstract_state):
+        """Loads the newest complete checkpoint and says so, with all that is new in the config.
+
+        Args:
+            abstract_state: a pytree of `jax.ShapeDtypeStruct` with shardings, to which the arrays
+                are restored, whatever mesh they were saved from.
+
+        Returns:
+            The state, or None where there is no checkpoint.
+
+        Raises:
+            MismatchError: if the checkpoint does not fit `abstract_state`; nothing is loaded.
+        """
+        step = self.latest_step
+        if step is None:
+            return None
+        metadata = self._checkpointer.checkpointables_metadata(step)
+        path = self._checkpointer.directory / str(step)
+        check_fits(metadata.metadata[_STATE], abstract_state, path)
+        state = self._checkpointer.load_checkpointables(step, {_STATE: abstract_state})[_STATE]
+        if jax.process_index() == 0:
+            print(f"RESTORED step {step} from {path}", flush=True)
+            saved = (metadata.custom_metadata or {}).get("config", {})
+            for change in config_changes(saved, self._config):
+                print(f"  changed since then: {change}", flush=True)
+        return state
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._checkpointer.close()
+
+
+def check_fits(saved, expected, path):
+    """Compares what a checkpoint holds with what the run is about to train.
+
+    Args:
+        saved: a pytree of anything with shape and dtype.
+        expected: likewise; compared by the names of the leaves, so the containers may differ.
+        path: of the checkpoint, for the message.
+
+    Raises:
+        MismatchError: naming the first leaf, in the order of `expected`, that has another shape or
+            dtype or is missing from `saved`, or else the first one that only `saved` has.
+    """
+    saved, expected = _leaves_by_name(saved), _leaves_by_name(expected)
+    for name in [*expected, *saved]:
+        here, there = (_describe(leaves.get(name)) for leaves in (expected, saved))
+        if here != there:
+            raise MismatchError(
+                f"The checkpoint {path} is not of this model: {name} is {here} here and {there} "
+                "in the checkpoint. Use the config it was made with, or another workdir."
+            )
+
+
+def config_changes(old, new, prefix="config"):
+    """Lists where two configs differ, a line `config.field: old -> new` each.
+
+    Args:
+        old: nested dicts of plain values.
+        new: likewise.
+        prefix: of the fields' names.
+
+    Yields:
+        The lines, in the order of `new`; a field that one side lacks is `(absent)` there.
+    """
+    absent = "(absent)"
+    for key in [*new, *(key for key in old if key not in new)]:
+        before, after = old.get(key, absent), new.get(key, absent)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from config_changes(before, after, f"{prefix}.{key}")
+        elif before != after:
+            yield f"{prefix}.{key}: {before} -> {after}"
+
+
+def _leaves_by_name(tree):
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
+
+
+def _describe(leaf):
+    if leaf is None:
+        return "missing"
+    return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"

@@ -1,0 +1,149 @@
+"""Where arrays live: one mesh for the whole run, and the way of a batch onto it.
+
+Everything is written on global arrays. The compiler splits the work by the shardings given here, so
+no other module names a device.
+"""
+
+import queue
+import threading
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+# A batch is split over both: `fsdp` is data parallelism that also splits the state.
+BATCH_AXES = ("data", "fsdp")
+
+
+def make_mesh(fsdp=1):
+    """Lays all devices of all processes out as one mesh.
+
+    Args:
+        fsdp: size of the `fsdp` axis; `data` gets the rest.
+
+    Returns:
+        A `Mesh` with axes `data` and `fsdp`, both of type Auto.
+
+    Raises:
+        ValueError: if `fsdp` does not divide the number of devices.
+    """
+    devices = jax.device_count()
+    if fsdp < 1 or devices % fsdp:
+        raise ValueError(f"An fsdp axis of {fsdp} does not divide the {devices} devices.")
+    # Auto lets the compiler propagate shardings; jax.make_mesh now defaults to Explicit.
+    return jax.make_mesh(
+        (devices // fsdp, fsdp), BATCH_AXES, axis_types=(AxisType.Auto,) * len(BATCH_AXES)
+    )
+
+
+def check_batch_size(batch_size, mesh):
+    """Refuses a global batch that the mesh cannot split evenly.
+
+    Args:
+        batch_size: examples a step, over all devices and processes.
+        mesh: the mesh of the run.
+
+    Raises:
+        ValueError: if the mesh does not divide it; names the nearest sizes that it does divide.
+    """
+    if batch_size > 0 and batch_size % mesh.size == 0:
+        return
+    below = batch_size // mesh.size * mesh.size
+    nearest = [size for size in (below, below + mesh.size) if size > 0]
+    raise ValueError(
+        f"config.batch_size={batch_size} does not split evenly over {mesh.size} devices; "
+        f"the nearest allowed: {' or '.join(map(str, nearest[:2]))}."
+    )
+
+
+def batch_sharding(mesh):
+    """The sharding of a batch's arrays: their first axis is split over all devices."""
+    return NamedSharding(mesh, P(BATCH_AXES))
+
+
+def state_shardings(state, mesh):
+    """The shardings of a state's leaves: all replicated.
+
+    Args:
+        state: a pytree of arrays or `jax.ShapeDtypeStruct`.
+        mesh: the mesh of the run.
+
+    Returns:
+        A pytree of `NamedSharding` with the structure of `state`.
+    """
+    return jax.tree.map(lambda _: NamedSharding(mesh, P()), state)
+
+
+def put_batch(batch, mesh):
+    """Starts a batch's way to the devices.
+
+    Args:
+        batch: a pytree of arrays `(B / processes, ...)`, this process's examples. They must not be
+            written to afterwards: on CPU the device reads them in place.
+        mesh: the mesh of the run, which divides `B`.
+
+    Returns:
+        The pytree of global arrays `(B, ...)`, split over the mesh on the first axis.
+    """
+    sharding = batch_sharding(mesh)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch
+    )
+
+
+class Prefetch:
+    """Iterates over batches on the devices, kept in flight ahead of the step that uses them.
+
+    A thread takes batches from their source and starts their copies, so that reading, copying and
+    computing overlap. An error of the source is raised where its batch would have come. Use it as a
+    context manager: leaving it ends the thread.
+
+    Args:
+        batches: an iterator of this process's batches, see `put_batch`.
+        mesh: the mesh of the run.
+        size: batches held on the devices beyond the one in use.
+    """
+
+    def __init__(self, batches, mesh, size=2):
+        self._queue = queue.Queue(maxsize=size)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(
+            target=self._fill, args=(batches, mesh), name="prefetch", daemon=True
+        )
+        self._thread.start()
+
+    def _fill(self, batches, mesh):
+        end = StopIteration()
+        try:
+            for batch in batches:
+                self._offer(put_batch(batch, mesh))
+                if self._closing.is_set():
+                    return
+        except Exception as error:  # whatever it is, the loop's thread has to hear of it
+            end = error
+        self._offer(end)
+
+    def _offer(self, item):
+        while not self._closing.is_set():
+            try:
+                return self._queue.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        item = self._queue.get()
+        if isinstance(item, Exception):
+            self._queue.put(item)  # the end stays the end, however often one asks
+            raise item
+        return item
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._closing.set()
+        self._thread.join()

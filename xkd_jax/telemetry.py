@@ -1,0 +1,220 @@
+"""What a run says of itself: TensorBoard, `metrics.jsonl`, PNG images and a line on the terminal.
+
+All files are append-only or replaced whole, so a run may be killed at any instant. Only the first
+process writes.
+"""
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import time
+
+import jax
+import numpy as np
+from PIL import Image
+
+# Metrics whose names begin with it are shown on the progress line.
+LOSS_PREFIX = "loss"
+
+
+class Telemetry:
+    """The outputs of one run. Use it as a context manager: leaving it closes the files.
+
+    Args:
+        workdir: the run's folder, made if missing.
+        start_step: the step at which this run starts. What `metrics.jsonl` says of later steps is
+            from a run that was cut short and is dropped.
+        total_steps: steps of the whole run.
+        steps_per_epoch: a float, or None where there are no epochs to speak of.
+    """
+
+    def __init__(self, workdir, *, start_step, total_steps, steps_per_epoch=None):
+        self._total_steps = total_steps
+        self._steps_per_epoch = steps_per_epoch
+        self._writes = jax.process_index() == 0
+        if not self._writes:
+            return
+        self._workdir = pathlib.Path(workdir)
+        (self._workdir / "images").mkdir(parents=True, exist_ok=True)
+        drop_lines_after(self._workdir / "metrics.jsonl", start_step)
+        self._tensorboard = _tensorboard_writer(self._workdir / "tensorboard")
+
+    def config(self, config):
+        """Writes the resolved config, nested dicts of plain values, to `config.json`."""
+        if self._writes:
+            write_whole(self._workdir / "config.json", json.dumps(config, indent=2).encode())
+
+    def scalars(self, step, metrics):
+        """Writes one step's metrics everywhere.
+
+        Args:
+            step: the number of steps done.
+            metrics: dict of floats, in order of importance.
+        """
+        if not self._writes:
+            return
+        record = {"step": step}
+        if self._steps_per_epoch:
+            record["epoch"] = round(step / self._steps_per_epoch, 4)
+        # One write of a whole line: a kill tears at most the last one.
+        with (self._workdir / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(record | metrics) + "\n")
+        self._tensorboard.write_scalars(step, metrics)
+        self._tensorboard.flush()
+        print(progress_line(step, self._total_steps, metrics, self._steps_per_epoch), flush=True)
+
+    def images(self, step, images):
+        """Writes images to TensorBoard and as `images/<step>_<name>.png`.
+
+        Args:
+            step: the number of steps done.
+            images: dict of `(H, W, 3)` uint8 arrays.
+        """
+        if not self._writes:
+            return
+        for name, image in images.items():
+            png = io.BytesIO()
+            Image.fromarray(np.asarray(image)).save(png, format="PNG")
+            file_name = f"{step:08d}_{name.replace('/', '_')}.png"
+            write_whole(self._workdir / "images" / file_name, png.getvalue())
+        self._tensorboard.write_images(step, images)
+        self._tensorboard.flush()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._writes:
+            self._tensorboard.close()
+
+
+class Window:
+    """Averages metrics and times the loop between two lines of the log.
+
+    Args:
+        batch_size: examples a step, over all processes.
+    """
+
+    def __init__(self, batch_size):
+        self._batch_size = batch_size
+        self._reset()
+
+    def _reset(self):
+        self._sums = {}
+        self._steps = 0
+        self._waited = 0.0
+        self._started = time.perf_counter()
+
+    def __len__(self):
+        return self._steps
+
+    def add(self, metrics):
+        """Adds one step's metrics, a dict of floats."""
+        for name, value in metrics.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._steps += 1
+
+    @contextlib.contextmanager
+    def waiting(self):
+        """Counts the time inside as waiting for data."""
+        started = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - started
+
+    @contextlib.contextmanager
+    def pause(self):
+        """Leaves the time inside out of the count: drawing figures is not training."""
+        started = time.perf_counter()
+        yield
+        self._started += time.perf_counter() - started
+
+    def close(self):
+        """Ends the window and begins the next.
+
+        Returns:
+            Dict of floats: the means of the metrics in the order in which they came, then
+            `speed/clips_per_second`, `speed/seconds_per_step` and `speed/data_wait`, the share of
+            the time spent waiting for data.
+        """
+        elapsed = time.perf_counter() - self._started
+        means = {name: total / self._steps for name, total in self._sums.items()}
+        speed = {
+            "speed/clips_per_second": self._steps * self._batch_size / elapsed,
+            "speed/seconds_per_step": elapsed / self._steps,
+            "speed/data_wait": self._waited / elapsed,
+        }
+        self._reset()
+        return means | speed
+
+
+def progress_line(step, total_steps, metrics, steps_per_epoch=None):
+    """Says in one line how far a run is and how it does.
+
+    Args:
+        step: steps done.
+        total_steps: steps of the whole run.
+        metrics: dict of floats, from `Window.close`; loss terms are those named `loss*`.
+        steps_per_epoch: a float or None.
+
+    Returns:
+        A line like `step 50/200 (25.0%) epoch 1.25 | loss 3.21 | 412 clips/s, data wait 3%, ETA
+        0:12:33`.
+    """
+    done = f"step {step}/{total_steps} ({step / total_steps:.1%})"
+    if steps_per_epoch:
+        done += f" epoch {step / steps_per_epoch:.2f}"
+    losses = " ".join(
+        f"{name.removeprefix(LOSS_PREFIX + '/')} {value:.4g}"
+        for name, value in metrics.items()
+        if name.startswith(LOSS_PREFIX)
+    )
+    left = round((total_steps - step) * metrics["speed/seconds_per_step"])
+    speed = (
+        f"{metrics['speed/clips_per_second']:.3g} clips/s, "
+        f"data wait {metrics['speed/data_wait']:.0%}, "
+        f"ETA {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
+    )
+    return " | ".join(part for part in (done, losses, speed) if part)
+
+
+def drop_lines_after(path, step):
+    """Cuts a file of JSON lines back to a step, and a torn last line with it.
+
+    Args:
+        path: of the file; nothing happens where there is none.
+        step: lines whose `step` is larger are dropped.
+    """
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_bytes().splitlines(keepends=True):
+        with contextlib.suppress(ValueError):  # of a line that a kill or a crash left in pieces
+            if line.endswith(b"\n") and json.loads(line)["step"] <= step:
+                kept.append(line)
+    write_whole(path, b"".join(kept))
+
+
+def write_whole(path, data):
+    """Replaces a file's content such that a reader, or a kill, finds the old or the new, whole.
+
+    Args:
+        path: `pathlib.Path` of the file.
+        data: bytes.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _tensorboard_writer(path):
+    # Here and not above: these import TensorFlow, without which this module must import.
+    import tensorflow as tf
+    from clu import metric_writers
+
+    tf.config.set_visible_devices([], "GPU")  # all of its memory is JAX's
+    return metric_writers.SummaryWriter(str(path))

@@ -1,0 +1,236 @@
+"""The training loop: restore, data, step, log, save. It knows nothing of what is trained.
+
+A run is a function of its config: whether it is made in one go, or killed and started again any
+number of times, it goes through the same states bit for bit. All that this takes is that the step
+is pure, that batch `k` depends on `k` alone, and that the state holds everything else.
+"""
+
+import contextlib
+import itertools
+import math
+import pathlib
+import time
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from xkd_jax import checkpoint, interruption, sharding, telemetry
+
+
+class NonFiniteError(RuntimeError):
+    """A metric of the step is not a finite number."""
+
+
+def train(
+    *,
+    init,
+    step_fn,
+    batches,
+    total_steps,
+    config,
+    workdir,
+    mesh,
+    figures=None,
+    steps_per_epoch=None,
+):
+    """Trains to `total_steps`, from the newest checkpoint in the workdir or from the beginning.
+
+    SIGTERM and SIGINT end it early, after a save; the same call then goes on from there.
+
+    Args:
+        init: function of nothing that makes the initial state: a pytree of arrays with a field
+            `step`, `()` int32, the number of steps done. It is traced.
+        step_fn: pure function `(state, batch) -> (state, metrics)`. It is traced once. `metrics` is
+            a dict of scalars in order of importance, the loss terms first and named `loss*`, then
+            gradient norms: where several are not finite, the first is the one reported.
+        batches: function `start_step -> iterator` of pytrees of numpy arrays, each
+            `(B / processes, ...)`: this process's share of batch `start_step`, of the next, and so
+            on without end.
+        total_steps: steps of the whole run.
+        config: a `ConfigDict` with `batch_size`, `epochs`, `steps`, `log` and `checkpoint` as in
+            `configs/base.py`; saved, whole, with every checkpoint.
+        workdir: the run's folder, made if missing.
+        mesh: from `sharding.make_mesh`.
+        figures: function `(state, batch) -> dict` of `(H, W, 3)` uint8 images, to be drawn every
+            `config.log.images_every_steps` and at the end; or None.
+        steps_per_epoch: a float, for the log; or None.
+
+    Returns:
+        The state, of step `total_steps` or, where a signal ended the run, of an earlier one.
+
+    Raises:
+        ValueError: if the mesh does not divide the batch, or the run is at its end already.
+        checkpoint.MismatchError: if the workdir's checkpoint is of another model.
+        NonFiniteError: if a metric is not finite. The state it came from is not saved.
+    """
+    sharding.check_batch_size(config.batch_size, mesh)
+    workdir = pathlib.Path(workdir)
+    plain_config = config.to_dict()
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(interruption.Interruption())
+        checkpoints = stack.enter_context(
+            checkpoint.Checkpoints(workdir, config=plain_config, **config.checkpoint)
+        )
+        _refuse_finished_run(checkpoints.latest_step, total_steps, config, workdir)
+        state = _initial_state(init, checkpoints, mesh)
+        step = int(state.step)
+        log = stack.enter_context(
+            telemetry.Telemetry(
+                workdir,
+                start_step=step,
+                total_steps=total_steps,
+                steps_per_epoch=steps_per_epoch,
+            )
+        )
+        log.config(plain_config)
+        data = stack.enter_context(sharding.Prefetch(batches(step), mesh))
+        first = next(data)
+        step_fn = compile_step(step_fn, state, first, mesh)
+        data = itertools.chain([first], data)
+
+        window = telemetry.Window(config.batch_size)
+        monitor = _Monitor(window, log, config.log.every_steps)
+        figures_every = config.log.images_every_steps if figures else 0
+        while step < total_steps and not stop.requested(step):
+            with window.waiting():
+                batch = next(data)
+            state, metrics = step_fn(state, batch)
+            step += 1
+            monitor.watch(step, metrics)
+            saves = checkpoints.due(step) or step == total_steps
+            draws = figures_every and (step % figures_every == 0 or step == total_steps)
+            if saves or draws:
+                monitor.settle()
+            if saves:
+                checkpoints.save(step, state)
+            if draws:
+                with window.pause():
+                    log.images(step, figures(state, batch))
+        monitor.finish()
+        checkpoints.save(step, state)  # where a signal ended the loop
+    if step < total_steps and jax.process_index() == 0:
+        print(
+            f"Stopped and saved at step {step} of {total_steps} in {workdir}. "
+            "To go on, run the same command again.",
+            flush=True,
+        )
+    return state
+
+
+def compile_step(step_fn, state, batch, mesh):
+    """Compiles the step ahead of time, and says how long it took.
+
+    Args:
+        step_fn: `(state, batch) -> (state, metrics)`, see `train`.
+        state: a pytree of arrays, or of `jax.ShapeDtypeStruct` with shardings.
+        batch: likewise.
+        mesh: the mesh of the run.
+
+    Returns:
+        The compiled step. It overwrites the state it is given, never retraces, and returns its
+        metrics as `Metrics`.
+    """
+
+    def step(state, batch):
+        state, metrics = step_fn(state, batch)
+        values = jnp.stack([jnp.asarray(value, jnp.float32) for value in metrics.values()])
+        return state, Metrics(tuple(metrics), values)
+
+    started = time.perf_counter()
+    out_shardings = (sharding.state_shardings(state, mesh), NamedSharding(mesh, P()))
+    compiled = (
+        jax.jit(step, donate_argnums=0, out_shardings=out_shardings).lower(state, batch).compile()
+    )
+    if jax.process_index() == 0:
+        print(f"Compiled the step in {time.perf_counter() - started:.1f} s", flush=True)
+    return compiled
+
+
+@flax.struct.dataclass
+class Metrics:
+    """A step's metrics on their way to the host: one small copy, in the order of the step's dict.
+
+    Attributes:
+        names: tuple of strings. A dict would lose its order between the step and the host.
+        values: `(len(names),)` float32.
+    """
+
+    names: tuple[str, ...] = flax.struct.field(pytree_node=False)
+    values: jax.Array
+
+    def to_floats(self, step):
+        """Waits for the values.
+
+        Args:
+            step: the step they are of.
+
+        Returns:
+            Dict of floats.
+
+        Raises:
+            NonFiniteError: naming the step and the first metric that is not finite.
+        """
+        floats = dict(zip(self.names, np.asarray(self.values).tolist(), strict=True))
+        for name, value in floats.items():
+            if not math.isfinite(value):
+                raise NonFiniteError(
+                    f"Step {step}: {name} is {value}. The run stops and does not save this state; "
+                    "its last good checkpoint stays."
+                )
+        return floats
+
+
+class _Monitor:
+    """Reads each step's metrics once the next step is queued, so that the devices never idle."""
+
+    def __init__(self, window, log, every_steps):
+        self._window = window
+        self._log = log
+        self._every_steps = every_steps
+        self._in_flight = None
+        self._step = None
+
+    def watch(self, step, metrics):
+        """Takes a dispatched step's metrics, and settles those of the step before."""
+        self.settle()
+        self._in_flight = (step, metrics)
+
+    def settle(self):
+        """Waits for the step in flight, checks its metrics, logs them where a window ends."""
+        if self._in_flight is None:
+            return
+        (self._step, metrics), self._in_flight = self._in_flight, None
+        self._window.add(metrics.to_floats(self._step))
+        if self._step % self._every_steps == 0:
+            self._log.scalars(self._step, self._window.close())
+
+    def finish(self):
+        """Settles the last step, and logs what is left of its window."""
+        self.settle()
+        if len(self._window):
+            self._log.scalars(self._step, self._window.close())
+
+
+def _refuse_finished_run(step, total_steps, config, workdir):
+    if step is None or step < total_steps:
+        return
+    field = "steps" if config.steps else "epochs"
+    raise ValueError(
+        f"config.{field}={config[field]} ends at step {total_steps}, and the checkpoint in "
+        f"{workdir} is at step {step} already: raise config.{field} or choose another workdir."
+    )
+
+
+def _initial_state(init, checkpoints, mesh):
+    """Restores the newest checkpoint, or else makes the first state, on the mesh."""
+    abstract = jax.eval_shape(init)
+    shardings = sharding.state_shardings(abstract, mesh)
+    abstract = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings
+    )
+    state = checkpoints.restore(abstract)
+    return jax.jit(init, out_shardings=shardings)() if state is None else state
