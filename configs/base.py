@@ -1,8 +1,8 @@
 """The paper's pretraining recipe, and the one place where every config field is documented.
 
-The other files start from `get_config()` here and change what makes them different. Any field can be
-set on the command line, `--config.optimizer.learning_rate=3e-4`; a name that does not exist is refused.
-Equation, table and section numbers are those of the paper (arXiv 2211.13929).
+The other files start from `get_config()` here and change what makes them different. Any field can
+be set on the command line, `--config.optimizer.learning_rate=3e-4`; a name that does not exist is
+refused. Equation, table and section numbers are those of the paper (arXiv 2211.13929).
 """
 
 import ml_collections

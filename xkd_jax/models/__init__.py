@@ -1,1 +1,1 @@
-"""Networks: parameters and forward passes; everything that can be a pure function is one elsewhere."""
+"""Networks: modules hold parameters; what can be a pure function is one elsewhere."""

@@ -1,0 +1,1 @@
+"""Our parameters in other people's formats, and theirs in ours."""

@@ -1,0 +1,191 @@
+"""The Vision Transformer encoder of video cuboids and of log-mel patches (spec section 2)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from xkd_jax.models.positions import resize_positions
+
+Dtype = jnp.dtype
+xavier = nn.initializers.xavier_uniform()
+truncated_normal = nn.initializers.truncated_normal(stddev=0.02)
+normal = nn.initializers.normal(stddev=0.02)
+
+
+def layer_norm(dtype: Dtype, name: str) -> nn.LayerNorm:
+    """LayerNorm with the field's epsilon for ViTs in PyTorch and exact float32 statistics."""
+    return nn.LayerNorm(epsilon=1e-5, dtype=dtype, use_fast_variance=False, name=name)
+
+
+def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """Softmax attention, `softmax(q k^T / sqrt(W)) v`, the softmax in float32.
+
+    Args:
+      query: (B, N, H, W) float.
+      key: (B, N, H, W) float.
+      value: (B, N, H, W) float.
+
+    Returns:
+      (B, N, H, W) of the inputs' dtype.
+    """
+    if jax.default_backend() == "gpu" and query.dtype == jnp.bfloat16:
+        return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
+    if jax.default_backend() != "cpu":
+        return jax.nn.dot_product_attention(query, key, value)
+    # XLA on CPU multiplies contiguous (N, W) matrices 1.7 times faster than strided ones.
+    query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
+    logits = jnp.einsum("bhqw,bhkw->bhqk", query, key, preferred_element_type=jnp.float32)
+    weights = jax.nn.softmax(logits * query.shape[-1] ** -0.5, axis=-1).astype(value.dtype)
+    return jnp.einsum("bhqk,bhkw->bhqw", weights, value).swapaxes(1, 2)
+
+
+def attention_row(query: jax.Array, key: jax.Array, kind: str) -> jax.Array:
+    """One row of the softmaxed attention map, without building the map.
+
+    Args:
+      query: (B, 1 + N, H, W) float, CLS first.
+      key: (B, 1 + N, H, W) float.
+      kind: `cls`, the CLS token's row (section 3.3 of the paper); `mean`, the row of the mean of
+        all queries (the paper's ablation without CLS).
+
+    Returns:
+      (B, H, N) float32: the row with its CLS column dropped, not renormalised.
+    """
+    query = query[:, 0] if kind == "cls" else query.mean(axis=1, dtype=jnp.float32)
+    logits = jnp.einsum(
+        "bhw,bkhw->bhk", query.astype(key.dtype), key, preferred_element_type=jnp.float32
+    )
+    return jax.nn.softmax(logits * key.shape[-1] ** -0.5, axis=-1)[..., 1:]
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: no bias on QKV, exact GELU, an MLP of 4 times the width.
+
+    Attributes:
+      width: D, the tokens' width.
+      heads: H; divides the width.
+      row: which attention row to return, `cls` or `mean`; None for none.
+      dtype: of the computation; parameters are float32.
+    """
+
+    width: int
+    heads: int
+    row: str | None = None
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        """Maps tokens (B, N, D) to tokens (B, N, D) and the asked row (B, H, N - 1)."""
+
+        def dense(features: int, name: str, **kwargs) -> nn.Dense:
+            return nn.Dense(features, dtype=self.dtype, kernel_init=xavier, name=name, **kwargs)
+
+        qkv = dense(3 * self.width, "qkv", use_bias=False)(
+            layer_norm(self.dtype, "attention_norm")(tokens)
+        )
+        qkv = qkv.reshape(*qkv.shape[:2], 3, self.heads, self.width // self.heads)
+        query, key, value = (qkv[:, :, i] for i in range(3))
+        row = attention_row(query, key, self.row) if self.row else None
+        tokens += dense(self.width, "out")(attend(query, key, value).reshape(tokens.shape))
+
+        hidden = dense(4 * self.width, "mlp_in")(layer_norm(self.dtype, "mlp_norm")(tokens))
+        tokens += dense(self.width, "mlp_out")(nn.gelu(hidden, approximate=False))
+        return tokens, row
+
+
+class Transformer(nn.Module):
+    """`depth` blocks, their parameters stacked along a leading axis and scanned over.
+
+    Attributes:
+      width: D, the tokens' width.
+      depth: L, the number of blocks.
+      heads: H; divides the width.
+      row: which attention row of the last block to return, `cls` or `mean`; None for none.
+      dtype: of the computation.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    row: str | None = None
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        """Maps tokens (B, N, D) to tokens (B, N, D) and the last block's row (B, H, N - 1)."""
+        batch, count, _ = tokens.shape
+        # The row rides in the carry, each block writing over the last one's: only the last block's
+        # is wanted, and stacking them all would cost depth times the memory.
+        row = jnp.zeros((batch, self.heads, count - 1), jnp.float32) if self.row else None
+        scan = nn.scan(
+            lambda block, carry, _: (block(carry[0]), None),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            length=self.depth,
+        )
+        block = Block(self.width, self.heads, self.row, self.dtype, name="blocks")
+        (tokens, row), _ = scan(block, (tokens, row), None)
+        return tokens, row
+
+
+class Encoder(nn.Module):
+    """ViT over the patches of one modality, with a CLS token and learned positions.
+
+    Attributes:
+      grid: the native token grid, (time, height, width) for video, (frequency, time) for audio.
+      width: D, the tokens' width.
+      depth: L, the number of blocks.
+      heads: H; divides the width.
+      row: which attention row of the last block to return, `cls` or `mean`; None for none.
+      dtype: of the computation.
+    """
+
+    grid: tuple[int, ...]
+    width: int
+    depth: int
+    heads: int
+    row: str | None = None
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        patches: jax.Array,
+        grid: tuple[int, ...] | None = None,
+        keep: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """Encodes patches.
+
+        Args:
+          patches: (B, N, P) float; N is the product of `grid`.
+          grid: the patches' token grid; the native one by default. Positions are resized to it.
+          keep: (B, K) int, the indices of the patches to see, in the order to see them; all by
+            default. The dropped ones cost nothing, not even their embedding.
+
+        Returns:
+          tokens: (B, 1 + N or 1 + K, D), CLS first, after the final norm.
+          row: (B, H, N) float32, the last block's attention row over the patches, or None.
+        """
+        count = 1
+        for extent in self.grid:
+            count *= extent
+        cls_token = self.param("cls_token", normal, (1, self.width))
+        positions = self.param("position_embedding", truncated_normal, (1 + count, self.width))
+        cls_position, positions = positions[:1], positions[1:]
+        if grid is not None and tuple(grid) != tuple(self.grid):
+            positions = resize_positions(positions, self.grid, grid)
+
+        if keep is not None:
+            patches = jnp.take_along_axis(patches, keep[..., None], axis=1)
+            positions = positions[keep]
+        tokens = nn.Dense(self.width, dtype=self.dtype, kernel_init=xavier, name="patch_embedding")(
+            patches
+        )
+        tokens += positions.astype(self.dtype)
+        cls_token = (cls_token + cls_position).astype(self.dtype)
+        cls_token = jnp.broadcast_to(cls_token, (tokens.shape[0], 1, self.width))
+        tokens = jnp.concatenate([cls_token, tokens], axis=1)
+        tokens, row = Transformer(
+            self.width, self.depth, self.heads, self.row, self.dtype, name="transformer"
+        )(tokens)
+        return layer_norm(self.dtype, "norm")(tokens), row
