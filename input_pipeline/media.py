@@ -31,7 +31,8 @@ _LARGEST_DRIFT = 0.01  # seconds between a sound's timestamps and its samples be
 _PREROLL = 0.2  # seconds of sound decoded ahead, for decoders that need some to settle
 _LEADS = (0.0, 2.0, 10.0, np.inf)  # seconds to seek ahead of what is wanted, until it is found
 _PROBES = 4  # places of the picture where a probe decodes
-_PROBE_PACKETS = 12  # packets that it decodes at each of them
+_PROBE_PIXELS = 30_000_000  # pixels that it decodes, some 300 frames of 340x256, at least this:
+_PROBE_PACKETS = 12  # packets at each place
 _LARGEST_FAILURE = 0.1  # share of a clip's packets of picture that may fail to decode
 
 _SCALING = (
@@ -96,8 +97,8 @@ class MediaError(ValueError):
 def probe(path: str | os.PathLike) -> MediaInfo:
     """Judges whether a file is usable and measures it.
 
-    Reads all of it, which tells its true duration, and decodes a few frames at its start, its end
-    and between.
+    Reads all of it, which tells its true duration, and decodes some frames at its start, near its
+    end and between; of a short and small file, most.
 
     Args:
         path: A media file.
@@ -122,9 +123,12 @@ def probe(path: str | os.PathLike) -> MediaInfo:
         if _ends_early(container, picture, end, max(end, heard_end)):
             raise MediaError("truncated", path)
         keyframes = np.unique(shown.keyframes or [start])
-        places = np.linspace(0, len(keyframes) - 1, _PROBES).round().astype(int)
-        for time in keyframes[np.unique(places)]:
-            _check_picture(container, picture, time, path)
+        places = np.unique(np.linspace(0, len(keyframes) - 1, _PROBES).round().astype(int))
+        pixels = max(picture.width * picture.height, 1) * len(places)
+        for time in keyframes[places]:
+            _check_picture(
+                container, picture, time, max(_PROBE_PIXELS // pixels, _PROBE_PACKETS), path
+            )
         sound_duration = 0.0
         if heard and heard.times and _decodes(container, sound, heard.start):
             sound_duration = heard_end - heard.start
@@ -321,17 +325,15 @@ def _check_picture(
     container: av.container.InputContainer,
     picture: av.VideoStream,
     time: float,
+    limit: int,
     path: str | os.PathLike,
 ) -> None:
     """Decodes some packets from a keyframe on; raises MediaError where that shows damage."""
-    shown = False
-    for packet in _packets(container, picture, time, np.inf, limit=_PROBE_PACKETS):
-        for frame in packet.decode():
-            shown = True
-            # Frames before the keyframe may lack what they refer to; players leave them out.
-            if frame.is_corrupt and _time(frame) >= time - _ROUNDING:
-                raise MediaError("corrupt", path)
-    if not shown:
+    packets = _packets(container, picture, time, np.inf, limit)
+    frames = list(_decode_picture(picture.codec_context, packets, set(map(_time, packets))))
+    # Frames before the keyframe may lack what they refer to; players leave them out.
+    damaged = sum(frame.is_corrupt and _time(frame) >= time - _ROUNDING for frame in frames)
+    if not frames or damaged > _LARGEST_FAILURE * len(packets):
         raise MediaError("corrupt", path)
 
 

@@ -1,0 +1,344 @@
+"""Any tree of media files, read where they lie.
+
+The classes are the top-level folders, if every file lies in one. Broken files are left out
+and reported; the outcome of looking at every file once is cached, so that later starts are quick.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import tempfile
+import threading
+import warnings
+
+import av
+import ml_collections
+import numpy as np
+import tqdm
+
+from input_pipeline import media
+
+# Everything that people keep video in and FFmpeg reads; files called otherwise are ignored.
+EXTENSIONS = frozenset(
+    f".{name}"
+    for name in (
+        *("3g2", "3gp", "asf", "avi", "divx", "dv", "f4v", "flv", "gif", "m2ts", "m2v", "m4v"),
+        *("mkv", "mov", "mp4", "mpe", "mpeg", "mpg", "mts", "mxf", "nut", "ogm", "ogv", "qt"),
+        *("rm", "rmvb", "ts", "vob", "webm", "wmv", "wtv"),
+    )
+)
+
+_INDEX_VERSION = 1  # of the cached index; raised when probing changes what it says
+
+
+class FolderSource:
+    """The usable media files under a folder, in the order of their relative paths.
+
+    A file that turns out broken when it is read is replaced by the next one that is not, which is
+    warned of once and counted in `report`.
+
+    Args:
+        root: Where the files are.
+        paths: Relative to `root`, with forward slashes, in order.
+        infos: What each of them holds.
+        seconds: Length of the clips.
+        frame_rate: Frames per second.
+        short_side: Pixels of the frames' shorter side.
+        sample_rate: Hz.
+        left_out: Reason for each file under `root` that is not usable, by relative path.
+        ignored: Number of files under `root` that are no media files by their names.
+
+    Attributes:
+        labels: (N,) int64, indices into `class_names`; None where not every file is in a folder.
+        class_names: Names of the top-level folders, sorted; empty without labels.
+    """
+
+    def __init__(
+        self,
+        root: pathlib.Path,
+        paths: list[str],
+        infos: list[media.MediaInfo],
+        *,
+        seconds: float,
+        frame_rate: float,
+        short_side: int,
+        sample_rate: int,
+        left_out: dict[str, str],
+        ignored: int = 0,
+    ) -> None:
+        self._root = root
+        self._paths = paths
+        self._infos = infos
+        self._form = (seconds, frame_rate, short_side, sample_rate)
+        self._left_out = left_out
+        self._ignored = ignored
+        self._failed: dict[str, str] = {}  # reason by path, of files that failed when read
+        self._substitutions = 0
+        self._lock = threading.Lock()
+        folders = [path.partition("/")[0] for path in paths if "/" in path]
+        self.labels, self.class_names = None, ()
+        if len(folders) == len(paths):
+            self.class_names = tuple(sorted(set(folders)))
+            numbers = {name: number for number, name in enumerate(self.class_names)}
+            self.labels = np.array([numbers[name] for name in folders], np.int64)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def name(self, index: int) -> str:
+        """Path of a file relative to the root."""
+        return self._paths[index]
+
+    def read(self, index: int, position: float) -> media.Clip:
+        """The clip of a file that starts at `position * max(0, duration - seconds)`.
+
+        Args:
+            index: Which file, in [0, N).
+            position: In [0, 1).
+
+        Returns:
+            The clip; of the next file that can be read, if this one cannot.
+
+        Raises:
+            media.MediaError: None of the files can be read.
+        """
+        seconds = self._form[0]
+        error: media.MediaError | None = None
+        for step in range(len(self)):
+            candidate = (index + step) % len(self)
+            info = self._infos[candidate]
+            start = position * max(0.0, info.duration - seconds)
+            try:
+                return media.read_clip(
+                    self._root / self._paths[candidate], start, *self._form, info=info
+                )
+            except media.MediaError as failure:
+                error = failure
+                self._note(self._paths[candidate], failure.reason)
+        raise error or IndexError(index)
+
+    @property
+    def report(self) -> dict[str, object]:
+        """What was found and what was left out, ready for JSON.
+
+        `files`, `usable` and `without_sound` are counts, `picture_seconds` and `sound_seconds` the
+        usable files' lengths, `reasons` counts by reason and `left_out` the reason of each file;
+        `failed_at_read` and `substitutions` tell of files that broke later, and of how many clips
+        were taken from another file therefore.
+        """
+        with self._lock:
+            return {
+                "root": str(self._root),
+                "files": len(self) + len(self._left_out),
+                "usable": len(self),
+                "ignored": self._ignored,
+                "without_sound": sum(not info.has_audio for info in self._infos),
+                "picture_seconds": round(sum(info.duration for info in self._infos), 3),
+                "sound_seconds": round(sum(info.sound_duration for info in self._infos), 3),
+                "reasons": _counts(self._left_out),
+                "left_out": dict(self._left_out),
+                "failed_at_read": dict(sorted(self._failed.items())),
+                "substitutions": self._substitutions,
+            }
+
+    def _note(self, path: str, reason: str) -> None:
+        """Counts a failed read, and warns of it if it is the file's first."""
+        with self._lock:
+            self._substitutions += 1
+            known = path in self._failed
+            self._failed[path] = reason
+        if not known:
+            warnings.warn(f"{path}: {reason}; the next file is read instead", stacklevel=3)
+
+
+def open_folder(data: ml_collections.ConfigDict, views: ml_collections.ConfigDict) -> FolderSource:
+    """Opens the folder `data.path`, or `data.split` in it, looking at every file not yet known.
+
+    Prints a line on what there is. The index and `report.json` are kept in
+    `$XDG_CACHE_HOME/xkd_jax` or `~/.cache/xkd_jax`, as the folder itself may be read-only.
+
+    Args:
+        data: The `data` section of the configuration (configs/base.py).
+        views: Its `views` section.
+
+    Returns:
+        The source.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
+        ValueError: It holds no usable file, or too large a share of unusable ones.
+    """
+    root = _root(data.path, data.split)
+    paths, ignored = _list_files(root)
+    if not paths:
+        found = f"only {ignored} files of other kinds" if ignored else "nothing"
+        raise ValueError(
+            f"config.data.path is {str(root)!r}, which holds {found}; "
+            f"allowed: a folder with media files ({', '.join(sorted(EXTENSIONS))})"
+        )
+    cache = _cache_folder(root)
+    verdicts = _judge(root, paths, cache / "index.json", data.threads or os.cpu_count() or 1)
+    usable = [path for path in paths if isinstance(verdicts[path], media.MediaInfo)]
+    left_out = {path: verdicts[path] for path in paths if isinstance(verdicts[path], str)}
+    source = FolderSource(
+        root,
+        usable,
+        [verdicts[path] for path in usable],
+        seconds=views.video.global_frames / views.video.frame_rate,
+        frame_rate=views.video.frame_rate,
+        short_side=views.video.short_side,
+        sample_rate=views.audio.sample_rate,
+        left_out=left_out,
+        ignored=ignored,
+    )
+    report = source.report
+    where = ""
+    if _write_json(cache / "report.json", report):
+        where = f" (see {cache / 'report.json'})"
+    summary = (
+        f"left out {len(left_out)} of {len(paths)} files: {_in_words(report['reasons'])}{where}"
+    )
+    if not usable:
+        raise ValueError(f"config.data.path is {str(root)!r}, where no file is usable: {summary}")
+    if len(left_out) > data.max_bad_fraction * len(paths):
+        raise ValueError(
+            f"config.data.max_bad_fraction is {data.max_bad_fraction}, "
+            f"but {len(left_out) / len(paths):.2g} of {str(root)!r} is unusable: {summary}"
+        )
+    print(
+        f"{root}: {len(usable)} files, {report['picture_seconds']:.0f} s of picture, "
+        f"{report['sound_seconds']:.0f} s of sound" + (f"; {summary}" if left_out else "")
+    )
+    return source
+
+
+def _root(path: str, split: str) -> pathlib.Path:
+    """The folder to read, which exists."""
+    if not path:
+        raise ValueError("config.data.path is ''; allowed: a folder with media files")
+    root = pathlib.Path(os.path.abspath(os.path.expanduser(path)))
+    if not root.exists():
+        raise FileNotFoundError(
+            f"config.data.path is {path!r}, which does not exist; "
+            "allowed: a folder with media files"
+        )
+    if not root.is_dir():
+        raise ValueError(
+            f"config.data.path is {path!r}, which is a file; allowed: a folder with media files"
+        )
+    if split and not (root / split).is_dir():
+        folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+        raise FileNotFoundError(
+            f"config.data.split is {split!r}, which is no folder in {path!r}; "
+            f"allowed: {', '.join(map(repr, ['', *folders]))}"
+        )
+    return root / split
+
+
+def _list_files(root: pathlib.Path) -> tuple[list[str], int]:
+    """Relative paths of the media files under a folder, sorted, and the number of other files."""
+    paths, ignored, seen = [], 0, set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        identity = os.path.realpath(folder)
+        if identity in seen:  # links may go round in circles
+            folders.clear()
+            continue
+        seen.add(identity)
+        # In sorted order, that of two links to one folder the same one is always followed.
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in names:
+            path = os.path.join(folder, name)
+            # Hidden files are what programs leave behind, such as "._clip.mp4" beside "clip.mp4".
+            hidden = name.startswith(".")
+            if hidden or os.path.splitext(name)[1].lower() not in EXTENSIONS:
+                ignored += 1
+            elif os.path.isfile(path) or os.path.islink(path):
+                paths.append(pathlib.PurePath(os.path.relpath(path, root)).as_posix())
+            else:  # a device or a pipe, which might never end
+                ignored += 1
+    return sorted(paths), ignored
+
+
+def _judge(
+    root: pathlib.Path, paths: list[str], index: pathlib.Path, threads: int
+) -> dict[str, media.MediaInfo | str]:
+    """What each file holds, or why it is unusable; from the index as far as that is up to date.
+
+    Args:
+        root: Where the files are.
+        paths: Relative to it.
+        index: Where to keep the outcome.
+        threads: Number of files to look at at once.
+
+    Returns:
+        A `MediaInfo` or a reason for each path.
+    """
+    # What FFmpeg can decode depends on its build.
+    version = f"{_INDEX_VERSION} {av.__version__}"
+    try:
+        known = json.loads(index.read_text())
+        known = known["files"] if known["version"] == version else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        known = {}
+
+    def look(path: str) -> tuple[str, dict[str, object]]:
+        try:
+            status = os.stat(root / path)
+            entry = {"size": status.st_size, "modified": status.st_mtime_ns}
+        except OSError:
+            return path, {"reason": "unreadable"}
+        old = known.get(path)
+        if old and {name: old.get(name) for name in entry} == entry:
+            return path, old
+        try:
+            return path, entry | {"info": dataclasses.asdict(media.probe(root / path))}
+        except media.MediaError as error:
+            return path, entry | {"reason": error.reason}
+
+    entries: dict[str, dict[str, object]] = {}
+    try:
+        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+            looks = pool.map(look, paths)
+            progress = tqdm.tqdm(looks, "looking at files", len(paths), unit="file", disable=None)
+            entries.update(progress)
+    finally:  # an interrupted scan goes on where it was
+        if entries != known:
+            _write_json(index, {"version": version, "files": known | entries})
+    return {
+        path: media.MediaInfo(**entry["info"]) if "info" in entry else entry["reason"]
+        for path, entry in entries.items()
+    }
+
+
+def _cache_folder(root: pathlib.Path) -> pathlib.Path:
+    """Where the index and the report of a folder are kept."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
+    return pathlib.Path(base) / "xkd_jax" / digest
+
+
+def _write_json(path: pathlib.Path, value: object) -> bool:
+    """Writes a file in one go; returns whether that was possible, for it can be done without."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            json.dump(value, file, indent=1)
+        os.replace(file.name, path)
+    except OSError:
+        return False
+    return True
+
+
+def _counts(reasons: dict[str, str]) -> dict[str, int]:
+    """How often each reason occurs, the most frequent first."""
+    counts = collections.Counter(reasons.values())
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _in_words(counts: dict[str, int]) -> str:
+    """Counts of reasons as people read them."""
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items())
