@@ -87,7 +87,7 @@ def train(
             )
         )
         log.config(plain_config)
-        data = stack.enter_context(sharding.Prefetch(batches(step), mesh))
+        data = _without_end(stack.enter_context(sharding.Prefetch(batches(step), mesh)), step)
         first = next(data)
         step_fn = compile_step(step_fn, state, first, mesh)
         data = itertools.chain([first], data)
@@ -234,3 +234,11 @@ def _initial_state(init, checkpoints, mesh):
     )
     state = checkpoints.restore(abstract)
     return jax.jit(init, out_shardings=shardings)() if state is None else state
+
+
+def _without_end(batches, step):
+    """Passes batches on, from that of step `step + 1`. That they end is an error."""
+    for batch in batches:
+        yield batch
+        step += 1
+    raise RuntimeError(f"The data ended: there is no batch for step {step + 1}.")

@@ -1,0 +1,166 @@
+import signal
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.xkd_jax import toy
+from xkd_jax import checkpoint, sharding
+
+
+def open_checkpoints(workdir, config=None, **policy):
+    policy = {"every_steps": 1, "keep": 3} | policy
+    return checkpoint.Checkpoints(workdir, config=config or {}, **policy)
+
+
+def abstract(state, mesh):
+    return jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+        state,
+        sharding.state_shardings(state, mesh),
+    )
+
+
+def steps_in(workdir):
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
+
+
+def test_state_comes_back_whole_while_training_overwrote_its_buffers(tmp_path):
+    mesh = sharding.make_mesh()
+    overwrite = jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)
+    state = {"a": jnp.arange(200_000.0), "step": jnp.int32(0)}
+    state = jax.device_put(state, sharding.state_shardings(state, mesh))
+    with open_checkpoints(tmp_path) as checkpoints:
+        for step in range(1, 4):
+            checkpoints.save(step, state)
+            state = overwrite(state)
+    with open_checkpoints(tmp_path) as checkpoints:
+        restored = checkpoints.restore(abstract(state, mesh))
+    np.testing.assert_array_equal(restored["a"], np.arange(200_000.0) + 2)
+    assert restored["a"].sharding.mesh == mesh
+
+
+def test_containers_dtypes_and_optimizer_state_survive(tmp_path):
+    mesh = sharding.make_mesh()
+    state = toy.init()
+    state = state.replace(params=jax.tree.map(lambda x: x.astype(jnp.bfloat16), state.params))
+    with open_checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(4, state)
+    with open_checkpoints(tmp_path) as checkpoints:
+        restored = checkpoints.restore(abstract(state, mesh))
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+    assert restored.params["w"].dtype == jnp.bfloat16
+
+
+def test_restores_to_another_mesh(tmp_path):
+    array = jnp.arange(16.0)
+    split = jax.device_put(array, sharding.batch_sharding(sharding.make_mesh(1)))
+    target = sharding.batch_sharding(sharding.make_mesh(4))
+    with open_checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"a": split})
+    with open_checkpoints(tmp_path) as checkpoints:
+        wanted = {"a": jax.ShapeDtypeStruct((16,), jnp.float32, sharding=target)}
+        restored = checkpoints.restore(wanted)
+    np.testing.assert_array_equal(restored["a"], array)
+    assert restored["a"].sharding == target
+
+
+def test_nothing_to_restore(tmp_path):
+    with open_checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step is None
+        assert checkpoints.restore({"a": jnp.zeros(1)}) is None
+
+
+def test_keeps_the_newest_and_the_milestones(tmp_path):
+    with open_checkpoints(tmp_path, keep=2, keep_every_steps=4) as checkpoints:
+        for step in range(1, 12):
+            checkpoints.save(step, {"a": jnp.zeros(1)})
+    assert steps_in(tmp_path) == [4, 8, 10, 11]
+
+
+def test_a_step_saved_twice_stays_as_it_was(tmp_path):
+    for value in (1.0, 2.0):
+        with open_checkpoints(tmp_path) as checkpoints:
+            checkpoints.save(5, {"a": jnp.full(3, value)})
+            checkpoints.save(5, {"a": jnp.full(3, value + 10)})
+    with open_checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore({"a": jnp.zeros(3)})["a"].tolist() == [1, 1, 1]
+
+
+KILLED_WHILE_WRITING = """
+import os, signal, sys, time
+import jax.numpy as jnp
+from xkd_jax import checkpoint
+
+with checkpoint.Checkpoints(sys.argv[1], config={}, every_steps=1, keep=1) as checkpoints:
+    checkpoints.save(1, {"a": jnp.ones(3)})
+    checkpoints.save(2, {"a": jnp.zeros(50_000_000)})
+    time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_half_written_step_is_ignored_and_can_be_saved_again(tmp_path):
+    killed = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, tmp_path], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    left = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert "1" in left and len(left) == 2 and "2" not in left  # keep=1 did not cost the old one
+    with open_checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step == 1
+        assert checkpoints.restore({"a": jnp.zeros(3)})["a"].tolist() == [1, 1, 1]
+        checkpoints.save(2, {"a": jnp.full(3, 2.0)})
+    with open_checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore({"a": jnp.zeros(3)})["a"].tolist() == [2, 2, 2]
+
+
+def test_says_what_it_restored_and_what_changed(tmp_path, capsys):
+    with open_checkpoints(
+        tmp_path, {"seed": 1, "model": {"size": (1, 2), "old": 3}}
+    ) as checkpoints:
+        checkpoints.save(7, {"a": jnp.zeros(1)})
+    with open_checkpoints(
+        tmp_path, {"seed": 1, "model": {"size": (1, 4), "new": 5}}
+    ) as checkpoints:
+        checkpoints.restore({"a": jnp.zeros(1)})
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        f"RESTORED step 7 from {tmp_path}/checkpoints/7",
+        "  changed since then: config.model.size: [1, 2] -> [1, 4]",
+        "  changed since then: config.model.new: (absent) -> 5",
+        "  changed since then: config.model.old: 3 -> (absent)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda s: toy.init(features=9),
+            r"params/w is float32\[9,1\] here and float32\[6,1\] in the checkpoint",
+        ),
+        (
+            lambda s: s.replace(params=s.params | {"w": s.params["w"].astype(jnp.bfloat16)}),
+            r"params/w is bfloat16\[6,1\] here and float32\[6,1\] in the checkpoint",
+        ),
+        (
+            lambda s: s.replace(params=s.params | {"extra": jnp.zeros(2)}),
+            r"params/extra is float32\[2\] here and missing in the checkpoint",
+        ),
+        (
+            lambda s: s.replace(params={"w": s.params["w"]}),
+            r"params/b is missing here and float32\[1\] in the checkpoint",
+        ),
+    ],
+)
+def test_refuses_another_model_by_its_first_difference(tmp_path, change, message):
+    with open_checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, toy.init())
+    with (
+        open_checkpoints(tmp_path) as checkpoints,
+        pytest.raises(checkpoint.MismatchError, match=message),
+    ):
+        checkpoints.restore(change(toy.init()))

@@ -1,0 +1,95 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from xkd_jax import telemetry
+
+SPEED = {
+    "speed/clips_per_second": 412.3,
+    "speed/seconds_per_step": 0.5,
+    "speed/data_wait": 0.031,
+}
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_progress_line():
+    metrics = {"loss": 3.21049, "loss/ae_video": 0.5, "gradient_norm": 9.0} | SPEED
+    assert telemetry.progress_line(50, 200, metrics, 40.0) == (
+        "step 50/200 (25.0%) epoch 1.25 | loss 3.21 ae_video 0.5 "
+        "| 412 clips/s, data wait 3%, ETA 0:01:15"
+    )
+    slow = SPEED | {"speed/seconds_per_step": 100.0}
+    assert telemetry.progress_line(1, 1001, slow).endswith("ETA 27:46:40")
+
+
+def test_window_averages_in_order_and_shares_out_the_time(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(telemetry.time, "perf_counter", lambda: now)
+    window = telemetry.Window(batch_size=8)
+    for value in (1.0, 3.0):
+        with window.waiting():
+            now += 0.5
+        with window.pause():
+            now += 100
+        now += 1.5
+        window.add({"z": value, "a": 10 * value})
+    assert len(window) == 2
+    means = window.close()
+    assert list(means.items()) == [
+        ("z", 2.0),
+        ("a", 20.0),
+        ("speed/clips_per_second", 4.0),
+        ("speed/seconds_per_step", 2.0),
+        ("speed/data_wait", 0.25),
+    ]
+    assert len(window) == 0
+
+
+def test_metrics_reach_the_file_and_tensorboard(tmp_path, capsys):
+    metrics = {"loss": 2.5, "a": 1.0} | SPEED
+    with telemetry.Telemetry(tmp_path, start_step=0, total_steps=10, steps_per_epoch=4) as log:
+        log.config({"seed": 0})
+        log.scalars(5, metrics)
+    assert lines(tmp_path) == [{"step": 5, "epoch": 1.25} | metrics]
+    assert list(lines(tmp_path)[0])[2:] == list(metrics)
+    assert json.loads((tmp_path / "config.json").read_text()) == {"seed": 0}
+    assert "step 5/10 (50.0%) epoch 1.25 | loss 2.5" in capsys.readouterr().out
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert set(events.Tags()["tensors"]) == set(metrics)
+
+
+def test_images_reach_the_folder_and_tensorboard(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    with telemetry.Telemetry(tmp_path, start_step=0, total_steps=10) as log:
+        log.images(30, {"reconstruction/video": image})
+    [path] = (tmp_path / "images").iterdir()
+    assert path.name == "00000030_reconstruction_video.png"
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), image)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert events.Tags()["tensors"] == ["reconstruction/video"]
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"step": 2, "lo', b'\x00\x00{"step": 1}\n'])
+def test_resume_drops_later_and_torn_lines(tmp_path, torn):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"".join(b'{"step": %d}\n' % step for step in (1, 2, 3, 4)) + torn)
+    with telemetry.Telemetry(tmp_path, start_step=2, total_steps=10) as log:
+        log.scalars(3, SPEED)
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3]
+    assert {p.name for p in tmp_path.iterdir()} == {"metrics.jsonl", "images", "tensorboard"}
+
+
+def test_the_loop_imports_without_tensorflow():
+    code = (
+        "import sys; sys.modules.update(tensorflow=None, clu=None)\n"
+        "import xkd_jax.train, xkd_jax.telemetry"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

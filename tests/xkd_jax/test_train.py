@@ -1,0 +1,237 @@
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.xkd_jax import toy
+from xkd_jax import checkpoint, train
+
+STEPS = 60
+
+
+def assert_same_bits(one, other):
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), b), one, other)
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def complete_steps(workdir):
+    names = (path.name for path in (workdir / "checkpoints").glob("*"))
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def wait_for(condition, process, seconds=120):
+    """Waits until a condition holds, which has to be while the process lives."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def start(workdir, *flags):
+    command = [sys.executable, "-m", "tests.xkd_jax.toy", f"--workdir={workdir}"]
+    return subprocess.Popen(
+        [*command, f"--steps={STEPS}", "--delay=0.02", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The final state of a run in one go, in this process."""
+    return jax.device_get(toy.run(tmp_path_factory.mktemp("undisturbed"), STEPS))
+
+
+def test_a_whole_run(tmp_path, capsys):
+    state = toy.run(tmp_path, 23, steps_per_epoch=10.0)
+    assert int(state.step) == 23
+    assert complete_steps(tmp_path) == [10, 20, 23]
+    assert [line["step"] for line in lines(tmp_path)] == [5, 10, 15, 20, 23]
+    first = lines(tmp_path)[0]
+    assert list(first)[:5] == ["step", "epoch", "loss", "gradient_norm", "a_bias"]
+    assert json.loads((tmp_path / "config.json").read_text())["batch_size"] == 16
+    said = capsys.readouterr().out
+    assert re.search(r"Compiled the step in \d+\.\d s", said)
+    assert "step 20/23 (87.0%) epoch 2.00 | loss " in said
+
+
+def test_logged_metrics_are_means_over_the_window(tmp_path):
+    toy.run(tmp_path / "one", 5, config=toy.get_config(**{"log.every_steps": 1}))
+    toy.run(tmp_path / "five", 5)
+    each = [line["loss"] for line in lines(tmp_path / "one")]
+    [window] = lines(tmp_path / "five")
+    assert len(set(each)) == 5
+    assert window["loss"] == pytest.approx(np.mean(each), rel=1e-12)
+
+
+def test_the_step_is_traced_once(tmp_path):
+    traces = []
+
+    def step_fn(state, batch):
+        traces.append(1)
+        return toy.step_fn(state, batch)
+
+    toy.run(tmp_path, 12, step_fn=step_fn)
+    assert len(traces) == 1
+
+
+def test_figures_are_drawn_at_intervals_and_at_the_end(tmp_path):
+    seen = []
+
+    def figures(state, batch):
+        seen.append((int(state.step), np.asarray(batch["x"])))
+        return {"weights": np.zeros((2, 3, 3), np.uint8)}
+
+    config = toy.get_config(**{"log.images_every_steps": 4})
+    toy.run(tmp_path, 10, config=config, figures=figures)
+    assert [step for step, _ in seen] == [4, 8, 10]
+    for step, x in seen:  # the batch that the step was trained on
+        np.testing.assert_array_equal(x, toy.batch(step - 1)["x"])
+    names = sorted(path.name for path in (tmp_path / "images").iterdir())
+    assert names == [f"{step:08d}_weights.png" for step in (4, 8, 10)]
+    toy.run(
+        tmp_path / "never",
+        2,
+        config=toy.get_config(**{"log.images_every_steps": 0}),
+        figures=figures,
+    )
+    assert len(seen) == 3
+
+
+def test_a_run_in_two_parts_is_the_run_in_one(tmp_path, undisturbed):
+    toy.run(tmp_path, 37)
+    state = toy.run(tmp_path, STEPS)
+    assert_same_bits(state, undisturbed)
+    assert [line["step"] for line in lines(tmp_path)] == sorted([37, *range(5, STEPS + 1, 5)])
+
+
+@pytest.mark.parametrize(
+    "kills", [1, pytest.param(4, marks=pytest.mark.slow)], ids=lambda kills: f"{kills} kills"
+)
+def test_killed_at_a_random_instant_and_resumed_it_ends_in_the_same_bits(
+    tmp_path, undisturbed, kills
+):
+    for _ in range(kills):
+        before = complete_steps(tmp_path)
+        process = start(tmp_path)
+        wait_for(lambda before=before: complete_steps(tmp_path) != before, process)
+        time.sleep(np.random.default_rng(time.time_ns()).uniform(0, 0.2))
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    latest = complete_steps(tmp_path)[-1]
+    assert latest < STEPS
+    steps = []
+    state = toy.run(tmp_path, STEPS, batches=lambda k: steps.append(k) or toy.batches(k))
+    assert steps == [latest]
+    assert_same_bits(state, undisturbed)
+    logged = [line["step"] for line in lines(tmp_path)]
+    assert logged == sorted(set(logged)) and logged[-1] == STEPS
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, undisturbed, number):
+    process = start(tmp_path, "--checkpoint_every=0")
+    wait_for(lambda: (tmp_path / "metrics.jsonl").exists(), process)
+    process.send_signal(number)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    [step] = complete_steps(tmp_path)
+    assert 0 < step < STEPS
+    assert f"Stopped and saved at step {step} of {STEPS} in {tmp_path}. To go on, run" in output
+    assert "Traceback" not in output
+    assert_same_bits(toy.run(tmp_path, STEPS), undisturbed)
+
+
+def test_a_second_sigint_aborts_at_once(tmp_path):
+    process = start(tmp_path, "--checkpoint_every=0", "--delay=20")
+    wait_for(lambda: (tmp_path / "checkpoints").exists(), process)
+    process.send_signal(signal.SIGINT)
+    for line in process.stdout:
+        if "SIGINT: stopping after this step; once more to abort" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode == -signal.SIGINT
+    assert complete_steps(tmp_path) == []
+
+
+def test_a_non_finite_metric_stops_the_run_and_leaves_the_last_good_checkpoint(tmp_path):
+    config = toy.get_config(**{"checkpoint.every_steps": 4})
+    with pytest.raises(train.NonFiniteError, match=r"^Step 8: loss is nan\."):
+        toy.run(tmp_path, 20, config=config, batches=lambda k: toy.batches(k, nan_at=7))
+    assert complete_steps(tmp_path) == [4]
+    assert [line["step"] for line in lines(tmp_path)] == [5]
+
+
+def test_the_first_metric_at_fault_is_named_in_the_step_s_order(tmp_path):
+    def step_fn(state, batch):
+        state, metrics = toy.step_fn(state, batch)
+        bad = jnp.where(state.step == 3, jnp.inf, 0)
+        return state, {"loss": metrics["loss"], "z_norm": bad, "a_norm": bad}
+
+    with pytest.raises(train.NonFiniteError, match=r"^Step 3: z_norm is inf\."):
+        toy.run(tmp_path, 20, step_fn=step_fn)
+    assert complete_steps(tmp_path) == []
+
+
+def test_nothing_left_to_train_is_refused(tmp_path):
+    toy.run(tmp_path, 4)
+    with pytest.raises(ValueError, match=r"config\.steps=4 ends at step 4, and .* step 4 already"):
+        toy.run(tmp_path, 4)
+    with pytest.raises(ValueError, match=r"config\.epochs=0\.5 ends at step 3, and .* step 4"):
+        toy.run(tmp_path, 3, config=toy.get_config(epochs=0.5))
+
+
+def test_another_model_s_workdir_is_refused(tmp_path):
+    toy.run(tmp_path, 4)
+    with pytest.raises(checkpoint.MismatchError, match=r"params/w is float32\[7,1\] here"):
+        toy.run(tmp_path, 9, init=lambda: toy.init(7))
+
+
+def test_a_batch_that_the_mesh_does_not_divide_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"config\.batch_size=12 "):
+        toy.run(tmp_path, 4, config=toy.get_config(batch_size=12))
+
+
+def test_batches_that_end_too_early_are_an_error(tmp_path):
+    with pytest.raises(RuntimeError, match="no batch for step 4"):
+        toy.run(tmp_path, 9, batches=lambda k: iter([toy.batch(0), toy.batch(1), toy.batch(2)]))
+
+
+@pytest.mark.slow
+def test_two_processes_stop_at_the_same_step_when_one_is_told_to(tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+
+    def both():
+        flags = ("--processes=2", f"--coordinator={address}", "--checkpoint_every=0")
+        return [start(tmp_path, *flags, f"--process={index}") for index in range(2)]
+
+    processes = both()
+    wait_for(lambda: (tmp_path / "metrics.jsonl").exists(), processes[0])
+    processes[1].send_signal(signal.SIGTERM)
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    [step] = complete_steps(tmp_path)
+    assert f"Stopped and saved at step {step} of {STEPS}" in outputs[0]
+    assert "Stopped" not in outputs[1]
+    processes = both()
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert f"RESTORED step {step} " in outputs[0]
+    assert complete_steps(tmp_path) == [step, STEPS]
