@@ -54,6 +54,8 @@ def get_config() -> ml_collections.ConfigDict:
     data.prefetch = 2
     # Share of unusable files above which the run refuses to start.
     data.max_bad_fraction = 0.5
+    # The generated dataset's clips in each split, and what they are a function of.
+    data.generated = ml_collections.ConfigDict({"train": 512, "test": 128, "seed": 0})
 
     views = config.views = ml_collections.ConfigDict()
     video = views.video = ml_collections.ConfigDict()
