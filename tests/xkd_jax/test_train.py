@@ -142,7 +142,9 @@ def test_killed_at_a_random_instant_and_resumed_it_ends_in_the_same_bits(
     assert logged == sorted(set(logged)) and logged[-1] == STEPS
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, undisturbed, number):
     process = start(tmp_path, "--checkpoint_every=0")
     wait_for(lambda: (tmp_path / "metrics.jsonl").exists(), process)

@@ -64,7 +64,7 @@ def step_fn(state, batch):
     # Not in alphabetical order: the loop has to keep the one given.
     metrics = {
         "loss": loss,
-        "gradient_norm": optax.global_norm(gradients),
+        "gradient_norm": optax.tree.norm(gradients),
         "a_bias": params["b"][0],
     }
     return state.replace(
