@@ -200,17 +200,19 @@ class _Span:
     def __init__(self, stream: av.stream.Stream) -> None:
         self.times: list[float] = []
         self.keyframes: list[float] = []
+        self._unit = float(stream.time_base)
         rate = stream.average_rate if stream.type == "video" else None
         self._usual_duration = float(1 / rate) if rate else 0.04
         self._latest = (-np.inf, 0.0)  # time and duration
 
     def add(self, packet: av.Packet) -> None:
         """Takes note of a packet, unless it is one that is decoded but never presented."""
-        time = _time(packet)
-        if time is None or packet.is_discard or packet.is_corrupt:
+        ticks = _ticks(packet)
+        if ticks is None or packet.is_discard or packet.is_corrupt:
             return
+        time = ticks * self._unit
         self.times.append(time)
-        self._latest = max(self._latest, (time, float((packet.duration or 0) * packet.time_base)))
+        self._latest = max(self._latest, (time, (packet.duration or 0) * self._unit))
         if packet.is_keyframe:
             self.keyframes.append(time)
 
@@ -296,13 +298,9 @@ def _streams(
     return picture, sound
 
 
-def _time(item: av.Packet | av.frame.Frame) -> float | None:
-    """Presentation time of a packet or frame, in seconds; decoding time if it has no other."""
-    ticks = item.dts if item.pts is None else item.pts
-    if ticks is None:
-        return None
-    unit = item.time_base
-    return ticks * unit.numerator / unit.denominator  # several times faster than by Fraction
+def _ticks(item: av.Packet | av.frame.Frame) -> int | None:
+    """Presentation time of a packet or frame in its stream's unit; decoding time for want of it."""
+    return item.dts if item.pts is None else item.pts
 
 
 def _ends_early(
@@ -330,9 +328,10 @@ def _check_picture(
 ) -> None:
     """Decodes some packets from a keyframe on; raises MediaError where that shows damage."""
     packets = _packets(container, picture, time, np.inf, limit)
-    frames = list(_decode_picture(picture.codec_context, packets, set(map(_time, packets))))
+    frames = list(_decode_picture(picture.codec_context, packets, set(map(_ticks, packets))))
     # Frames before the keyframe may lack what they refer to; players leave them out.
-    damaged = sum(frame.is_corrupt and _time(frame) >= time - _ROUNDING for frame in frames)
+    begin = (time - _ROUNDING) / picture.time_base
+    damaged = sum(frame.is_corrupt and _ticks(frame) >= begin for frame in frames)
     if not frames or damaged > _LARGEST_FAILURE * len(packets):
         raise MediaError("corrupt", path)
 
@@ -366,25 +365,28 @@ def _packets(
         The packets in decoding order, from the keyframe at or before `begin` on, followed by an
         empty one that flushes the decoder.
     """
-    earliest = float((stream.start_time or 0) * stream.time_base)
+    unit = float(stream.time_base)
+    earliest = (stream.start_time or 0) * unit
     packets: list[av.Packet] = []
     for lead in _LEADS:
         # Containers seek by decoding time, by the nearest index entry or by guess: look where it
         # led, and start further ahead if that is too late.
         target = max(begin - lead, earliest)
-        container.seek(int(np.floor(target / stream.time_base)), stream=stream)
-        packets, count = [], 0
+        container.seek(int(target // unit), stream=stream)
+        packets, count, keyframe = [], 0, np.inf
         for packet in container.demux(stream):
-            if packet.dts is not None and float(packet.dts * packet.time_base) > end:
+            if packet.dts is not None and packet.dts * unit > end:
                 break
-            time = _time(packet)
-            if time is None:  # nothing to present: AVI's dropped frames, and the end of the file
+            ticks = _ticks(packet)
+            if ticks is None:  # the end of the file
                 continue
             packets.append(packet)
-            count += time >= begin - _ROUNDING
+            if packet.is_keyframe:
+                keyframe = min(keyframe, ticks * unit)
+            count += ticks * unit >= begin - _ROUNDING
             if count == limit:
                 break
-        if target <= earliest or (packets and _time(packets[0]) <= begin + _ROUNDING):
+        if target <= earliest or keyframe <= begin + _ROUNDING:
             break
     flush = av.Packet()
     flush.stream = stream
@@ -418,32 +420,35 @@ def _read_picture(
     times, order = np.unique(times, return_inverse=True)
     limits = times + _ROUNDING  # a frame shows at a time if it starts no later than the limit
     packets = _packets(container, picture, times[0], limits[-1])
-    presented = np.unique([_time(packet) for packet in packets[:-1] if not packet.is_discard])
-    wanted = np.searchsorted(presented, limits, side="right") - 1
-    wanted = set(presented[np.maximum(wanted, 0)]) if len(presented) else set()
+    unit = float(picture.time_base)
+    presented = np.unique([_ticks(packet) for packet in packets[:-1] if not packet.is_discard])
+    if not len(presented):
+        raise MediaError("corrupt", path)
+    wanted = np.searchsorted(presented * unit, limits, side="right") - 1
+    wanted = set(presented[np.maximum(wanted, 0)].tolist())
     convert = _Converter(short_side, float(picture.sample_aspect_ratio or 1))
     shown: list[np.ndarray] = []
     frame = None
     for following in _decode_picture(picture.codec_context, packets, wanted):
         # What shows at a time is known once the next frame comes.
-        while frame and len(shown) < len(limits) and limits[len(shown)] < _time(following):
+        while frame and len(shown) < len(limits) and limits[len(shown)] < _ticks(following) * unit:
             shown.append(convert(frame))
         frame = following
     if frame is None:
         raise MediaError("corrupt", path)
     shown += [convert(frame)] * (len(limits) - len(shown))
-    return convert.upright(np.stack(shown)[order])
+    return convert.upright(np.stack([shown[place] for place in order]))
 
 
 def _decode_picture(
-    decoder: av.VideoCodecContext, packets: list[av.Packet], wanted: set[float]
+    decoder: av.VideoCodecContext, packets: list[av.Packet], wanted: set[int]
 ) -> collections.abc.Iterator[av.VideoFrame]:
     """Decodes packets, leaving out what neither is wanted nor needed for what is.
 
     Args:
         decoder: The stream's decoder.
         packets: In decoding order, from a keyframe on.
-        wanted: When the wanted ones of them are presented, as `_time` says.
+        wanted: When the wanted ones of them are presented, as `_ticks` says.
 
     Yields:
         Frames in the order of presentation, all wanted ones among them.
@@ -454,7 +459,7 @@ def _decode_picture(
     failures = 0
     for packet in packets:
         if decoder.name in _SKIPPABLE:
-            decoder.skip_frame = "DEFAULT" if _time(packet) in wanted else "NONREF"
+            decoder.skip_frame = "DEFAULT" if _ticks(packet) in wanted else "NONREF"
         try:
             yield from decoder.decode(packet)
         except av.error.InvalidDataError:
@@ -531,13 +536,16 @@ def _read_sound(
     Returns:
         (S,) float32 in [-1, 1]; zeros where there is no sound, or none that decodes.
     """
+    unit = float(sound.time_base)
     runs: list[_Run] = []
     for packet in _packets(container, sound, begin - _PREROLL, begin + length / sample_rate):
         # Like a player, leave out what does not decode; the gap that it leaves is silence.
         with contextlib.suppress(av.FFmpegError):
             for frame in sound.codec_context.decode(packet):
-                if not runs or not runs[-1].goes_on_with(frame):
-                    runs.append(_Run(frame, sample_rate))
+                ticks = _ticks(frame)
+                time = None if ticks is None else ticks * unit
+                if not runs or not runs[-1].goes_on_with(frame, time):
+                    runs.append(_Run(frame, begin if time is None else time, sample_rate))
                 runs[-1].add(frame)
     waveform = np.zeros(length, np.float32)
     for run in runs:
@@ -553,15 +561,16 @@ class _Run:
 
     Args:
         frame: Its first frame, yet to be added.
+        start: When that starts, in seconds on the container's clock.
         sample_rate: Hz, to resample to.
 
     Attributes:
-        start: When it starts, in seconds on the container's clock.
+        start: As given.
     """
 
-    def __init__(self, frame: av.AudioFrame, sample_rate: int) -> None:
-        self.start = _time(frame) or 0.0
-        self._end = self.start
+    def __init__(self, frame: av.AudioFrame, start: float, sample_rate: int) -> None:
+        self.start = start
+        self._end = start
         self._form = self._form_of(frame)
         rate, sample_format, layout = self._form
         self._graph = av.filter.Graph()
@@ -583,9 +592,8 @@ class _Run:
         self._graph.link_nodes(*chain).configure()
         self._samples: list[np.ndarray] = []
 
-    def goes_on_with(self, frame: av.AudioFrame) -> bool:
-        """Whether a frame follows without a gap and in the same form."""
-        time = _time(frame)
+    def goes_on_with(self, frame: av.AudioFrame, time: float | None) -> bool:
+        """Whether a frame of a time, if it has one, follows without a gap and in the same form."""
         return self._form_of(frame) == self._form and (
             time is None or abs(time - self._end) <= _LARGEST_DRIFT
         )

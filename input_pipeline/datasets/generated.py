@@ -119,7 +119,9 @@ def _split(phase: np.ndarray, size: float, rng: np.random.Generator) -> list[_Pa
 
 
 def _thud(time: np.ndarray, period: float, pitch: float, rng: np.random.Generator) -> np.ndarray:
-    return _sine(pitch * (90 * time - 4 * np.exp(-time / 0.05))) * _decay(time, 0.09)
+    return _sine(pitch * (110 * time - 4 * np.exp(-np.maximum(time, 0) / 0.05))) * _decay(
+        time, 0.09
+    )
 
 
 def _clack(time: np.ndarray, period: float, pitch: float, rng: np.random.Generator) -> np.ndarray:
@@ -317,7 +319,7 @@ def _soundtrack(
             events[near] += sound(times[near] - begin, period, pitch, rng)
     events *= rng.uniform(0.25, 0.7) / max(np.abs(events).max(), 1e-9)
     noise = rng.standard_normal(len(times))
-    noise = np.convolve(noise, np.ones(rng.integers(1, 16)), "same")  # white to dull
+    noise = np.convolve(noise, np.hanning(rng.integers(3, 24)), "same")  # white to dull
     noise *= rng.uniform(0.002, 0.02) / noise.std()
     return np.clip(events + noise, -1, 1).astype(np.float32)
 
