@@ -151,7 +151,10 @@ def get_config() -> ml_collections.ConfigDict:
 
     optimizer = config.optimizer = ml_collections.ConfigDict()
     optimizer.learning_rate = 1e-4  # the peak, whatever the batch size
-    optimizer.warmup_epochs = 30.0  # from 0, linear; then a cosine to 0
+    # From 0 to the peak, linear, over so many epochs, or steps where that is not 0; then a cosine
+    # to 0 at the end of the run.
+    optimizer.warmup_epochs = 30.0
+    optimizer.warmup_steps = 0
     optimizer.b1 = 0.9
     optimizer.b2 = 0.95
     optimizer.eps = 1e-8

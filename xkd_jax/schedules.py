@@ -36,3 +36,8 @@ def warmup_cosine(step: jax.Array, peak: float, warmup_steps: float, steps: floa
     if warmup_steps <= 0:
         return decay
     return jnp.where(step < warmup_steps, peak * step / warmup_steps, decay)
+
+
+def total_steps(steps: int, epochs: float, steps_per_epoch: float) -> int:
+    """Length of a run: `steps` where it is not 0, else `epochs` epochs, at least one step."""
+    return steps or max(1, round(epochs * steps_per_epoch))

@@ -60,7 +60,7 @@ def make_optimizer(
     fields = config.optimizer
 
     def learning_rate(step: jax.Array) -> jax.Array:
-        warmup_steps = fields.warmup_epochs * steps_per_epoch
+        warmup_steps = fields.warmup_steps or fields.warmup_epochs * steps_per_epoch
         return schedules.warmup_cosine(step, fields.learning_rate, warmup_steps, total_steps)
 
     tx = optimizer.adamw(
@@ -78,7 +78,7 @@ def make_optimizer(
 def make_views(
     model: XKD, views: ml_collections.ConfigDict, batch: dict[str, jax.Array], seed: jax.Array
 ) -> dict[str, Views]:
-    """What the networks see of a batch (DESIGN: README): colours, blur, flips and mask noise."""
+    """What the networks see of a batch: colours, blur and flips done, mask noise drawn."""
 
     def keys(purpose: Purpose) -> jax.Array:
         return example_keys(seed, batch["epoch"], batch["example_id"], purpose)
@@ -212,7 +212,8 @@ def make_train_step(
             opt_state=opt_state,
         )
 
-        metrics = OrderedDict(terms)
+        # The loop names the first of these that is not finite, so causes come before effects.
+        metrics = OrderedDict((f"loss/{name.replace('/', '_')}", x) for name, x in terms.items())
         metrics |= part_norms("gradient_norm", gradients)
         metrics |= part_norms("update_norm", updates)
         metrics |= part_norms("parameter_norm", params)

@@ -1,0 +1,26 @@
+"""XKD on your own videos: any folder of media files, on one GPU.
+
+    python -m xkd_jax.main --config=configs/folder.py --config.data.path=VIDEOS --workdir=RUN
+
+Data: any tree of media files that FFmpeg reads; broken ones are left out and reported, clips
+without sound count as silence. Model: ViT-S for both modalities (21M parameters each) at batch 64,
+for one GPU of 16 GB or more; a run is 20,000 steps whatever the number of files. The paper has no
+results for this size; see configs/k400.py for its own.
+"""
+
+from configs import base
+
+
+def get_config():
+    """The base recipe made smaller and counted in steps, since folders are of any size."""
+    config = base.get_config()
+    config.batch_size = 64
+    config.steps = 20_000
+    config.optimizer.warmup_steps = 1_000
+    for modality in (config.model.video, config.model.audio):
+        modality.encoder = base.transformer(base.ENCODERS["small"])
+        modality.decoder = base.transformer(base.DECODERS["small"])
+    config.log.every_steps = 20
+    config.log.images_every_steps = 1_000
+    config.checkpoint.every_steps = 500
+    return config

@@ -1,0 +1,71 @@
+"""Runs the task that a config describes.
+
+    python -m xkd_jax.main --config=configs/folder.py --config.data.path=VIDEOS --workdir=RUN
+
+The same command resumes an interrupted run from its newest checkpoint. Every field of the config
+(configs/base.py documents them) can be set as a flag, `--config.batch_size=64`.
+"""
+
+import os
+import pathlib
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The experiment: a file such as configs/k400.py.", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run: checkpoints, metrics, pictures. Made if missing."
+)
+
+# The errors of a wrong argument, folder or file: their one line is all that a user needs.
+EXPECTED_ERRORS = (ValueError, FileNotFoundError, NotADirectoryError, PermissionError)
+
+
+def main(argv: list[str]) -> None:
+    """Starts the devices up and hands the config to its task."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected argument {argv[1]!r}: flags are --config and --workdir.")
+    import jax
+
+    from xkd_jax import pretrain, train
+
+    jax.config.update("jax_compilation_cache_dir", _compilation_cache())
+    tasks = {"pretrain": pretrain.pretrain}
+    config = _CONFIG.value
+    try:
+        if config.task not in tasks:
+            raise ValueError(f"config.task is {config.task!r}; allowed: {', '.join(tasks)}")
+        print(config, flush=True)
+        tasks[config.task](config, _WORKDIR.value)
+    except train.NonFiniteError as error:
+        sys.exit(f"error: {error}")
+    except EXPECTED_ERRORS as error:
+        if os.environ.get("XKD_TRACEBACK"):
+            raise
+        sys.exit(f"error: {' '.join(str(error).split())} (XKD_TRACEBACK=1 shows where)")
+
+
+def _compilation_cache() -> str:
+    """Where compiled programs are kept, so that a resumed run starts at once."""
+    default = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(default / "xkd_jax" / "compiled")
+
+
+def run() -> None:
+    """Parses the flags and runs; a wrong flag is one line and exit code 1."""
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, ValueError, TypeError, OSError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+
+
+if __name__ == "__main__":
+    run()
