@@ -237,8 +237,6 @@ def _open(path: str | os.PathLike) -> collections.abc.Iterator[av.container.Inpu
         if os.path.getsize(path) == 0:
             raise MediaError("empty file", path)
         options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
-        # Where AVI gives no presentation times, they are made from the decoding times.
-        options["fflags"] = "+genpts"
         container = av.open(path, options=options, metadata_errors="replace")
     except MediaError:
         raise
@@ -371,8 +369,11 @@ def _packets(
     for lead in _LEADS:
         # Containers seek by decoding time, by the nearest index entry or by guess: look where it
         # led, and start further ahead if that is too late.
-        target = max(begin - lead, earliest)
-        container.seek(int(target // unit), stream=stream)
+        target = max(begin - lead, earliest - 1.0)
+        try:
+            container.seek(int(target // unit), stream=stream)
+        except av.FFmpegError:  # there is nothing so early
+            container.seek(int(earliest // unit), stream=stream)
         packets, count, keyframe = [], 0, np.inf
         for packet in container.demux(stream):
             if packet.dts is not None and packet.dts * unit > end:
@@ -386,7 +387,7 @@ def _packets(
             count += ticks * unit >= begin - _ROUNDING
             if count == limit:
                 break
-        if target <= earliest or keyframe <= begin + _ROUNDING:
+        if target < earliest or keyframe <= begin + _ROUNDING:
             break
     flush = av.Packet()
     flush.stream = stream

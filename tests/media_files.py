@@ -1,0 +1,138 @@
+"""Small media files whose every frame and every moment of sound tell their own time."""
+
+import fractions
+import pathlib
+import struct
+
+import av
+import numpy as np
+import scipy.signal
+
+FIRST_PITCH, PITCH_PER_SECOND = 400.0, 500.0  # Hz of the sound at time 0, and its rise
+
+
+def clock_frame(time: float, width: int = 96, height: int = 64) -> np.ndarray:
+    """A frame (height, width, 3) uint8 that shows a time in milliseconds, in 4 x 4 cells."""
+    bits = (round(time * 1000) >> np.arange(16)) & 1
+    rows, columns = np.arange(height) * 4 // height, np.arange(width) * 4 // width
+    cells = np.where(bits.reshape(4, 4), 235, 20).astype(np.uint8)
+    return np.repeat(cells[rows][:, columns][..., None], 3, axis=2)
+
+
+def seen_times(frames: np.ndarray) -> np.ndarray:
+    """What `clock_frame`s (T, h, w, 3) show, in seconds."""
+    height, width = frames.shape[1:3]
+    rows = (np.arange(4) * 2 + 1) * height // 8
+    columns = (np.arange(4) * 2 + 1) * width // 8
+    bits = frames[:, rows][:, :, columns].mean(axis=-1).reshape(len(frames), 16) > 127
+    return (bits << np.arange(16)).sum(axis=1) / 1000
+
+
+def clock_sound(times: np.ndarray) -> np.ndarray:
+    """Sound (S,) float32 whose pitch tells the time."""
+    turns = FIRST_PITCH * times + PITCH_PER_SECOND * times**2 / 2
+    return (0.5 * np.sin(2 * np.pi * turns)).astype(np.float32)
+
+
+def heard_times(waveform: np.ndarray, rate: int, at: np.ndarray) -> np.ndarray:
+    """When a `clock_sound` is heard to be, in seconds, at some seconds `at` of a waveform."""
+    phase = np.unwrap(np.angle(scipy.signal.hilbert(waveform)))
+    half = round(0.025 * rate)
+    centers = np.round(np.asarray(at) * rate).astype(int)
+    pitch = (phase[centers + half] - phase[centers - half]) / (2 * half) * rate / (2 * np.pi)
+    return (pitch - FIRST_PITCH) / PITCH_PER_SECOND
+
+
+def write_media(
+    path: pathlib.Path,
+    seconds: float = 5.0,
+    *,
+    frame_rate: int = 25,
+    frame_times: np.ndarray | None = None,
+    size: tuple[int, int] = (96, 64),
+    video_codec: str | None = "libx264",
+    pixel_format: str = "yuv420p",
+    video_options: dict[str, str] | None = None,
+    audio_codec: str | None = "aac",
+    sample_rate: int = 44100,
+    layout: str = "stereo",
+    sound: tuple[tuple[float, float], ...] | None = None,
+) -> pathlib.Path:
+    """Writes a clock to be seen and heard.
+
+    Args:
+        path: Where to; its suffix says the container.
+        seconds: Length of picture and sound.
+        frame_rate: Frames per second.
+        frame_times: When each frame appears, in place of `seconds` and `frame_rate`.
+        size: Width and height.
+        video_codec: None for no picture.
+        pixel_format: Of the stored frames.
+        video_options: For the encoder.
+        audio_codec: None for no sound.
+        sample_rate: Hz.
+        layout: Of the channels, which all sound the same.
+        sound: Stretches of time (from, to) with sound; by default all of the time.
+    """
+    if frame_times is None:
+        frame_times = np.arange(round(seconds * frame_rate)) / frame_rate
+    # MPEG-4 allows no finer unit of time than its frames.
+    unit = fractions.Fraction(1, frame_rate * (1 if video_codec == "mpeg4" else 40))
+    with av.open(path, "w") as container:
+        packets = []
+        video = audio = None
+        if video_codec:
+            video = container.add_stream(video_codec, rate=frame_rate)
+            video.width, video.height, video.pix_fmt = *size, pixel_format
+            video.codec_context.gop_size = 30
+            video.codec_context.time_base = unit
+            fast = {"libx264": {"preset": "veryfast"}, "libvpx-vp9": {"cpu-used": "8"}}
+            video.options = fast.get(video_codec, {}) | (video_options or {})
+        if audio_codec:
+            audio = container.add_stream(audio_codec, rate=sample_rate, layout=layout)
+        if video:
+            for time in frame_times:
+                frame = av.VideoFrame.from_ndarray(clock_frame(time, *size), format="rgb24")
+                frame.time_base = unit
+                frame.pts = round(time / unit)
+                packets += video.encode(frame)
+            packets += video.encode(None)
+        if audio:
+            channels = audio.codec_context.layout.nb_channels
+            for start, end in sound or ((0.0, seconds),):
+                times = start + np.arange(round((end - start) * sample_rate)) / sample_rate
+                samples = np.repeat(clock_sound(times)[None], channels, axis=0)
+                packets += _encode_sound(audio, samples, start)
+        # Interleaved as containers want it, by decoding time.
+        packets.sort(key=lambda packet: packet.dts * packet.time_base)
+        for packet in packets:
+            container.mux(packet)
+    return path
+
+
+def _encode_sound(stream: av.AudioStream, samples: np.ndarray, start: float) -> list[av.Packet]:
+    """Packets of sound (channels, S) from a time on, by an encoder of their own."""
+    context = stream.codec_context
+    encoder = av.CodecContext.create(context.name, "w")
+    encoder.sample_rate, encoder.layout = context.sample_rate, context.layout
+    encoder.format, encoder.time_base = context.format, fractions.Fraction(1, context.sample_rate)
+    frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=context.layout.name)
+    frame.sample_rate, frame.pts = context.sample_rate, 0
+    packets = [*encoder.encode(frame), *encoder.encode(None)]
+    for packet in packets:
+        packet.stream = stream
+        packet.time_base = encoder.time_base
+        packet.pts += round(start * context.sample_rate)
+        packet.dts += round(start * context.sample_rate)
+    return packets
+
+
+def rotate(path: pathlib.Path, quarters: int) -> None:
+    """Marks an MP4 as to be shown turned by quarters clockwise, as phones do."""
+    matrices = {0: (1, 0, 0, 1), 1: (0, 1, -1, 0), 2: (-1, 0, 0, -1), 3: (0, -1, 1, 0)}
+    a, b, c, d = (value << 16 for value in matrices[quarters])
+    data = bytearray(path.read_bytes())
+    header = data.index(b"tkhd") + 4  # the first track is the picture
+    matrix = header + (52 if data[header] else 40)
+    data[matrix : matrix + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
