@@ -1,0 +1,307 @@
+"""The data are a function of the seed and the step, whatever makes them and wherever it starts."""
+
+import itertools
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from configs import base
+from input_pipeline import views
+from input_pipeline.loader import Loader, ReadError, epoch_order
+from input_pipeline.media import Clip
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+
+
+class FakeSource:
+    """Noise of its own for every example and position; every third example has no sound."""
+
+    labels = None
+    class_names = ()
+
+    def __init__(self, count=10, slow=0.0, broken=None):
+        self.count = count
+        self.slow = slow
+        self.broken = broken
+        self.reads = []
+        self.running = self.most_running = 0
+        self.lock = threading.Lock()
+
+    def __len__(self):
+        return self.count
+
+    def name(self, index):
+        return f"clip {index}.mp4"
+
+    def read(self, index, position):
+        with self.lock:
+            self.reads.append((index, position))
+            self.running += 1
+            self.most_running = max(self.running, self.most_running)
+        rng = np.random.default_rng([index, int(position * 2**24)])
+        # Some reads take longer than others, to bring threads out of step.
+        time.sleep(self.slow * rng.random())
+        with self.lock:
+            self.running -= 1
+        if index == self.broken:
+            raise ValueError("the file is cut off")
+        has_audio = index % 3 > 0
+        return Clip(
+            frames=rng.integers(0, 256, (8, 32, 40, 3), np.uint8),
+            waveform=0.1 * rng.standard_normal(16_000).astype(np.float32) * has_audio,
+            has_audio=has_audio,
+        )
+
+
+def small_config():
+    """Views of one second, few pixels and two local ones, quickly made."""
+    config = base.get_config().views
+    config.video.global_frames, config.video.local_frames = 8, 4
+    config.video.global_size, config.video.local_size = 24, 16
+    config.audio.global_frames, config.audio.local_frames = 112, 56
+    config.audio.local_seconds = 0.5
+    config.video.local_count = config.audio.local_count = 2
+    return config
+
+
+def load(first, last, source=None, batch_size=4, seed=0, **options):
+    """Batches `first` to `last` - 1."""
+    loader = Loader(source or FakeSource(), small_config(), batch_size, seed, **options)
+    return list(loader.batches(first, last))
+
+
+def assert_same(ours, expected):
+    assert len(ours) == len(expected)
+    for our_batch, expected_batch in zip(ours, expected, strict=True):
+        assert our_batch.keys() == expected_batch.keys()
+        for name, value in expected_batch.items():
+            assert our_batch[name].dtype == value.dtype
+            np.testing.assert_array_equal(our_batch[name], value, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def batches():
+    """The first eight batches of four, three epochs of ten and a little more."""
+    return load(0, 8)
+
+
+# The stream of examples.
+
+
+def examples(count, batch_size, seed, steps, process_index=0, process_count=1):
+    loader = Loader(
+        FakeSource(count), small_config(), batch_size, seed, process_index, process_count
+    )
+    epochs, ids = zip(*(loader.examples(step) for step in range(steps)), strict=True)
+    return np.concatenate(epochs), np.concatenate(ids)
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(10, 4), (12, 4), (3, 8), (1, 2), (1000, 256)])
+def test_each_epoch_has_every_example_once(count, batch_size):
+    epochs, ids = examples(count, batch_size, seed=3, steps=1 + 4 * count // batch_size)
+    np.testing.assert_array_equal(epochs, np.arange(len(epochs)) // count)
+    for epoch in range(epochs[-1]):
+        np.testing.assert_array_equal(np.sort(ids[epochs == epoch]), np.arange(count))
+
+
+def test_epochs_and_seeds_shuffle_differently():
+    orders = [epoch_order(100, seed, epoch) for seed in range(3) for epoch in range(3)]
+    orders.append(np.arange(100))
+    for i, one in enumerate(orders):
+        for other in orders[:i]:
+            # Of two independent orders, about one place is the same.
+            assert np.mean(one == other) < 0.1
+
+
+def test_every_example_comes_to_every_place():
+    first = [epoch_order(8, 0, epoch)[0] for epoch in range(800)]
+    assert np.bincount(first, minlength=8).min() > 60
+
+
+def test_the_meaning_of_a_seed_has_not_changed():
+    """These numbers change only where everybody's data are meant to change."""
+    np.testing.assert_array_equal(epoch_order(10, 7, 3), [7, 1, 9, 6, 0, 4, 2, 8, 3, 5])
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_the_one_stream(processes):
+    _, whole = examples(10, 8, seed=0, steps=5)
+    parts = [examples(10, 8, 0, 5, index, processes)[1] for index in range(processes)]
+    joined = np.concatenate([part.reshape(5, -1) for part in parts], axis=1)
+    np.testing.assert_array_equal(joined.ravel(), whole)
+
+
+def test_an_epoch_may_be_any_number_of_steps():
+    assert Loader(FakeSource(10), small_config(), 4, 0).steps_per_epoch == 2.5
+
+
+# Batches.
+
+
+def test_batches_hold_what_the_contract_says(batches):
+    expected = {
+        "video_global": ((4, 8, 24, 24, 3), np.uint8),
+        "video_local": ((4, 2, 4, 16, 16, 3), np.uint8),
+        "audio_global": ((4, 80, 112), np.float32),
+        "audio_local": ((4, 2, 80, 56), np.float32),
+        "has_audio": ((4,), bool),
+        "example_id": ((4,), np.int64),
+        "epoch": ((4,), np.int32),
+    }
+    for batch in batches:
+        assert {k: (v.shape, v.dtype) for k, v in batch.items()} == expected
+
+
+def test_rows_are_the_views_of_their_example_at_its_position():
+    source, seed = FakeSource(), 5
+    (batch,) = load(6, 7, source, seed=seed)
+    assert len(set(batch["epoch"])) == 1
+    for row, (epoch, example) in enumerate(zip(batch["epoch"], batch["example_id"], strict=True)):
+        key = views.example_key(seed, epoch, example)
+        position = float(views.clip_position(key))
+        assert (example, position) in source.reads
+        clip = source.read(example, position)
+        assert batch["has_audio"][row] == clip.has_audio == bool(example % 3)
+        expected = views.training_views(
+            key, clip.frames, tf.constant(clip.waveform), small_config()
+        )
+        for name, view in expected.items():
+            np.testing.assert_allclose(batch[name][row], view, atol=1e-5, err_msg=name)
+
+
+def test_silent_examples_are_finite(batches):
+    for batch in batches:
+        silent = batch["audio_global"][~batch["has_audio"]]
+        assert np.isfinite(silent).all()
+        np.testing.assert_allclose(silent, silent.min(initial=0))
+
+
+def test_an_example_looks_different_in_every_epoch(batches):
+    seen = [
+        batch["video_global"][row]
+        for batch in batches
+        for row in range(4)
+        if batch["example_id"][row] == 0
+    ]
+    assert len(seen) >= 3
+    assert not any(np.array_equal(a, b) for a, b in itertools.pairwise(seen))
+
+
+def test_seeds_differ(batches):
+    (other,) = load(0, 1, seed=1)
+    assert not np.array_equal(other["example_id"], batches[0]["example_id"])
+
+
+@pytest.mark.parametrize("start", [1, 2, 5])
+def test_batches_from_a_step_on_are_those_of_the_whole_run(batches, start):
+    source = FakeSource()
+    assert_same(load(start, 8, source), batches[start:])
+    # And those before it were not made.
+    assert len(source.reads) == 4 * (8 - start)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_threads_change_nothing(batches, threads):
+    source = FakeSource(slow=0.02)
+    assert_same(load(0, 8, source, threads=threads), batches)
+    assert source.most_running <= threads
+
+
+def test_threads_read_together():
+    source = FakeSource(slow=0.05)
+    load(0, 4, source, threads=4)
+    assert source.most_running > 1
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 4])
+def test_prefetching_changes_nothing(batches, prefetch):
+    assert_same(load(0, 3, prefetch=prefetch), batches[:3])
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_make_slices_of_the_one_batch(batches, processes):
+    parts = [load(0, 4, process_index=index, process_count=processes) for index in range(processes)]
+    joined = [
+        {name: np.concatenate([part[name] for part in slices]) for name in slices[0]}
+        for slices in zip(*parts, strict=True)
+    ]
+    assert_same(joined, batches[:4])
+
+
+def test_batches_are_endless():
+    stream = Loader(FakeSource(1), small_config(), 2, 0).batches(10**6)
+    np.testing.assert_array_equal(next(stream)["epoch"], [2 * 10**6, 2 * 10**6 + 1])
+    stream.close()
+
+
+# Errors and ends.
+
+
+def test_an_unreadable_example_is_one_clear_error():
+    with pytest.raises(ReadError, match=r"example 3, clip 3\.mp4: the file is cut off") as caught:
+        load(0, 8, FakeSource(broken=3))
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_batches_before_an_unreadable_example_still_come(batches):
+    broken = batches[2]["example_id"][0]
+    order = np.concatenate([batch["example_id"] for batch in batches])
+    step = int(np.argmax(order == broken)) // 4
+    stream = Loader(FakeSource(broken=broken), small_config(), 4, 0).batches()
+    assert_same([next(stream) for _ in range(step)], batches[:step])
+    with pytest.raises(ReadError):
+        next(stream)
+
+
+def test_closing_stops_reading():
+    source = FakeSource(slow=0.05)
+    stream = Loader(source, small_config(), 4, 0, threads=4).batches()
+    next(stream)
+    stream.close()
+    assert source.running == 0
+    reads = len(source.reads)
+    time.sleep(0.3)
+    assert len(source.reads) == reads
+
+
+def test_refuses_a_source_without_examples():
+    with pytest.raises(ValueError, match="no examples"):
+        Loader(FakeSource(0), small_config(), 4, 0)
+
+
+def test_refuses_processes_that_cannot_share_a_batch():
+    with pytest.raises(ValueError, match="batch_size is 4: it must be a multiple of 3"):
+        Loader(FakeSource(), small_config(), 4, 0, process_count=3)
+
+
+def test_leaves_the_accelerator_alone():
+    assert tf.config.get_visible_devices("GPU") == []
+
+
+def test_needs_no_jax_and_ends_with_the_program():
+    """Without JAX to import, and with batches in the making when the program ends."""
+    program = textwrap.dedent("""
+        import sys
+        sys.modules["jax"] = None  # importing it fails
+        from tests.input_pipeline import test_loader as here
+        source = here.FakeSource(slow=0.5)
+        stream = here.Loader(source, here.small_config(), 4, 0, threads=4).batches()
+        next(stream)
+    """)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    finished = subprocess.run(
+        [sys.executable, "-c", program],
+        timeout=120,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 0, finished.stderr
