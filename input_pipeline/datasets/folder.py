@@ -113,12 +113,17 @@ class FolderSource:
             info = self._infos[candidate]
             start = position * max(0.0, info.duration - seconds)
             try:
-                return media.read_clip(
+                clip = media.read_clip(
                     self._root / self._paths[candidate], start, *self._form, info=info
                 )
             except media.MediaError as failure:
                 error = failure
-                self._note(self._paths[candidate], failure.reason)
+                self._note_failure(self._paths[candidate], failure.reason)
+                continue
+            if step:
+                with self._lock:
+                    self._substitutions += 1
+            return clip
         raise error or IndexError(index)
 
     @property
@@ -145,10 +150,9 @@ class FolderSource:
                 "substitutions": self._substitutions,
             }
 
-    def _note(self, path: str, reason: str) -> None:
-        """Counts a failed read, and warns of it if it is the file's first."""
+    def _note_failure(self, path: str, reason: str) -> None:
+        """Keeps the reason of a failed read, and warns of it if it is the file's first."""
         with self._lock:
-            self._substitutions += 1
             known = path in self._failed
             self._failed[path] = reason
         if not known:

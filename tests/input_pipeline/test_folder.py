@@ -1,0 +1,226 @@
+"""Folders of media: what is found, what is left out and said of it, what is kept for later."""
+
+import json
+import os
+import pathlib
+import random
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+
+from configs import base
+from input_pipeline import media
+from input_pipeline.datasets import folder, open_dataset
+from tests import media_files
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """Keeps the user's own cache out of it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def clip_file(tmp_path_factory):
+    return media_files.write_media(tmp_path_factory.mktemp("clip") / "clip.mp4", 2.0)
+
+
+@pytest.fixture
+def root(tmp_path, clip_file):
+    """Two classes of three files each, and some that are no media."""
+    root = tmp_path / "videos"
+    for name in ("jumping", "clapping hands"):
+        (root / name / "more").mkdir(parents=True)
+        for file in ("b.mp4", "a ü.MP4", "more/c.mp4"):
+            shutil.copy(clip_file, root / name / file)
+    (root / "labels.csv").write_text("file,label\n")
+    (root / "jumping" / "._b.mp4").write_text("left behind by a file manager")
+    return root
+
+
+def settings(path, **data):
+    config = base.get_config()
+    config.data.path = str(path)
+    config.data.update(data)
+    config.views.video.global_frames = 8
+    config.views.video.short_side = 32
+    return config.data, config.views
+
+
+def break_files(root, clip_file):
+    """Adds a file of each kind of damage."""
+    data = clip_file.read_bytes()
+    (root / "jumping" / "empty.mp4").write_bytes(b"")
+    (root / "jumping" / "text.avi").write_text("hello")
+    (root / "jumping" / "half.mp4").write_bytes(data[: len(data) // 2])
+    media_files.write_media(root / "jumping" / "sound.mp4", 2.0, video_codec=None)
+
+
+def test_lists_files_in_order_with_labels_from_folders(root, capsys):
+    source = open_dataset(*settings(root))
+    assert [source.name(index) for index in range(len(source))] == [
+        "clapping hands/a ü.MP4",
+        "clapping hands/b.mp4",
+        "clapping hands/more/c.mp4",
+        "jumping/a ü.MP4",
+        "jumping/b.mp4",
+        "jumping/more/c.mp4",
+    ]
+    assert source.class_names == ("clapping hands", "jumping")
+    assert source.labels.dtype == np.int64
+    np.testing.assert_array_equal(source.labels, [0, 0, 0, 1, 1, 1])
+    report = source.report
+    assert report["usable"] == report["files"] == 6 and report["ignored"] == 2
+    assert report["picture_seconds"] == pytest.approx(12, abs=0.1)
+    assert report["sound_seconds"] == pytest.approx(12, abs=0.3)
+    assert "left out" not in capsys.readouterr().out
+
+
+def test_position_says_where_a_clip_starts(root):
+    source = open_dataset(*settings(root))
+    for position in (0.0, 0.35, 0.99):
+        clip = source.read(2, position)
+        times = position * 1.0 + np.arange(8) / 8
+        age = times - media_files.seen_times(clip.frames)
+        assert age.min() > -0.0025 and age.max() < 0.041
+        assert clip.waveform.shape == (16000,)
+
+
+def test_files_outside_of_folders_have_no_labels(root, clip_file):
+    shutil.copy(clip_file, root / "stray.mp4")
+    source = open_dataset(*settings(root))
+    assert source.labels is None and source.class_names == () and len(source) == 7
+
+
+def test_split_is_a_top_level_folder(tmp_path, clip_file):
+    for split in ("train", "test"):
+        (tmp_path / "data" / split / "class").mkdir(parents=True)
+        shutil.copy(clip_file, tmp_path / "data" / split / "class" / f"{split}.mp4")
+    source = open_dataset(*settings(tmp_path / "data", split="test"))
+    assert source.name(0) == "class/test.mp4" and source.class_names == ("class",)
+    with pytest.raises(FileNotFoundError, match=r"config\.data\.split is 'val'.*'test', 'train'"):
+        open_dataset(*settings(tmp_path / "data", split="val"))
+
+
+def test_links_are_followed_once(root):
+    (root / "jumping" / "circle").symlink_to(root, target_is_directory=True)
+    (root / "jumping" / "nowhere.mp4").symlink_to("/nonexistent.mp4")
+    os.mkfifo(root / "jumping" / "pipe.mp4")
+    source = open_dataset(*settings(root))
+    assert len(source) == 6
+    assert source.report["left_out"] == {"jumping/nowhere.mp4": "unreadable"}
+
+
+def test_broken_files_are_left_out_and_reported(root, clip_file, capsys):
+    break_files(root, clip_file)
+    source = open_dataset(*settings(root))
+    assert len(source) == 6
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    assert (
+        "left out 4 of 10 files: 1 empty file, 1 no picture, 1 truncated, 1 unreadable" in printed
+    )
+    written = printed.rpartition("(see ")[2].rstrip(")\n")
+    assert json.loads(pathlib.Path(written).read_text()) == source.report
+    assert source.report["left_out"] == {
+        "jumping/empty.mp4": "empty file",
+        "jumping/half.mp4": "truncated",
+        "jumping/sound.mp4": "no picture",
+        "jumping/text.avi": "unreadable",
+    }
+
+
+def test_too_many_broken_files_are_refused(root, clip_file):
+    break_files(root, clip_file)
+    with pytest.raises(ValueError, match=r"^config\.data\.max_bad_fraction is 0\.3, but 0\.4 of"):
+        open_dataset(*settings(root, max_bad_fraction=0.3))
+    open_dataset(*settings(root, max_bad_fraction=0.4))
+
+
+def test_folders_without_usable_files_are_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "notes.txt").write_text("hello")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.mp4").write_text("hello")
+    cases = (
+        ("", ValueError, "config.data.path is ''"),
+        (tmp_path / "missing", FileNotFoundError, "does not exist"),
+        (tmp_path / "text" / "notes.txt", ValueError, "which is a file"),
+        (tmp_path / "empty", ValueError, "which holds nothing"),
+        (tmp_path / "text", ValueError, "only 1 files of other kinds"),
+        (tmp_path / "broken", ValueError, "left out 1 of 1 files: 1 unreadable"),
+    )
+    for path, kind, words in cases:
+        with pytest.raises(kind) as caught:
+            open_dataset(*settings(path))
+        message = str(caught.value)
+        assert message.startswith("config.data.path is") and "\n" not in message
+        assert words in message and str(path) in message
+
+
+def test_unknown_datasets_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"config\.data\.dataset is 'webcam'; allowed: 'folder'"):
+        open_dataset(*settings(tmp_path, dataset="webcam"))
+
+
+def test_only_new_and_changed_files_are_looked_at_again(root, clip_file, monkeypatch):
+    break_files(root, clip_file)
+    first = open_dataset(*settings(root))
+    looked = []
+    probe = media.probe
+    monkeypatch.setattr(media, "probe", lambda path: (looked.append(path.name), probe(path))[1])
+    second = open_dataset(*settings(root))
+    assert looked == [] and second.report == first.report
+    np.testing.assert_array_equal(first.read(1, 0.4).frames, second.read(1, 0.4).frames)
+
+    shutil.copy(clip_file, root / "jumping" / "text.avi")
+    shutil.copy(clip_file, root / "jumping" / "new.mp4")
+    (root / "jumping" / "half.mp4").unlink()
+    os.utime(root / "jumping" / "b.mp4", ns=(0, 0))
+    third = open_dataset(*settings(root))
+    assert sorted(looked) == ["b.mp4", "new.mp4", "text.avi"]
+    assert len(third) == 8
+
+
+def test_a_broken_or_unwritable_cache_is_done_without(root, cache):
+    open_dataset(*settings(root))
+    (index,) = cache.glob("xkd_jax/*/index.json")
+    index.write_text("{")
+    assert len(open_dataset(*settings(root))) == 6
+    shutil.rmtree(cache)
+    cache.write_text("in the way")
+    assert len(open_dataset(*settings(root))) == 6
+
+
+def test_files_that_break_later_are_replaced_by_the_next(root):
+    source = open_dataset(*settings(root))
+    third, fourth = source.read(3, 0.3), source.read(4, 0.3)
+    (root / source.name(1)).write_bytes(random.Random(0).randbytes(5000))
+    (root / source.name(2)).unlink()
+    with pytest.warns(UserWarning, match="the next file is read instead") as caught:
+        clip = source.read(1, 0.3)
+    assert len(caught) == 2
+    np.testing.assert_array_equal(clip.frames, third.frames)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # each file is warned of once
+        np.testing.assert_array_equal(source.read(2, 0.3).waveform, third.waveform)
+        np.testing.assert_array_equal(source.read(4, 0.3).frames, fourth.frames)
+    report = source.report
+    assert report["failed_at_read"] == {source.name(i): "unreadable" for i in (1, 2)}
+    assert report["substitutions"] == 2
+
+
+def test_when_nothing_can_be_read_that_is_an_error(root):
+    source = open_dataset(*settings(root))
+    shutil.rmtree(root)
+    with pytest.warns(UserWarning), pytest.raises(media.MediaError, match="unreadable"):
+        source.read(0, 0.5)
+
+
+def test_extensions_are_those_of_pictures():
+    assert {".mp4", ".mkv", ".webm", ".avi", ".mov"} <= folder.EXTENSIONS
+    assert not {".wav", ".jpg", ".txt"} & folder.EXTENSIONS
