@@ -6,7 +6,10 @@ step whose writing was cut short is never seen as a checkpoint.
 """
 
 import json
+import os
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 from orbax.checkpoint import v1 as ocp
@@ -31,7 +34,15 @@ class Checkpoints:
         keep_every_steps: checkpoints at multiples of it are kept for good; 0: none.
     """
 
-    def __init__(self, workdir, *, config, every_steps, keep, keep_every_steps=0):
+    def __init__(
+        self,
+        workdir: str | os.PathLike,
+        *,
+        config: dict[str, Any],
+        every_steps: int,
+        keep: int,
+        keep_every_steps: int = 0,
+    ):
         self._config = json.loads(json.dumps(config))  # what reading it back will give
         self._every_steps = every_steps
         policies = ocp.training.preservation_policies
@@ -45,16 +56,16 @@ class Checkpoints:
         )
 
     @property
-    def latest_step(self):
+    def latest_step(self) -> int | None:
         """The step of the newest complete checkpoint, or None."""
         latest = self._checkpointer.latest
         return None if latest is None else latest.step
 
-    def due(self, step):
+    def due(self, step: int) -> bool:
         """Whether the cadence asks for a checkpoint after `step`."""
         return self._every_steps > 0 and step % self._every_steps == 0
 
-    def save(self, step, state):
+    def save(self, step: int, state: Any) -> None:
         """Copies the state to the host, and writes it while the run goes on.
 
         Returns as soon as the devices' buffers may be overwritten. A step that has been saved
@@ -71,7 +82,7 @@ class Checkpoints:
             step, {_STATE: state}, force=True, custom_metadata={"config": self._config}
         )
 
-    def restore(self, abstract_state):
+    def restore(self, abstract_state: Any) -> Any:
         """Loads the newest complete checkpoint and says so, with all that is new in the config.
 
         Args:
@@ -105,7 +116,7 @@ class Checkpoints:
         self._checkpointer.close()
 
 
-def check_fits(saved, expected, path):
+def check_fits(saved: Any, expected: Any, path: str | os.PathLike) -> None:
     """Compares what a checkpoint holds with what the run is about to train.
 
     Args:
@@ -127,7 +138,9 @@ def check_fits(saved, expected, path):
             )
 
 
-def config_changes(old, new, prefix="config"):
+def config_changes(
+    old: dict[str, Any], new: dict[str, Any], prefix: str = "config"
+) -> Iterator[str]:
     """Lists where two configs differ, a line `config.field: old -> new` each.
 
     Args:
@@ -147,12 +160,12 @@ def config_changes(old, new, prefix="config"):
             yield f"{prefix}.{key}: {before} -> {after}"
 
 
-def _leaves_by_name(tree):
+def _leaves_by_name(tree: Any) -> dict[str, Any]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
 
 
-def _describe(leaf):
+def _describe(leaf: Any) -> str:
     if leaf is None:
         return "missing"
     return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"

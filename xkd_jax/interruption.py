@@ -20,7 +20,7 @@ class Interruption:
         self._requested = False
         self._previous = {}
 
-    def requested(self, step):
+    def requested(self, step: int) -> bool:
         """Whether to stop now.
 
         With several processes, each has to ask before every step, or the others wait for it.

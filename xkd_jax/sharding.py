@@ -6,17 +6,19 @@ no other module names a device.
 
 import queue
 import threading
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 # A batch is split over both: `fsdp` is data parallelism that also splits the state.
 BATCH_AXES = ("data", "fsdp")
 
 
-def make_mesh(fsdp=1):
+def make_mesh(fsdp: int = 1) -> Mesh:
     """Lays all devices of all processes out as one mesh.
 
     Args:
@@ -37,7 +39,7 @@ def make_mesh(fsdp=1):
     )
 
 
-def check_batch_size(batch_size, mesh):
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     """Refuses a global batch that the mesh cannot split evenly.
 
     Args:
@@ -57,12 +59,12 @@ def check_batch_size(batch_size, mesh):
     )
 
 
-def batch_sharding(mesh):
+def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The sharding of a batch's arrays: their first axis is split over all devices."""
     return NamedSharding(mesh, P(BATCH_AXES))
 
 
-def state_shardings(state, mesh):
+def state_shardings(state: Any, mesh: Mesh) -> Any:
     """The shardings of a state's leaves: all replicated.
 
     Args:
@@ -75,7 +77,7 @@ def state_shardings(state, mesh):
     return jax.tree.map(lambda _: NamedSharding(mesh, P()), state)
 
 
-def put_batch(batch, mesh):
+def put_batch(batch: Any, mesh: Mesh) -> Any:
     """Starts a batch's way to the devices.
 
     Args:
@@ -105,7 +107,7 @@ class Prefetch:
         size: batches held on the devices beyond the one in use.
     """
 
-    def __init__(self, batches, mesh, size=2):
+    def __init__(self, batches: Iterable[Any], mesh: Mesh, size: int = 2):
         self._queue = queue.Queue(maxsize=size)
         self._closing = threading.Event()
         self._thread = threading.Thread(

@@ -6,17 +6,20 @@ process writes.
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import pathlib
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
 from PIL import Image
 
-# Metrics whose names begin with it are shown on the progress line.
-LOSS_PREFIX = "loss"
+# The metric that ends the loss terms. They and it are shown on the progress line.
+TOTAL = "total"
 
 
 class Telemetry:
@@ -30,7 +33,14 @@ class Telemetry:
         steps_per_epoch: a float, or None where there are no epochs to speak of.
     """
 
-    def __init__(self, workdir, *, start_step, total_steps, steps_per_epoch=None):
+    def __init__(
+        self,
+        workdir: str | os.PathLike,
+        *,
+        start_step: int,
+        total_steps: int,
+        steps_per_epoch: float | None = None,
+    ):
         self._total_steps = total_steps
         self._steps_per_epoch = steps_per_epoch
         self._writes = jax.process_index() == 0
@@ -41,12 +51,12 @@ class Telemetry:
         drop_lines_after(self._workdir / "metrics.jsonl", start_step)
         self._tensorboard = _tensorboard_writer(self._workdir / "tensorboard")
 
-    def config(self, config):
+    def config(self, config: dict[str, Any]) -> None:
         """Writes the resolved config, nested dicts of plain values, to `config.json`."""
         if self._writes:
             write_whole(self._workdir / "config.json", json.dumps(config, indent=2).encode())
 
-    def scalars(self, step, metrics):
+    def scalars(self, step: int, metrics: dict[str, float]) -> None:
         """Writes one step's metrics everywhere.
 
         Args:
@@ -65,7 +75,7 @@ class Telemetry:
         self._tensorboard.flush()
         print(progress_line(step, self._total_steps, metrics, self._steps_per_epoch), flush=True)
 
-    def images(self, step, images):
+    def images(self, step: int, images: dict[str, np.ndarray]) -> None:
         """Writes images to TensorBoard and as `images/<step>_<name>.png`.
 
         Args:
@@ -97,7 +107,7 @@ class Window:
         batch_size: examples a step, over all processes.
     """
 
-    def __init__(self, batch_size):
+    def __init__(self, batch_size: int):
         self._batch_size = batch_size
         self._reset()
 
@@ -107,30 +117,30 @@ class Window:
         self._waited = 0.0
         self._started = time.perf_counter()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self._steps
 
-    def add(self, metrics):
+    def add(self, metrics: dict[str, float]) -> None:
         """Adds one step's metrics, a dict of floats."""
         for name, value in metrics.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._steps += 1
 
     @contextlib.contextmanager
-    def waiting(self):
+    def waiting(self) -> Iterator[None]:
         """Counts the time inside as waiting for data."""
         started = time.perf_counter()
         yield
         self._waited += time.perf_counter() - started
 
     @contextlib.contextmanager
-    def pause(self):
+    def pause(self) -> Iterator[None]:
         """Leaves the time inside out of the count: drawing figures is not training."""
         started = time.perf_counter()
         yield
         self._started += time.perf_counter() - started
 
-    def close(self):
+    def close(self) -> dict[str, float]:
         """Ends the window and begins the next.
 
         Returns:
@@ -149,27 +159,33 @@ class Window:
         return means | speed
 
 
-def progress_line(step, total_steps, metrics, steps_per_epoch=None):
+def progress_line(
+    step: int,
+    total_steps: int,
+    metrics: dict[str, float],
+    steps_per_epoch: float | None = None,
+) -> str:
     """Says in one line how far a run is and how it does.
 
     Args:
         step: steps done.
         total_steps: steps of the whole run.
-        metrics: dict of floats, from `Window.close`; loss terms are those named `loss*`.
+        metrics: dict of floats, from `Window.close`; the loss terms come first and end with their
+            `total`.
         steps_per_epoch: a float or None.
 
     Returns:
-        A line like `step 50/200 (25.0%) epoch 1.25 | loss 3.21 | 412 clips/s, data wait 3%, ETA
-        0:12:33`.
+        A line like `step 50/200 (25.0%) epoch 1.25 | total 3.21 (reconstruction 0.6, alignment 0.2)
+        | 412 clips/s, data wait 3%, ETA 0:12:33`.
     """
     done = f"step {step}/{total_steps} ({step / total_steps:.1%})"
     if steps_per_epoch:
         done += f" epoch {step / steps_per_epoch:.2f}"
-    losses = " ".join(
-        f"{name.removeprefix(LOSS_PREFIX + '/')} {value:.4g}"
-        for name, value in metrics.items()
-        if name.startswith(LOSS_PREFIX)
-    )
+    losses = ""
+    if TOTAL in metrics:
+        terms = itertools.takewhile(lambda item: item[0] != TOTAL, metrics.items())
+        terms = ", ".join(f"{name} {value:.4g}" for name, value in terms)
+        losses = f"{TOTAL} {metrics[TOTAL]:.4g}" + (f" ({terms})" if terms else "")
     left = round((total_steps - step) * metrics["speed/seconds_per_step"])
     speed = (
         f"{metrics['speed/clips_per_second']:.3g} clips/s, "
@@ -179,7 +195,7 @@ def progress_line(step, total_steps, metrics, steps_per_epoch=None):
     return " | ".join(part for part in (done, losses, speed) if part)
 
 
-def drop_lines_after(path, step):
+def drop_lines_after(path: pathlib.Path, step: int) -> None:
     """Cuts a file of JSON lines back to a step, and a torn last line with it.
 
     Args:
@@ -196,12 +212,12 @@ def drop_lines_after(path, step):
     write_whole(path, b"".join(kept))
 
 
-def write_whole(path, data):
+def write_whole(path: pathlib.Path, data: bytes) -> None:
     """Replaces a file's content such that a reader, or a kill, finds the old or the new, whole.
 
     Args:
-        path: `pathlib.Path` of the file.
-        data: bytes.
+        path: of the file.
+        data: its new content.
     """
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:
@@ -211,7 +227,7 @@ def write_whole(path, data):
     partial.replace(path)
 
 
-def _tensorboard_writer(path):
+def _tensorboard_writer(path: pathlib.Path):
     # Here and not above: these import TensorFlow, without which this module must import.
     import tensorflow as tf
     from clu import metric_writers

@@ -8,14 +8,18 @@ is pure, that batch `k` depends on `k` alone, and that the state holds everythin
 import contextlib
 import itertools
 import math
+import os
 import pathlib
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from xkd_jax import checkpoint, interruption, sharding, telemetry
@@ -27,16 +31,16 @@ class NonFiniteError(RuntimeError):
 
 def train(
     *,
-    init,
-    step_fn,
-    batches,
-    total_steps,
-    config,
-    workdir,
-    mesh,
-    figures=None,
-    steps_per_epoch=None,
-):
+    init: Callable[[], Any],
+    step_fn: Callable[[Any, Any], tuple[Any, dict[str, jax.Array]]],
+    batches: Callable[[int], Iterator[Any]],
+    total_steps: int,
+    config: ml_collections.ConfigDict,
+    workdir: str | os.PathLike,
+    mesh: Mesh,
+    figures: Callable[[Any, Any], dict[str, np.ndarray]] | None = None,
+    steps_per_epoch: float | None = None,
+) -> Any:
     """Trains to `total_steps`, from the newest checkpoint in the workdir or from the beginning.
 
     SIGTERM and SIGINT end it early, after a save; the same call then goes on from there.
@@ -45,8 +49,8 @@ def train(
         init: function of nothing that makes the initial state: a pytree of arrays with a field
             `step`, `()` int32, the number of steps done. It is traced.
         step_fn: pure function `(state, batch) -> (state, metrics)`. It is traced once. `metrics` is
-            a dict of scalars in order of importance, the loss terms first and named `loss*`, then
-            gradient norms: where several are not finite, the first is the one reported.
+            a dict of scalars in order of importance: the loss terms, their `total`, gradient norms,
+            the rest. Where several are not finite, the first is the one reported.
         batches: function `start_step -> iterator` of pytrees of numpy arrays, each
             `(B / processes, ...)`: this process's share of batch `start_step`, of the next, and so
             on without end.
@@ -121,7 +125,7 @@ def train(
     return state
 
 
-def compile_step(step_fn, state, batch, mesh):
+def compile_step(step_fn: Callable, state: Any, batch: Any, mesh: Mesh) -> jax.stages.Compiled:
     """Compiles the step ahead of time, and says how long it took.
 
     Args:
@@ -162,7 +166,7 @@ class Metrics:
     names: tuple[str, ...] = flax.struct.field(pytree_node=False)
     values: jax.Array
 
-    def to_floats(self, step):
+    def to_floats(self, step: int) -> dict[str, float]:
         """Waits for the values.
 
         Args:
@@ -194,12 +198,12 @@ class _Monitor:
         self._in_flight = None
         self._step = None
 
-    def watch(self, step, metrics):
+    def watch(self, step: int, metrics: Metrics) -> None:
         """Takes a dispatched step's metrics, and settles those of the step before."""
         self.settle()
         self._in_flight = (step, metrics)
 
-    def settle(self):
+    def settle(self) -> None:
         """Waits for the step in flight, checks its metrics, logs them where a window ends."""
         if self._in_flight is None:
             return
@@ -208,7 +212,7 @@ class _Monitor:
         if self._step % self._every_steps == 0:
             self._log.scalars(self._step, self._window.close())
 
-    def finish(self):
+    def finish(self) -> None:
         """Settles the last step, and logs what is left of its window."""
         self.settle()
         if len(self._window):

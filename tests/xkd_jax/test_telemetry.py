@@ -21,9 +21,9 @@ def lines(workdir):
 
 
 def test_progress_line():
-    metrics = {"loss": 3.21049, "loss/ae_video": 0.5, "gradient_norm": 9.0} | SPEED
+    metrics = {"ae/video": 0.5, "kd": 2.0, "total": 3.21049, "gradient_norm": 9.0} | SPEED
     assert telemetry.progress_line(50, 200, metrics, 40.0) == (
-        "step 50/200 (25.0%) epoch 1.25 | loss 3.21 ae_video 0.5 "
+        "step 50/200 (25.0%) epoch 1.25 | total 3.21 (ae/video 0.5, kd 2) "
         "| 412 clips/s, data wait 3%, ETA 0:01:15"
     )
     slow = SPEED | {"speed/seconds_per_step": 100.0}
@@ -54,14 +54,14 @@ def test_window_averages_in_order_and_shares_out_the_time(monkeypatch):
 
 
 def test_metrics_reach_the_file_and_tensorboard(tmp_path, capsys):
-    metrics = {"loss": 2.5, "a": 1.0} | SPEED
+    metrics = {"total": 2.5, "a": 1.0} | SPEED
     with telemetry.Telemetry(tmp_path, start_step=0, total_steps=10, steps_per_epoch=4) as log:
         log.config({"seed": 0})
         log.scalars(5, metrics)
     assert lines(tmp_path) == [{"step": 5, "epoch": 1.25} | metrics]
     assert list(lines(tmp_path)[0])[2:] == list(metrics)
     assert json.loads((tmp_path / "config.json").read_text()) == {"seed": 0}
-    assert "step 5/10 (50.0%) epoch 1.25 | loss 2.5" in capsys.readouterr().out
+    assert "step 5/10 (50.0%) epoch 1.25 | total 2.5 |" in capsys.readouterr().out
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert set(events.Tags()["tensors"]) == set(metrics)
 

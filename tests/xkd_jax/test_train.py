@@ -42,7 +42,7 @@ def wait_for(condition, process, seconds=120):
 def start(workdir, *flags):
     command = [sys.executable, "-m", "tests.xkd_jax.toy", f"--workdir={workdir}"]
     return subprocess.Popen(
-        [*command, f"--steps={STEPS}", "--delay=0.02", *flags],
+        [*command, f"--steps={STEPS}", "--delay=0.05", *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -61,20 +61,20 @@ def test_a_whole_run(tmp_path, capsys):
     assert complete_steps(tmp_path) == [10, 20, 23]
     assert [line["step"] for line in lines(tmp_path)] == [5, 10, 15, 20, 23]
     first = lines(tmp_path)[0]
-    assert list(first)[:5] == ["step", "epoch", "loss", "gradient_norm", "a_bias"]
+    assert list(first)[:6] == ["step", "epoch", "squares", "total", "gradient_norm", "a_bias"]
     assert json.loads((tmp_path / "config.json").read_text())["batch_size"] == 16
     said = capsys.readouterr().out
     assert re.search(r"Compiled the step in \d+\.\d s", said)
-    assert "step 20/23 (87.0%) epoch 2.00 | loss " in said
+    assert "step 20/23 (87.0%) epoch 2.00 | total " in said
 
 
 def test_logged_metrics_are_means_over_the_window(tmp_path):
     toy.run(tmp_path / "one", 5, config=toy.get_config(**{"log.every_steps": 1}))
     toy.run(tmp_path / "five", 5)
-    each = [line["loss"] for line in lines(tmp_path / "one")]
+    each = [line["total"] for line in lines(tmp_path / "one")]
     [window] = lines(tmp_path / "five")
     assert len(set(each)) == 5
-    assert window["loss"] == pytest.approx(np.mean(each), rel=1e-12)
+    assert window["total"] == pytest.approx(np.mean(each), rel=1e-12)
 
 
 def test_the_step_is_traced_once(tmp_path):
@@ -173,7 +173,7 @@ def test_a_second_sigint_aborts_at_once(tmp_path):
 
 def test_a_non_finite_metric_stops_the_run_and_leaves_the_last_good_checkpoint(tmp_path):
     config = toy.get_config(**{"checkpoint.every_steps": 4})
-    with pytest.raises(train.NonFiniteError, match=r"^Step 8: loss is nan\."):
+    with pytest.raises(train.NonFiniteError, match=r"^Step 8: squares is nan\."):
         toy.run(tmp_path, 20, config=config, batches=lambda k: toy.batches(k, nan_at=7))
     assert complete_steps(tmp_path) == [4]
     assert [line["step"] for line in lines(tmp_path)] == [5]
@@ -183,7 +183,7 @@ def test_the_first_metric_at_fault_is_named_in_the_step_s_order(tmp_path):
     def step_fn(state, batch):
         state, metrics = toy.step_fn(state, batch)
         bad = jnp.where(state.step == 3, jnp.inf, 0)
-        return state, {"loss": metrics["loss"], "z_norm": bad, "a_norm": bad}
+        return state, {"total": metrics["total"], "z_norm": bad, "a_norm": bad}
 
     with pytest.raises(train.NonFiniteError, match=r"^Step 3: z_norm is inf\."):
         toy.run(tmp_path, 20, step_fn=step_fn)

@@ -63,7 +63,8 @@ def step_fn(state, batch):
     teacher = jax.tree.map(lambda t, p: 0.9 * t + 0.1 * p, state.teacher, params)
     # Not in alphabetical order: the loop has to keep the one given.
     metrics = {
-        "loss": loss,
+        "squares": loss,
+        "total": loss,
         "gradient_norm": optax.tree.norm(gradients),
         "a_bias": params["b"][0],
     }
