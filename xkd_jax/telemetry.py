@@ -187,8 +187,9 @@ def progress_line(
         terms = ", ".join(f"{name} {value:.4g}" for name, value in terms)
         losses = f"{TOTAL} {metrics[TOTAL]:.4g}" + (f" ({terms})" if terms else "")
     left = round((total_steps - step) * metrics["speed/seconds_per_step"])
+    rate = metrics["speed/clips_per_second"]
     speed = (
-        f"{metrics['speed/clips_per_second']:.3g} clips/s, "
+        f"{rate:.{2 if rate < 10 else 0}f} clips/s, "
         f"data wait {metrics['speed/data_wait']:.0%}, "
         f"ETA {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
     )
