@@ -26,7 +26,7 @@ tf.config.set_visible_devices([], "GPU")
 
 _FOREVER = np.iinfo(np.int64).max
 
-Batches = Generator[dict[str, np.ndarray]]
+Batches = Generator[dict[str, np.ndarray], None, None]
 
 # TensorFlow's threads call Python to read: left running while the interpreter shuts down, they wait
 # for it and it for them, forever.
