@@ -26,7 +26,7 @@ from input_pipeline import media
 EXTENSIONS = frozenset(
     f".{name}"
     for name in (
-        *("3g2", "3gp", "asf", "avi", "divx", "dv", "f4v", "flv", "gif", "m2ts", "m2v", "m4v"),
+        *("3g2", "3gp", "asf", "avi", "divx", "dv", "f4v", "flv", "gif", "m2ts", "m4v"),
         *("mkv", "mov", "mp4", "mpe", "mpeg", "mpg", "mts", "mxf", "nut", "ogm", "ogv", "qt"),
         *("rm", "rmvb", "ts", "vob", "webm", "wmv", "wtv"),
     )

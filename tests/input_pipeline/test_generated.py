@@ -10,7 +10,7 @@ import sklearn.preprocessing
 
 from configs import base
 from input_pipeline import media
-from input_pipeline.datasets import generated, open_dataset
+from input_pipeline.datasets import generated, open_dataset, shapes
 
 SEED = 3
 
@@ -45,7 +45,7 @@ def test_layout_is_that_of_a_folder(made):
     files = sorted(path.relative_to(made).as_posix() for path in made.rglob("*.mp4"))
     assert len(files) == 120
     assert files[0] == "test/bounce/00000.mp4" and files[-1] == "train/tick/00079.mp4"
-    assert len(generated.CLASS_NAMES) == 10
+    assert len(shapes.CLASS_NAMES) == 10
     info = media.probe(made / files[0])
     assert info.duration == 5.0 and info.sound_duration == pytest.approx(5.0, abs=0.07)
 
@@ -58,7 +58,7 @@ def test_a_clip_is_a_function_of_seed_split_and_index(made, tmp_path):
     }.items():
         generated.write_clip(tmp_path / f"{name}.mp4", *arguments)
         same = (tmp_path / f"{name}.mp4").read_bytes() == (
-            made / "train" / generated.CLASS_NAMES[7] / "00037.mp4"
+            made / "train" / shapes.CLASS_NAMES[7] / "00037.mp4"
         ).read_bytes()
         assert same == (name == "same")
 
@@ -98,7 +98,7 @@ def test_half_written_clips_are_never_seen(tmp_path, monkeypatch):
 
 def test_opening_makes_the_clips_once(tmp_path, monkeypatch):
     source = open_dataset(*settings(tmp_path / "data"))
-    assert len(source) == 12 and source.class_names == generated.CLASS_NAMES
+    assert len(source) == 12 and source.class_names == shapes.CLASS_NAMES
     np.testing.assert_array_equal(np.bincount(source.labels), [2, 2] + [1] * 8)
     monkeypatch.setattr(generated, "write_clip", None)
     data, views = settings(tmp_path / "data")
@@ -128,13 +128,13 @@ def test_other_peoples_files_are_left_alone(tmp_path):
 def test_flashes_are_heard_when_they_are_seen(made):
     """A buzz sounds just as long as the shape is bright; the two onsets are within a frame."""
     for path in sorted((made / "train" / "flash").iterdir())[:5]:
-        clip = media.read_clip(path, 0.0, 4.0, generated.FRAME_RATE, 96, 16000)
+        clip = media.read_clip(path, 0.0, 4.0, shapes.FRAME_RATE, 96, 16000)
         changes = np.abs(np.diff(clip.frames.astype(float).mean(axis=(1, 2, 3))))
-        seen = (np.sort(np.argsort(changes)[-6:]) + 1) / generated.FRAME_RATE
+        seen = (np.sort(np.argsort(changes)[-6:]) + 1) / shapes.FRAME_RATE
         loudness = np.sqrt((clip.waveform.reshape(-1, 160) ** 2).mean(axis=1))
         heard = (np.flatnonzero(np.diff(loudness > loudness.max() / 3)) + 1) * 0.01
         distance = np.abs(seen[:, None] - heard[None, :]).min(axis=1)
-        assert np.median(distance) < 1.2 / generated.FRAME_RATE
+        assert np.median(distance) < 1.2 / shapes.FRAME_RATE
 
 
 def sound_features(clip):
@@ -163,9 +163,9 @@ def picture_features(clip):
 def test_both_modalities_tell_the_class_and_sound_does_so_better(made):
     accuracy = {}
     clips = {}
-    for split in generated.SPLITS:
+    for split in shapes.SPLITS:
         paths = sorted((made / split).rglob("*.mp4"))
-        labels = [generated.CLASS_NAMES.index(path.parent.name) for path in paths]
+        labels = [shapes.CLASS_NAMES.index(path.parent.name) for path in paths]
         clips[split] = [media.read_clip(path, 0.5, 4.0, 8, 48, 16000) for path in paths], labels
     for name, features in {"sound": sound_features, "picture": picture_features}.items():
         classifier = sklearn.pipeline.make_pipeline(
