@@ -20,6 +20,8 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run: checkpoints, metrics, pictures. Made if missing."
 )
 
+# Exit code where there is nothing left to train, so that scripts can tell it from a failure.
+ALREADY_FINISHED = 3
 # The errors of a wrong argument, folder or file: their one line is all that a user needs.
 EXPECTED_ERRORS = (ValueError, FileNotFoundError, NotADirectoryError, PermissionError)
 
@@ -40,6 +42,9 @@ def main(argv: list[str]) -> None:
             raise ValueError(f"config.task is {config.task!r}; allowed: {', '.join(tasks)}")
         print(config, flush=True)
         tasks[config.task](config, _WORKDIR.value)
+    except train.FinishedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(ALREADY_FINISHED)
     except train.NonFiniteError as error:
         sys.exit(f"error: {error}")
     except EXPECTED_ERRORS as error:

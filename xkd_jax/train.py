@@ -25,6 +25,10 @@ from jax.sharding import PartitionSpec as P
 from xkd_jax import checkpoint, interruption, sharding, telemetry
 
 
+class FinishedError(ValueError):
+    """The workdir's checkpoint is at the last step of the run, or beyond."""
+
+
 class NonFiniteError(RuntimeError):
     """A metric of the step is not a finite number."""
 
@@ -67,7 +71,8 @@ def train(
         The state, of step `total_steps` or, where a signal ended the run, of an earlier one.
 
     Raises:
-        ValueError: if the mesh does not divide the batch, or the run is at its end already.
+        ValueError: if the mesh does not divide the batch.
+        FinishedError: if the run is at its end already.
         checkpoint.MismatchError: if the workdir's checkpoint is of another model.
         NonFiniteError: if a metric is not finite. The state it came from is not saved.
     """
@@ -223,7 +228,7 @@ def _refuse_finished_run(step, total_steps, config, workdir):
     if step is None or step < total_steps:
         return
     field = "steps" if config.steps else "epochs"
-    raise ValueError(
+    raise FinishedError(
         f"config.{field}={config[field]} ends at step {total_steps}, and the checkpoint in "
         f"{workdir} is at step {step} already: raise config.{field} or choose another workdir."
     )

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Makes the environment and runs the tests.
+#
+#   bash launch/test.sh [arguments of pytest, or --all for the slow tests too]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source launch/environment.sh
+exec python -m pytest "$@"

@@ -1,0 +1,37 @@
+"""A model small enough to compile and run in tests, of each variant."""
+
+import jax
+import numpy as np
+
+from configs import base
+
+
+def random_params(model, seed: int = 0):
+    """Parameters of a model, drawn without compiling."""
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    return jax.tree.map(lambda x: 0.1 * rng.normal(size=x.shape).astype(np.float32), shapes)
+
+
+def tiny_config(variant: str = "xkd"):
+    """The base config with everything small; views of 8 frames of 32x32 and 16x64 log-mels."""
+    config = base.get_config()
+    config.seed = 3
+    config.batch_size = 8
+    config.steps = 100
+    config.compute_dtype = "float32"
+    video, audio = config.views.video, config.views.audio
+    video.short_side = video.global_size = 32
+    video.global_frames, video.local_frames, video.local_size = 8, 4, 16
+    audio.mel_bands, audio.global_frames = 16, 64
+    audio.local_seconds, audio.local_frames = 0.25, 16
+    config.model.variant = variant
+    for modality in (config.model.video, config.model.audio):
+        modality.encoder = base.transformer((32, 2, 4))
+        modality.decoder = base.transformer((16, 1, 2))
+    config.model.video.patch = (4, 8, 8)
+    config.model.projector.hidden = 32
+    config.model.projector.bottleneck = 16
+    config.model.projector.out = 64
+    config.optimizer.warmup_steps = 10
+    return config
