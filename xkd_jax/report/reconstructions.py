@@ -1,0 +1,189 @@
+"""Pictures of what the masked autoencoders see and what they make of it.
+
+Each example gives three rows: the original, what masking leaves of it (the rest is gray), and the
+reconstruction, whose visible patches are the original's. The networks predict patches normalized
+one by one, so each prediction is given the mean and the deviation of the original patch: the
+pictures show where a network puts light and shade within a patch, not how bright it thinks it is.
+"""
+
+import math
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from xkd_jax import augment
+from xkd_jax.models import patches as patching
+
+ROWS = ("original", "masked", "reconstructed")
+GRAY = 0.5  # of dropped patches, in [0, 1]
+INK = "#333333"
+DPI = 100
+FONT = {"size": 9, "color": INK}
+
+
+def video_picture(clips, predictions, dropped, patch, frame_rate):
+    """Draws reconstructed clips, one under the other, frames from left to right.
+
+    Args:
+        clips: `(B, T, H, W, 3)` floating, normalized by ImageNet's moments.
+        predictions: `(B, N, t * h * w * 3)` floating, of the normalized patches.
+        dropped: `(B, N)`, true or 1 where the network did not see the patch.
+        patch: `(t, h, w)`.
+        frame_rate: frames per second.
+
+    Returns:
+        `(H', W', 3)` uint8.
+    """
+    rows = reconstruct_video(clips, predictions, dropped, patch)
+    _, examples, frames, height, width, _ = rows.shape
+    shown = np.unique(np.linspace(0, frames - 1, 8).round().astype(int))
+    scale = max(1, round(112 / width))
+    height, width = scale * height, scale * width
+    left, top, gap, block_gap = 106, 24, 2, 16  # pixels
+    column = left + (width + gap) * np.arange(len(shown))
+    row = top + (height + gap) * np.arange(3)[:, None]
+    row = row + (3 * height + 2 * gap + block_gap) * np.arange(examples)
+
+    canvas = _Canvas(height=row[-1, -1] + height + 8, width=column[-1] + width + 8)
+    for x, frame in zip(column, shown, strict=True):
+        canvas.write(x + width / 2, top - 8, f"{frame / frame_rate:.2f} s", ha="center")
+    for y, name in zip(row.T.ravel(), ROWS * examples, strict=True):
+        canvas.write(left - 8, y + height / 2, name, ha="right", va="center")
+    picture = canvas.pixels()
+    pixels = rows[:, :, shown].repeat(scale, axis=3).repeat(scale, axis=4)
+    for i, j, k in np.ndindex(pixels.shape[:3]):
+        y, x = row[i, j], column[k]
+        picture[y : y + height, x : x + width] = pixels[i, j, k]
+    return picture
+
+
+def audio_picture(log_mels, predictions, dropped, patch, audio):
+    """Draws reconstructed log-mels over seconds and hertz, two examples to a line.
+
+    Args:
+        log_mels: `(B, F, T)` floating, normalized by `audio.mean` and `audio.std`.
+        predictions: `(B, N, f * t)` floating, of the normalized patches.
+        dropped: `(B, N)`, true or 1 where the network did not see the patch.
+        patch: `(f, t)`.
+        audio: `config.views.audio`.
+
+    Returns:
+        `(H', W', 3)` uint8.
+    """
+    rows = reconstruct_audio(log_mels, predictions, dropped, patch)
+    decibels = 10 / math.log(10) * (rows * audio.std + audio.mean)
+    _, examples, bands, steps = rows.shape
+    low, high = np.percentile(decibels[0], (1, 99.8))
+    colors = colormaps["magma"].with_extremes(bad=(GRAY,) * 3)
+    ticks = [hz for hz in (500, 1000, 2000, 4000, 8000) if hz < audio.max_frequency]
+
+    columns = min(examples, 2)
+    lines = -(-examples // columns)
+    width, height = 1.75 + 4.7 * columns, 0.5 + 4.1 * lines  # inches
+    figure = Figure((width, height), DPI)
+    inside = {"left": 0.65 / width, "right": 1 - 1 / width}
+    inside |= {"bottom": 0.5 / height, "top": 1 - 0.25 / height}
+    blocks = figure.add_gridspec(lines, columns, wspace=0.05, hspace=0.2, **inside)
+    axes = [blocks[j].subgridspec(3, 1, hspace=0.3).subplots() for j in range(examples)]
+    axes = np.stack(axes, axis=1)
+    for (i, j), ax in np.ndenumerate(axes):
+        image = ax.imshow(
+            decibels[i, j],
+            cmap=colors,
+            vmin=low,
+            vmax=high,
+            origin="lower",
+            aspect="auto",
+            interpolation="nearest",
+            extent=(0, steps * audio.hop / audio.sample_rate, -0.5, bands - 0.5),
+        )
+        ax.set_title(ROWS[i], loc="left", pad=3, **FONT)
+        ax.set_yticks([band_of(hz, bands, audio.max_frequency) for hz in ticks], ticks)
+        ax.tick_params(labelsize=8, colors=INK, labelbottom=i == 2, labelleft=j % columns == 0)
+    figure.supxlabel("seconds", y=0.1 / height, **FONT)
+    figure.supylabel("hertz", x=0.1 / width, **FONT)
+    bar_height = min(3, height - 0.75)
+    bar_box = (width - 0.85, height - 0.25 - bar_height, 0.15, bar_height)
+    bar = figure.colorbar(image, cax=figure.add_axes(np.divide(bar_box, (width, height) * 2)))
+    bar.set_label("mel power, dB", **FONT)
+    bar.ax.tick_params(labelsize=8, colors=INK)
+    return _draw(figure)
+
+
+def reconstruct_video(clips, predictions, dropped, patch):
+    """Puts predicted cuboids in the dropped places of clips; arguments as for `video_picture`.
+
+    Returns:
+        `(3, B, T, H, W, 3)` uint8, in the order of `ROWS`.
+    """
+    clips = np.asarray(clips, np.float32)
+    grid = [n // p for n, p in zip(clips.shape[1:4], patch, strict=True)]
+    rows = reconstruct(patching.patchify_video(clips, patch), predictions, dropped)
+    pixels = np.stack([patching.unpatchify_video(row, grid, patch) for row in rows])
+    pixels = np.nan_to_num(augment.denormalize(pixels), nan=GRAY)
+    return np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
+
+
+def reconstruct_audio(log_mels, predictions, dropped, patch):
+    """Puts predicted tiles in the dropped places of log-mels; arguments as for `audio_picture`.
+
+    Returns:
+        `(3, B, F, T)` float32 in the units of `log_mels`, in the order of `ROWS`; NaN where masked.
+    """
+    log_mels = np.asarray(log_mels, np.float32)
+    grid = [n // p for n, p in zip(log_mels.shape[1:3], patch, strict=True)]
+    rows = reconstruct(patching.patchify_audio(log_mels, patch), predictions, dropped)
+    return np.stack([patching.unpatchify_audio(row, grid, patch) for row in rows])
+
+
+def reconstruct(patches, predictions, dropped):
+    """Patches as they were, as the network saw them, and with its predictions put in.
+
+    Args:
+        patches: `(..., N, P)` float32, the original's.
+        predictions: `(..., N, P)` floating, of the patches normalized by `normalize_patches`.
+        dropped: `(..., N)`, true or 1 where the network did not see the patch.
+
+    Returns:
+        `(3, ..., N, P)` float32, in the order of `ROWS`; NaN where masked.
+    """
+    _, mean, std = patching.normalize_patches(patches)
+    dropped = np.asarray(dropped, bool)[..., None]
+    predictions = np.asarray(predictions, np.float32) * std + mean
+    masked = np.where(dropped, np.float32(np.nan), patches)
+    return np.stack([patches, masked, np.where(dropped, predictions, patches)])
+
+
+def band_of(hz, bands, max_frequency):
+    """The mel band, counted from 0 and in fractions, that is centered at a frequency in Hz.
+
+    Slaney's scale (Auditory Toolbox, 1998), `bands` bands from 0 Hz to `max_frequency`.
+    """
+
+    def mel(hz):
+        return 3 * hz / 200 if hz < 1000 else 15 + 27 * math.log(hz / 1000, 6.4)
+
+    return mel(hz) / mel(max_frequency) * (bands + 1) - 1
+
+
+class _Canvas:
+    """A white picture to write on, measured in pixels from the top left."""
+
+    def __init__(self, height, width):
+        self._height, self._width = height, width
+        self._figure = Figure((width / DPI, height / DPI), DPI)
+
+    def write(self, x, y, text, **alignment):
+        self._figure.text(x / self._width, 1 - y / self._height, text, **FONT, **alignment)
+
+    def pixels(self):
+        return _draw(self._figure)
+
+
+def _draw(figure):
+    """A matplotlib figure as `(H, W, 3)` uint8, with no window and no state between pictures."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
