@@ -99,9 +99,12 @@ def augment_local(keys, clips, config, dtype=jnp.float32):
     Returns:
         `(B, n, T, H, W, 3)` of `dtype`.
     """
-    # Not `split`: the draws of a view must not depend on how many there are.
+
+    def draw_view(key, view):
+        # Not `split`: what is drawn for a view must not depend on how many there are.
+        return draw(jax.random.fold_in(key, view), config)
+
     view = jnp.arange(clips.shape[1])
-    draw_view = lambda key, i: draw(jax.random.fold_in(key, i), config)  # noqa: E731
     draws = jax.vmap(jax.vmap(draw_view, (None, 0)), (0, None))(keys, view)
     planes = _to_planes(flip(clips, draws.flip))
     planes = jitter_color(planes, draws.factors, draws.hue, draws.order)
@@ -129,8 +132,8 @@ def jitter_color(planes, factors, hue, order):
     """Changes brightness, contrast, saturation and hue, in any order (torchvision's ColorJitter).
 
     Each view has its own order. At every step all views compute both a blend (of which the first
-    three transforms are cases) and a shift of hue, and keep the one whose turn it is: cheaper on an
-    accelerator than any branch. The loop is a `scan` because XLA, seeing four steps in a row, fuses
+    three transforms are cases) and a shift of hue, and keep the one whose turn it is: a batch has
+    no common branch to take. The loop is a `scan` because XLA, seeing four steps in a row, fuses
     them and computes each channel's past anew for each channel that needs it.
 
     Args:
