@@ -33,5 +33,29 @@ def tiny_config(variant: str = "xkd"):
     config.model.projector.hidden = 32
     config.model.projector.bottleneck = 16
     config.model.projector.out = 64
+    config.optimizer.learning_rate = 3e-3
     config.optimizer.warmup_steps = 10
     return config
+
+
+def tiny_batch(config, seed: int = 0) -> dict[str, np.ndarray]:
+    """A batch as the loader gives it, of noise."""
+    rng = np.random.default_rng(seed)
+    size, video, audio = config.batch_size, config.views.video, config.views.audio
+
+    def pixels(*shape):
+        return rng.integers(0, 256, shape, np.uint8)
+
+    def log_mels(*shape):
+        return rng.normal(size=shape).astype(np.float32)
+
+    n, side = video.local_count, video.local_size
+    return {
+        "video_global": pixels(size, video.global_frames, video.global_size, video.global_size, 3),
+        "video_local": pixels(size, n, video.local_frames, side, side, 3),
+        "audio_global": log_mels(size, audio.mel_bands, audio.global_frames),
+        "audio_local": log_mels(size, audio.local_count, audio.mel_bands, audio.local_frames),
+        "has_audio": np.ones(size, bool),
+        "example_id": np.arange(size, dtype=np.int64),
+        "epoch": np.zeros(size, np.int32),
+    }

@@ -257,7 +257,7 @@ def move_centers(
 def part_norms(prefix: str, params: Params) -> Metrics:
     """Euclidean norms by part, such as `gradient_norm/video/encoder`."""
     return OrderedDict(
-        (f"{prefix}/{owner}/{part}", optax.global_norm(tree))
+        (f"{prefix}/{owner}/{part}", optax.tree.norm(tree))
         for owner in params
         for part, tree in params[owner].items()
     )

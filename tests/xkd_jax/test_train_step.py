@@ -1,0 +1,168 @@
+"""The step as a whole: what moves, what does not, and that devices and order make no difference."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+
+from tests.tiny import random_params, tiny_batch, tiny_config
+from xkd_jax import sharding, train, train_step
+from xkd_jax.models import xkd
+from xkd_jax.models.xkd import MODALITIES
+
+
+def make_run(config, devices):
+    """A state, and the compiled step, on a mesh of so many devices."""
+    mesh = jax.make_mesh(
+        (devices, 1),
+        sharding.BATCH_AXES,
+        axis_types=(AxisType.Auto,) * 2,
+        devices=jax.devices()[:devices],
+    )
+    model = xkd.build(config)
+    tx, learning_rate = train_step.make_optimizer(config, config.steps, 10.0)
+    step_fn = train_step.make_train_step(model, config, tx, learning_rate, config.steps, 10.0)
+    params = random_params(model)
+    state = train_step.TrainState(
+        step=np.int32(5),
+        params=params,
+        teacher=jax.tree.map(np.copy, model.teacher_target(params)),
+        centers={m: np.zeros(64, np.float32) for m in MODALITIES},
+        opt_state=jax.tree.map(np.asarray, jax.jit(tx.init)(params)),
+        seed=np.uint32(config.seed),
+    )
+
+    def fresh_state():
+        return jax.device_put(jax.tree.map(np.copy, state), sharding.state_shardings(state, mesh))
+
+    batch = sharding.put_batch(tiny_batch(config), mesh)
+    compiled = train.compile_step(step_fn, fresh_state(), batch, mesh)
+
+    def run(batches):
+        state, metrics = fresh_state(), []
+        for batch in batches:
+            state, values = compiled(state, sharding.put_batch(batch, mesh))
+            metrics.append(values.to_floats(0))
+        return jax.tree.map(np.asarray, state), metrics
+
+    return run, state
+
+
+@pytest.fixture(scope="module")
+def config():
+    return tiny_config()
+
+
+@pytest.fixture(scope="module")
+def one_device(config):
+    return make_run(config, 1)
+
+
+def test_what_a_step_moves(config, one_device):
+    run, before = one_device
+    after, [metrics] = run([tiny_batch(config)])
+    assert after.step == 6 and after.seed == before.seed
+    momentum = metrics["schedule/ema_video"]
+    model = xkd.build(config)
+    for new, old, student in zip(
+        jax.tree.leaves(after.teacher),
+        jax.tree.leaves(before.teacher),
+        jax.tree.leaves(model.teacher_target(after.params)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(
+            new, momentum * old + (1 - momentum) * student, rtol=1e-5, atol=1e-6
+        )
+    assert all(np.abs(after.centers[m]).max() > 0 for m in MODALITIES)
+
+    after, _ = run([tiny_batch(config)] * 2)  # the first step's learning rate is 0
+    moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), after.params, before.params)
+    assert all(jax.tree.leaves(moved))
+
+
+def test_metrics_come_in_the_order_of_blame(config, one_device):
+    run, _ = one_device
+    _, [metrics] = run([tiny_batch(config)])
+    groups = list(dict.fromkeys(name.split("/")[0] for name in metrics))
+    assert groups[:2] == ["loss", "gradient_norm"]
+    assert list(metrics)[6] == "loss/total"
+    pairs = {"reconstruction": 5.0, "alignment": 1.0, "distillation": 1.0}
+    total = sum(
+        weight * metrics[f"loss/{term}_{which}"]
+        for term, weight in pairs.items()
+        for which in (("student", "teacher") if term == "alignment" else MODALITIES)
+    )
+    assert metrics["loss/total"] == pytest.approx(total / 14, rel=1e-5)
+
+
+def test_the_order_of_the_batch_makes_no_difference(config, one_device):
+    """Masks and colours go with the example and not with its row."""
+    run, _ = one_device
+    batch = tiny_batch(config)
+    _, [metrics] = run([batch])
+    _, [reversed_metrics] = run([{name: x[::-1].copy() for name, x in batch.items()}])
+    np.testing.assert_allclose(
+        list(metrics.values()), list(reversed_metrics.values()), rtol=1e-3, atol=1e-5
+    )
+
+
+def test_epochs_mask_anew(config, one_device):
+    run, _ = one_device
+    batch = tiny_batch(config)
+    _, [metrics] = run([batch])
+    _, [later] = run([{**batch, "epoch": batch["epoch"] + 1}])
+    assert metrics["loss/reconstruction_audio"] != later["loss/reconstruction_audio"]
+
+
+def test_learns_to_reconstruct_a_pattern(config, one_device):
+    run, _ = one_device
+    batch = tiny_batch(config)
+    rows = np.arange(config.views.video.global_size)
+    batch["video_global"][:] = (64 + 4 * rows)[:, None, None].astype(np.uint8)
+    time = np.arange(config.views.audio.global_frames)
+    batch["audio_global"][:] = np.sin(2 * np.pi * time / 16)
+    _, metrics = run([batch] * 80)
+    for m in MODALITIES:
+        name = f"loss/reconstruction_{m}"
+        assert metrics[-1][name] < 0.5 * metrics[0][name]
+
+
+def test_eight_devices_agree_with_one(config, one_device):
+    """MMD and centres are of the global batch, however many devices share it."""
+    run, _ = one_device
+    run_on_eight, _ = make_run(config, 8)
+    batches = [tiny_batch(config, seed=seed) for seed in range(3)]
+    state, metrics = run(batches)
+    state_of_eight, metrics_of_eight = run_on_eight(batches)
+    for one, eight in zip(metrics, metrics_of_eight, strict=True):
+        np.testing.assert_allclose(list(one.values()), list(eight.values()), rtol=2e-3, atol=1e-4)
+    for m in MODALITIES:
+        np.testing.assert_allclose(
+            state.centers[m], state_of_eight.centers[m], rtol=1e-3, atol=1e-4
+        )
+
+
+def test_bfloat16_leaves_losses_in_float32_and_near(config):
+    """Only matrix products are in bfloat16; what comes out is float32 and close."""
+    views = jax.jit(
+        lambda batch: train_step.make_views(xkd.build(config), config.views, batch, jnp.uint32(0))
+    )(tiny_batch(config))
+    temperatures = {"video": 0.1, "audio": 0.07}
+    centers = {m: jnp.zeros(64) for m in MODALITIES}
+    losses = {}
+    for dtype in (jnp.float32, jnp.bfloat16):
+        model = xkd.build(config, dtype)
+        params = random_params(model)
+
+        @jax.jit
+        def terms(params, model=model):
+            student = model.study(params, views)
+            teacher = model.teach(model.teacher_target(params), views)
+            return train_step.loss_terms(student, teacher, centers, temperatures, config.xkd)[0]
+
+        losses[dtype] = terms(params)
+    for name, exact in losses[jnp.float32].items():
+        rounded = losses[jnp.bfloat16][name]
+        assert rounded.dtype == jnp.float32
+        np.testing.assert_allclose(rounded, exact, rtol=0.1)
