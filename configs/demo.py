@@ -17,7 +17,7 @@ def get_config():
     config.data.dataset = "generated"
     config.data.path = "data/generated"
     config.data.split = "train"
-    config.batch_size = 32
+    config.batch_size = 16
     config.steps = 400
 
     video = config.views.video
@@ -29,8 +29,8 @@ def get_config():
     config.views.audio.global_frames = 224
 
     for modality in (config.model.video, config.model.audio):
-        modality.encoder = base.transformer((128, 4, 4))
-        modality.decoder = base.transformer((64, 2, 4))
+        modality.encoder = base.transformer((128, 4, 2))
+        modality.decoder = base.transformer((64, 2, 2))
     config.model.video.patch = (4, 8, 8)
     config.model.audio.patch = (8, 16)
     config.model.projector.hidden = 256

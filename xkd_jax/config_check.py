@@ -1,11 +1,13 @@
 """Refuses impossible configs before anything is compiled, in one line that says what is allowed."""
 
+import math
 import pathlib
 from collections.abc import Iterable
 from typing import Any
 
 import ml_collections
 
+from xkd_jax.models.masked_autoencoder import kept_count
 from xkd_jax.models.xkd import MODALITIES, VARIANTS
 
 DTYPES = ("auto", "bfloat16", "float32")
@@ -104,18 +106,24 @@ def _check_model(config: ml_collections.ConfigDict) -> None:
     for m in MODALITIES:
         patch = tuple(config.model[m].patch)
         for view, extents in views[m].items():
-            bad = len(patch) != len(extents) or any(
+            if len(patch) != len(extents) or any(
                 p < 1 or n % p for n, p in zip(extents, patch, strict=True)
-            )
-            if bad:
+            ):
                 _refuse(
                     config,
                     f"model.{m}.patch",
                     f"divisors of the {view} view's {_times(extents)} (config.views.{m})",
                 )
         ratio = config.model[m].mask_ratio
-        if not 0 < ratio < 1:
-            _refuse(config, f"model.{m}.mask_ratio", "between 0 and 1")
+        patches = math.prod(
+            n // p for n, p in zip(views[m]["global"], config.model[m].patch, strict=True)
+        )
+        if not (0 < ratio < 1 and 0 < kept_count(patches, ratio) < patches):
+            _refuse(
+                config,
+                f"model.{m}.mask_ratio",
+                f"between 0 and 1, so that some of the {patches} patches are kept and some dropped",
+            )
         for network in ("encoder", "decoder"):
             prefix = f"model.{m}.{network}"
             _positive(config, f"{prefix}.width", f"{prefix}.depth", f"{prefix}.heads")
@@ -139,9 +147,9 @@ def _check_objective(config: ml_collections.ConfigDict) -> None:
     _one_of(config, "xkd.query", ("cls", "mean"))
     _one_of(config, "xkd.refine_weight", ("root", "ratio"))
     _one_of(config, "xkd.alignment", ("da", "da1", "da2"))
+    _positive(config, "xkd.student_temperature")
     _positive(
         config,
-        "xkd.student_temperature",
         *(f"xkd.teacher_temperature.{m}_{end}" for m in MODALITIES for end in ("start", "end")),
     )
     _at_least_zero(config, "xkd.teacher_temperature.warmup_epochs")

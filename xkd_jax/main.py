@@ -10,7 +10,7 @@ import os
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -30,6 +30,10 @@ def main(argv: list[str]) -> None:
     """Starts the devices up and hands the config to its task."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected argument {argv[1]!r}: flags are --config and --workdir.")
+    # Start-up messages of libraries, and a page for each checkpoint, would bury the run's own.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)
     import jax
 
     from xkd_jax import pretrain, train

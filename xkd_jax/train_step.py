@@ -213,7 +213,7 @@ def make_train_step(
         )
 
         # The loop names the first of these that is not finite, so causes come before effects.
-        metrics = OrderedDict((f"loss/{name.replace('/', '_')}", x) for name, x in terms.items())
+        metrics = OrderedDict(terms)
         metrics |= part_norms("gradient_norm", gradients)
         metrics |= part_norms("update_norm", updates)
         metrics |= part_norms("parameter_norm", params)

@@ -1,0 +1,59 @@
+"""The two packages need not each other's frameworks, and parts of a package not the others."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def python(code: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def without(modules: tuple[str, ...], then: str) -> subprocess.CompletedProcess:
+    """Runs code where importing any of some modules fails, as if they were not installed."""
+    return python(f"import sys\nfor name in {modules}: sys.modules[name] = None\n{then}")
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "xkd_jax.train_step, xkd_jax.train, xkd_jax.checkpoint, xkd_jax.telemetry, "
+        "xkd_jax.pretrain, xkd_jax.main, xkd_jax.interop.release"
+    ],
+)
+def test_xkd_jax_without_tensorflow(modules):
+    result = without(("tensorflow", "tensorflow_datasets"), f"import {modules}")
+    assert result.returncode == 0, result.stderr
+
+
+def test_input_pipeline_without_jax():
+    result = without(
+        ("jax", "flax", "optax"),
+        "import input_pipeline, input_pipeline.loader, input_pipeline.datasets.generated",
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_importing_the_step_is_enough_to_be_free_of_tensorflow():
+    result = python(
+        "import sys, xkd_jax.train_step\n"
+        "assert not any(m.split('.')[0] == 'tensorflow' for m in sys.modules)"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("module", ["losses", "schedules", "augment", "models.xkd"])
+def test_the_mathematics_knows_no_loop_no_disk_and_no_logger(module):
+    outer = ["train", "train_step", "checkpoint", "telemetry", "pretrain", "report", "main"]
+    result = python(
+        f"import sys, xkd_jax.{module}\n"
+        f"found = [m for m in {outer} if 'xkd_jax.' + m in sys.modules]\n"
+        "assert not found, found"
+    )
+    assert result.returncode == 0, result.stderr
