@@ -1,6 +1,7 @@
 """What all tests share: eight CPU devices, and which tests run by default."""
 
 import os
+import tempfile
 
 # Before anything imports jax. Eight devices, so that what only works on one does not pass.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -8,6 +9,8 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Programs that several tests or processes compile are compiled once.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="xkd_jax_tests_"))
 
 import numpy as np
 import pytest

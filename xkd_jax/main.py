@@ -71,9 +71,20 @@ def run() -> None:
 
 def _parse(argv: list[str]) -> list[str]:
     try:
-        return flags.FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError, ValueError, TypeError, OSError) as error:
+        rest = flags.FLAGS(argv)
+    except (AttributeError, KeyError) as error:  # an unknown field, with the nearest known one
+        reason = error.args[0]
+        while isinstance(reason, Exception):
+            reason = reason.args[0]
+        sys.exit(f"error: no such field in the config: {' '.join(reason.split())}")
+    except (flags.Error, ValueError, TypeError) as error:
+        if "Traceback" in str(error):  # of an error within the config file, for its author
+            sys.exit(f"error: {error}")
         sys.exit(f"error: {' '.join(str(error).split())}")
+    path = config_flags.get_config_filename(flags.FLAGS["config"]).split(":")[0]
+    if not pathlib.Path(path).is_file():
+        sys.exit(f"error: --config={path}: no such file; the shipped ones are in configs/")
+    return rest
 
 
 if __name__ == "__main__":

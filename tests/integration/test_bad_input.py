@@ -1,0 +1,78 @@
+"""Whatever a user gets wrong: one clear line, a non-zero exit, no traceback."""
+
+import pytest
+
+from tests.integration import runs
+from tests.media_files import write_media
+
+FOLDER = "--config.data.dataset=folder"
+
+
+def refusal(*flags, **kwargs):
+    code, output = runs.run(*flags, **kwargs)
+    assert code == 1, output
+    assert "Traceback" not in output
+    last = output.splitlines()[-1]
+    assert last.startswith("error: "), output
+    return last
+
+
+def test_missing_path(tmp_path):
+    last = refusal(FOLDER, f"--config.data.path={tmp_path}/none", f"--workdir={tmp_path}/run")
+    assert "config.data.path" in last and f"{tmp_path}/none" in last
+
+
+def test_empty_folder(tmp_path):
+    (tmp_path / "videos").mkdir()
+    last = refusal(FOLDER, f"--config.data.path={tmp_path}/videos", f"--workdir={tmp_path}/run")
+    assert "config.data.path" in last
+
+
+def test_nothing_decodable(tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").write_text("not a video")
+    last = refusal(FOLDER, f"--config.data.path={tmp_path}/videos", f"--workdir={tmp_path}/run")
+    assert "config.data" in last
+
+
+@pytest.mark.parametrize(
+    ("flag", "part"),
+    [
+        ("--config.optimizer.learning_rat=1", "learning_rat"),
+        ("--config.model.video.patch=(4,15,16)", "config.model.video.patch is (4, 15, 16)"),
+        ("--config.batch_size=many", "many"),
+        ("--config.task=dance", "config.task is 'dance'; allowed: pretrain"),
+    ],
+)
+def test_wrong_fields(flag, part, tmp_path):
+    assert part in refusal(flag, f"--config.data.path={tmp_path}", f"--workdir={tmp_path}/run")
+
+
+def test_missing_config_file(tmp_path):
+    assert "nowhere.py" in refusal(f"--workdir={tmp_path}", config="configs/nowhere.py")
+
+
+def test_missing_workdir():
+    assert "workdir" in refusal()
+
+
+def test_good_and_broken_files(tmp_path):
+    """Trains on the good ones, and says how many it left out and why."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for i in range(3):
+        write_media(videos / f"good {i}.mp4", seconds=2.0)
+    whole = (videos / "good 0.mp4").read_bytes()
+    (videos / "truncated.mp4").write_bytes(whole[: len(whole) // 2])
+    (videos / "empty.mkv").write_bytes(b"")
+    code, output = runs.run(
+        FOLDER,
+        f"--config.data.path={videos}",
+        f"--workdir={tmp_path}/run",
+        "--config.steps=2",
+        "--config.log.every_steps=1",
+    )
+    assert code == 0, output
+    assert "left out 2 of 5 files" in output
+    assert "1 empty file" in output
+    assert "step 2/2" in output

@@ -1,0 +1,93 @@
+"""A run that is killed and started again ends where an undisturbed one does, bit for bit."""
+
+import json
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from tests.integration import runs
+
+STEPS = 24
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return f"--config.data.path={tmp_path_factory.mktemp('data')}"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("undisturbed")
+    code, output = runs.run(data, f"--workdir={workdir}", "--config.data.threads=1")
+    assert code == 0, output
+    return workdir
+
+
+def assert_same_end(workdir, undisturbed):
+    expected = runs.load_state(undisturbed, STEPS)
+    state = runs.load_state(workdir, STEPS)
+    assert set(state) == set(expected)
+    assert any("teacher" in name for name in state) and any("opt_state" in n for n in state)
+    assert any("centers" in name for name in state)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(state[name], array, err_msg=name)
+
+
+def losses(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return {line["step"]: line["total"] for line in map(json.loads, lines)}
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 2))])
+def test_killed_at_a_random_instant(seed, data, undisturbed, tmp_path):
+    flags = (data, f"--workdir={tmp_path}")
+    process = runs.start(*flags)
+    runs.wait_for_step(process, tmp_path, 5)
+    time.sleep(random.Random(seed).uniform(0, 1))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert STEPS not in runs.saved_steps(tmp_path), "killed too late to show anything"
+
+    code, output = runs.run(*flags, "--config.data.threads=2")
+    assert code == 0, output
+    assert "estored" in output and "step" in output
+    assert_same_end(tmp_path, undisturbed)
+    assert losses(tmp_path).keys() <= losses(undisturbed).keys() | {None}
+
+
+def test_terminated(data, undisturbed, tmp_path):
+    flags = (data, f"--workdir={tmp_path}")
+    process = runs.start(*flags)
+    runs.wait_for_step(process, tmp_path, 5)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert "To go on, run the same command again." in output
+    assert STEPS not in runs.saved_steps(tmp_path), "stopped too late to show anything"
+
+    code, output = runs.run(*flags)
+    assert code == 0, output
+    assert_same_end(tmp_path, undisturbed)
+
+
+def test_a_finished_run_refuses_to_train(data, undisturbed):
+    code, output = runs.run(data, f"--workdir={undisturbed}")
+    assert code == 3
+    assert f"config.steps={STEPS} ends at step {STEPS}" in output.splitlines()[-1]
+    assert "Traceback" not in output
+
+
+def test_another_models_checkpoint_is_refused(data, undisturbed):
+    code, output = runs.run(
+        data,
+        f"--workdir={undisturbed}",
+        "--config.steps=30",
+        "--config.model.video.decoder.width=24",
+    )
+    assert code == 1
+    last = output.splitlines()[-1]
+    assert last.startswith("error: ") and "decoder" in last and "24" in last
+    assert "Traceback" not in output
