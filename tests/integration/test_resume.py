@@ -41,7 +41,7 @@ def losses(workdir):
     return {line["step"]: line["total"] for line in map(json.loads, lines)}
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 2))])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_a_random_instant(seed, data, undisturbed, tmp_path):
     flags = (data, f"--workdir={tmp_path}")
     process = runs.start(*flags)
@@ -53,9 +53,10 @@ def test_killed_at_a_random_instant(seed, data, undisturbed, tmp_path):
 
     code, output = runs.run(*flags, "--config.data.threads=2")
     assert code == 0, output
-    assert "estored" in output and "step" in output
+    assert "RESTORED step " in output
     assert_same_end(tmp_path, undisturbed)
-    assert losses(tmp_path).keys() <= losses(undisturbed).keys() | {None}
+    assert [*losses(tmp_path)] == sorted(losses(tmp_path)), "no step is told twice"
+    assert losses(tmp_path)[STEPS] == losses(undisturbed)[STEPS]
 
 
 def test_terminated(data, undisturbed, tmp_path):

@@ -1,0 +1,60 @@
+"""Every shipped config, shrunk in depth, width and batch alone, trains a step on real MP4 files."""
+
+import json
+import pkgutil
+
+import pytest
+
+import configs
+from tests.integration import runs
+from tests.media_files import write_media
+
+# By default one of each program; the slow ones repeat one of them or change its sizes.
+FAST = ("k400", "k400_mats")
+SLOW = ("k400_mas", "kinetics_sound", "audioset", "folder", "demo")
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    for i in range(2):
+        write_media(folder / f"{i}.mp4", seconds=5.0)
+    return folder
+
+
+def shrunk(name: str) -> list[str]:
+    """Flags that make every network tiny; audioset's video encoder stays the larger one."""
+    size = {"encoder": (32, 2, 2), "decoder": (16, 1, 2)}
+    flags = ["--config.batch_size=2", "--config.steps=1", "--config.log.every_steps=1"]
+    for m in ("video", "audio"):
+        for network, (width, depth, heads) in size.items():
+            if (name, m, network) == ("audioset", "video", "encoder"):
+                width, depth, heads = 48, 3, 4
+            prefix = f"--config.model.{m}.{network}"
+            flags += [f"{prefix}.width={width}", f"{prefix}.depth={depth}"]
+            flags += [f"{prefix}.heads={heads}"]
+    projector = {"hidden": 32, "bottleneck": 16, "out": 64}
+    return flags + [f"--config.model.projector.{k}={v}" for k, v in projector.items()]
+
+
+def test_all_configs_are_tested():
+    assert {m.name for m in pkgutil.iter_modules(configs.__path__)} == {*FAST, *SLOW, "base"}
+
+
+@pytest.mark.parametrize("name", [*FAST, *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)])
+def test_a_step(name, videos, tmp_path):
+    images = 1 if name == "k400" else 0
+    code, output = runs.run(
+        *shrunk(name),
+        f"--config.log.images_every_steps={images}",
+        "--config.data.dataset=folder",
+        "--config.data.split=",
+        f"--config.data.path={videos}",
+        f"--workdir={tmp_path}",
+        config=f"configs/{name}.py",
+    )
+    assert code == 0, output
+    [line] = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["total"] > 0
+    assert runs.saved_steps(tmp_path) == [1]
+    assert len(list((tmp_path / "images").glob("*.png"))) == 2 * images
