@@ -8,6 +8,7 @@ The same command resumes an interrupted run from its newest checkpoint. Every fi
 
 import os
 import pathlib
+import signal
 import sys
 
 from absl import app, flags, logging
@@ -41,11 +42,15 @@ def main(argv: list[str]) -> None:
     jax.config.update("jax_compilation_cache_dir", _compilation_cache())
     tasks = {"pretrain": pretrain.pretrain}
     config = _CONFIG.value
+    # The loop has its own way to stop, with a save; this is for the time before it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if config.task not in tasks:
             raise ValueError(f"config.task is {config.task!r}; allowed: {', '.join(tasks)}")
         print(config, flush=True)
         tasks[config.task](config, _WORKDIR.value)
+    except KeyboardInterrupt:
+        print("Stopped before the first step. To go on, run the same command again.")
     except train.FinishedError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(ALREADY_FINISHED)
