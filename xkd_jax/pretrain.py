@@ -1,9 +1,12 @@
 """Pretraining: puts the data, the model and the step together and hands them to the loop."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from xkd_jax import config_check, schedules, sharding, train, train_step
 from xkd_jax.models import xkd
@@ -50,7 +53,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> train_step.Trai
         config=config,
         workdir=workdir,
         mesh=mesh,
-        figures=make_figures(model, config),
+        figures=make_figures(model, config, mesh),
         steps_per_epoch=loader.steps_per_epoch,
     )
 
@@ -92,10 +95,11 @@ def describe(model: xkd.XKD, config: ml_collections.ConfigDict, total_steps: int
     return "\n".join(lines)
 
 
-def make_figures(model: xkd.XKD, config: ml_collections.ConfigDict):
+def make_figures(model: xkd.XKD, config: ml_collections.ConfigDict, mesh: Mesh):
     """The loop's pictures: `(state, batch) -> {name: (H, W, 3) uint8}`."""
 
-    @jax.jit
+    # Every process gets the pictures whole, wherever the pictured examples are.
+    @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, PartitionSpec()))
     def reconstruct(state, batch):
         batch = jax.tree.map(lambda x: x[:PICTURED], batch)
         views = train_step.make_views(model, config.views, batch, state.seed)
