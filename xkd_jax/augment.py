@@ -2,7 +2,7 @@
 
 Crops are made on the host, which then sends uint8; the pixel arithmetic is here. The transforms are
 those of torchvision on floats in [0, 1]. Each draw is shared by all frames of a view, and
-independent between examples and views (spec, section 1).
+independent between examples and views (docs/method.md, section 1).
 
 No pixel ever meets another example's, and there is no loop over examples: a batch-sharded input
 needs no communication. Inside, clips are color planes `(3, ..., T, H, W)` in [0, 1]: with the

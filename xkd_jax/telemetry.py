@@ -229,9 +229,7 @@ def write_whole(path: pathlib.Path, data: bytes) -> None:
 
 
 def _tensorboard_writer(path: pathlib.Path):
-    # Here and not above: these import TensorFlow, without which this module must import.
-    import tensorflow as tf
+    # Here and not above: it brings in TensorFlow, without which this module must import.
     from clu import metric_writers
 
-    tf.config.set_visible_devices([], "GPU")  # all of its memory is JAX's
     return metric_writers.SummaryWriter(str(path))

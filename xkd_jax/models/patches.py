@@ -79,7 +79,7 @@ def unpatchify_audio(patches, grid, patch):
 
 
 def normalize_patches(patches, eps=1e-6):
-    """Gives each patch zero mean and unit variance: the autoencoder's target (spec, section 3).
+    """Gives each patch zero mean and unit variance (docs/method.md, section 3).
 
     The variance is the unbiased one and `eps` stands inside the root, as in masked autoencoders
     (He et al., arXiv 2111.06377). `normalized * std + mean` gives back the patches.

@@ -1,4 +1,4 @@
-"""Resizing of learned position embeddings to other token grids (spec section 2).
+"""Resizing of learned position embeddings to other token grids (docs/method.md, section 2).
 
 Coordinates are mapped as the authors' release does, with the scale factor (n + 0.1) / N for `n`
 wanted and `N` stored cells: half-pixel centres, clamped edges, no antialiasing. Each axis is a

@@ -1,4 +1,4 @@
-"""The Vision Transformer encoder of video cuboids and of log-mel patches (spec section 2)."""
+"""The Vision Transformer encoder of cuboids and log-mel patches (docs/method.md, section 2)."""
 
 import flax.linen as nn
 import jax
