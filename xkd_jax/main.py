@@ -31,6 +31,10 @@ def main(argv: list[str]) -> None:
     """Starts the devices up and hands the config to its task."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected argument {argv[1]!r}: flags are --config and --workdir.")
+    try:
+        pathlib.Path(_WORKDIR.value).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"error: --workdir={_WORKDIR.value} cannot be made a folder: {error.strerror}")
     # Start-up messages of libraries, and a page for each checkpoint, would bury the run's own.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if not flags.FLAGS["verbosity"].present:

@@ -56,6 +56,11 @@ def test_missing_workdir():
     assert "workdir" in refusal()
 
 
+def test_a_workdir_that_is_a_file(tmp_path):
+    (tmp_path / "run").write_text("")
+    assert f"--workdir={tmp_path}/run" in refusal(f"--workdir={tmp_path}/run")
+
+
 def test_good_and_broken_files(tmp_path):
     """Trains on the good ones, and says how many it left out and why."""
     videos = tmp_path / "videos"
