@@ -1,0 +1,184 @@
+"""What a prepared data set holds: one record a recording, and an index of each split beside them.
+
+A prepared data set is a folder that TFDS reads (`tfds.builder_from_directory`), its splits in
+ArrayRecord files, which are read at random. Beside them, `index-<split>.npz` says of every record,
+in the order of `tfds.data_source`, what must be known before any is read.
+"""
+
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import zipfile
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from input_pipeline import atomic
+
+SAMPLE_RATE = 16000  # Hz, of every prepared sound
+JPEG_QUALITY = 90
+
+_RECIPE = "prepared.json"  # written last: where it is, the data set is complete
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A recording as it is kept.
+
+    Attributes:
+        name: For people to find it by, unique in its split: the path in the source, say.
+        frames: (T,) JPEG files in RGB, upright, at the data set's frame rate; none without picture.
+        frame_times: (T,) float32 seconds: when, in the source, each frame came on the screen. Frame
+            k is the one that the source shows at `k / frame_rate`.
+        waveform: (S,) int16 mono at `SAMPLE_RATE` from the time of frame 0 on; none without sound.
+        labels: Indices into the data set's classes; none, one, or several of them.
+        roles: What it is in each of the data set's official partitions, see `Role`.
+    """
+
+    name: str
+    frames: Sequence[bytes]
+    frame_times: np.ndarray
+    waveform: np.ndarray
+    labels: Sequence[int] = ()
+    roles: Sequence[int] = ()
+
+
+class Role:
+    """What a recording is in one of a data set's official partitions."""
+
+    UNUSED, TRAIN, TEST = 0, 1, 2
+
+
+def features() -> tfds.features.FeaturesDict:
+    """The form of a record for TFDS. What is an array is kept as bytes: quicker to parse."""
+
+    def array(dtype: type) -> tfds.features.Tensor:
+        return tfds.features.Tensor(shape=(None,), dtype=dtype, encoding="bytes")
+
+    return tfds.features.FeaturesDict(
+        {
+            "name": tfds.features.Text(),
+            "frames": tfds.features.Sequence(tfds.features.Tensor(shape=(), dtype=tf.string)),
+            "frame_times": array(np.float32),
+            "waveform": array(np.int16),
+            "labels": array(np.int64),
+            "roles": array(np.int64),
+        }
+    )
+
+
+def serialize(record: Record) -> bytes:
+    """The record as a `tf.train.Example`, as TFDS would write it."""
+    example = tf.train.Example()
+    entries = {
+        "name": [record.name.encode()],
+        "frames": list(record.frames),
+        "frame_times": [np.asarray(record.frame_times, np.float32).tobytes()],
+        "waveform": [np.asarray(record.waveform, np.int16).tobytes()],
+        "labels": [np.asarray(record.labels, np.int64).tobytes()],
+        "roles": [np.asarray(record.roles, np.int64).tobytes()],
+    }
+    for name, values in entries.items():
+        example.features.feature[name].bytes_list.value.extend(values)
+    return example.SerializeToString(deterministic=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+    """What is known of the N records of a split before any is read.
+
+    Attributes:
+        names: N names.
+        labels: N tuples of class indices.
+        roles: (N, K) int64, see `Role`; K is the number of official partitions.
+        frames: (N,) int64 numbers of frames; 0 without picture.
+        samples: (N,) int64 numbers of samples; 0 without sound.
+    """
+
+    names: Sequence[str]
+    labels: Sequence[tuple[int, ...]]
+    roles: np.ndarray
+    frames: np.ndarray
+    samples: np.ndarray
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes it, whole or not at all, and the same bytes for the same content."""
+        arrays = {
+            "names": np.frombuffer("\0".join(self.names).encode(), np.uint8),
+            "label_counts": np.array([len(labels) for labels in self.labels], np.int64),
+            "labels": np.array([label for labels in self.labels for label in labels], np.int64),
+            "roles": self.roles,
+            "frames": self.frames,
+            "samples": self.samples,
+        }
+        file = io.BytesIO()
+        # np.savez would put the time of writing in.
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, array in arrays.items():
+                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
+                    np.lib.format.write_array(member, np.ascontiguousarray(array))
+        atomic.write_bytes(path, file.getvalue())
+
+
+def load_index(path: str | os.PathLike) -> Index:
+    """Reads what `Index.save` wrote.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no index.
+    """
+    with np.load(pathlib.Path(path), allow_pickle=False) as arrays:
+        count = len(arrays["frames"])
+        names = arrays["names"].tobytes().decode().split("\0") if count else []
+        ends = np.cumsum(arrays["label_counts"])[:-1]
+        labels = (
+            [tuple(part.tolist()) for part in np.split(arrays["labels"], ends)] if count else []
+        )
+        return Index(names, labels, arrays["roles"], arrays["frames"], arrays["samples"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What all records of a prepared data set have in common; kept as `prepared.json`.
+
+    Attributes:
+        dataset: Its name, as `prepare --dataset` knows it.
+        frame_rate: Frames per second.
+        short_side: Pixels of the frames' shorter side.
+        class_names: The classes in the order of their indices; empty without labels.
+        partitions: Names of the official partitions into training and test, in the order of
+            `Record.roles`, such as the splits of UCF101 and the folds of ESC50; empty where the
+            splits are the partition.
+    """
+
+    dataset: str
+    frame_rate: float
+    short_side: int
+    class_names: tuple[str, ...] = ()
+    partitions: tuple[str, ...] = ()
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Writes it into the data set's folder, whole or not at all."""
+        text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False)
+        atomic.write_text(pathlib.Path(folder) / _RECIPE, text + "\n")
+
+
+def load_recipe(folder: str | os.PathLike) -> Recipe:
+    """Reads what `Recipe.save` wrote.
+
+    Raises:
+        FileNotFoundError: The folder holds none: it is no prepared data set, or not finished.
+    """
+    values = json.loads((pathlib.Path(folder) / _RECIPE).read_text(encoding="utf-8"))
+    for name in ("class_names", "partitions"):
+        values[name] = tuple(values[name])
+    return Recipe(**values)
+
+
+def index_path(folder: str | os.PathLike, split: str) -> pathlib.Path:
+    """Where the index of a split is."""
+    return pathlib.Path(folder) / f"index-{split}.npz"
