@@ -1,14 +1,16 @@
-"""Media files by time: what a file holds, and the picture and sound of any few seconds of it.
+"""Media files by time: what a file holds, and its picture and sound, all or any few seconds of it.
 
 Time is that of the picture: 0 is when its first frame appears, and `MediaInfo.duration` is when its
-last one goes. Everything is found by the files' own timestamps, never by counting frames or
-samples, so that variable frame rates, late sound and gaps come out where a player shows them.
+last one goes. Of a file without picture, it is that of the sound. Everything is found by the files'
+own timestamps, never by counting frames or samples, so that variable frame rates, late sound and
+gaps come out where a player shows them.
 """
 
-import collections.abc
-import contextlib
 import dataclasses
+import math
 import os
+import typing
+from collections.abc import Callable, Iterable, Iterator
 
 import av
 import numpy as np
@@ -16,20 +18,40 @@ import numpy as np
 from input_pipeline import packets
 from input_pipeline import picture as pictures
 from input_pipeline import sound as sounds
+from input_pipeline.containers import (
+    CORRUPT,
+    NO_PICTURE,
+    NO_SOUND,
+    REASONS,
+    TRUNCATED,
+    MediaError,
+    ends_early,
+    opened,
+    streams,
+)
 
-# Why a file is unusable. unreadable: not a media file, or not to be opened; corrupt: its packets do
-# not decode; truncated: it ends before its header says.
-REASONS = ("unreadable", "empty file", "corrupt", "truncated", "no picture")
-
-# Containers that hold their media themselves. Playlists and the like, which FFmpeg would also open
-# whatever the file is called, could make it read other files or the network.
-_CONTAINERS = "mov,matroska,avi,asf,flv,mpeg,mpegts,ogg,gif,mxf,rm,nut,dv,wtv"
-# Those of them whose headers state a true duration; elsewhere FFmpeg guesses it.
-_CONTAINERS_WITH_DURATION = ("mov", "matroska", "avi")
+__all__ = (
+    "REASONS",
+    "Clip",
+    "MediaError",
+    "MediaInfo",
+    "Recording",
+    "probe",
+    "read_clip",
+    "read_recording",
+)
 
 _PROBES = 4  # places of the picture where a probe decodes
 _PROBE_PIXELS = 30_000_000  # pixels that it decodes, some 300 frames of 340x256, at least this:
 _PROBE_PACKETS = 12  # packets at each place
+
+_LONGEST = 12 * 3600.0  # seconds; what claims to be longer has damaged timestamps
+
+# Samples by which the usual encoder of a codec and the decoder together delay the sound (of MP3,
+# LAME's 576 and the decoder's 529). Other containers tell, and FFmpeg then leaves them out.
+_AVI_DELAYS = {"mp3": 1105, "mp3float": 1105, "aac": 1024}
+
+_Encoded = typing.TypeVar("_Encoded")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,15 +76,20 @@ class MediaInfo:
     """What a usable file holds.
 
     Attributes:
-        start: Timestamp of the first frame, in seconds of the container's own clock.
-        duration: Seconds from the first frame to the end of the last; of a still picture with
-            sound, to the end of the sound.
+        start: Time 0, in seconds of the container's own clock: of the first frame; without picture,
+            of the first sound.
+        duration: Seconds from there to the end of the last frame; without picture or with a still
+            one, to the end of the sound.
+        sound_start: Time 0 by the clock of the sound's timestamps, which is `start`, but in AVI.
         sound_duration: Seconds of sound; 0 where there is none, or none that decodes.
+        has_picture: Whether there is a picture.
     """
 
     start: float
     duration: float
+    sound_start: float
     sound_duration: float
+    has_picture: bool
 
     @property
     def has_audio(self) -> bool:
@@ -70,18 +97,21 @@ class MediaInfo:
         return self.sound_duration > 0
 
 
-class MediaError(ValueError):
-    """A media file that cannot be used.
+@dataclasses.dataclass(frozen=True)
+class Recording(typing.Generic[_Encoded]):
+    """All of a file.
 
     Attributes:
-        reason: Why, out of `REASONS`.
-        path: The file.
+        info: What it holds.
+        frames: T frames, upright, each as `encode` made it; empty without picture.
+        frame_times: (T,) float32, when each of them appeared in the file, in seconds.
+        waveform: (S,) float32 in [-1, 1], mono; zeros where the file has no sound.
     """
 
-    def __init__(self, reason: str, path: str | os.PathLike) -> None:
-        super().__init__(f"{reason}: {os.fspath(path)}")
-        self.reason = reason
-        self.path = os.fspath(path)
+    info: MediaInfo
+    frames: list[_Encoded]
+    frame_times: np.ndarray
+    waveform: np.ndarray
 
 
 def probe(path: str | os.PathLike) -> MediaInfo:
@@ -94,37 +124,26 @@ def probe(path: str | os.PathLike) -> MediaInfo:
         path: A media file.
 
     Returns:
-        What it holds.
+        What it holds: picture, sound or both.
 
     Raises:
         MediaError: The file is not usable.
     """
-    with _open(path) as container:
-        picture, sound = _streams(container, path)
-        spans = {stream.index: _Span(stream) for stream in (picture, sound) if stream}
-        for packet in container.demux([stream for stream in (picture, sound) if stream]):
-            spans[packet.stream_index].add(packet)
-        shown = spans[picture.index]
-        heard = spans[sound.index] if sound else None
-        if not shown.times:
-            raise MediaError("no picture", path)
-        start, end = shown.start, shown.end
-        heard_end = heard.end if heard and heard.times else end
-        if _ends_early(container, picture, end, max(end, heard_end)):
-            raise MediaError("truncated", path)
-        keyframes = np.unique(shown.keyframes or [start])
-        places = np.unique(np.linspace(0, len(keyframes) - 1, _PROBES).round().astype(int))
-        pixels = max(picture.width * picture.height, 1) * len(places)
-        for time in keyframes[places]:
-            _check_picture(
-                container, picture, time, max(_PROBE_PIXELS // pixels, _PROBE_PACKETS), path
-            )
-        sound_duration = 0.0
-        if heard and heard.times and _decodes(container, sound, heard.start):
-            sound_duration = heard_end - heard.start
-            if len(shown.times) == 1:
-                end = max(end, heard_end)
-    return MediaInfo(start, end - start, sound_duration)
+    with opened(path) as container:
+        picture, sound = streams(container)
+        info, shown, heard = _measure(container, picture, sound, path)
+        if shown:
+            keyframes = np.unique(shown.keyframes or [info.start])
+            places = np.unique(np.linspace(0, len(keyframes) - 1, _PROBES).round().astype(int))
+            pixels = max(picture.width * picture.height, 1) * len(places)
+            limit = max(_PROBE_PIXELS // pixels, _PROBE_PACKETS)
+            for time in keyframes[places]:
+                _check_picture(container, picture, time, limit, path)
+        if heard and not _decodes(container, sound, heard.start):
+            if not shown:
+                raise MediaError(CORRUPT, path)
+            info = dataclasses.replace(info, sound_duration=0.0)
+    return info
 
 
 def read_clip(
@@ -143,7 +162,7 @@ def read_clip(
     picture and sound alike, from its beginning.
 
     Args:
-        path: A media file.
+        path: A media file with a picture.
         start: Seconds into the file, moved where needed so that the clip lies within the file.
         seconds: Length of the clip.
         frame_rate: Frames per second to take.
@@ -155,7 +174,7 @@ def read_clip(
         `round(seconds * frame_rate)` frames and `round(seconds * sample_rate)` samples.
 
     Raises:
-        MediaError: The file cannot be opened, or this part of it does not decode.
+        MediaError: The file has no picture or cannot be opened, or this part does not decode.
     """
     info = info or probe(path)
     start = min(max(start, 0.0), max(info.duration - seconds, 0.0))
@@ -165,12 +184,14 @@ def read_clip(
     if padded:
         frame_times %= info.duration
         sample_times %= info.duration
-    with _open(path) as container:
-        picture, sound = _streams(container, path)
+    with opened(path) as container:
+        picture, sound = streams(container)
+        if picture is None or not info.has_picture:
+            raise MediaError(NO_PICTURE, path)
         frames = pictures.read(container, picture, info.start + frame_times, short_side)
         if sound and info.has_audio:
             length = round(min(seconds, info.duration) * sample_rate)
-            waveform = sounds.read(container, sound, info.start + start, length, sample_rate)
+            waveform = sounds.read(container, sound, info.sound_start + start, length, sample_rate)
         else:
             waveform = np.zeros(round(seconds * sample_rate), np.float32)
     if padded and info.has_audio:
@@ -179,127 +200,185 @@ def read_clip(
     return Clip(frames, waveform, info.has_audio, padded)
 
 
-class _Span:
-    """When a stream's packets are presented, gathered one by one; seconds on the container's clock.
+def read_recording(
+    path: str | os.PathLike,
+    *,
+    frame_rate: float,
+    short_side: int,
+    sample_rate: int,
+    encode: Callable[[np.ndarray], _Encoded] = np.asarray,
+) -> Recording[_Encoded]:
+    """Judges a file by decoding all of it, and gives all of it, the frames as `read_clip`'s.
 
-    Attributes:
-        times: Of every packet that is presented.
-        keyframes: Of those from which decoding can start.
+    Frame `k` is the one on screen at `k / frame_rate`; there are `round(duration * frame_rate)`, at
+    least one. What is held in memory is the encoded frames and 64 kB of sound a second at 16 kHz.
+
+    Args:
+        path: A media file.
+        frame_rate: Frames per second to take.
+        short_side: Pixels of the frames' shorter side; the other follows in proportion.
+        sample_rate: Hz, of the waveform.
+        encode: Makes what is kept of a frame (h, w, 3) uint8; called once for a frame that is on
+            screen at several of the times. By default the frame itself: 64 kB of 170 x 128 pixels.
+
+    Returns:
+        The frames and `round(duration * sample_rate)` samples.
+
+    Raises:
+        MediaError: The file is not usable.
     """
+    with opened(path) as container:
+        picture, sound = streams(container)
+        info, shown, heard = _measure(container, picture, sound, path)
+    length = round(info.duration * sample_rate)
+    track = sounds.Track(info.sound_start, length, sample_rate)
+    times = np.arange(max(1, round(info.duration * frame_rate))) / frame_rate
+    frames, frame_times = [], []
+    # A loop of its own, for what fails in `encode` is no fault of the file.
+    for frame, time, count in _decode_all(path, info, shown, heard, times, short_side, track):
+        frames += [encode(frame)] * count
+        frame_times += [time] * count
+    waveform = track.waveform()
+    if track.end == -math.inf:  # there is no sound, or none of it decodes
+        if not shown:
+            raise MediaError(CORRUPT, path)
+        info = dataclasses.replace(info, sound_duration=0.0)
+    elif not shown:
+        # Now it is known how much a decoder leaves out at the end.
+        duration = min(info.duration, track.end - info.sound_start)
+        info = dataclasses.replace(info, duration=duration, sound_duration=duration)
+        waveform = waveform[: round(duration * sample_rate)]
+    return Recording(info, frames, np.array(frame_times, np.float32), waveform)
 
-    def __init__(self, stream: av.stream.Stream) -> None:
-        self.times: list[float] = []
-        self.keyframes: list[float] = []
-        self._unit = float(stream.time_base)
-        rate = stream.average_rate if stream.type == "video" else None
-        self._usual_duration = float(1 / rate) if rate else 0.04
-        self._latest = (-np.inf, 0.0)  # time and duration
 
-    def add(self, packet: av.Packet) -> None:
-        """Takes note of a packet, unless it is one that is decoded but never presented."""
-        ticks = packets.ticks(packet)
-        if ticks is None or packet.is_discard or packet.is_corrupt:
+def _decode_all(
+    path: str | os.PathLike,
+    info: MediaInfo,
+    shown: packets.Span | None,
+    heard: packets.Span | None,
+    times: np.ndarray,
+    short_side: int,
+    track: sounds.Track,
+) -> Iterator[tuple[np.ndarray, float, int]]:
+    """Decodes a file in one go, from its beginning to its end.
+
+    Args:
+        path: The file.
+        info: What it holds.
+        shown: When its picture is presented; None without.
+        heard: When its sound is; None without.
+        times: (T,) float64 ascending seconds, of which to give the frames.
+        short_side: Of the frames.
+        track: Gets all packets of the sound.
+
+    Yields:
+        Each frame (h, w, 3) uint8 that is on screen at any of the times, when it appeared in the
+        file, and at how many of the times it is on screen.
+
+    Raises:
+        MediaError: Too much of the picture does not decode.
+    """
+    # Opened again, for not every container can be wound back to its very beginning.
+    with opened(path) as container:
+        picture, sound = streams(container)
+        used = [stream for stream, span in ((picture, shown), (sound, heard)) if span]
+
+        def of_picture() -> Iterator[av.Packet]:
+            """Packets of the picture; those of the sound go to the track as they come."""
+            for packet in packets.demux(container, *used):
+                if heard and packet.stream_index == sound.index:
+                    track.add(packet)
+                else:
+                    yield packet
+            if heard:
+                track.add(packets.flush(sound))
+            if shown:
+                yield packets.flush(picture)
+
+        if not shown:
+            for _ in of_picture():
+                pass
             return
-        time = ticks * self._unit
-        self.times.append(time)
-        self._latest = max(self._latest, (time, (packet.duration or 0) * self._unit))
-        if packet.is_keyframe:
-            self.keyframes.append(time)
-
-    @property
-    def start(self) -> float:
-        """When the first packet is presented."""
-        return min(self.times)
-
-    @property
-    def end(self) -> float:
-        """When the last packet's presentation ends; after a usual one's, if it does not say."""
-        time, duration = self._latest
-        return time + (duration or self._usual_duration)
+        times = info.start + times
+        wanted = pictures.on_screen(picture, shown.ticks, times)
+        decoded = pictures.decode(container, picture, of_picture(), len(shown.ticks), wanted)
+        checked = _checked(picture, decoded, min(shown.keyframes, default=info.start))
+        convert = pictures.Converter(picture, short_side)
+        for frame, count in pictures.shown(picture, checked, times):
+            time = packets.ticks(frame) * float(picture.time_base) - info.start
+            yield convert.upright(convert(frame)), time, count
 
 
-@contextlib.contextmanager
-def _open(path: str | os.PathLike) -> collections.abc.Iterator[av.container.InputContainer]:
-    """Opens a file and closes it again; all that goes wrong in between is a MediaError."""
-    try:
-        # An absolute path cannot be taken for an address.
-        path = os.path.abspath(path)
-        if os.path.getsize(path) == 0:
-            raise MediaError("empty file", path)
-        options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
-        container = av.open(path, options=options, metadata_errors="replace")
-    except MediaError:
-        raise
-    except (av.FFmpegError, OSError, ValueError) as error:
-        reason = "truncated" if _boxes_missing(path) else "unreadable"
-        raise MediaError(reason, path) from error
-    with container:
-        try:
-            yield container
-        except MediaError:
-            raise
-        except (av.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError) as error:
-            raise MediaError("corrupt", path) from error
-
-
-def _boxes_missing(path: str) -> bool:
-    """Whether a file is an MP4 or MOV whose last box is cut off, as in a broken download."""
-    try:
-        with open(path, "rb") as file:
-            size, position, first = os.path.getsize(path), 0, True
-            while position < size:
-                file.seek(position)
-                header = file.read(16)
-                if first and header[4:8] not in (b"ftyp", b"moov", b"mdat", b"wide", b"skip"):
-                    return False
-                length = int.from_bytes(header[:4], "big")
-                if length == 1:  # the length is in the 64 bits that follow
-                    length = int.from_bytes(header[8:16], "big")
-                if length < 8:
-                    return False
-                position, first = position + length, False
-            return position > size
-    except OSError:
-        return False
-
-
-def _streams(
-    container: av.container.InputContainer, path: str | os.PathLike
-) -> tuple[av.VideoStream, av.AudioStream | None]:
-    """The picture, and the sound that goes with it or None, each set to decode in one thread."""
-    # Cover art of music files comes as a video stream too.
-    pictures = [
-        stream
-        for stream in container.streams.video
-        if not stream.disposition & av.stream.Disposition.attached_pic
-    ]
-    best = container.streams.best("video")
-    picture = best if best in pictures else next(iter(pictures), None)
-    if picture is None or picture.codec_context is None:
-        raise MediaError("no picture", path)
-    sound = container.streams.best("audio", picture)
-    if sound is not None and sound.codec_context is None:
-        sound = None
-    for stream in filter(None, (picture, sound)):
-        stream.codec_context.thread_count = 1
-        stream.codec_context.thread_type = "NONE"
-    return picture, sound
-
-
-def _ends_early(
+def _measure(
     container: av.container.InputContainer,
-    picture: av.VideoStream,
-    picture_end: float,
-    end: float,
-) -> bool:
-    """Whether the packets end clearly before the time that the header states."""
-    if not set(container.format.name.split(",")) & set(_CONTAINERS_WITH_DURATION):
-        return False
-    if picture.duration:
-        stated = float(((picture.start_time or 0) + picture.duration) * picture.time_base)
-        return picture_end < 0.95 * stated - 0.1
-    stated = ((container.start_time or 0) + (container.duration or 0)) / av.time_base
-    return end < 0.95 * stated - 0.1
+    picture: av.VideoStream | None,
+    sound: av.AudioStream | None,
+    path: str | os.PathLike,
+) -> tuple[MediaInfo, packets.Span | None, packets.Span | None]:
+    """Reads all packets: what the file seems to hold, and when picture and sound are presented.
+
+    Raises:
+        MediaError: There is neither, it is not all there, or the times make no sense.
+    """
+    used = [stream for stream in (picture, sound) if stream]
+    spans = {stream.index: packets.Span(stream) for stream in used}
+    if spans:
+        for packet in packets.demux(container, *used):
+            spans[packet.stream_index].add(packet)
+    shown, heard = (
+        spans[stream.index] if stream and spans[stream.index].ticks else None
+        for stream in (picture, sound)
+    )
+    if heard and heard.end <= heard.start:
+        heard = None
+    if not shown and not heard:
+        raise MediaError(NO_SOUND if sound and not picture else NO_PICTURE, path)
+    start, end = (shown or heard).start, (shown or heard).end
+    latest = max(span.end for span in (shown, heard) if span)
+    if ends_early(container, picture if shown else sound, end, latest):
+        raise MediaError(TRUNCATED, path)
+    sound_start = start
+    if shown and heard and container.format.name == "avi":
+        start, sound_start = _avi_starts(sound, shown)
+    if shown and len(shown.ticks) == 1:
+        end = max(end, latest)
+    if not 0 < end - start < _LONGEST:
+        raise MediaError(CORRUPT, path)
+    sound_duration = heard.end - heard.start if heard else 0.0
+    return MediaInfo(start, end - start, sound_start, sound_duration, bool(shown)), shown, heard
+
+
+def _avi_starts(sound: av.AudioStream, shown: packets.Span) -> tuple[float, float]:
+    """Time 0 of an AVI's picture and of its sound, on the container's clock.
+
+    Picture and sound both begin with the file, but FFmpeg's times of presentation begin as much
+    later as frames are reordered, and the sound begins with what its encoder and decoder delay it.
+    Where FFmpeg made the file, it put the frames later by that delay, in whole frames; all but the
+    first one, so that it can be told.
+    """
+    delay = _AVI_DELAYS.get(sound.codec_context.name, 0) / sound.codec_context.sample_rate
+    start, slot = shown.start, shown.usual_duration
+    late = math.ceil(delay / slot) * slot
+    if late and abs(shown.second - start - slot - late) < slot / 2:
+        start += late
+    return start, shown.first_decoded + delay
+
+
+def _checked(
+    picture: av.VideoStream, frames: Iterable[av.VideoFrame], begin: float
+) -> Iterator[av.VideoFrame]:
+    """Passes frames on, all of a picture's; raises ValueError in the end if many show damage.
+
+    Frames before `begin`, when the first keyframe is presented, may lack what they refer to.
+    """
+    count = damaged = 0
+    begin = (begin - packets.ROUNDING) / picture.time_base
+    for frame in frames:
+        count += 1
+        damaged += frame.is_corrupt and packets.ticks(frame) >= begin
+        yield frame
+    if damaged > pictures.LARGEST_FAILURE * count:
+        raise ValueError("many frames are damaged")
 
 
 def _check_picture(
@@ -311,18 +390,21 @@ def _check_picture(
 ) -> None:
     """Decodes some packets from a keyframe on; raises MediaError where that shows damage."""
     needed = packets.needed(container, picture, time, np.inf, limit)
-    frames = list(pictures.decode(picture.codec_context, needed, set(map(packets.ticks, needed))))
+    wanted = set(map(packets.ticks, needed))
+    frames = list(pictures.decode(container, picture, needed, len(needed), wanted))
     # Frames before the keyframe may lack what they refer to; players leave them out.
     begin = (time - packets.ROUNDING) / picture.time_base
     damaged = sum(frame.is_corrupt and packets.ticks(frame) >= begin for frame in frames)
     if not frames or damaged > pictures.LARGEST_FAILURE * len(needed):
-        raise MediaError("corrupt", path)
+        raise MediaError(CORRUPT, path)
 
 
 def _decodes(container: av.container.InputContainer, sound: av.AudioStream, time: float) -> bool:
     """Whether any of the first packets from a time on gives sound."""
     for packet in packets.needed(container, sound, time, np.inf, limit=_PROBE_PACKETS):
-        with contextlib.suppress(av.FFmpegError):
+        try:
             if packet.decode():
                 return True
+        except av.FFmpegError:
+            continue
     return False

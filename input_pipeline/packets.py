@@ -1,4 +1,11 @@
-"""Packets of media files by time: which of them it takes to present a stretch of time."""
+"""Packets of media files by time: which of them it takes to present a stretch of time.
+
+AVI has no times of presentation: frames lie in equal slots in the order of decoding, and FFmpeg's
+guess of the order of presentation fails for codecs that it does not look into far enough. Their
+packets get the time of their slot here, which `picture.decode` makes good.
+"""
+
+import collections.abc
 
 import av
 import numpy as np
@@ -6,10 +13,41 @@ import numpy as np
 ROUNDING = 0.002  # seconds; Matroska and FLV round timestamps to milliseconds
 _LEADS = (0.0, 2.0, 10.0, np.inf)  # seconds to seek ahead of what is wanted, until it is found
 
+_REORDERED = ("h264", "hevc")  # codecs whose order of presentation FFmpeg cannot tell in AVI
+_MOST_REORDERED = 16  # frames that they may decode ahead of one that is presented before
+
 
 def ticks(item: av.Packet | av.frame.Frame) -> int | None:
     """Presentation time of a packet or frame in its stream's unit; decoding time for want of it."""
     return item.dts if item.pts is None else item.pts
+
+
+def in_slots(container: av.container.InputContainer, stream: av.stream.Stream) -> bool:
+    """Whether the packets of a picture tell their slot in place of their time (see above)."""
+    return container.format.name == "avi" and stream.codec_context.name in _REORDERED
+
+
+def demux(
+    container: av.container.InputContainer, *streams: av.stream.Stream
+) -> collections.abc.Iterator[av.Packet]:
+    """Packets of streams in the order of the file, from where it is positioned to its end.
+
+    Those that hold nothing are left out, for what was on screen stays, and those without any time.
+    """
+    slotted = {stream.index for stream in streams if in_slots(container, stream)}
+    for packet in container.demux(streams):
+        if packet.stream_index in slotted:
+            packet.pts = packet.dts
+        if packet.size and ticks(packet) is not None:
+            yield packet
+
+
+def flush(stream: av.stream.Stream) -> av.Packet:
+    """An empty packet, upon which a stream's decoder gives all that it still holds."""
+    packet = av.Packet()
+    packet.stream = stream
+    packet.time_base = stream.time_base
+    return packet
 
 
 def needed(
@@ -34,6 +72,7 @@ def needed(
     """
     unit = float(stream.time_base)
     earliest = (stream.start_time or 0) * unit
+    ahead = _MOST_REORDERED if in_slots(container, stream) else 0
     packets: list[av.Packet] = []
     for lead in _LEADS:
         # Containers seek by decoding time, by the nearest index entry or by guess: look where it
@@ -43,13 +82,12 @@ def needed(
             container.seek(int(target // unit), stream=stream)
         except av.FFmpegError:  # there is nothing so early
             container.seek(int(earliest // unit), stream=stream)
-        packets, count, keyframe = [], 0, np.inf
-        for packet in container.demux(stream):
-            if packet.dts is not None and packet.dts * unit > end:
+        packets, count, keyframe, over = [], 0, np.inf, 0
+        for packet in demux(container, stream):
+            over += packet.dts is not None and packet.dts * unit > end
+            if over > ahead:
                 break
             time = ticks(packet)
-            if time is None:  # the end of the file
-                continue
             packets.append(packet)
             if packet.is_keyframe:
                 keyframe = min(keyframe, time * unit)
@@ -58,7 +96,64 @@ def needed(
                 break
         if target < earliest or keyframe <= begin + ROUNDING:
             break
-    flush = av.Packet()
-    flush.stream = stream
-    flush.time_base = stream.time_base
-    return [*packets, flush]
+    return [*packets, flush(stream)]
+
+
+class Span:
+    """When a stream's packets are presented, gathered one by one.
+
+    Attributes:
+        ticks: Of every packet that is presented, in the stream's unit.
+        keyframes: Seconds on the container's clock, of those from which decoding can start.
+        first_decoded: When the first packet is decoded, in seconds on the container's clock.
+    """
+
+    def __init__(self, stream: av.stream.Stream) -> None:
+        self.ticks: list[int] = []
+        self.keyframes: list[float] = []
+        self.first_decoded = np.inf
+        self._unit = float(stream.time_base)
+        self._sample_rate = stream.sample_rate if stream.type == "audio" else None
+        rate = stream.average_rate if stream.type == "video" else None
+        self.usual_duration = float(1 / rate) if rate else 0.04
+        self._earliest = (np.inf, 0.0)  # time, and seconds skipped from then on
+        self._latest = (-np.inf, 0.0)  # time and duration
+
+    def add(self, packet: av.Packet) -> None:
+        """Takes note of a packet, unless it is one that is decoded but never presented."""
+        if packet.is_discard or packet.is_corrupt:
+            return
+        time = ticks(packet)
+        self.ticks.append(time)
+        time *= self._unit
+        if packet.dts is not None:
+            self.first_decoded = min(self.first_decoded, packet.dts * self._unit)
+        self._latest = max(self._latest, (time, (packet.duration or 0) * self._unit))
+        if packet.is_keyframe:
+            self.keyframes.append(time)
+        if time < self._earliest[0]:
+            self._earliest = (time, self._skipped(packet))
+
+    @property
+    def start(self) -> float:
+        """When the first packet is presented, in seconds on the container's clock."""
+        return sum(self._earliest)
+
+    @property
+    def second(self) -> float:
+        """When the second one is; infinity if there is none."""
+        return sorted(self.ticks)[1] * self._unit if len(self.ticks) > 1 else np.inf
+
+    @property
+    def end(self) -> float:
+        """When the last packet's presentation ends; after a usual one's, if it does not say."""
+        time, duration = self._latest
+        return time + (duration or self.usual_duration)
+
+    def _skipped(self, packet: av.Packet) -> float:
+        """Seconds at a packet's start that are for the decoder to settle, and never heard."""
+        if not self._sample_rate or not packet.has_sidedata("skip_samples"):
+            return 0.0
+        return int.from_bytes(bytes(packet.get_sidedata("skip_samples"))[:4], "little") / (
+            self._sample_rate
+        )

@@ -1,6 +1,7 @@
 """The picture of media files: the frames on screen at given times, upright and scaled."""
 
 import collections.abc
+import heapq
 
 import av
 import av.video.reformatter
@@ -9,6 +10,7 @@ import numpy as np
 from input_pipeline import packets
 
 LARGEST_FAILURE = 0.1  # share of the packets that may fail to decode; a player gets over a few
+_LARGEST_ASPECT = 32  # of the long side to the short one; more is damage, and would fill the memory
 
 # Codecs whose non-reference frames can be skipped without changing any other frame.
 _SKIPPABLE = ("h264", "mpeg4")
@@ -42,38 +44,86 @@ def read(
         av.error.InvalidDataError: Too many of them do not.
     """
     times, order = np.unique(times, return_inverse=True)
-    limits = times + packets.ROUNDING  # the latest that the frames on screen may have started
-    needed = packets.needed(container, picture, times[0], limits[-1])
-    unit = float(picture.time_base)
+    # The latest that the frames on screen may have started.
+    needed = packets.needed(container, picture, times[0], times[-1] + packets.ROUNDING)
     kept = [packet for packet in needed[:-1] if not packet.is_discard]
-    presented = np.unique([packets.ticks(packet) for packet in kept])
-    if not len(presented):
-        raise ValueError("no packet of the picture decodes")
-    wanted = np.searchsorted(presented * unit, limits, side="right") - 1
-    wanted = set(presented[np.maximum(wanted, 0)].tolist())
-    convert = _Converter(short_side, float(picture.sample_aspect_ratio or 1))
-    shown: list[np.ndarray] = []
-    frame = None
-    for following in decode(picture.codec_context, needed, wanted):
+    wanted = on_screen(picture, [packets.ticks(packet) for packet in kept], times)
+    frames = decode(container, picture, needed, len(needed), wanted)
+    convert = Converter(picture, short_side)
+    seen: list[np.ndarray] = []
+    for frame, count in shown(picture, frames, times):
+        seen += [convert(frame)] * count
+    return convert.upright(np.stack([seen[place] for place in order]))
+
+
+def on_screen(picture: av.VideoStream, presented: list[int], times: np.ndarray) -> set[int]:
+    """Which frames are on screen at some times.
+
+    Args:
+        picture: The stream.
+        presented: When its frames appear, in its unit, in any order.
+        times: (T,) float64 seconds on the container's clock.
+
+    Returns:
+        Those of `presented`.
+
+    Raises:
+        ValueError: There are none.
+    """
+    if not presented:
+        raise ValueError("there is no picture")
+    ticks = np.unique(presented)
+    limits = times + packets.ROUNDING
+    places = np.searchsorted(ticks * float(picture.time_base), limits, side="right") - 1
+    return set(ticks[np.maximum(places, 0)].tolist())
+
+
+def shown(
+    picture: av.VideoStream, frames: collections.abc.Iterable[av.VideoFrame], times: np.ndarray
+) -> collections.abc.Iterator[tuple[av.VideoFrame, int]]:
+    """Finds the frames on screen at some times.
+
+    Args:
+        picture: The stream.
+        frames: Its frames in the order of presentation.
+        times: (T,) float64 seconds on the container's clock, ascending.
+
+    Yields:
+        Each frame that is on screen at one of the times, and at how many of them.
+
+    Raises:
+        ValueError: There is no frame.
+    """
+    unit = float(picture.time_base)
+    limits = times + packets.ROUNDING
+    done, frame = 0, None
+    for following in frames:
         # What shows at a time is known once the next frame comes.
         over = np.searchsorted(limits, packets.ticks(following) * unit)
-        if frame is not None and over > len(shown):
-            shown += [convert(frame)] * (over - len(shown))
+        if frame is not None and over > done:
+            yield frame, over - done
+            done = over
         frame = following
     if frame is None:
         raise ValueError("no packet of the picture decodes")
-    shown += [convert(frame)] * (len(limits) - len(shown))
-    return convert.upright(np.stack([shown[place] for place in order]))
+    if done < len(limits):
+        yield frame, len(limits) - done
 
 
 def decode(
-    decoder: av.VideoCodecContext, needed: list[av.Packet], wanted: set[int]
+    container: av.container.InputContainer,
+    picture: av.VideoStream,
+    needed: collections.abc.Iterable[av.Packet],
+    count: int,
+    wanted: set[int],
 ) -> collections.abc.Iterator[av.VideoFrame]:
     """Decodes packets, leaving out what neither is wanted nor needed for what is.
 
     Args:
-        decoder: The stream's decoder.
-        needed: Packets in decoding order, from a keyframe on.
+        container: Where the packets are from.
+        picture: Their stream.
+        needed: Packets in decoding order, from a keyframe on; the last one empty.
+        count: Number of them.
         wanted: When the wanted ones of them are presented, as `packets.ticks` says.
 
     Yields:
@@ -82,29 +132,45 @@ def decode(
     Raises:
         av.error.InvalidDataError: Too many packets do not decode; a player gets over a few.
     """
+    decoder = picture.codec_context
+    # Where packets tell slots, a slot is known to be filled only if its frame is decoded.
+    in_slots = packets.in_slots(container, picture)
+    skips = decoder.name in _SKIPPABLE and not in_slots
+    slots: list[int] = []
     failures = 0
     for packet in needed:
-        if decoder.name in _SKIPPABLE:
+        if skips:
             decoder.skip_frame = "DEFAULT" if packets.ticks(packet) in wanted else "NONREF"
+        if in_slots and packet.dts is not None:
+            heapq.heappush(slots, packet.dts)
         try:
-            yield from decoder.decode(packet)
+            frames = decoder.decode(packet)
         except av.error.InvalidDataError:
             failures += 1
-            if failures > LARGEST_FAILURE * len(needed):
+            if failures > LARGEST_FAILURE * count:
                 raise
+            if packet.dts in slots:
+                slots.remove(packet.dts)
+                heapq.heapify(slots)
+            continue
+        for frame in frames:
+            if slots:  # the next frame to be shown is in the first slot that is left
+                frame.pts = heapq.heappop(slots)
+            yield frame
 
 
-class _Converter:
+class Converter:
     """Makes arrays of decoded frames, all of the size and orientation that the first one asks for.
 
     Args:
-        short_side: Pixels of the arrays' shorter side.
-        pixel_aspect: Width over height of the stored frames' pixels.
+        picture: The stream that they are of.
+        short_side: Pixels of the arrays' shorter side, which may be more than the frames have.
     """
 
-    def __init__(self, short_side: int, pixel_aspect: float) -> None:
+    def __init__(self, picture: av.VideoStream, short_side: int) -> None:
         self._short_side = short_side
-        self._pixel_aspect = pixel_aspect
+        # Width over height of the stored frames' pixels.
+        self._pixel_aspect = float(picture.sample_aspect_ratio or 1)
         self._reformatter = av.video.reformatter.VideoReformatter()
         self._size: tuple[int, int] | None = None
         self._matrix = np.eye(2)
@@ -124,15 +190,18 @@ class _Converter:
         ).to_ndarray()
 
     def upright(self, frames: np.ndarray) -> np.ndarray:
-        """Frames (T, h, w, 3), turned and mirrored as the file says that they are to be shown."""
+        """Frames (..., h, w, 3), turned and mirrored as the file says that they are to be shown."""
         (across, swap), (other_swap, down) = self._matrix
         if abs(swap) > abs(across):
-            frames, across, down = frames.swapaxes(1, 2), other_swap, swap
-        return np.ascontiguousarray(frames[:, :: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
+            frames, across, down = frames.swapaxes(-3, -2), other_swap, swap
+        rows, columns = (slice(None, None, -1 if way < 0 else 1) for way in (down, across))
+        return np.ascontiguousarray(frames[..., rows, columns, :])
 
     def _scaled_size(self, frame: av.VideoFrame) -> tuple[int, int]:
         """Height and width of the arrays, for square pixels."""
         aspect = frame.width * self._pixel_aspect / frame.height
+        if max(aspect, 1 / aspect) > _LARGEST_ASPECT:
+            raise ValueError(f"a picture of {frame.width} x {frame.height} is none")
         long_side = round(self._short_side * max(aspect, 1 / aspect))
         if aspect < 1:
             return long_side, self._short_side

@@ -30,24 +30,60 @@ def read(
     Returns:
         (S,) float32 in [-1, 1]; zeros where there is no sound, or none that decodes.
     """
-    unit = float(sound.time_base)
-    runs: list[_Run] = []
+    track = Track(begin, length, sample_rate)
     for packet in packets.needed(container, sound, begin - _PREROLL, begin + length / sample_rate):
-        # Like a player, leave out what does not decode; the gap that it leaves is silence.
+        track.add(packet)
+    return track.waveform()
+
+
+class Track:
+    """A waveform being put together from packets, each at the time that it tells.
+
+    Args:
+        begin: Of the waveform, in seconds on the container's clock.
+        length: Its number of samples S.
+        sample_rate: Its rate in Hz.
+
+    Attributes:
+        end: When the last sound decoded so far ends, in seconds on the container's clock; minus
+            infinity before the first.
+    """
+
+    def __init__(self, begin: float, length: int, sample_rate: int) -> None:
+        self.end = -np.inf
+        self._begin = begin
+        self._sample_rate = sample_rate
+        self._waveform = np.zeros(length, np.float32)
+        self._run: _Run | None = None
+
+    def add(self, packet: av.Packet) -> None:
+        """Decodes a packet; like a player, leaves out what does not decode, which is a gap then."""
         with contextlib.suppress(av.FFmpegError):
-            for frame in sound.codec_context.decode(packet):
+            for frame in packet.decode():
                 ticks = packets.ticks(frame)
-                time = None if ticks is None else ticks * unit
-                if not runs or not runs[-1].goes_on_with(frame, time):
-                    runs.append(_Run(frame, begin if time is None else time, sample_rate))
-                runs[-1].add(frame)
-    waveform = np.zeros(length, np.float32)
-    for run in runs:
-        samples = run.samples()
-        offset = round((run.start - begin) * sample_rate)
-        samples = samples[max(-offset, 0) : max(length - offset, 0)]
-        waveform[max(offset, 0) :][: len(samples)] = samples
-    return np.clip(np.nan_to_num(waveform), -1.0, 1.0)
+                time = None if ticks is None else ticks * float(packet.time_base)
+                if self._run is None or not self._run.goes_on_with(frame, time):
+                    self._place()
+                    start = self._begin if time is None else time
+                    self._run = _Run(frame, start, self._sample_rate)
+                self._run.add(frame)
+                self.end = max(self.end, self._run.end)
+
+    def waveform(self) -> np.ndarray:
+        """All of it as (S,) float32 in [-1, 1], zeros where there was no sound; ends the track."""
+        self._place()
+        np.nan_to_num(self._waveform, copy=False)
+        return np.clip(self._waveform, -1.0, 1.0, out=self._waveform)
+
+    def _place(self) -> None:
+        """Puts the present run, if any, where it belongs."""
+        if self._run is None:
+            return
+        samples = self._run.samples()
+        offset = round((self._run.start - self._begin) * self._sample_rate)
+        samples = samples[max(-offset, 0) : max(len(self._waveform) - offset, 0)]
+        self._waveform[max(offset, 0) :][: len(samples)] = samples
+        self._run = None
 
 
 class _Run:
@@ -60,11 +96,12 @@ class _Run:
 
     Attributes:
         start: As given.
+        end: When it ends, as far as it has come.
     """
 
     def __init__(self, frame: av.AudioFrame, start: float, sample_rate: int) -> None:
         self.start = start
-        self._end = start
+        self.end = start
         self._form = self._form_of(frame)
         rate, sample_format, layout = self._form
         self._graph = av.filter.Graph()
@@ -89,12 +126,12 @@ class _Run:
     def goes_on_with(self, frame: av.AudioFrame, time: float | None) -> bool:
         """Whether a frame of a time, if it has one, follows without a gap and in the same form."""
         return self._form_of(frame) == self._form and (
-            time is None or abs(time - self._end) <= _LARGEST_DRIFT
+            time is None or abs(time - self.end) <= _LARGEST_DRIFT
         )
 
     def add(self, frame: av.AudioFrame) -> None:
         """Appends a frame."""
-        self._end += frame.samples / frame.sample_rate
+        self.end += frame.samples / frame.sample_rate
         frame.pts = None  # its place is known; the filters are to take it as it comes
         self._push(frame)
 

@@ -77,7 +77,8 @@ def write_media(
     if frame_times is None:
         frame_times = np.arange(round(seconds * frame_rate)) / frame_rate
     # MPEG-4 allows no finer unit of time than its frames.
-    unit = fractions.Fraction(1, frame_rate * (1 if video_codec == "mpeg4" else 40))
+    coarse = video_codec == "mpeg4" or pathlib.Path(path).suffix == ".avi"
+    unit = fractions.Fraction(1, frame_rate * (1 if coarse else 40))
     with av.open(path, "w") as container:
         packets = []
         video = audio = None

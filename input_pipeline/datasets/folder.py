@@ -20,7 +20,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from input_pipeline import media
+from input_pipeline import containers, media
 
 # Everything that people keep video in and FFmpeg reads; files called otherwise are ignored.
 EXTENSIONS = frozenset(
@@ -32,7 +32,7 @@ EXTENSIONS = frozenset(
     )
 )
 
-_INDEX_VERSION = 1  # of the cached index; raised when probing changes what it says
+_INDEX_VERSION = 2  # of the cached index; raised when probing changes what it says
 
 
 class FolderSource:
@@ -299,9 +299,12 @@ def _judge(
         if old and {name: old.get(name) for name in entry} == entry:
             return path, old
         try:
-            return path, entry | {"info": dataclasses.asdict(media.probe(root / path))}
+            info = media.probe(root / path)
         except media.MediaError as error:
             return path, entry | {"reason": error.reason}
+        if not info.has_picture:
+            return path, entry | {"reason": containers.NO_PICTURE}
+        return path, entry | {"info": dataclasses.asdict(info)}
 
     entries: dict[str, dict[str, object]] = {}
     try:

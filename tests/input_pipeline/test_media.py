@@ -244,7 +244,8 @@ def broken_files(folder):
 
 def test_unusable_files_get_a_reason(tmp_path, capfd):
     for name, reason in broken_files(tmp_path).items():
-        for use in (media.probe, read):
+        # A file without picture is sound, and can be used as such.
+        for use in (media.probe, read) if reason != "no picture" else (read,):
             with pytest.raises(media.MediaError) as caught:
                 use(tmp_path / name)
             assert caught.value.reason == reason, name
