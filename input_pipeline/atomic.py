@@ -1,8 +1,32 @@
 """Files that are written whole or not at all."""
 
+import contextlib
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Makes a file appear, or replaces it, in one go, once it is written elsewhere and closed.
+
+    Args:
+        path: The file.
+
+    Yields:
+        Where to write it: a hidden file beside it, which is taken away if something is raised.
+    """
+    path = pathlib.Path(path)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield draft
+        with open(draft, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:

@@ -10,17 +10,23 @@ import io
 import json
 import os
 import pathlib
+import typing
 import zipfile
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_datasets as tfds
 
 from input_pipeline import atomic
 
+if typing.TYPE_CHECKING:  # TensorFlow takes seconds to load, which reading an index need not
+    import tensorflow_datasets as tfds
+
 SAMPLE_RATE = 16000  # Hz, of every prepared sound
 JPEG_QUALITY = 90
+
+# How ArrayRecord keeps records: each to be had without its neighbors, and as it is, for JPEG files
+# do not get smaller and unpacking them would cost as much as reading them.
+SHARD_OPTIONS = "group_size:1,uncompressed"
 
 _RECIPE = "prepared.json"  # written last: where it is, the data set is complete
 
@@ -53,8 +59,10 @@ class Role:
     UNUSED, TRAIN, TEST = 0, 1, 2
 
 
-def features() -> tfds.features.FeaturesDict:
+def features() -> "tfds.features.FeaturesDict":
     """The form of a record for TFDS. What is an array is kept as bytes: quicker to parse."""
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
 
     def array(dtype: type) -> tfds.features.Tensor:
         return tfds.features.Tensor(shape=(None,), dtype=dtype, encoding="bytes")
@@ -73,6 +81,8 @@ def features() -> tfds.features.FeaturesDict:
 
 def serialize(record: Record) -> bytes:
     """The record as a `tf.train.Example`, as TFDS would write it."""
+    import tensorflow as tf
+
     example = tf.train.Example()
     entries = {
         "name": [record.name.encode()],

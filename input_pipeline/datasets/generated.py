@@ -19,7 +19,7 @@ import av
 import ml_collections
 import tqdm
 
-from input_pipeline.datasets import folder
+from input_pipeline.datasets import folder, listing, tree
 from input_pipeline.datasets.shapes import (
     CLASS_NAMES,
     FRAME_RATE,
@@ -122,6 +122,23 @@ def generate(output: str | os.PathLike, train: int, test: int, seed: int, thread
                 job.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def recordings(root: pathlib.Path) -> listing.Listing:
+    """Lists the clips in a folder for `prepare`; where there are none, makes the usual number.
+
+    Args:
+        root: The folder, made if it is not there.
+
+    Returns:
+        Splits train and test.
+
+    Raises:
+        ValueError: The folder holds other files than generated clips.
+    """
+    if not (root / _MARKER).exists():
+        generate(root, train=512, test=128, seed=0)
+    return tree.recordings(root)
 
 
 def open_generated(

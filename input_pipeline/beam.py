@@ -1,0 +1,42 @@
+"""Shards written on Apache Beam: by many machines, or by Beam's own processes on one."""
+
+from collections.abc import Sequence
+
+from input_pipeline import shards, workers
+
+
+class BeamError(workers.WorkerError):
+    """A pipeline that could not be run."""
+
+
+def write_shards(jobs: Sequence[shards.Job], arguments: Sequence[str]) -> None:
+    """Writes shards, each as `workers.write_shards` does, on whatever runs the pipeline.
+
+    Every machine needs this package, and the source and the output under the same paths.
+
+    Args:
+        jobs: The shards.
+        arguments: The pipeline's flags, such as `--runner=FlinkRunner`.
+
+    Raises:
+        BeamError: Beam is not installed, or the pipeline failed.
+    """
+    try:
+        import apache_beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError as error:
+        raise BeamError(
+            "--beam needs Apache Beam, which is not installed: pip install apache-beam"
+        ) from error
+    if not jobs:
+        return
+    try:
+        with apache_beam.Pipeline(options=PipelineOptions(list(arguments))) as pipeline:
+            (
+                pipeline
+                | "Shards" >> apache_beam.Create(list(jobs))
+                | "Spread" >> apache_beam.Reshuffle()
+                | "Write" >> apache_beam.Map(workers.write_guarded)
+            )
+    except Exception as error:
+        raise BeamError(f"--beam: the pipeline failed: {error}") from error

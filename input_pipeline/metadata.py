@@ -1,0 +1,53 @@
+"""What TFDS needs to know of a prepared data set: the names of its files, and what they hold."""
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from input_pipeline import records
+
+
+def shard_path(
+    folder: str | os.PathLike, dataset: str, split: str, number: int, count: int
+) -> pathlib.Path:
+    """Where a shard is: TFDS finds it by this name."""
+    name = f"{dataset}-{split}.array_record-{number:05d}-of-{count:05d}"
+    return pathlib.Path(folder) / name
+
+
+def write(
+    folder: str | os.PathLike,
+    dataset: str,
+    shard_lengths: Mapping[str, Sequence[int]],
+    sizes: Mapping[str, int],
+) -> None:
+    """Makes a folder of shards one that `tfds.builder_from_directory` reads.
+
+    Args:
+        folder: The folder.
+        dataset: Name of the data set.
+        shard_lengths: Number of records of each shard, by split.
+        sizes: Bytes of all shards, by split.
+    """
+    import tensorflow_datasets as tfds
+
+    templates = {
+        split: tfds.core.ShardedFileTemplate(
+            data_dir=folder, dataset_name=dataset, split=split, filetype_suffix="array_record"
+        )
+        for split in shard_lengths
+    }
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder,
+        features=records.features(),
+        split_infos=[
+            tfds.core.SplitInfo(
+                name=split,
+                shard_lengths=list(lengths),
+                num_bytes=sizes[split],
+                filename_template=templates[split],
+            )
+            for split, lengths in shard_lengths.items()
+        ],
+        check_data=False,
+    )

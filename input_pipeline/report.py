@@ -1,0 +1,105 @@
+"""What became of every recording of a data set: the report beside the prepared data."""
+
+import collections
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+
+from input_pipeline import atomic, records
+from input_pipeline.datasets import listing
+
+CLIP_SECONDS = 4.0  # of a training clip; shorter recordings are padded by repeating themselves
+
+_NAME = "report.json"
+
+# The counts of a split and of the whole.
+COUNTS = (
+    *("listed", "kept", "left_out", "not_read"),
+    *("video_seconds", "sound_seconds", "without_picture", "without_sound"),
+    *("shorter_than_a_clip", "bytes"),
+)
+
+
+def split_counts(
+    frames: Sequence[int],
+    samples: Sequence[int],
+    frame_rate: float,
+    reasons: Iterable[str],
+    not_read: int = 0,
+    size: int = 0,
+) -> dict[str, object]:
+    """Counts of one split, or of what is in none.
+
+    Args:
+        frames: Number of frames of each recording kept.
+        samples: Number of samples of each recording kept.
+        frame_rate: Frames per second.
+        reasons: Why the others were left out.
+        not_read: Number of recordings not looked at yet.
+        size: Bytes of the shards.
+
+    Returns:
+        `COUNTS`, and how often each reason occurs, the most frequent first.
+    """
+    counted = collections.Counter(reasons)
+    left_out = sum(counted.values())
+    seconds = [
+        max(pictures / frame_rate, sounds / records.SAMPLE_RATE)
+        for pictures, sounds in zip(frames, samples, strict=True)
+    ]
+    return {
+        "listed": len(seconds) + left_out + not_read,
+        "kept": len(seconds),
+        "left_out": left_out,
+        "not_read": not_read,
+        "video_seconds": round(sum(frames) / frame_rate, 3),
+        "sound_seconds": round(sum(samples) / records.SAMPLE_RATE, 3),
+        "without_picture": sum(count == 0 for count in frames),
+        "without_sound": sum(count == 0 for count in samples),
+        "shorter_than_a_clip": sum(value < CLIP_SECONDS for value in seconds),
+        "bytes": size,
+        "reasons": dict(sorted(counted.items(), key=lambda item: (-item[1], item[0]))),
+    }
+
+
+def total(splits: Iterable[Mapping[str, object]]) -> dict[str, object]:
+    """Sums of the counts of all splits."""
+    sums: dict[str, object] = dict.fromkeys(COUNTS, 0)
+    reasons: collections.Counter = collections.Counter()
+    for counts in splits:
+        for name in COUNTS:
+            sums[name] = round(sums[name] + counts[name], 3)
+        reasons.update(counts["reasons"])
+    sums["reasons"] = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+    return sums
+
+
+def bad_fraction(counts: Mapping[str, object]) -> float:
+    """Share of a data set's recordings that are left out.
+
+    Files that the annotations do not name are none of its recordings.
+    """
+    others = sum(counts["reasons"].get(r, 0) for r in (listing.NOT_LISTED, listing.DUPLICATE))
+    listed = counts["listed"] - others
+    return (counts["left_out"] - others) / listed if listed else 0.0
+
+
+def in_words(reasons: Mapping[str, int]) -> str:
+    """Reasons with their counts as people read them."""
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+
+
+def write(folder: str | os.PathLike, values: Mapping[str, object]) -> None:
+    """Writes the report into the data set's folder, whole or not at all."""
+    text = json.dumps(values, indent=1, ensure_ascii=False)
+    atomic.write_text(pathlib.Path(folder) / _NAME, text + "\n")
+
+
+def load(folder: str | os.PathLike) -> dict[str, object]:
+    """Reads what `write` wrote.
+
+    Raises:
+        FileNotFoundError: The folder holds none.
+    """
+    return json.loads((pathlib.Path(folder) / _NAME).read_text(encoding="utf-8"))
