@@ -22,7 +22,7 @@ REASONS = (UNREADABLE, EMPTY, CORRUPT, TRUNCATED, NO_PICTURE, NO_SOUND, TOO_SHOR
 _WITH_PICTURE = "mov,matroska,avi,asf,flv,mpeg,mpegts,ogg,gif,mxf,rm,nut,dv,wtv"
 _SOUND_ALONE = "wav,w64,flac,mp3,aac,aiff,caf,au"
 # Those of them whose headers state a true duration; elsewhere FFmpeg guesses it.
-_WITH_DURATION = ("mov", "matroska", "avi", "wav", "w64", "flac", "aiff", "caf")
+_WITH_DURATION = ("mov", "matroska", "avi", "flac", "aiff", "caf")
 
 # What damaged headers may say, and what then is not to be believed.
 _SAMPLE_RATES = range(1_000, 1_000_001)  # Hz
@@ -111,13 +111,31 @@ def ends_early(
         stream_end: When that ends, in seconds on the container's clock.
         end: When the last of its streams does.
     """
+    if container.format.name == "wav":
+        return stream_end < 0.95 * _wav_seconds(container.name) - 0.1
     if not set(container.format.name.split(",")) & set(_WITH_DURATION):
         return False
     if stream.duration:
         stated = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
         return stream_end < 0.95 * stated - 0.1
-    stated = ((container.start_time or 0) + (container.duration or 0)) / av.time_base
-    return end < 0.95 * stated - 0.1
+    # Matroska's writers do not agree on whether this counts from 0 or from the start.
+    return end < 0.95 * (container.duration or 0) / av.time_base - 0.1
+
+
+def _wav_seconds(path: str) -> float:
+    """The duration that a WAV's header states, which FFmpeg mends; 0 if it does not state any."""
+    with open(path, "rb") as file:
+        file.seek(12)
+        rate = 0
+        while len(header := file.read(8)) == 8:
+            length = int.from_bytes(header[4:], "little")
+            if header[:4] == b"data":  # written as it came, it has one of these lengths
+                return length / rate if rate and length not in (0, 0xFFFFFFFF) else 0.0
+            if header[:4] == b"fmt ":
+                rate = int.from_bytes(file.read(12)[8:], "little")
+                length -= 12
+            file.seek(length + length % 2, os.SEEK_CUR)
+    return 0.0
 
 
 def _boxes_missing(path: str) -> bool:

@@ -6,6 +6,7 @@ packets get the time of their slot here, which `picture.decode` makes good.
 """
 
 import collections.abc
+import contextlib
 
 import av
 import numpy as np
@@ -35,11 +36,13 @@ def demux(
     Those that hold nothing are left out, for what was on screen stays, and those without any time.
     """
     slotted = {stream.index for stream in streams if in_slots(container, stream)}
-    for packet in container.demux(streams):
-        if packet.stream_index in slotted:
-            packet.pts = packet.dts
-        if packet.size and ticks(packet) is not None:
-            yield packet
+    # That error is how PyAV ends where a stream began midway.
+    with contextlib.suppress(IndexError):
+        for packet in container.demux(streams):
+            if packet.stream_index in slotted:
+                packet.pts = packet.dts
+            if packet.size and ticks(packet) is not None:
+                yield packet
 
 
 def flush(stream: av.stream.Stream) -> av.Packet:

@@ -72,8 +72,7 @@ class Track:
     def waveform(self) -> np.ndarray:
         """All of it as (S,) float32 in [-1, 1], zeros where there was no sound; ends the track."""
         self._place()
-        np.nan_to_num(self._waveform, copy=False)
-        return np.clip(self._waveform, -1.0, 1.0, out=self._waveform)
+        return self._waveform
 
     def _place(self) -> None:
         """Puts the present run, if any, where it belongs."""
@@ -82,6 +81,7 @@ class Track:
         samples = self._run.samples()
         offset = round((self._run.start - self._begin) * self._sample_rate)
         samples = samples[max(-offset, 0) : max(len(self._waveform) - offset, 0)]
+        samples = np.clip(np.nan_to_num(samples), -1.0, 1.0)
         self._waveform[max(offset, 0) :][: len(samples)] = samples
         self._run = None
 

@@ -57,6 +57,7 @@ def write_media(
     sample_rate: int = 44100,
     layout: str = "stereo",
     sound: tuple[tuple[float, float], ...] | None = None,
+    start: float = 0.0,
 ) -> pathlib.Path:
     """Writes a clock to be seen and heard.
 
@@ -73,11 +74,12 @@ def write_media(
         sample_rate: Hz.
         layout: Of the channels, which all sound the same.
         sound: Stretches of time (from, to) with sound; by default all of the time.
+        start: Seconds that the file's timestamps are ahead of the clock.
     """
     if frame_times is None:
         frame_times = np.arange(round(seconds * frame_rate)) / frame_rate
-    # MPEG-4 allows no finer unit of time than its frames.
-    coarse = video_codec == "mpeg4" or pathlib.Path(path).suffix == ".avi"
+    # These allow no finer unit of time than their frames.
+    coarse = video_codec in ("mpeg4", "mpeg2video") or pathlib.Path(path).suffix == ".avi"
     unit = fractions.Fraction(1, frame_rate * (1 if coarse else 40))
     with av.open(path, "w") as container:
         packets = []
@@ -100,14 +102,36 @@ def write_media(
             packets += video.encode(None)
         if audio:
             channels = audio.codec_context.layout.nb_channels
-            for start, end in sound or ((0.0, seconds),):
-                times = start + np.arange(round((end - start) * sample_rate)) / sample_rate
+            for begin, end in sound or ((0.0, seconds),):
+                times = begin + np.arange(round((end - begin) * sample_rate)) / sample_rate
                 samples = np.repeat(clock_sound(times)[None], channels, axis=0)
-                packets += _encode_sound(audio, samples, start)
+                packets += _encode_sound(audio, samples, begin)
         # Interleaved as containers want it, by decoding time.
         packets.sort(key=lambda packet: packet.dts * packet.time_base)
         for packet in packets:
+            packet.pts += round(start / packet.time_base)
+            packet.dts += round(start / packet.time_base)
             container.mux(packet)
+    return path
+
+
+def write_channels(
+    path: pathlib.Path, channels: np.ndarray, layout: str, rate: int
+) -> pathlib.Path:
+    """Writes float32 sound (channels, S) without loss beside a gray picture of the same length."""
+    with av.open(path, "w") as container:
+        video = container.add_stream("libx264", rate=5)
+        video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
+        audio = container.add_stream("pcm_f32le", rate=rate, layout=layout)
+        for number in range(round(channels.shape[1] / rate * 5)):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 128, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = number, fractions.Fraction(1, 5)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        samples = np.ascontiguousarray(channels.T.reshape(1, -1), np.float32)
+        frame = av.AudioFrame.from_ndarray(samples, format="flt", layout=layout)
+        frame.sample_rate, frame.pts = rate, 0
+        container.mux([*audio.encode(frame), *audio.encode(None)])
     return path
 
 
@@ -136,4 +160,18 @@ def rotate(path: pathlib.Path, quarters: int) -> None:
     header = data.index(b"tkhd") + 4  # the first track is the picture
     matrix = header + (52 if data[header] else 40)
     data[matrix : matrix + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+
+
+def cut_start(path: pathlib.Path, seconds: float) -> None:
+    """Makes the edit lists of an MP4 leave out its first seconds, as phones' trimming does."""
+    data = bytearray(path.read_bytes())
+    position = data.index(b"mvhd") + 4
+    (movie_unit,) = struct.unpack_from(">I", data, position + 12)
+    while (found := data.find(b"elst", position)) >= 0:
+        position = data.index(b"mdhd", found) + 4
+        (unit,) = struct.unpack_from(">I", data, position + 12)
+        length, begin = struct.unpack_from(">Ii", data, found + 12)
+        length, begin = length - round(seconds * movie_unit), begin + round(seconds * unit)
+        struct.pack_into(">Ii", data, found + 12, length, begin)
     path.write_bytes(data)

@@ -42,7 +42,40 @@ CONTAINERS = {
     "hevc.mp4": {"video_codec": "libx265", "video_options": {"x265-params": "log-level=none"}},
     "mpeg4 mp3.mkv": {"video_codec": "mpeg4", "audio_codec": "libmp3lame"},
     "mpeg4 b.mkv": {"video_codec": "mpeg4", "video_options": {"bf": "2"}, "audio_codec": "flac"},
+    "mpeg4 mp3.mov": {"video_codec": "mpeg4", "audio_codec": "libmp3lame"},
     "mpeg4.avi": {"video_codec": "mpeg4", "audio_codec": "pcm_s16le"},
+    "mpeg4 b.avi": {
+        "video_codec": "mpeg4",
+        "video_options": {"bf": "2"},
+        "audio_codec": "pcm_s16le",
+    },
+    "mpeg4 mp3.avi": {"video_codec": "mpeg4", "audio_codec": "libmp3lame"},
+    "mpeg4 b mp3.avi": {
+        "video_codec": "mpeg4",
+        "video_options": {"bf": "2"},
+        "audio_codec": "libmp3lame",
+        "sample_rate": 22050,
+        "layout": "mono",
+    },
+    "mpeg4 aac.avi": {"video_codec": "mpeg4", "audio_codec": "aac"},
+    "mpeg4 ac3.avi": {"video_codec": "mpeg4", "audio_codec": "ac3", "sample_rate": 48000},
+    "h264.avi": {"audio_codec": "pcm_s16le"},
+    "h264 no b.avi": {"audio_codec": "pcm_s16le", "video_options": {"bf": "0"}},
+    "h264 mp3.avi": {"audio_codec": "libmp3lame"},
+    "h264 no b mp3.avi": {"audio_codec": "libmp3lame", "video_options": {"bf": "0"}},
+    "mjpeg mp3.avi": {
+        "video_codec": "mjpeg",
+        "pixel_format": "yuvj420p",
+        "audio_codec": "libmp3lame",
+    },
+    "hevc.mkv": {
+        "video_codec": "libx265",
+        "video_options": {"x265-params": "log-level=none"},
+        "audio_codec": "flac",
+        "sample_rate": 96000,
+    },
+    "mpeg2.mpg": {"video_codec": "mpeg2video", "audio_codec": "mp2"},
+    "wmv.asf": {"video_codec": "wmv2", "audio_codec": "libmp3lame"},
     "vp9 opus.webm": {
         "video_codec": "libvpx-vp9",
         "audio_codec": "libopus",
@@ -54,6 +87,16 @@ CONTAINERS = {
     "surround.mp4": {"layout": "5.1", "sample_rate": 48000},
     "surround ac3.mkv": {"layout": "5.1", "audio_codec": "ac3", "sample_rate": 48000},
     "odd.mp4": {"size": (101, 75), "pixel_format": "yuv444p"},
+    "odd.webm": {
+        "size": (175, 131),
+        "video_codec": "libvpx-vp9",
+        "audio_codec": "libopus",
+        "sample_rate": 48000,
+        "layout": "mono",
+    },
+    "late clock.mp4": {"start": 3.0},
+    "late clock.mkv": {"start": 3.0},
+    "late clock.ts": {"start": 30000.0},
     "upright.mp4": {"size": (64, 96)},
     "ünïcode 動画 ✓.mp4": {},
     "60 fps.mp4": {"frame_rate": 60},
@@ -76,9 +119,31 @@ def test_shows_and_sounds_what_a_player_would(tmp_path, name):
         check_clock(read(path, start, info=info), start, form.get("frame_rate", 25))
 
 
-def test_size_keeps_the_aspect(tmp_path):
-    path = media_files.write_media(tmp_path / "a.mp4", size=(160, 64))
-    assert read(path).frames.shape == (32, 48, 120, 3)
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [
+        ((160, 64), (48, 120)),
+        ((64, 160), (120, 48)),
+        ((175, 131), (48, 64)),
+        ((1080, 1920), (85, 48)),
+        ((2, 2), (48, 48)),  # enlarged, for the views need that size
+    ],
+)
+def test_size_keeps_the_aspect(tmp_path, size, shape):
+    path = media_files.write_media(
+        tmp_path / "a.mp4", 0.4, size=size, pixel_format="yuv444p", audio_codec=None
+    )
+    frames = read(path).frames
+    assert frames.shape == (32, *shape, 3)
+    if min(size) > 16:
+        age = np.arange(4) / FRAME_RATE - media_files.seen_times(frames[:4])
+        assert age.min() > -0.0025 and age.max() < 0.041
+
+
+def test_a_picture_as_no_camera_takes_it_is_damage(tmp_path):
+    path = media_files.write_media(tmp_path / "a.mp4", 0.2, size=(2048, 16), audio_codec=None)
+    with pytest.raises(media.MediaError, match="corrupt"):
+        read(path)
 
 
 def test_colors_and_their_order(tmp_path):
@@ -152,6 +217,55 @@ def test_gaps_in_the_sound_are_silence(tmp_path):
     assert not clip.waveform[round(1.02 * SAMPLE_RATE) : round(2.48 * SAMPLE_RATE)].any()
 
 
+def test_what_edit_lists_leave_out_is_neither_shown_nor_heard(tmp_path):
+    path = media_files.write_media(tmp_path / "a.mp4", 6.0)
+    media_files.cut_start(path, 1.0)
+    assert media.probe(path).duration == pytest.approx(5.0, abs=0.003)
+    clip = read(path, 0.5)
+    times = 1.5 + np.arange(32) / FRAME_RATE
+    age = times - media_files.seen_times(clip.frames)
+    assert age.min() > -0.0025 and age.max() < 0.041
+    at = np.arange(0.1, 3.9, 0.1)
+    heard = media_files.heard_times(clip.waveform, SAMPLE_RATE, at)
+    np.testing.assert_allclose(heard, 1.5 + at, atol=0.005)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_a_picture_that_starts_late_is_where_time_starts(tmp_path, name):
+    times = 0.6 + np.arange(110) / 25
+    path = media_files.write_media(tmp_path / name, frame_times=times)
+    clip = read(path, 0.2)
+    age = 0.8 + np.arange(32) / FRAME_RATE - media_files.seen_times(clip.frames)
+    assert age.min() > -0.0025 and age.max() < 0.041
+    at = np.arange(0.1, 3.9, 0.1)
+    heard = media_files.heard_times(clip.waveform, SAMPLE_RATE, at)
+    np.testing.assert_allclose(heard, 0.8 + at, atol=0.005)
+
+
+# To mono, FFmpeg takes left and right in full, center and surrounds at -3 dB of that (a mono
+# source at the level of both), no bass; all over their sum, so that nothing clips.
+MIXES = {
+    "mono": {"FC": 1.0},
+    "stereo": {"FL": 0.5, "FR": 0.5},
+    "5.1": {"FL": 0.2071, "FR": 0.2071, "FC": 0.2929, "LFE": 0.0, "SL": 0.1464, "SR": 0.1464},
+}
+
+
+@pytest.mark.parametrize("layout", MIXES)
+@pytest.mark.parametrize("rate", [8000, 44100, 96000])
+def test_mixing_to_mono_and_resampling_keep_pitch_and_level(tmp_path, layout, rate):
+    weights = np.array(list(MIXES[layout].values()))
+    pitches = 500 + 250 * np.arange(len(weights))
+    times = np.arange(rate) / rate
+    tones = 0.8 * np.sin(2 * np.pi * pitches[:, None] * times)
+    path = media_files.write_channels(tmp_path / "a.mkv", tones, layout, rate)
+    waveform = read(path, 0.0, seconds=1.0).waveform
+    spectrum = np.abs(np.fft.rfft(waveform[4000:12000])) / 4000
+    found = spectrum[pitches // 2]
+    np.testing.assert_allclose(found, 0.8 * weights, atol=0.004)
+    assert np.delete(spectrum, pitches // 2).max() < 0.01
+
+
 def test_no_sound_is_silence_and_a_flag(tmp_path):
     path = media_files.write_media(tmp_path / "a.mp4", audio_codec=None)
     clip = read(path)
@@ -191,6 +305,12 @@ def test_starts_are_kept_within_the_file(tmp_path):
     path = media_files.write_media(tmp_path / "a.mp4")
     check_clock(read(path, 99.0), 1.0)
     check_clock(read(path, -1.0), 0.0)
+
+
+def test_names_of_any_characters(tmp_path):
+    for name in ("a b%20c.mp4", "-i %03d 'q' \"d\" $HOME.mp4", "concat:a|b.mp4", "日本 é é 🎬.mp4"):
+        clip = read(media_files.write_media(tmp_path / name, 0.2, audio_codec=None), 0.0)
+        assert media_files.seen_times(clip.frames[:2]).tolist() == [0.0, 0.12]
 
 
 def test_reading_is_deterministic_in_any_number_of_threads(tmp_path):
