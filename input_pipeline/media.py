@@ -7,7 +7,6 @@ gaps come out where a player shows them.
 """
 
 import dataclasses
-import math
 import os
 import typing
 from collections.abc import Callable, Iterable, Iterator
@@ -239,7 +238,7 @@ def read_recording(
         frames += [encode(frame)] * count
         frame_times += [time] * count
     waveform = track.waveform()
-    if track.end == -math.inf:  # there is no sound, or none of it decodes
+    if track.end == -np.inf:  # there is no sound, or none of it decodes
         if not shown:
             raise MediaError(CORRUPT, path)
         info = dataclasses.replace(info, sound_duration=0.0)
@@ -351,16 +350,15 @@ def _measure(
 def _avi_starts(sound: av.AudioStream, shown: packets.Span) -> tuple[float, float]:
     """Time 0 of an AVI's picture and of its sound, on the container's clock.
 
-    Picture and sound both begin with the file, but FFmpeg's times of presentation begin as much
-    later as frames are reordered, and the sound begins with what its encoder and decoder delay it.
-    Where FFmpeg made the file, it put the frames later by that delay, in whole frames; all but the
-    first one, so that it can be told.
+    Both begin with the file, but the sound with what its encoder and decoder delay it by. Where
+    FFmpeg made the file, it put the picture later therefore, by whole slots; all but the first
+    frame, so that the gap after that one tells.
     """
     delay = _AVI_DELAYS.get(sound.codec_context.name, 0) / sound.codec_context.sample_rate
     start, slot = shown.start, shown.usual_duration
-    late = math.ceil(delay / slot) * slot
-    if late and abs(shown.second - start - slot - late) < slot / 2:
-        start += late
+    gap = shown.second - start - slot
+    if delay and slot / 2 < gap < delay + slot:
+        start += gap
     return start, shown.first_decoded + delay
 
 

@@ -1,7 +1,7 @@
 """Packets of media files by time: which of them it takes to present a stretch of time.
 
 AVI has no times of presentation: frames lie in equal slots in the order of decoding, and FFmpeg's
-guess of the order of presentation fails for codecs that it does not look into far enough. Their
+guess of the order of presentation is wrong for H.264, and for MPEG-4 as XviD and DivX pack it. Such
 packets get the time of their slot here, which `picture.decode` makes good.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 ROUNDING = 0.002  # seconds; Matroska and FLV round timestamps to milliseconds
 _LEADS = (0.0, 2.0, 10.0, np.inf)  # seconds to seek ahead of what is wanted, until it is found
 
-_REORDERED = ("h264", "hevc")  # codecs whose order of presentation FFmpeg cannot tell in AVI
+_REORDERED = ("h264", "hevc", "mpeg4")  # codecs that may present frames in another order
 _MOST_REORDERED = 16  # frames that they may decode ahead of one that is presented before
 
 
@@ -75,7 +75,10 @@ def needed(
     """
     unit = float(stream.time_base)
     earliest = (stream.start_time or 0) * unit
-    ahead = _MOST_REORDERED if in_slots(container, stream) else 0
+    ahead = 0
+    if in_slots(container, stream):
+        ahead = _MOST_REORDERED
+        begin -= ahead / float(stream.average_rate or 25)
     packets: list[av.Packet] = []
     for lead in _LEADS:
         # Containers seek by decoding time, by the nearest index entry or by guess: look where it

@@ -133,10 +133,11 @@ def decode(
         av.error.InvalidDataError: Too many packets do not decode; a player gets over a few.
     """
     decoder = picture.codec_context
-    # Where packets tell slots, a slot is known to be filled only if its frame is decoded.
+    # Where packets tell slots, frames come in the order of presentation, for a slot each.
     in_slots = packets.in_slots(container, picture)
     skips = decoder.name in _SKIPPABLE and not in_slots
     slots: list[int] = []
+    previous = None
     failures = 0
     for packet in needed:
         if skips:
@@ -149,14 +150,19 @@ def decode(
             failures += 1
             if failures > LARGEST_FAILURE * count:
                 raise
+            frames = []
             if packet.dts in slots:
                 slots.remove(packet.dts)
                 heapq.heapify(slots)
-            continue
         for frame in frames:
-            if slots:  # the next frame to be shown is in the first slot that is left
-                frame.pts = heapq.heappop(slots)
+            if in_slots and decoder.name == "mpeg4":
+                # It gives one frame a packet, a packet late where frames may be reordered.
+                late = decoder.has_b_frames and previous is not None
+                frame.pts = previous if late else packet.dts
+            elif slots:
+                frame.pts = heapq.heappop(slots)  # the first slot that is left
             yield frame
+        previous = packet.dts
 
 
 class Converter:

@@ -37,7 +37,7 @@ def check_clock(clip, start=0.7, frame_rate=25, sync=0.02):
 
 CONTAINERS = {
     "h264 aac.mp4": {},
-    "h264 open gop.mp4": {"video_options": {"x264-params": "open-gop=1:keyint=30:bframes=3"}},
+    "h264 open gop.mp4": {"video_options": {"x264-params": "open-gop=1:keyint=10:bframes=3"}},
     "h264 no b.mov": {"video_options": {"bf": "0"}, "audio_codec": "pcm_s16le"},
     "hevc.mp4": {"video_codec": "libx265", "video_options": {"x265-params": "log-level=none"}},
     "mpeg4 mp3.mkv": {"video_codec": "mpeg4", "audio_codec": "libmp3lame"},
@@ -117,6 +117,14 @@ def test_shows_and_sounds_what_a_player_would(tmp_path, name):
     assert info.sound_duration == pytest.approx(5.0, abs=0.08)
     for start in (0.0, 0.7, 1.0):
         check_clock(read(path, start, info=info), start, form.get("frame_rate", 25))
+
+
+@pytest.mark.parametrize("audio_codec", ["pcm_s16le", "libmp3lame"])
+def test_packed_frames_of_avi(tmp_path, audio_codec):
+    path = media_files.write_packed_avi(tmp_path / "a.avi", audio_codec)
+    assert media.probe(path).duration == pytest.approx(5.0, abs=0.003)
+    for start in (0.0, 0.7, 1.0):
+        check_clock(read(path, start), start)
 
 
 @pytest.mark.parametrize(

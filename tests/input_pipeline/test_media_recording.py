@@ -1,7 +1,5 @@
 """Whole files: as `read_clip` shows and sounds them, judged as they are decoded; sound alone."""
 
-import io
-
 import av
 import numpy as np
 import pytest
@@ -25,7 +23,7 @@ def check_sound(recording, start, end, offset=0.0, atol=0.005):
     ("name", "form"),
     [
         ("h264.mp4", {}),
-        ("h264 open gop.mp4", {"video_options": {"x264-params": "open-gop=1:keyint=30"}}),
+        ("h264 open gop.mp4", {"video_options": {"x264-params": "open-gop=1:keyint=10"}}),
         ("upright.mov", {"size": (64, 96)}),
         ("mpeg4.avi", {"video_codec": "mpeg4", "video_options": {"bf": "2"}}),
         ("h264 mp3.avi", {"audio_codec": "libmp3lame"}),
@@ -220,11 +218,10 @@ def test_damage_of_any_kind_is_an_error_of_the_media_or_none(tmp_path, name):
     rng = np.random.default_rng(0)
     outcomes = set()
     for number in range(12):
-        damaged = io.BytesIO(data).getvalue()
+        damaged = bytearray(data)
         if number % 3 == 0:
-            damaged = data[: rng.integers(len(data))]
+            damaged = damaged[: rng.integers(len(data))]
         else:
-            damaged = bytearray(data)
             # Headers at the beginning and at the end, or anywhere.
             places = rng.integers(600 if number % 3 == 1 else len(data), size=1 + 4 * number)
             for place in places:
@@ -232,12 +229,12 @@ def test_damage_of_any_kind_is_an_error_of_the_media_or_none(tmp_path, name):
         (tmp_path / name).write_bytes(damaged)
         try:
             recording = media.read_recording(tmp_path / name, **FORM)
+            outcomes.add("read")
+            assert len(recording.waveform) == round(recording.info.duration * SAMPLE_RATE)
+            assert len(recording.frames) == len(recording.frame_times)
+            if recording.info.has_picture:
+                media.read_clip(tmp_path / name, 0.0, 1.0, FRAME_RATE, SHORT_SIDE, SAMPLE_RATE)
         except media.MediaError as error:
             outcomes.add(error.reason)
-            continue
-        outcomes.add("")
-        assert len(recording.waveform) == round(recording.info.duration * SAMPLE_RATE)
-        assert len(recording.frames) == len(recording.frame_times)
-        if recording.info.has_picture:
-            media.read_clip(tmp_path / name, 0.0, 1.0, FRAME_RATE, SHORT_SIDE, SAMPLE_RATE)
-    assert len(outcomes) > 1  # the damage is neither too small nor too great to tell anything
+    # The damage is neither too small nor too great to tell anything.
+    assert "read" in outcomes and len(outcomes) > 1
