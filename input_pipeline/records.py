@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from input_pipeline import atomic
+from input_pipeline import atomic, example
 
 if typing.TYPE_CHECKING:  # TensorFlow takes seconds to load, which reading an index need not
     import tensorflow_datasets as tfds
@@ -81,9 +81,7 @@ def features() -> "tfds.features.FeaturesDict":
 
 def serialize(record: Record) -> bytes:
     """The record as a `tf.train.Example`, as TFDS would write it."""
-    import tensorflow as tf
-
-    example = tf.train.Example()
+    result = example.new()
     entries = {
         "name": [record.name.encode()],
         "frames": list(record.frames),
@@ -93,8 +91,8 @@ def serialize(record: Record) -> bytes:
         "roles": [np.asarray(record.roles, np.int64).tobytes()],
     }
     for name, values in entries.items():
-        example.features.feature[name].bytes_list.value.extend(values)
-    return example.SerializeToString(deterministic=True)
+        result.features.feature[name].bytes_list.value.extend(values)
+    return result.SerializeToString(deterministic=True)
 
 
 @dataclasses.dataclass(frozen=True)

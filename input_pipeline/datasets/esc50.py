@@ -33,12 +33,12 @@ def recordings(root: pathlib.Path) -> listing.Listing:
             rows.append((row["filename"], int(fold), int(target)))
             names[int(target)] = row["category"]
         else:
-            lister.leave_out(listing.ALL, f"{table}:{line}", listing.UNREADABLE)
+            lister.leave_out(listing.FULL, f"{table}:{line}", listing.UNREADABLE)
     folds = sorted({fold for _, fold, _ in rows})
     targets = sorted(names)
     for name, own, target in rows:
         roles = [Role.TEST if fold == own else Role.TRAIN for fold in folds]
-        lister.add(listing.ALL, listing.stem(name), name, [targets.index(target)], roles)
+        lister.add(listing.FULL, listing.stem(name), name, [targets.index(target)], roles)
     return lister.listing(
         [names[target] for target in targets], [str(fold) for fold in folds], require="sound"
     )

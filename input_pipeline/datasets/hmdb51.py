@@ -48,12 +48,12 @@ def recordings(root: pathlib.Path) -> listing.Listing:
             name, _, number = text.rpartition(" ")
             key = (match[1], listing.stem(name.strip()))
             if number not in _ROLES or not key[1]:
-                lister.leave_out(listing.ALL, f"{path}:{line}", listing.UNREADABLE)
+                lister.leave_out(listing.FULL, f"{path}:{line}", listing.UNREADABLE)
             elif roles[key][place] is not None:
-                lister.leave_out(listing.ALL, f"{path}:{line}", listing.TWICE)
+                lister.leave_out(listing.FULL, f"{path}:{line}", listing.TWICE)
             else:
                 roles[key][place] = _ROLES[number]
     for key, places in roles.items():
         name, label = "/".join(key), class_names.index(key[0])
-        lister.add(listing.ALL, key, name, [label], [place or Role.UNUSED for place in places])
+        lister.add(listing.FULL, key, name, [label], [place or Role.UNUSED for place in places])
     return lister.listing(class_names, [str(number) for number in partitions])

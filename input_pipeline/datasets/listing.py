@@ -37,7 +37,7 @@ DUPLICATE = "another file of the same name is used"
 NOT_LISTED = "not in the annotations"
 REASONS = (MISSING, UNREADABLE, TWICE, DUPLICATE, NOT_LISTED)
 
-ALL = "all"  # the split of a data set that has none, or several partitions into training and test
+FULL = "full"  # the split of a data set that has none, or several partitions into training and test
 
 # What a recording must have to be kept.
 REQUIREMENTS = ("picture", "sound", "both", "any")

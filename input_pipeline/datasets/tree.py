@@ -36,5 +36,5 @@ def recordings(root: pathlib.Path) -> listing.Listing:
     numbers = {name: number for number, name in enumerate(class_names)}
     for path in source.media:
         labels = [numbers[listing.printable(below[path][0])]] if class_names else []
-        lister.add_file(parts[path][0] if has_splits else listing.ALL, path, labels)
+        lister.add_file(parts[path][0] if has_splits else "train", path, labels)
     return lister.listing(class_names)

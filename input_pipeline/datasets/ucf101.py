@@ -45,16 +45,16 @@ def recordings(root: pathlib.Path) -> listing.Listing:
             name = re.sub(r"\s+\d+$", "", text)
             label = numbers.get(name.partition("/")[0].casefold())
             if label is None or not listing.stem(name):
-                lister.leave_out(listing.ALL, f"{path}:{line}", listing.UNREADABLE)
+                lister.leave_out(listing.FULL, f"{path}:{line}", listing.UNREADABLE)
                 continue
             key = listing.stem(name).casefold()
             if roles[key][place]:
-                lister.leave_out(listing.ALL, f"{path}:{line}", listing.TWICE)
+                lister.leave_out(listing.FULL, f"{path}:{line}", listing.TWICE)
                 continue
             roles[key][place] = role
             named.setdefault(key, (name, label))
     for key, (name, label) in named.items():
-        lister.add(listing.ALL, key, name, [label], roles[key])
+        lister.add(listing.FULL, key, name, [label], roles[key])
     return lister.listing(class_names, [str(number) for number in partitions])
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -65,6 +66,13 @@ def test_tfds_serializes_alike():
     ours, theirs = parse(records.serialize(record)), parse(from_tfds)
     for name in info:
         np.testing.assert_array_equal(ours[name].numpy(), theirs[name].numpy(), err_msg=name)
+
+
+def test_examples_are_tensorflows_byte_for_byte():
+    data = records.serialize(_record())
+    theirs = tf.train.Example.FromString(data)
+    assert set(theirs.features.feature) == set(records.features())
+    assert theirs.SerializeToString(deterministic=True) == data
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
