@@ -191,8 +191,9 @@ class Converter:
             if matrix is not None:
                 self._matrix = np.frombuffer(matrix, np.int32).reshape(3, 3)[:2, :2]
         height, width = self._size
+        # By planes, which FFmpeg and NumPy together do faster than FFmpeg by pixels.
         return self._reformatter.reformat(
-            frame, width, height, "rgb24", interpolation=_SCALING, threads=1
+            frame, width, height, "gbrp", interpolation=_SCALING, threads=1
         ).to_ndarray()
 
     def upright(self, frames: np.ndarray) -> np.ndarray:

@@ -1,4 +1,9 @@
-"""The sound of media files: a stretch of time as a mono waveform, silent where there is none."""
+"""The sound of media files: a stretch of time as a mono waveform, silent where there is none.
+
+To mono, left and right count 1 each, center and surrounds as they do in a stereo mix (0.707 to each
+side; surrounds to their own), the bass channel not at all; all divided by their sum, so that a mix
+of full-scale channels is full-scale.
+"""
 
 import contextlib
 
@@ -8,6 +13,8 @@ import numpy as np
 from input_pipeline import packets
 
 _LARGEST_DRIFT = 0.01  # seconds between a sound's timestamps and its samples before it is a gap
+_CHUNK = 1 << 14  # samples that the resampler hands over at once, but for the last
+_PUSHES = 32  # frames that are given to it at once, for every exchange takes its time
 _PREROLL = 0.2  # seconds of sound decoded ahead, for decoders that need some to settle
 
 
@@ -113,7 +120,7 @@ class _Run:
                 channel_layout=layout,
                 time_base=f"1/{rate}",
             ),
-            # Weights of the channels sum to 1, so that a mix of full-scale channels is full-scale.
+            # The weights of the channels sum to 1.
             self._graph.add("aresample", rematrix_maxval="1"),
             self._graph.add(
                 "aformat", sample_rates=str(sample_rate), sample_fmts="flt", channel_layouts="mono"
@@ -121,6 +128,8 @@ class _Run:
             self._graph.add("abuffersink"),
         )
         self._graph.link_nodes(*chain).configure()
+        self._graph.set_audio_frame_size(_CHUNK)
+        self._waiting = 0
         self._samples: list[np.ndarray] = []
 
     def goes_on_with(self, frame: av.AudioFrame, time: float | None) -> bool:
@@ -142,6 +151,10 @@ class _Run:
 
     def _push(self, frame: av.AudioFrame | None) -> None:
         self._graph.push(frame)
+        self._waiting += 1
+        if frame is not None and self._waiting < _PUSHES:
+            return
+        self._waiting = 0
         with contextlib.suppress(av.error.BlockingIOError, av.error.EOFError):
             while True:
                 self._samples.append(self._graph.pull().to_ndarray()[0])

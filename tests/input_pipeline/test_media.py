@@ -250,8 +250,7 @@ def test_a_picture_that_starts_late_is_where_time_starts(tmp_path, name):
     np.testing.assert_allclose(heard, 0.8 + at, atol=0.005)
 
 
-# To mono, FFmpeg takes left and right in full, center and surrounds at -3 dB of that (a mono
-# source at the level of both), no bass; all over their sum, so that nothing clips.
+# Weight of each channel: of 5.1, left and right 1, center 2 * 0.707, surrounds 0.707, over the sum.
 MIXES = {
     "mono": {"FC": 1.0},
     "stereo": {"FL": 0.5, "FR": 0.5},
