@@ -7,40 +7,19 @@ is no state to save: to resume at step k, ask for batch k. Process i of P makes 
 [i * B / P, (i + 1) * B / P) of the same batch, whatever P is.
 """
 
-import atexit
 import functools
-import os
-import traceback
-import weakref
-from collections.abc import Generator
 
 import ml_collections
 import numpy as np
 import tensorflow as tf
 
-from input_pipeline import views
+from input_pipeline import reading, views
 from input_pipeline.datasets import ClipSource
+from input_pipeline.reading import Batches, ReadError
 
-# TensorFlow only feeds the accelerator, and must not take its memory.
-tf.config.set_visible_devices([], "GPU")
+__all__ = ["Batches", "Loader", "ReadError", "epoch_order"]
 
 _FOREVER = np.iinfo(np.int64).max
-
-Batches = Generator[dict[str, np.ndarray], None, None]
-
-# TensorFlow's threads call Python to read: left running while the interpreter shuts down, they wait
-# for it and it for them, forever.
-_open_batches: weakref.WeakSet[Batches] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_batches() -> None:
-    for batches in list(_open_batches):
-        batches.close()
-
-
-class ReadError(RuntimeError):
-    """An example that could not be read, named in the message. Its cause is the source's error."""
 
 
 class Loader:
@@ -91,7 +70,7 @@ class Loader:
         self._source = source
         self._config = config
         self._seed = seed
-        self._threads = threads or _cores()
+        self._threads = threads
         self._prefetch = prefetch
 
     def examples(self, step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -125,75 +104,30 @@ class Loader:
             Closing or dropping it stops the threads behind it. It raises a `ReadError` where the
             source could not read an example.
         """
-        batches = self._batches(start_step, end_step)
-        _open_batches.add(batches)
-        return batches
-
-    def _batches(self, start_step: int, end_step: int) -> Batches:
-        # TensorFlow passes only the text of a Python error on: the error itself waits here.
-        failures: list[ReadError] = []
-        try:
-            yield from self._dataset(start_step, end_step, failures).as_numpy_iterator()
-        except BaseException as error:
-            # The frames it came through hold the iterator, and with it the threads.
-            traceback.clear_frames(error.__traceback__)
-            if failures and isinstance(error, tf.errors.OpError):
-                raise failures[0] from failures[0].__cause__
-            raise
-
-    def _dataset(
-        self, start_step: int, end_step: int, failures: list[ReadError]
-    ) -> tf.data.Dataset:
-        @tf.autograph.experimental.do_not_convert
-        def examples_of(step: tf.Tensor) -> tf.data.Dataset:
-            epochs, ids = tf.numpy_function(self.examples, [step], (tf.int64, tf.int64))
-            return tf.data.Dataset.from_tensor_slices((epochs, ids))
-
-        load = functools.partial(self._load, failures)
-        dataset = tf.data.Dataset.range(start_step, end_step).flat_map(examples_of)
-        dataset = dataset.map(load, num_parallel_calls=self._threads, deterministic=True)
-        dataset = dataset.batch(self.local_batch_size, drop_remainder=True).prefetch(self._prefetch)
-        options = tf.data.Options()
-        options.deterministic = True
-        options.autotune.enabled = False
-        # The threads of the map are all there are. Splitting one operation over threads as well
-        # would gain nothing, and could let the order of a sum depend on their number.
-        options.threading.private_threadpool_size = self._threads
-        options.threading.max_intra_op_parallelism = 1
-        return dataset.with_options(options)
-
-    @tf.autograph.experimental.do_not_convert
-    def _load(
-        self, failures: list[ReadError], epoch: tf.Tensor, example_id: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        """Reads one example and makes its views."""
-
-        def read(index: np.int64, position: np.float32) -> tuple[np.ndarray, np.ndarray, np.bool]:
-            try:
-                clip = self._source.read(int(index), float(position))
-            except Exception as error:
-                name = self._source.name(int(index))
-                failure = ReadError(f"example {index}, {name}: {error}")
-                failure.__cause__ = error
-                failures.append(failure)
-                raise
-            return clip.frames, clip.waveform, np.bool(clip.has_audio)
-
-        video, audio = self._config.video, self._config.audio
-        samples = round(video.global_frames / video.frame_rate * audio.sample_rate)
-        key = views.example_key(self._seed, epoch, example_id)
-        frames, waveform, has_audio = tf.numpy_function(
-            read,
-            [example_id, views.clip_position(key)],
-            (tf.uint8, tf.float32, tf.bool),
+        reader = reading.ClipReader(self._source, self._config)
+        return reading.batches(
+            self._rows,
+            functools.partial(self._load, reader),
+            reader,
+            range(start_step, end_step),
+            self.local_batch_size,
+            self._threads,
+            self._prefetch,
         )
-        frames = tf.ensure_shape(frames, [video.global_frames, None, None, 3])
-        waveform = tf.ensure_shape(waveform, [samples])
+
+    def _rows(self, step: int) -> dict[str, np.ndarray]:
+        epochs, ids = self.examples(step)
+        return {"epoch": epochs, "example_id": ids}
+
+    def _load(self, reader: reading.ClipReader, row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Reads one example and makes its views."""
+        key = views.example_key(self._seed, row["epoch"], row["example_id"])
+        clip = reader(row["example_id"], views.clip_position(key))
         return {
-            **views.training_views(key, frames, waveform, self._config),
-            "has_audio": tf.ensure_shape(has_audio, []),
-            "example_id": tf.ensure_shape(example_id, []),
-            "epoch": tf.ensure_shape(tf.cast(epoch, tf.int32), []),
+            **views.training_views(key, clip.frames, clip.waveform, self._config),
+            "has_audio": clip.has_audio,
+            "example_id": row["example_id"],
+            "epoch": tf.cast(row["epoch"], tf.int32),
         }
 
 
@@ -215,10 +149,3 @@ def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     order = np.argsort(bits, kind="stable")
     order.flags.writeable = False
     return order
-
-
-def _cores() -> int:
-    """Number of cores this process may use, where the system tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

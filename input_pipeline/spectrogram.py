@@ -11,6 +11,8 @@ import tensorflow as tf
 _LINEAR, _BREAK = 200 / 3, 1000.0
 _BREAK_MEL, _LOGARITHMIC = _BREAK / _LINEAR, 27 / math.log(6.4)
 
+_FILTER_GROUPS = 4  # 2 to 8 are about as fast
+
 
 def log_mel(waveform: tf.Tensor, frames: int, audio: ml_collections.ConfigDict) -> tf.Tensor:
     """Computes the normalized log-mel spectrogram.
@@ -38,8 +40,30 @@ def log_mel(waveform: tf.Tensor, frames: int, audio: ml_collections.ConfigDict) 
     spectrum = tf.signal.rfft(windowed)
     power = tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
     filters = mel_filters(audio.sample_rate, audio.window, audio.mel_bands, audio.max_frequency)
-    log = tf.math.log(tf.matmul(power, filters) + audio.log_offset)
-    return tf.transpose((log - audio.mean) / audio.std)
+    mel = tf.concat(
+        [
+            tf.matmul(part, power[:, first : first + part.shape[1]], transpose_b=True)
+            for first, part in _filter_groups(filters)
+        ],
+        axis=0,
+    )
+    return (tf.math.log(mel + audio.log_offset) - audio.mean) / audio.std
+
+
+def _filter_groups(filters: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Splits filters (bins, bands) into groups of neighbors, without the bins that a group ignores.
+
+    Most of a filter is zeros: a few small products cost less than half of the whole one.
+
+    Returns:
+        First bin, and (bands, bins) float32, of each group, in order.
+    """
+    groups = []
+    for part in np.array_split(filters, _FILTER_GROUPS, axis=1):
+        used = np.flatnonzero(part.any(axis=1))
+        first, last = (used[0], used[-1]) if len(used) else (0, 0)
+        groups.append((int(first), np.ascontiguousarray(part[first : last + 1].T)))
+    return groups
 
 
 def _windows(waveform: tf.Tensor, count: int, length: int, hop: int) -> tf.Tensor:

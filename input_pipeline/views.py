@@ -217,7 +217,8 @@ def resized_video_crop(frames: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tenso
         (T, size, size, 3) uint8, rounded to the nearest.
     """
     top, left, height, width = tf.unstack(box)
-    crop = frames[:, top : top + height, left : left + width]
+    # The operation takes floats nearly twice as fast as bytes, to the same result.
+    crop = tf.cast(frames[:, top : top + height, left : left + width], tf.float32)
     resized = tf.raw_ops.ResizeBilinear(images=crop, size=[size, size], half_pixel_centers=True)
     # The cast cuts off: this rounds, in one pass over the pixels.
     return tf.cast(resized + 0.5, tf.uint8)

@@ -1,13 +1,19 @@
 """Sources of clips: what every one of them offers, and the choice of one by configuration."""
 
 import typing
+from collections.abc import Sequence
 
 import ml_collections
 import numpy as np
 
 from input_pipeline.media import Clip
 
-DATASETS = ("folder", "generated")
+if typing.TYPE_CHECKING:
+    import tensorflow as tf
+
+    from input_pipeline.reading import ClipTensors
+
+DATASETS = ("folder", "generated", "prepared")
 
 
 class ClipSource(typing.Protocol):
@@ -17,12 +23,19 @@ class ClipSource(typing.Protocol):
     and may be called from any number of threads.
 
     Attributes:
-        labels: (N,) int64, indices into `class_names`; None where the files bear no labels.
+        labels: (N,) int64, indices into `class_names`; None unless every recording has exactly one.
+        label_sets: N tuples of them, for recordings with none or several, see `multi_hot`.
         class_names: The classes in the order of their indices; empty without labels.
+        roles: (N, K) int64: what each recording is in the K official partitions, see
+            `records.Role`.
+        partitions: Their K names; empty where the splits are the partition.
     """
 
     labels: np.ndarray | None
+    label_sets: Sequence[tuple[int, ...]]
     class_names: tuple[str, ...]
+    roles: np.ndarray
+    partitions: tuple[str, ...]
 
     def __len__(self) -> int:
         """Number N of usable recordings."""
@@ -35,12 +48,45 @@ class ClipSource(typing.Protocol):
 
         Args:
             index: Which recording, in [0, N).
-            position: Where in it, in [0, 1): the clip starts at
+            position: Where in it, in [0, 1]: the clip starts at
                 `position * max(0, duration - seconds)`.
 
         Returns:
             `round(seconds * frame_rate)` frames and `round(seconds * sample_rate)` samples.
         """
+
+
+@typing.runtime_checkable
+class NativeSource(ClipSource, typing.Protocol):
+    """A source whose clips TensorFlow decodes: `read`, in two halves, the second without Python."""
+
+    def fetch(self, index: int) -> bytes:
+        """What is stored of a recording; may be called from any number of threads."""
+
+    def decode(self, stored: "tf.Tensor", position: "tf.Tensor", picture: bool) -> "ClipTensors":
+        """Makes a clip of what `fetch` gave, by TensorFlow operations.
+
+        Args:
+            stored: () string.
+            position: () float32, as `read`'s.
+            picture: Whether to decode the picture too.
+
+        Returns:
+            The clip that `read` gives.
+        """
+
+
+def multi_hot(source: ClipSource) -> np.ndarray:
+    """Says of every recording and class whether the recording bears the label.
+
+    Returns:
+        (N, C) bool.
+    """
+    marks = np.zeros((len(source), len(source.class_names)), bool)
+    counts = [len(labels) for labels in source.label_sets]
+    classes = [label for labels in source.label_sets for label in labels]
+    marks[np.repeat(np.arange(len(source)), counts), classes] = True
+    return marks
 
 
 def open_dataset(data: ml_collections.ConfigDict, views: ml_collections.ConfigDict) -> ClipSource:
@@ -66,6 +112,10 @@ def open_dataset(data: ml_collections.ConfigDict, views: ml_collections.ConfigDi
         from input_pipeline.datasets import generated
 
         return generated.open_generated(data, views)
+    if data.dataset == "prepared":
+        from input_pipeline.datasets import prepared
+
+        return prepared.open_prepared(data, views)
     raise ValueError(
         f"config.data.dataset is {data.dataset!r}; allowed: {', '.join(map(repr, DATASETS))}"
     )

@@ -54,7 +54,10 @@ class FolderSource:
 
     Attributes:
         labels: (N,) int64, indices into `class_names`; None where not every file is in a folder.
+        label_sets: N tuples of them.
         class_names: Names of the top-level folders, sorted; empty without labels.
+        roles: (N, 0): there are no official partitions.
+        partitions: None.
     """
 
     def __init__(
@@ -85,6 +88,9 @@ class FolderSource:
             self.class_names = tuple(sorted(set(folders)))
             numbers = {name: number for number, name in enumerate(self.class_names)}
             self.labels = np.array([numbers[name] for name in folders], np.int64)
+        labels = () if self.labels is None else self.labels.tolist()
+        self.label_sets = [(label,) for label in labels] or [()] * len(paths)
+        self.roles, self.partitions = np.zeros((len(paths), 0), np.int64), ()
 
     def __len__(self) -> int:
         return len(self._paths)

@@ -1,0 +1,260 @@
+"""Prepared data (see `records`): read at random, decoded by TensorFlow.
+
+Clips start on the frame grid of the records, so that picture and sound stay together to a sample,
+and take their frames from it by time. Only those frames are decoded, at the size that they are
+stored in: `views.video.short_side` is for media files.
+"""
+
+import math
+import os
+import pathlib
+
+import ml_collections
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.decode import DeserializeMethod
+
+from input_pipeline import records
+from input_pipeline.media import Clip
+from input_pipeline.reading import ClipTensors
+
+_MAKE = "a folder that `python -m input_pipeline.prepare` has made"
+
+
+class PreparedSource:
+    """The records of one split.
+
+    Args:
+        stored: The records, serialized.
+        index: What is known of them.
+        recipe: What they have in common.
+        frame_rate: Frames per second of the clips, no more than the records'.
+        frames: Frames of a clip.
+
+    Attributes:
+        labels: (N,) int64, indices into `class_names`; None unless every record has exactly one.
+        label_sets: N tuples of them.
+        class_names: The classes in the order of their indices; empty without labels.
+        roles: (N, K) int64, see `records.Role`.
+        partitions: K names.
+    """
+
+    def __init__(
+        self,
+        stored: "tfds.core.data_sources.BaseDataSource",
+        index: records.Index,
+        recipe: records.Recipe,
+        frame_rate: float,
+        frames: int,
+    ) -> None:
+        self._stored = stored
+        self._index = index
+        self._rate = recipe.frame_rate
+        # Of the stored frames, counted from the clip's first, the nearest in time to each of its.
+        self._offsets = np.floor(np.arange(frames) * self._rate / frame_rate + 0.5).astype(np.int32)
+        seconds = frames / frame_rate
+        self._samples = round(seconds * records.SAMPLE_RATE)
+        # Stored frames that a clip covers.
+        self._span = max(math.ceil(seconds * self._rate - 1e-6), int(self._offsets[-1]) + 1)
+        self.label_sets = index.labels
+        self.labels = None
+        if all(len(labels) == 1 for labels in index.labels):
+            self.labels = np.array([label for (label,) in index.labels], np.int64)
+        self.class_names = recipe.class_names
+        self.roles = index.roles
+        self.partitions = recipe.partitions
+
+    def __len__(self) -> int:
+        return len(self._index.names)
+
+    def name(self, index: int) -> str:
+        """Name of a record."""
+        return self._index.names[index]
+
+    def read(self, index: int, position: float) -> Clip:
+        """The clip of a record at a position, see `ClipSource.read`; black without picture."""
+        has_picture = bool(self._index.frames[index])
+        clip = self.decode(
+            tf.constant(self.fetch(index)), tf.constant(position, tf.float32), has_picture
+        )
+        frames = np.zeros((len(self._offsets), 1, 1, 3), np.uint8)
+        length = self._index.frames[index] or self._ticks(self._index.samples[index])
+        return Clip(
+            clip.frames.numpy() if has_picture else frames,
+            clip.waveform.numpy(),
+            bool(clip.has_audio),
+            padded=bool(length < self._span),
+        )
+
+    def fetch(self, index: int) -> bytes:
+        """A record as it is stored."""
+        return self._stored[index]
+
+    def decode(self, stored: tf.Tensor, position: tf.Tensor, picture: bool) -> ClipTensors:
+        """Makes a clip of a record.
+
+        It starts at the stored frame nearest below `position` of the way, all places being equally
+        likely where the position is uniform. A record shorter than the clip repeats, picture and
+        sound alike, from its beginning. Where sound is missing, there is silence.
+
+        Args:
+            stored: () string, of `fetch`.
+            position: () float32, in [0, 1].
+            picture: Whether to decode the picture too; there has to be one.
+
+        Returns:
+            The clip.
+        """
+        record = tf.io.parse_single_example(
+            stored,
+            {
+                "frames": tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True),
+                "waveform": tf.io.FixedLenFeature([], tf.string, default_value=""),
+            },
+        )
+        sound = record["waveform"]
+        heard = tf.strings.length(sound) // 2
+        shown = tf.size(record["frames"])
+        # Sound without picture is treated as if there were a frame wherever there could be one.
+        length = tf.where(shown > 0, shown, self._ticks(heard))
+        period = tf.where(shown > 0, self._first_sample(length), heard)
+        room = tf.maximum(length - self._span, 0)
+        places = tf.cast(room + 1, tf.float32)
+        start = tf.minimum(tf.cast(position * places, tf.int32), room)
+        # Samples until the clip ends or, in a record shorter than it, its time begins again.
+        until = tf.where(length < self._span, tf.minimum(period, self._samples), self._samples)
+        waveform = self._waveform(sound, heard, self._first_sample(start), until)
+        frames = None
+        if picture:
+            places = (start + self._offsets) % length
+            frames = self._frames(tf.gather(record["frames"], places))
+        return ClipTensors(frames, waveform, heard > 0)
+
+    def _frames(self, files: tf.Tensor) -> tf.Tensor:
+        """Decodes JPEG files (T,), to (T, h, w, 3) uint8.
+
+        One operation a frame: a `map_fn` takes a tenth longer. Decoding a crop takes no less time
+        than the whole, most of which goes into the Huffman code, and each view would need its own.
+        """
+        # The method is stated because TensorFlow may choose another one in another version.
+        return tf.stack(
+            [
+                tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE")
+                for file in tf.unstack(files, len(self._offsets))
+            ]
+        )
+
+    def _waveform(
+        self, sound: tf.Tensor, heard: tf.Tensor, start: tf.Tensor, until: tf.Tensor
+    ) -> tf.Tensor:
+        """Cuts out sound, continued by silence, and repeats it to the clip's length.
+
+        Args:
+            sound: () string, int16 samples.
+            heard: () int32, their number.
+            start: () int32, the first sample.
+            until: () int32, how many before the time repeats; at least 1.
+
+        Returns:
+            (S,) float32 in [-1, 1).
+        """
+        start = tf.minimum(start, heard)
+        count = tf.minimum(until, heard - start)
+        part = tf.io.decode_raw(tf.strings.substr(sound, 2 * start, 2 * count), tf.int16)
+        part = tf.cast(part, tf.float32) / 32768
+        part = tf.pad(part, [(0, until - count)])
+        repeats = (self._samples + until - 1) // until
+        return tf.ensure_shape(tf.tile(part, [repeats])[: self._samples], [self._samples])
+
+    def _ticks(self, samples: tf.Tensor | int) -> tf.Tensor:
+        """Frames that a sound would have if it had a picture, at least one."""
+        seconds = tf.cast(samples, tf.float32) / records.SAMPLE_RATE
+        return tf.maximum(tf.cast(seconds * self._rate, tf.int32), 1)
+
+    def _first_sample(self, frame: tf.Tensor) -> tf.Tensor:
+        """The sample at the time of a stored frame."""
+        # Exact in float32 for hours at the usual rates, of which a frame is whole samples.
+        samples = tf.cast(frame, tf.float32) * (records.SAMPLE_RATE / self._rate)
+        return tf.cast(tf.round(samples), tf.int32)
+
+
+def open_prepared(
+    data: ml_collections.ConfigDict, views: ml_collections.ConfigDict, picture: bool = True
+) -> PreparedSource:
+    """Opens the split `data.split` ("train" by default) of the prepared data in `data.path`.
+
+    Args:
+        data: The `data` section of the configuration (configs/base.py).
+        views: Its `views` section.
+        picture: Whether the picture will be asked for.
+
+    Returns:
+        The source.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
+        ValueError: It is not prepared, has no such split, or does not hold what the views need.
+    """
+    folder = _folder(data.path)
+    recipe = records.load_recipe(folder)
+    split = data.split or "train"
+    splits = sorted(path.stem.removeprefix("index-") for path in folder.glob("index-*.npz"))
+    if split not in splits:
+        raise ValueError(
+            f"config.data.split is {data.split!r}, which {data.path!r} does not hold; "
+            f"allowed: {', '.join(map(repr, splits))}"
+        )
+    if views.audio.sample_rate != records.SAMPLE_RATE:
+        raise ValueError(
+            f"config.views.audio.sample_rate is {views.audio.sample_rate}; "
+            f"allowed with prepared data: {records.SAMPLE_RATE}"
+        )
+    if views.video.frame_rate > recipe.frame_rate:
+        raise ValueError(
+            f"config.views.video.frame_rate is {views.video.frame_rate:g}; "
+            f"allowed with {data.path!r}: at most {recipe.frame_rate:g}, at which it is prepared"
+        )
+    index = records.load_index(records.index_path(folder, split))
+    where = f"config.data.path is {data.path!r}, whose split {split!r}"
+    if not len(index.names):
+        raise ValueError(f"{where} is empty")
+    without = int(np.sum(np.asarray(index.frames) == 0))
+    if picture and without:
+        raise ValueError(
+            f"{where} has {without} of {len(index.names)} recordings without picture; "
+            "allowed: data that all have one, or a task that only listens"
+        )
+    stored = tfds.builder_from_directory(folder).as_data_source(
+        split, deserialize_method=DeserializeMethod.RAW_BYTES
+    )
+    if len(stored) != len(index.names):
+        raise ValueError(
+            f"{where} holds {len(stored)} records, but its index tells of {len(index.names)}: "
+            "prepare it again"
+        )
+    seconds = np.sum(index.frames) / recipe.frame_rate
+    silent = int(np.sum(np.asarray(index.samples) == 0))
+    print(
+        f"{folder}: {len(stored)} recordings of split {split!r}, {seconds:.0f} s of picture, "
+        f"{np.sum(index.samples) / records.SAMPLE_RATE:.0f} s of sound"
+        + (f"; {silent} without sound" if silent else "")
+    )
+    return PreparedSource(stored, index, recipe, views.video.frame_rate, views.video.global_frames)
+
+
+def _folder(path: str) -> pathlib.Path:
+    """The folder, which holds prepared data."""
+    if not path:
+        raise ValueError(f"config.data.path is ''; allowed: {_MAKE}")
+    folder = pathlib.Path(os.path.abspath(os.path.expanduser(path)))
+    if not folder.exists():
+        raise FileNotFoundError(
+            f"config.data.path is {path!r}, which does not exist; allowed: {_MAKE}"
+        )
+    if not (folder / "prepared.json").is_file():
+        raise ValueError(
+            f"config.data.path is {path!r}, which is not prepared, or preparing it has not "
+            f"finished: it holds no prepared.json; allowed: {_MAKE}"
+        )
+    return folder
