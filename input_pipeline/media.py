@@ -46,10 +46,6 @@ _PROBE_PACKETS = 12  # packets at each place
 
 _LONGEST = 12 * 3600.0  # seconds; what claims to be longer has damaged timestamps
 
-# Samples by which the usual encoder of a codec and the decoder together delay the sound (of MP3,
-# LAME's 576 and the decoder's 529). Other containers tell, and FFmpeg then leaves them out.
-_AVI_DELAYS = {"mp3": 1105, "mp3float": 1105, "aac": 1024}
-
 _Encoded = typing.TypeVar("_Encoded")
 
 
@@ -338,28 +334,13 @@ def _measure(
         raise MediaError(TRUNCATED, path)
     sound_start = start
     if shown and heard and container.format.name == "avi":
-        start, sound_start = _avi_starts(sound, shown)
+        start, sound_start = packets.avi_starts(sound, shown)
     if shown and len(shown.ticks) == 1:
         end = max(end, latest)
     if not 0 < end - start < _LONGEST:
         raise MediaError(CORRUPT, path)
     sound_duration = heard.end - heard.start if heard else 0.0
     return MediaInfo(start, end - start, sound_start, sound_duration, bool(shown)), shown, heard
-
-
-def _avi_starts(sound: av.AudioStream, shown: packets.Span) -> tuple[float, float]:
-    """Time 0 of an AVI's picture and of its sound, on the container's clock.
-
-    Both begin with the file, but the sound with what its encoder and decoder delay it by. Where
-    FFmpeg made the file, it put the picture later therefore, by whole slots; all but the first
-    frame, so that the gap after that one tells.
-    """
-    delay = _AVI_DELAYS.get(sound.codec_context.name, 0) / sound.codec_context.sample_rate
-    start, slot = shown.start, shown.usual_duration
-    gap = shown.second - start - slot
-    if delay and slot / 2 < gap < delay + slot:
-        start += gap
-    return start, shown.first_decoded + delay
 
 
 def _checked(

@@ -17,6 +17,10 @@ _LEADS = (0.0, 2.0, 10.0, np.inf)  # seconds to seek ahead of what is wanted, un
 _REORDERED = ("h264", "hevc", "mpeg4")  # codecs that may present frames in another order
 _MOST_REORDERED = 16  # frames that they may decode ahead of one that is presented before
 
+# Samples by which the usual encoder of a codec and the decoder together delay the sound (of MP3,
+# LAME's 576 and the decoder's 529). Other containers tell, and FFmpeg then leaves them out.
+_AVI_DELAYS = {"mp3": 1105, "mp3float": 1105, "aac": 1024}
+
 
 def ticks(item: av.Packet | av.frame.Frame) -> int | None:
     """Presentation time of a packet or frame in its stream's unit; decoding time for want of it."""
@@ -163,3 +167,22 @@ class Span:
         return int.from_bytes(bytes(packet.get_sidedata("skip_samples"))[:4], "little") / (
             self._sample_rate
         )
+
+
+def avi_starts(sound: av.AudioStream, shown: Span) -> tuple[float, float]:
+    """Time 0 of an AVI's picture and of its sound, on the container's clock.
+
+    Both begin with the file, but the sound with what its encoder and decoder delay it by. Where
+    FFmpeg made the file, it put the picture later therefore, by whole slots; all but the first
+    frame, so that the gap after that one tells.
+
+    Args:
+        sound: The stream.
+        shown: All packets of the picture.
+    """
+    delay = _AVI_DELAYS.get(sound.codec_context.name, 0) / sound.codec_context.sample_rate
+    start, slot = shown.start, shown.usual_duration
+    gap = shown.second - start - slot
+    if delay and slot / 2 < gap < delay + slot:
+        start += gap
+    return start, shown.first_decoded + delay

@@ -314,10 +314,20 @@ def test_starts_are_kept_within_the_file(tmp_path):
     check_clock(read(path, -1.0), 0.0)
 
 
-def test_names_of_any_characters(tmp_path):
-    for name in ("a b%20c.mp4", "-i %03d 'q' \"d\" $HOME.mp4", "concat:a|b.mp4", "日本 é é 🎬.mp4"):
-        clip = read(media_files.write_media(tmp_path / name, 0.2, audio_codec=None), 0.0)
-        assert media_files.seen_times(clip.frames[:2]).tolist() == [0.0, 0.12]
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a b%20c.mp4",
+        "-i %03d 'q' \"d\" $HOME.mp4",
+        "concat:a|b.mp4",
+        "日本 e\u0301 é 🎬.mp4",
+        os.fsdecode(b"Latin-1 caf\xe9.mp4"),
+    ],
+)
+def test_names_of_any_characters(tmp_path, name):
+    media_files.write_media(tmp_path / "plain.mp4", 0.2, audio_codec=None).rename(tmp_path / name)
+    clip = read(tmp_path / name, 0.0)
+    assert media_files.seen_times(clip.frames[:2]).tolist() == [0.0, 0.12]
 
 
 def test_reading_is_deterministic_in_any_number_of_threads(tmp_path):

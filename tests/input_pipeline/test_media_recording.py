@@ -1,5 +1,7 @@
 """Whole files: as `read_clip` shows and sounds them, judged as they are decoded; sound alone."""
 
+import weakref
+
 import av
 import numpy as np
 import pytest
@@ -111,6 +113,18 @@ def test_each_frame_is_encoded_once(tmp_path):
     assert set(recording.frames) == set(range(1, 11)) and len(recording.frames) == 16
 
 
+def test_frames_are_handed_over_one_by_one(tmp_path):
+    path = media_files.write_media(tmp_path / "a.mp4", 3.0)
+    handed = []
+
+    def encode(frame):
+        handed.append(weakref.ref(frame))
+        assert sum(reference() is not None for reference in handed) <= 2
+
+    media.read_recording(path, **FORM, encode=encode)
+    assert len(handed) == 24
+
+
 def test_what_fails_in_encoding_is_no_fault_of_the_file(tmp_path):
     path = media_files.write_media(tmp_path / "a.mp4", 0.5)
 
@@ -183,6 +197,15 @@ def test_unusable_files_get_the_reason_that_a_probe_gives(tmp_path):
             with pytest.raises(media.MediaError) as caught:
                 media.read_recording(tmp_path / name, **FORM)
             assert caught.value.reason == reason, name
+
+
+def test_impossible_times_are_damage(tmp_path):
+    path = media_files.write_media(
+        tmp_path / "a.mkv", frame_times=np.array([0.0, 0.04, 50000.0]), audio_codec=None
+    )
+    for use in (media.probe, lambda path: media.read_recording(path, **FORM)):
+        with pytest.raises(media.MediaError, match="corrupt"):
+            use(path)
 
 
 def test_unusable_sounds_get_a_reason(tmp_path):
