@@ -48,7 +48,7 @@ def example_key(seed: int, epoch: int | tf.Tensor, example_id: int | tf.Tensor) 
     return _fold(tf.constant([seed, 0], tf.int64), epoch, example_id)
 
 
-def draw_key(key: tf.Tensor, purpose: Purpose, view: int = 0) -> tf.Tensor:
+def draw_key(key: tf.Tensor, purpose: Purpose, view: int | tf.Tensor = 0) -> tf.Tensor:
     """Makes the key of one draw from `example_key`'s, for one of the views of a kind.
 
     Returns:
@@ -63,13 +63,13 @@ def _fold(key: tf.Tensor, *numbers: int | tf.Tensor) -> tf.Tensor:
     return key
 
 
-def clip_position(key: tf.Tensor) -> tf.Tensor:
-    """Draws where in its file an example's clip starts.
+def clip_position(key: tf.Tensor, clip: int | tf.Tensor = 0) -> tf.Tensor:
+    """Draws where in its file an example's clip starts, one of several clips if need be.
 
     Returns:
         () float32, uniform in [0, 1): 0 for the first clip that the file holds, 1 for the last.
     """
-    return tf.random.stateless_uniform([], draw_key(key, Purpose.CLIP_POSITION))
+    return tf.random.stateless_uniform([], draw_key(key, Purpose.CLIP_POSITION, clip))
 
 
 def training_views(

@@ -89,12 +89,16 @@ def multi_hot(source: ClipSource) -> np.ndarray:
     return marks
 
 
-def open_dataset(data: ml_collections.ConfigDict, views: ml_collections.ConfigDict) -> ClipSource:
+def open_dataset(
+    data: ml_collections.ConfigDict, views: ml_collections.ConfigDict, picture: bool = True
+) -> ClipSource:
     """Opens the source that `data.dataset` names.
 
     Args:
         data: The `data` section of the configuration (configs/base.py).
         views: Its `views` section: length, frame rate, size and sample rate of the clips.
+        picture: Whether the picture will be asked for. Prepared data are refused where it is and
+            some recordings have none; a folder's files all have one.
 
     Returns:
         The source, its files scanned and at least one of them usable.
@@ -115,7 +119,7 @@ def open_dataset(data: ml_collections.ConfigDict, views: ml_collections.ConfigDi
     if data.dataset == "prepared":
         from input_pipeline.datasets import prepared
 
-        return prepared.open_prepared(data, views)
+        return prepared.open_prepared(data, views, picture)
     raise ValueError(
         f"config.data.dataset is {data.dataset!r}; allowed: {', '.join(map(repr, DATASETS))}"
     )
