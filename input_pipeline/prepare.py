@@ -9,9 +9,7 @@ OUTPUT/report.json.
 """
 
 import argparse
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
@@ -19,20 +17,21 @@ import pathlib
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import av
 import numpy as np
 import PIL
 import tqdm
 
-from input_pipeline import atomic, beam, metadata, records, report, shards, workers
+from input_pipeline import beam, metadata, records, report, shards, workers
+from input_pipeline import plan as plans
 from input_pipeline.datasets import listing
 from input_pipeline.datasets.readers import READERS
+from input_pipeline.plan import PrepareError
 
 _VERSION = 1  # of what the same files and settings give
 _FEWEST_SHARDS = 16  # of a split with as many recordings, so that many processes have work
-_WORK = ".prepare"  # folder in the output of what is needed until it is complete
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,10 +68,6 @@ class Task:
     beam: tuple[str, ...] | None = None
 
 
-class PrepareError(ValueError):
-    """A data set that cannot be prepared, and why in one line."""
-
-
 def prepare(task: Task) -> dict[str, object]:
     """Prepares a data set, or what is missing of it.
 
@@ -100,9 +95,9 @@ def prepare(task: Task) -> dict[str, object]:
     plan = _asked(task) | {
         "require": settings.require,
         "software": f"av {av.__version__}, pillow {PIL.__version__}",
-        "files": _fingerprint(recordings, task.source),
+        "files": plans.fingerprint(recordings, task.source),
     }
-    with _working_folder(task.output, plan):
+    with plans.working_folder(task.output, plan):
         jobs = _jobs(task, recordings, settings, plan)
         # What is missing is known now, not after days of decoding.
         _judge(task, _write_report(task, recordings, jobs, plan))
@@ -110,7 +105,7 @@ def prepare(task: Task) -> dict[str, object]:
         result = _write_report(task, recordings, jobs, plan)
         _judge(task, result)
         _complete(task, recordings, jobs)
-    shutil.rmtree(task.output / _WORK)
+    shutil.rmtree(task.output / plans.WORK)
     return result
 
 
@@ -148,8 +143,8 @@ def _finished(task: Task) -> dict[str, object] | None:
         result = report.load(task.output)
     except FileNotFoundError:
         return None
-    _compare(task.output, result["plan"], _asked(task))
-    shutil.rmtree(task.output / _WORK, ignore_errors=True)
+    plans.compare(task.output, result["plan"], _asked(task))
+    shutil.rmtree(task.output / plans.WORK, ignore_errors=True)
     return result
 
 
@@ -175,69 +170,6 @@ def _asked(task: Task) -> dict[str, object]:
     return asked | {"version": _VERSION, "source": str(task.source.resolve())}
 
 
-def _compare(output: pathlib.Path, found: Mapping[str, object], asked: dict[str, object]) -> None:
-    """Raises PrepareError where an output is that of another plan."""
-    for name, value in asked.items():
-        if found.get(name) != value:
-            is_what = (
-                "of a source whose files have changed since"
-                if name == "files"
-                else f"with {name} {found.get(name)!r}, not {value!r}"
-            )
-            raise PrepareError(
-                f"--output is {str(output)!r}, which was begun {is_what}; "
-                "allowed: the same again, or another folder"
-            )
-
-
-def _fingerprint(recordings: listing.Listing, source: pathlib.Path) -> str:
-    """A hash of the listing, and of the sizes and times of its files."""
-    digest = hashlib.sha256()
-    for split, entries in recordings.splits.items():
-        for entry in entries:
-            try:
-                status = os.stat(source / entry.path)
-                state = [status.st_size, status.st_mtime_ns]
-            except OSError:
-                state = None
-            digest.update(json.dumps([split, *dataclasses.astuple(entry), state]).encode())
-    for problem in recordings.left_out:
-        digest.update(json.dumps(dataclasses.astuple(problem)).encode())
-    digest.update(json.dumps([recordings.class_names, recordings.partitions]).encode())
-    return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _working_folder(output: pathlib.Path, plan: dict[str, object]) -> Iterator[None]:
-    """Takes hold of the output: for this plan alone, and with no other process at it."""
-    work = output / _WORK
-    if not work.is_dir() and output.is_dir() and any(output.iterdir()):
-        raise PrepareError(
-            f"--output is {str(output)!r}, which holds something else; allowed: an empty folder, "
-            "or one that this command began"
-        )
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        lock = open(work / "lock", "w")  # noqa: SIM115
-    except OSError as error:
-        raise PrepareError(f"--output is {str(output)!r}: {error.strerror}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise PrepareError(
-                f"--output is {str(output)!r}, which another process is preparing; "
-                "allowed: one at a time"
-            ) from error
-        begun = work / "plan.json"
-        if begun.exists():
-            _compare(output, json.loads(begun.read_text()), plan)
-        atomic.write_text(begun, json.dumps(plan, indent=1))
-        for draft in (*output.glob(".*-*"), *output.glob(".*.json.*"), *work.glob(".*")):
-            draft.unlink()  # left behind by a process that was killed
-        yield
-
-
 def _jobs(
     task: Task,
     recordings: listing.Listing,
@@ -253,7 +185,7 @@ def _jobs(
         jobs[split] = [
             shards.Job(
                 path=str(metadata.shard_path(task.output, task.dataset, split, number, count)),
-                note_path=str(task.output / _WORK / f"{split}-{number:05d}.json"),
+                note_path=str(task.output / plans.WORK / f"{split}-{number:05d}.json"),
                 root=str(task.source),
                 entries=entries[begin:end],
                 settings=settings,

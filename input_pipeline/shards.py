@@ -101,9 +101,10 @@ def write(job: Job, announce: Callable[[int], None] = lambda place: None) -> Non
         try:
             for place, entry in enumerate(job.entries):
                 announce(place)
+                if place in job.crashing:
+                    left_out[place] = CRASHED
+                    continue
                 try:
-                    if place in job.crashing:
-                        raise media.MediaError(CRASHED, entry.path)
                     record = read(entry, job.root, job.settings)
                 except media.MediaError as error:
                     left_out[place] = error.reason

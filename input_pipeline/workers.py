@@ -129,7 +129,7 @@ def _note_crash(task: _Task, exit_code: int | None, advance: Callable[[int], Non
     task.place = None
     if task.crashes[place] < _ATTEMPTS:
         return
-    if place is None or place == len(job.entries):
+    if place is None or place == len(job.entries) or place in job.crashing:
         raise WorkerError(
             f"{job.path}: the process that writes it ended with exit code {exit_code}; "
             "there may be too little memory for so many --workers"
