@@ -1,20 +1,22 @@
 # Makes the Python environment of the other scripts, and puts it first on the PATH. To be sourced.
 #
-# XKD_VENV: where; .venv by default. PYTHON: the interpreter to make it with; python3 by default.
-# What is there already is reused; a changed requirements.txt is installed again.
+# XKD_VENV: where; .venv by default. XKD_LOCK: what to install; requirements.txt by default.
+# PYTHON: the interpreter to make it with; python3 by default.
+# What is there already is reused; a changed lock is installed again.
 
 xkd_environment() {
     local venv="${XKD_VENV:-.venv}" python="${PYTHON:-python3}" wanted
+    local lock="${XKD_LOCK:-requirements.txt}"
     if ! "$python" -c 'import sys; sys.exit(not sys.version_info >= (3, 11))' 2>/dev/null; then
         echo "error: $python is not Python 3.11 or newer; name one: PYTHON=python3.12 bash $0" >&2
         return 1
     fi
-    wanted="$(cksum <requirements.txt)"
+    wanted="$(cksum <"$lock")"
     if [[ "$(cat "$venv/xkd-lock" 2>/dev/null)" != "$wanted" ]]; then
-        echo "Installing requirements.txt into $venv (a minute or two)"
+        echo "Installing $lock into $venv (a minute or two)"
         [[ -x "$venv/bin/python" ]] || "$python" -m venv "$venv"
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-            --requirement requirements.txt
+            --requirement "$lock"
         echo "$wanted" >"$venv/xkd-lock"
     fi
     PATH="$(cd "$venv" && pwd)/bin:$PATH"
