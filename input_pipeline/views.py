@@ -90,21 +90,33 @@ def training_views(
         uint8, `video_local` (n, t, p, p, 3) uint8, `audio_global` (F, W) float32, `audio_local`
         (m, F, w) float32.
     """
-    video, audio = config.video, config.audio
-    local_frames = (video.local_frames, video.local_size, video.local_size, 3)
+    return {
+        **video_views(key, frames, config.video),
+        **audio_views(key, waveform, config.audio),
+    }
+
+
+def video_views(
+    key: tf.Tensor, frames: tf.Tensor, video: ml_collections.ConfigDict
+) -> dict[str, tf.Tensor]:
+    """Makes `video_global` and `video_local`, see `training_views`."""
+    local = [local_video(key, view, frames, video) for view in range(video.local_count)]
+    shape = (video.local_frames, video.local_size, video.local_size, 3)
     return {
         "video_global": global_video(key, frames, video),
-        "video_local": _stack(
-            [local_video(key, view, frames, video) for view in range(video.local_count)],
-            local_frames,
-            tf.uint8,
-        ),
+        "video_local": _stack(local, shape, tf.uint8),
+    }
+
+
+def audio_views(
+    key: tf.Tensor, waveform: tf.Tensor, audio: ml_collections.ConfigDict
+) -> dict[str, tf.Tensor]:
+    """Makes `audio_global` and `audio_local`, see `training_views`."""
+    local = [local_audio(key, view, waveform, audio) for view in range(audio.local_count)]
+    shape = (audio.mel_bands, audio.local_frames)
+    return {
         "audio_global": global_audio(key, waveform, audio),
-        "audio_local": _stack(
-            [local_audio(key, view, waveform, audio) for view in range(audio.local_count)],
-            (audio.mel_bands, audio.local_frames),
-            tf.float32,
-        ),
+        "audio_local": _stack(local, shape, tf.float32),
     }
 
 

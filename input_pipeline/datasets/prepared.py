@@ -78,14 +78,18 @@ class PreparedSource:
         clip = self.decode(
             tf.constant(self.fetch(index)), tf.constant(position, tf.float32), has_picture
         )
-        frames = np.zeros((len(self._offsets), 1, 1, 3), np.uint8)
-        length = self._index.frames[index] or self._ticks(self._index.samples[index])
+        black = np.zeros((len(self._offsets), 1, 1, 3), np.uint8)
         return Clip(
-            clip.frames.numpy() if has_picture else frames,
+            clip.frames.numpy() if has_picture else black,
             clip.waveform.numpy(),
             bool(clip.has_audio),
-            padded=bool(length < self._span),
+            padded=bool(self._length(index) < self._span),
         )
+
+    def start_time(self, index: int, position: float) -> float:
+        """When in its record the clip at a position starts, in seconds."""
+        start = self._start(self._length(index), tf.constant(position, tf.float32))
+        return float(start) / self._rate
 
     def fetch(self, index: int) -> bytes:
         """A record as it is stored."""
@@ -119,9 +123,7 @@ class PreparedSource:
         # Sound without picture is treated as if there were a frame wherever there could be one.
         length = tf.where(shown > 0, shown, self._ticks(heard))
         period = tf.where(shown > 0, self._first_sample(length), heard)
-        room = tf.maximum(length - self._span, 0)
-        places = tf.cast(room + 1, tf.float32)
-        start = tf.minimum(tf.cast(position * places, tf.int32), room)
+        start = self._start(length, position)
         # Samples until the clip ends or, in a record shorter than it, its time begins again.
         until = tf.where(length < self._span, tf.minimum(period, self._samples), self._samples)
         waveform = self._waveform(sound, heard, self._first_sample(start), until)
@@ -130,6 +132,16 @@ class PreparedSource:
             places = (start + self._offsets) % length
             frames = self._frames(tf.gather(record["frames"], places))
         return ClipTensors(frames, waveform, heard > 0)
+
+    def _length(self, index: int) -> tf.Tensor:
+        """Stored frames of a record, or those that a sound without picture would have."""
+        frames = int(self._index.frames[index])
+        return tf.constant(frames) if frames else self._ticks(int(self._index.samples[index]))
+
+    def _start(self, length: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+        """The first stored frame of the clip at a position of so many frames."""
+        room = tf.maximum(length - self._span, 0)
+        return tf.minimum(tf.cast(position * tf.cast(room + 1, tf.float32), tf.int32), room)
 
     def _frames(self, files: tf.Tensor) -> tf.Tensor:
         """Decodes JPEG files (T,), to (T, h, w, 3) uint8.
@@ -182,10 +194,11 @@ class PreparedSource:
 def open_prepared(
     data: ml_collections.ConfigDict, views: ml_collections.ConfigDict, picture: bool = True
 ) -> PreparedSource:
-    """Opens the split `data.split` ("train" by default) of the prepared data in `data.path`.
+    """Opens a split of the prepared data in `data.path`.
 
     Args:
-        data: The `data` section of the configuration (configs/base.py).
+        data: The `data` section of the configuration (configs/base.py). `data.split` may be empty,
+            for "train", or for the only one there is.
         views: Its `views` section.
         picture: Whether the picture will be asked for.
 
@@ -198,11 +211,11 @@ def open_prepared(
     """
     folder = _folder(data.path)
     recipe = records.load_recipe(folder)
-    split = data.split or "train"
     splits = sorted(path.stem.removeprefix("index-") for path in folder.glob("index-*.npz"))
+    split = data.split or (splits[0] if len(splits) == 1 else "train")
     if split not in splits:
         raise ValueError(
-            f"config.data.split is {data.split!r}, which {data.path!r} does not hold; "
+            f"config.data.split is {split!r}, which {data.path!r} does not hold; "
             f"allowed: {', '.join(map(repr, splits))}"
         )
     if views.audio.sample_rate != records.SAMPLE_RATE:

@@ -85,6 +85,7 @@ def test_a_clip_starts_on_the_frame_grid_in_picture_and_sound(folder, position):
     assert abs(start - position * (SECONDS - 2)) <= 1 / 8
     assert_in_sync(clip, 8, start)
     assert clip.has_audio and not clip.padded
+    assert opened(folder).start_time(0, position) == pytest.approx(start, abs=1e-3)
 
 
 def test_the_sound_is_that_of_the_record_to_the_sample(folder):
@@ -279,6 +280,12 @@ def test_refuses_what_is_not_prepared(tmp_path):
 def test_refuses_an_unknown_split(folder):
     assert "config.data.split is 'val'" in refusal(folder, "val")
     assert "allowed: 'test', 'train'" in refusal(folder, "val")
+
+
+def test_the_only_split_need_not_be_named(tmp_path):
+    write_prepared(tmp_path, {"full": [clock_record("a.mp4", 3.0)]})
+    assert opened(tmp_path).name(0) == "a.mp4"
+    assert "config.data.split is 'train'" in refusal(tmp_path, "train")
 
 
 def test_pretraining_refuses_sound_without_picture(folder):

@@ -1,0 +1,288 @@
+"""Shows what prepared data hold: the report as a table, and a picture of some clips.
+
+    python -m input_pipeline.inspect --data=DIR --output=clips.png --clips=6
+
+The picture has, of each clip, frames and the log-mel of its sound, and below them the views that
+training makes of it: the global and local crops and the log-mel of a local window. Training also
+flips, colors, grays and blurs the crops, on the accelerator, which is not shown.
+"""
+
+import argparse
+import io
+import os
+import pathlib
+import sys
+import typing
+import warnings
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from input_pipeline import atomic, report
+
+if typing.TYPE_CHECKING:
+    import ml_collections
+    from matplotlib.figure import Figure, SubFigure
+
+_COLUMNS = (
+    ("listed", "listed"),
+    ("kept", "kept"),
+    ("left out", "left_out"),
+    ("not read", "not_read"),
+    ("picture", "video_seconds"),
+    ("sound", "sound_seconds"),
+    ("no picture", "without_picture"),
+    ("no sound", "without_sound"),
+    ("short", "shorter_than_a_clip"),
+    ("size", "bytes"),
+)
+_EXAMPLES = 3  # recordings named for each reason
+_STRIP = 8  # frames shown of a clip
+_LOCAL_STRIP = 4  # frames shown of a view
+_GAP = 3  # pixels between frames
+_DPI = 110
+_QUIET = "0.45"  # gray of what is not the title
+
+
+def table(values: Mapping[str, object]) -> str:
+    """Lays a report out to be read.
+
+    Args:
+        values: What `report.load` gave.
+
+    Returns:
+        Several lines: counts of each split and in total, then every reason for leaving recordings
+        out with how often it occurs and some of them.
+
+    Raises:
+        ValueError: It is not a report.
+    """
+    try:
+        splits = dict(values["splits"])
+        rows = [["", *(title for title, _ in _COLUMNS)]]
+        for name, counts in [*splits.items(), ("total", values["total"])]:
+            if name == "total" and len(splits) == 1:
+                continue
+            rows.append([name, *(_cell(field, counts[field]) for _, field in _COLUMNS)])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join([row[0].ljust(widths[0]), *_right(row, widths)]) for row in rows]
+        lines.insert(1, "-" * len(lines[0]))
+        finished = "" if values["complete"] else ", not finished"
+        lines[:0] = [f"{values['dataset']}{finished}", ""]
+        reasons = values["total"]["reasons"]
+        if reasons:
+            lines += ["", "left out because"]
+        for reason, count in reasons.items():
+            names = [item["name"] for item in values["left_out"] if item["reason"] == reason]
+            more = f", and {count - _EXAMPLES} more" if count > _EXAMPLES else ""
+            lines.append(f"  {count:>6}  {reason}: {', '.join(names[:_EXAMPLES])}{more}")
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"it lacks or garbles {error}") from error
+    return "\n".join(lines)
+
+
+def _right(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """All cells but the first, set to the right."""
+    return [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+
+
+def _cell(field: str, value: float) -> str:
+    """A number as people read it."""
+    if field.endswith("seconds"):
+        return f"{value / 3600:.1f} h" if value >= 3600 else f"{value:.0f} s"
+    if field == "bytes":
+        return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.1f} MiB"
+    return f"{value:,}"
+
+
+def contact_sheet(folder: pathlib.Path, split: str, clips: int) -> bytes:
+    """Draws some clips as training sees them, in their first epoch with seed 0.
+
+    Args:
+        folder: Prepared data.
+        split: One of its splits; empty for "train", or for the only one.
+        clips: How many, taken evenly from the split.
+
+    Returns:
+        A PNG file.
+
+    Raises:
+        ValueError, FileNotFoundError: The data cannot be read.
+    """
+    # TensorFlow and matplotlib take seconds to load, which the table need not wait for.
+    import ml_collections
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from configs import base
+    from input_pipeline import records
+    from input_pipeline.datasets import prepared
+
+    config = base.get_config()
+    views = config.views
+    data = ml_collections.ConfigDict({"path": str(folder), "split": split})
+    if (folder / "prepared.json").is_file():
+        rate = records.load_recipe(folder).frame_rate
+        if rate < views.video.frame_rate:  # no faster than there are frames, nor any longer
+            views.video.frame_rate = rate
+    source = prepared.open_prepared(data, views, picture=False)
+    chosen = np.linspace(0, len(source) - 1, min(clips, len(source))).round().astype(int)
+    figure = Figure(figsize=(15, 0.9 + 3.3 * len(chosen)), dpi=_DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    top, *bands = figure.subfigures(
+        len(chosen) + 1, 1, height_ratios=[0.9, *[3.3] * len(chosen)], squeeze=False
+    )[:, 0]
+    top.text(0.02, 0.68, str(folder), fontsize=14, weight="bold", va="center")
+    top.text(
+        0.02,
+        0.34,
+        "views as they leave the input pipeline; training also flips, colors, grays and blurs the "
+        "crops on the accelerator",
+        fontsize=9.5,
+        color=_QUIET,
+        va="center",
+    )
+    for band, index in zip(bands, chosen, strict=True):
+        _draw_clip(band, source, int(index), views)
+    file = io.BytesIO()
+    with warnings.catch_warnings():  # names may be in any script, fonts are not
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure.savefig(file, format="png")
+    return file.getvalue()
+
+
+def _draw_clip(
+    band: "SubFigure", source: object, index: int, config: "ml_collections.ConfigDict"
+) -> None:
+    """Draws one clip: frames and log-mel above, views below."""
+    import tensorflow as tf
+
+    from input_pipeline import spectrogram, views
+
+    key = views.example_key(0, 0, index)
+    position = float(views.clip_position(key))
+    start = source.start_time(index, position)
+    clip = source.read(index, position)
+    waveform = tf.constant(clip.waveform)
+    log_mel = spectrogram.log_mel(waveform, config.audio.global_frames, config.audio).numpy()
+    heard = views.audio_views(key, waveform, config.audio)
+    seconds = len(clip.waveform) / config.audio.sample_rate
+
+    labels = ", ".join(source.class_names[label] for label in source.label_sets[index])
+    notes = [labels or "no label", f"{start:.2f} to {start + seconds:.2f} s"]
+    notes += ["shorter than the clip: repeated"] if clip.padded else []
+    notes += [] if clip.has_audio else ["no sound"]
+    band.text(0.02, 0.955, source.name(index), fontsize=11.5, weight="bold", va="center")
+    band.text(0.978, 0.955, "   ".join(notes), fontsize=10.5, color="0.3", va="center", ha="right")
+    grid = band.add_gridspec(
+        2, 1, left=0.02, right=0.978, top=0.83, bottom=0.09, hspace=0.42, height_ratios=(1, 1)
+    )
+    upper = grid[0].subgridspec(1, 2, width_ratios=(3, 1.15), wspace=0.06)
+    lower = grid[1].subgridspec(1, 3, width_ratios=(1.75, 1.25, 1.15), wspace=0.08)
+    shown = np.linspace(0, len(clip.frames) - 1, _STRIP).round().astype(int)
+    if clip.frames.shape[1] > 1:
+        times = [start + number / config.video.frame_rate for number in shown]
+        _strip(band, upper[0], clip.frames[shown], "frames", [f"{time:.2f} s" for time in times])
+        seen = views.video_views(key, clip.frames, config.video)
+        picked = np.linspace(0, len(clip.frames) - 1, 6).round().astype(int)
+        crops = seen["video_global"].numpy()[picked]
+        _strip(band, lower[0], crops, f"global view, {config.video.global_size} pixels")
+        local = seen["video_local"][0].numpy()
+        picked = np.linspace(0, len(local) - 1, _LOCAL_STRIP).round().astype(int)
+        _strip(band, lower[1], local[picked], f"local view, {config.video.local_size} pixels")
+    else:
+        for cell in (upper[0], lower[0], lower[1]):
+            axes = band.add_subplot(cell)
+            axes.text(0.5, 0.5, "no picture", ha="center", va="center", color=_QUIET)
+            _bare(axes)
+    limits = {"vmin": log_mel.min(), "vmax": max(log_mel.max(), log_mel.min() + 1)}
+    _mel(band, upper[1], log_mel, seconds, "log-mel", limits)
+    title = f"local log-mel, {config.audio.local_seconds:g} s, resized"
+    _mel(band, lower[2], heard["audio_local"][0].numpy(), None, title, limits)
+
+
+def _strip(
+    figure: "Figure | SubFigure",
+    cell: object,
+    frames: np.ndarray,
+    title: str,
+    captions: Sequence[str] = (),
+) -> None:
+    """Draws frames (n, h, w, 3) side by side, with something below each."""
+    count, height, width, _ = frames.shape
+    tiled = np.full((height, count * (width + _GAP) - _GAP, 3), 255, np.uint8)
+    for number, frame in enumerate(frames):
+        tiled[:, number * (width + _GAP) : number * (width + _GAP) + width] = frame
+    axes = figure.add_subplot(cell)
+    axes.imshow(tiled, interpolation="antialiased")
+    axes.set_anchor("NW")
+    axes.set_title(title, fontsize=9, color=_QUIET, loc="left", pad=4)
+    for number, caption in enumerate(captions):
+        middle = number * (width + _GAP) + width / 2
+        axes.text(middle, height * 1.03, caption, fontsize=8, color=_QUIET, ha="center", va="top")
+    _bare(axes)
+
+
+def _mel(
+    figure: "Figure | SubFigure",
+    cell: object,
+    mel: np.ndarray,
+    seconds: float | None,
+    title: str,
+    limits: Mapping[str, float],
+) -> None:
+    """Draws a log-mel (F, W), low bands at the bottom."""
+    axes = figure.add_subplot(cell)
+    extent = (0, seconds or mel.shape[1], 0, mel.shape[0])
+    axes.imshow(mel, origin="lower", aspect="auto", cmap="magma", extent=extent, **limits)
+    axes.set_title(title, fontsize=9, color=_QUIET, loc="left", pad=4)
+    _bare(axes)
+    if seconds:
+        axes.set_xticks(range(int(seconds) + 1), [f"{t} s" for t in range(int(seconds) + 1)])
+        axes.tick_params(labelsize=8, length=2, colors=_QUIET)
+
+
+def _bare(axes: object) -> None:
+    """Takes ticks and frame away."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for side in axes.spines.values():
+        side.set_visible(False)
+
+
+def main() -> None:
+    """Shows what the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="python -m input_pipeline.inspect",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", required=True, help="folder of prepared data")
+    parser.add_argument("--split", default="", help="of the clips (train, or the only one)")
+    parser.add_argument("--output", default="clips.png", help="picture to write (clips.png)")
+    parser.add_argument("--clips", type=int, default=6, help="clips in the picture (6; 0: none)")
+    flags = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    folder = pathlib.Path(flags.data).expanduser()
+    if flags.clips < 0:
+        sys.exit(f"error: --clips={flags.clips}; allowed: 0 or more")
+    if not folder.is_dir():
+        sys.exit(f"error: --data={flags.data} is no folder; allowed: a folder of prepared data")
+    try:
+        print(table(report.load(folder)))
+    except FileNotFoundError:
+        print(f"{folder} has no report.json")
+    except ValueError as error:
+        print(f"report.json in {folder} is not a report: {' '.join(str(error).split())}")
+    if not flags.clips:
+        return
+    try:
+        atomic.write_bytes(flags.output, contact_sheet(folder, flags.split, flags.clips))
+    except (ValueError, OSError) as error:
+        reason = " ".join(str(error).replace("config.data.", "--").split())
+        sys.exit(f"error: {reason.replace('--path', '--data')}")
+    print(f"\n{flags.output}: some clips of {folder}")
+
+
+if __name__ == "__main__":
+    main()
