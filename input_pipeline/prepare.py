@@ -330,6 +330,13 @@ def _path(text: str) -> pathlib.Path:
     return pathlib.Path(text).expanduser()
 
 
+def _cores() -> int:
+    """Number of cores this process may use, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prepares a data set as the command line says; returns the exit code."""
     # TensorFlow only writes down what the shards hold: nothing that it says matters here.
@@ -338,7 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     flags, others = parser.parse_known_args(arguments)
     values = vars(flags)
-    values["workers"] = values["workers"] or len(os.sched_getaffinity(0))
+    values["workers"] = values["workers"] or _cores()
     values["beam"] = tuple(others) if values["beam"] else None
     if others and values["beam"] is None:
         parser.error(f"unrecognized arguments: {' '.join(others)}")
