@@ -15,10 +15,15 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 _STATE = "state"
+_MARKER = "_CHECKPOINT_METADATA"  # Orbax's file in every complete checkpoint
 
 
 class MismatchError(ValueError):
     """The checkpoint holds the state of another model or optimizer."""
+
+
+class DamagedError(ValueError):
+    """A folder where a checkpoint should be is none, or cannot be read."""
 
 
 class Checkpoints:
@@ -32,6 +37,9 @@ class Checkpoints:
         every_steps: steps between checkpoints; 0: only those that are asked for by name.
         keep: how many of the newest to keep.
         keep_every_steps: checkpoints at multiples of it are kept for good; 0: none.
+
+    Raises:
+        DamagedError: a folder in `checkpoints` has the name of a step, but holds no checkpoint.
     """
 
     def __init__(
@@ -45,12 +53,20 @@ class Checkpoints:
     ):
         self._config = json.loads(json.dumps(config))  # what reading it back will give
         self._every_steps = every_steps
+        folder = pathlib.Path(workdir).absolute() / "checkpoints"
+        # Orbax would take any folder with a number for a checkpoint, the highest for the newest.
+        for step in sorted(folder.glob("[0-9]*")):
+            if step.name.isdecimal() and not (step / _MARKER).is_file():
+                raise DamagedError(
+                    f"{step} is no checkpoint (it has no {_MARKER}), but has the name of one: "
+                    "move it elsewhere to go on from the others."
+                )
         policies = ocp.training.preservation_policies
         kept = [policies.LatestN(keep)]
         if keep_every_steps:
             kept.append(policies.EveryNSteps(keep_every_steps))
         self._checkpointer = ocp.training.Checkpointer(
-            pathlib.Path(workdir).absolute() / "checkpoints",
+            folder,
             preservation_policy=policies.AnyPreservationPolicy(kept),
             cleanup_tmp_directories=True,
         )
@@ -94,14 +110,27 @@ class Checkpoints:
 
         Raises:
             MismatchError: if the checkpoint does not fit `abstract_state`; nothing is loaded.
+            DamagedError: if it cannot be read. None is loaded in its place: which steps to lose is
+                for the user to say.
         """
         step = self.latest_step
         if step is None:
             return None
-        metadata = self._checkpointer.checkpointables_metadata(step)
         path = self._checkpointer.directory / str(step)
-        check_fits(metadata.metadata[_STATE], abstract_state, path)
-        state = self._checkpointer.load_checkpointables(step, {_STATE: abstract_state})[_STATE]
+        try:
+            metadata = self._checkpointer.checkpointables_metadata(step)
+            if metadata.metadata.get(_STATE) is None:  # Orbax logs why
+                raise OSError("its list of arrays is damaged")
+            check_fits(metadata.metadata[_STATE], abstract_state, path)
+            state = self._checkpointer.load_checkpointables(step, {_STATE: abstract_state})[_STATE]
+        except MismatchError:
+            raise
+        except Exception as error:  # whatever Orbax and TensorStore make of damaged files
+            reason = str(error).strip().partition("\n")[0]
+            raise DamagedError(
+                f"The checkpoint {path} cannot be read ({type(error).__name__}: {reason}): "
+                "move it elsewhere to go on from the one before it."
+            ) from error
         if jax.process_index() == 0:
             print(f"RESTORED step {step} from {path}", flush=True)
             saved = (metadata.custom_metadata or {}).get("config", {})

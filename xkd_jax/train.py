@@ -74,6 +74,7 @@ def train(
         ValueError: if the mesh does not divide the batch.
         FinishedError: if the run is at its end already.
         checkpoint.MismatchError: if the workdir's checkpoint is of another model.
+        checkpoint.DamagedError: if its newest checkpoint cannot be read.
         NonFiniteError: if a metric is not finite. The state it came from is not saved.
     """
     sharding.check_batch_size(config.batch_size, mesh)

@@ -117,6 +117,32 @@ def test_half_written_step_is_ignored_and_can_be_saved_again(tmp_path):
         assert checkpoints.restore({"a": jnp.zeros(3)})["a"].tolist() == [2, 2, 2]
 
 
+def test_refuses_a_folder_that_is_no_checkpoint(tmp_path):
+    (tmp_path / "checkpoints" / "7").mkdir(parents=True)
+    with pytest.raises(checkpoint.DamagedError, match="checkpoints/7 is no checkpoint"):
+        open_checkpoints(tmp_path)
+
+
+def test_refuses_a_damaged_checkpoint(tmp_path):
+    state = {"weights": jnp.arange(1000.0)}
+    with open_checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state)
+        checkpoints.save(2, state)
+    newest = tmp_path / "checkpoints" / "2"
+    for file in newest.glob("state/**/d/*"):
+        file.write_bytes(file.read_bytes()[:10])
+    mesh = sharding.make_mesh()
+    with (
+        open_checkpoints(tmp_path) as checkpoints,
+        pytest.raises(checkpoint.DamagedError, match="checkpoints/2 cannot be read"),
+    ):
+        checkpoints.restore(abstract(state, mesh))
+    newest.rename(tmp_path / "aside")
+    with open_checkpoints(tmp_path) as checkpoints:
+        restored = checkpoints.restore(abstract(state, mesh))
+    np.testing.assert_array_equal(restored["weights"], state["weights"])
+
+
 def test_says_what_it_restored_and_what_changed(tmp_path, capsys):
     with open_checkpoints(
         tmp_path, {"seed": 1, "model": {"size": (1, 2), "old": 3}}
