@@ -5,4 +5,5 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/environment.sh
-exec python -m pytest "$@"
+# A process a core, each with whole files, so that what a file's tests share is made once.
+exec python -m pytest --numprocesses=auto --dist=loadfile "$@"
