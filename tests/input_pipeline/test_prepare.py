@@ -9,10 +9,13 @@ import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
-from input_pipeline import containers, prepare, records, report, shards
+from configs import base
+from input_pipeline import containers, evaluation, prepare, records, report, shards
 from input_pipeline.datasets import kinetics
+from input_pipeline.datasets.prepared import open_prepared
 from tests import media_files
 from tests.input_pipeline import layouts
+from tests.input_pipeline.test_loader import small_config
 
 EVERYTHING = {"max_bad_fraction": 1.0, "short_side": 32}
 
@@ -80,6 +83,30 @@ def check_counts(result, layout):
     assert collections.Counter(layout.left_out.values()) == result["total"]["reasons"]
     for split, count in kept.items():
         assert result["splits"][split]["kept"] == count
+
+
+@pytest.mark.parametrize("build", layouts.ALL, ids=lambda build: build.__name__)
+def test_every_kept_recording_gets_into_a_batch(tmp_path, media, build):
+    layout = build(tmp_path / "source", media)
+    prepare.prepare(task(layout, tmp_path / "out"))
+    config = base.get_config()
+    config.views = small_config()
+    config.views.video.short_side = 32
+    config.data.dataset, config.data.path = "prepared", str(tmp_path / "out")
+    listens = layout.dataset in ("esc50", "fsd50k")
+    for config.data.split, wanted in layout.kept.items():
+        source = open_prepared(config.data, config.views, picture=not listens)
+        assert {source.name(index) for index in range(len(source))} == set(wanted)
+        clips = evaluation.EvaluationClips(
+            source, config.views, 4, modalities=("audio",) if listens else ("video", "audio")
+        )
+        batches = list(clips.batches())
+        ids = np.concatenate([batch["example_id"][batch["valid"]] for batch in batches])
+        assert sorted(ids) == list(range(len(wanted)))
+        for batch in batches:
+            assert listens or batch["video"][batch["valid"]].std(axis=(1, 2, 3, 4, 5)).min() > 20
+            heard = batch["audio"][batch["valid"] & batch["has_audio"]]
+            assert not len(heard) or heard.std(axis=(1, 2)).min() > 0.1
 
 
 def test_counts_seconds_and_what_is_without_sound_or_picture(tmp_path, media):
