@@ -21,16 +21,9 @@ import numpy as np
 import tqdm
 
 from input_pipeline import containers, media
+from input_pipeline.datasets import listing
 
-# Everything that people keep video in and FFmpeg reads; files called otherwise are ignored.
-EXTENSIONS = frozenset(
-    f".{name}"
-    for name in (
-        *("3g2", "3gp", "asf", "avi", "divx", "dv", "f4v", "flv", "gif", "m2ts", "m4v"),
-        *("mkv", "mov", "mp4", "mpe", "mpeg", "mpg", "mts", "mxf", "nut", "ogm", "ogv", "qt"),
-        *("rm", "rmvb", "ts", "vob", "webm", "wmv", "wtv"),
-    )
-)
+EXTENSIONS = listing.VIDEO_EXTENSIONS  # files called otherwise are ignored
 
 _INDEX_VERSION = 2  # of the cached index; raised when probing changes what it says
 
@@ -183,7 +176,8 @@ def open_folder(data: ml_collections.ConfigDict, views: ml_collections.ConfigDic
         ValueError: It holds no usable file, or too large a share of unusable ones.
     """
     root = _root(data.path, data.split)
-    paths, ignored = _list_files(root)
+    paths, others = listing.find_files(root, EXTENSIONS)
+    ignored = len(others)
     if not paths:
         found = f"only {ignored} files of other kinds" if ignored else "nothing"
         raise ValueError(
@@ -247,30 +241,6 @@ def _root(path: str, split: str) -> pathlib.Path:
             f"allowed: {', '.join(map(repr, ['', *folders]))}"
         )
     return root / split
-
-
-def _list_files(root: pathlib.Path) -> tuple[list[str], int]:
-    """Relative paths of the media files under a folder, sorted, and the number of other files."""
-    paths, ignored, seen = [], 0, set()
-    for folder, folders, names in os.walk(root, followlinks=True):
-        identity = os.path.realpath(folder)
-        if identity in seen:  # links may go round in circles
-            folders.clear()
-            continue
-        seen.add(identity)
-        # In sorted order, that of two links to one folder the same one is always followed.
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
-            path = os.path.join(folder, name)
-            # Hidden files are what programs leave behind, such as "._clip.mp4" beside "clip.mp4".
-            hidden = name.startswith(".")
-            if hidden or os.path.splitext(name)[1].lower() not in EXTENSIONS:
-                ignored += 1
-            elif os.path.isfile(path) or os.path.islink(path):
-                paths.append(pathlib.PurePath(os.path.relpath(path, root)).as_posix())
-            else:  # a device or a pipe, which might never end
-                ignored += 1
-    return sorted(paths), ignored
 
 
 def _judge(

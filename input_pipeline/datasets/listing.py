@@ -13,6 +13,7 @@ import pathlib
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
+# Everything that people keep video in, and sound, and FFmpeg reads.
 VIDEO_EXTENSIONS = frozenset(
     f".{name}"
     for name in (
