@@ -46,7 +46,7 @@ class _Worker:
 
     def assign(self, task: _Task) -> None:
         self.task, task.place = task, None
-        with contextlib.suppress(BrokenPipeError):  # that it is no more will be heard
+        with contextlib.suppress(ConnectionError):  # that it is no more will be heard
             self.line.send(task.job)
 
     def stop(self) -> None:
@@ -143,12 +143,12 @@ def _serve(line: multiprocessing.connection.Connection) -> None:
     while True:
         try:
             job = line.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             return
         try:
             shards.write(job, line.send)
             line.send(None)
-        except BrokenPipeError:  # nobody waits for it
+        except ConnectionError:  # nobody waits for it
             return
         except OSError as error:
             line.send(f"{job.path}: {error}")
