@@ -195,7 +195,8 @@ def _draw_clip(
             axes = band.add_subplot(cell)
             axes.text(0.5, 0.5, "no picture", ha="center", va="center", color=_QUIET)
             _bare(axes)
-    limits = {"vmin": log_mel.min(), "vmax": max(log_mel.max(), log_mel.min() + 1)}
+    # Wide enough for silence, which crops surround with zeros, to look dark.
+    limits = {"vmin": log_mel.min(), "vmax": max(log_mel.max(), 2.0)}
     _mel(band, upper[1], log_mel, seconds, "log-mel", limits)
     title = f"local log-mel, {config.audio.local_seconds:g} s, resized"
     _mel(band, lower[2], heard["audio_local"][0].numpy(), None, title, limits)

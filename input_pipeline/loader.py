@@ -3,8 +3,11 @@
 The examples form one endless stream, epoch after epoch, each epoch a permutation of all of them.
 Batch k is the stream from `k * batch_size` on; nothing is dropped, so that a batch may end one
 epoch and begin the next. Every draw is keyed by the example and its epoch (see `views`). So there
-is no state to save: to resume at step k, ask for batch k. Process i of P makes rows
-[i * B / P, (i + 1) * B / P) of the same batch, whatever P is.
+is no state to save: to resume at step k, ask for batch k.
+
+Process i of P makes rows [i * B / P, (i + 1) * B / P) of the same batch, whatever P is; P has to
+divide B. As batches are cut from the endless stream and processes from batches, nothing ever ends
+unevenly: no process runs out of examples before another, whatever their number.
 """
 
 import functools

@@ -35,7 +35,9 @@ def test_xkd_jax_without_tensorflow(modules):
 def test_input_pipeline_without_jax():
     result = without(
         ("jax", "flax", "optax"),
-        "import input_pipeline, input_pipeline.loader, input_pipeline.datasets.generated",
+        "import input_pipeline, input_pipeline.loader, input_pipeline.datasets.generated, "
+        "input_pipeline.datasets.prepared, input_pipeline.evaluation, input_pipeline.inspect, "
+        "input_pipeline.benchmark",
     )
     assert result.returncode == 0, result.stderr
 

@@ -258,11 +258,25 @@ def test_local_video_is_of_consecutive_frames():
         np.testing.assert_array_equal(times, times[0] + np.arange(8))
 
 
-def test_local_video_windows_are_uniform_over_all_starts():
-    starts = drawn(lambda key: views.draw_video_window(key, VIDEO), tf.int32)
-    counts = np.bincount(starts, minlength=25)
-    assert len(counts) == 25
-    assert stats.chisquare(counts).pvalue > SIGNIFICANCE
+@pytest.mark.parametrize("local_frames", [8, 16, 32])
+def test_local_video_windows_are_uniform_over_all_starts(local_frames):
+    video = base.get_config().views.video
+    video.local_frames = local_frames
+    starts = drawn(lambda key: views.draw_video_window(key, video), tf.int32)
+    counts = np.bincount(starts)
+    assert len(counts) == 32 - local_frames + 1
+    assert len(counts) == 1 or stats.chisquare(counts).pvalue > SIGNIFICANCE
+
+
+@pytest.mark.parametrize("local_frames", [16, 32])
+def test_longer_local_video(local_frames):
+    video = base.get_config().views.video
+    video.local_frames = local_frames
+    clock = np.broadcast_to(np.arange(32, dtype=np.uint8)[:, None, None, None], (32, 50, 60, 3))
+    view = views.local_video(key_of(3), 0, clock, video).numpy()
+    assert view.shape == (local_frames, 96, 96, 3)
+    assert (view == view[:, :1, :1]).all()
+    np.testing.assert_array_equal(np.diff(view[:, 0, 0, 0].astype(int)), 1)
 
 
 # Sound.
@@ -393,23 +407,25 @@ def shrunk(video_views, audio_views):
     return config
 
 
-def test_any_number_of_local_views(frames, waveform):
+@pytest.mark.parametrize("counts", [(3, 2), (2, 3), (1, 2)])
+def test_any_number_of_local_views(frames, waveform, counts):
     few, none, many = (
-        views.training_views(key_of(1), frames, tf.constant(waveform), shrunk(*counts))
-        for counts in ((1, 1), (0, 0), (3, 2))
+        views.training_views(key_of(1), frames, tf.constant(waveform), shrunk(*numbers))
+        for numbers in ((1, 1), (0, 0), counts)
     )
     assert none["video_local"].shape == (0, 8, 96, 96, 3)
     assert none["video_local"].dtype == tf.uint8
     assert none["audio_local"].shape == (0, 80, 112)
     assert none["audio_local"].dtype == tf.float32
-    assert many["video_local"].shape == (3, 8, 96, 96, 3)
-    assert many["audio_local"].shape == (2, 80, 112)
+    assert many["video_local"].shape == (counts[0], 8, 96, 96, 3)
+    assert many["audio_local"].shape == (counts[1], 80, 112)
     for name in few:
         # One more local view leaves the others as they are.
         count = len(few[name])
         np.testing.assert_array_equal(few[name], many[name][:count])
     for name in ("video_local", "audio_local"):
-        assert not np.array_equal(many[name][0], many[name][1])
+        for one, other in itertools.combinations(many[name], 2):
+            assert not np.array_equal(one, other)
 
 
 def test_a_clip_without_sound(frames):
