@@ -1,15 +1,42 @@
 """Impossible configs are refused in one line: the field, its value, what is allowed."""
 
 import importlib
+import math
 import pkgutil
+import re
 
+import ml_collections
 import pytest
 
 import configs
 from configs import base
+from input_pipeline import datasets
 from xkd_jax import config_check
+from xkd_jax.config_rules import RULES
 
 SHIPPED = [m.name for m in pkgutil.iter_modules(configs.__path__)]
+FIELDS = list(config_check.fields_of(base.get_config()))
+
+# What a slip, a typo or a script's mistake may put into any field, whatever it is.
+HOSTILE = (0, -1, math.nan, math.inf, -math.inf, 10**12, 1e30, (), None, "", "nonsense")
+# Where such a value makes sense after all.
+ALLOWED = {
+    0: """seed data.threads data.max_bad_fraction epochs steps
+        data.generated.train data.generated.test data.generated.seed
+        views.video.local_count views.video.flip_probability views.video.local_gray_probability
+        views.video.local_blur_probability
+        views.audio.mean views.audio.global_gain views.audio.local_gain views.audio.local_count
+        xkd.lambda_ae xkd.lambda_da xkd.lambda_kd xkd.teacher_temperature.warmup_epochs
+        xkd.center_momentum xkd.ema_video xkd.ema_audio
+        optimizer.warmup_epochs optimizer.warmup_steps optimizer.b1 optimizer.b2
+        optimizer.weight_decay optimizer.clip_norm
+        log.images_every_steps checkpoint.keep_every_steps""",
+    -1: "views.audio.mean",
+    (0, 0, 0, 0): "views.video.color_jitter",
+    (1e-3,) * 9: "xkd.mmd_gammas",  # any number of them
+    "": "data.split",
+    "nonsense": "data.split",
+}
 
 
 @pytest.fixture
@@ -26,6 +53,50 @@ def test_shipped_configs_pass(name, tmp_path):
     config.data.path = str(tmp_path)
     config_check.check(config)
     assert module.__doc__
+
+
+def put(config, field, value):
+    """Sets a field as a config file can: of any type, and whether or not it exists."""
+    *sections, name = field.split(".")
+    for section in sections:
+        config = config[section]
+    with config.unlocked(), config.ignore_type():
+        config[name] = value
+
+
+def refusal(config):
+    with pytest.raises(config_check.ConfigError) as error:
+        config_check.check(config)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_there_is_one_rule_for_each_field_of_the_base_config():
+    assert sorted(RULES) == sorted(FIELDS)
+
+
+def test_the_data_sets_are_those_of_the_input_pipeline():
+    for name in datasets.DATASETS:
+        assert RULES["data.dataset"].holds(name)
+    assert RULES["data.dataset"].allowed == ", ".join(map(repr, datasets.DATASETS))
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_no_field_takes_a_value_that_cannot_work(config, field):
+    config.steps = 10  # so that 0 epochs are as good as any
+    good = config
+    for name in field.split("."):
+        good = good[name]
+    values = list(HOSTILE)
+    if isinstance(good, tuple):
+        values += [(value,) * len(good) for value in HOSTILE] + [good[:1] * 9]
+    for value in values:
+        if field in ALLOWED.get(value, "").split():
+            put(config, field, value)
+            config_check.check(config)
+        else:
+            put(config, field, value)
+            assert re.match(rf"config\.{field} is .*; allowed: .", refusal(config)), value
 
 
 @pytest.mark.parametrize(
@@ -56,7 +127,21 @@ def test_shipped_configs_pass(name, tmp_path):
             {"model.variant": "xkd_mats", "xkd.ema_audio": 0.5},
             "config.xkd.ema_audio is 0.5; allowed: config.xkd.ema_video=0.997",
         ),
-        ({"batch_size": 0}, "config.batch_size is 0; allowed: above 0"),
+        (
+            {"batch_size": 0},
+            "config.batch_size is 0; allowed: a whole number from 1 to 1,048,576",
+        ),
+        ({"optimizer.b2": 1.0}, "allowed: a number from 0 to less than 1"),
+        ({"optimizer.eps": 1e-60}, "allowed: a number above 0, at most 1"),  # 0 in float32
+        (
+            {"views.video.color_jitter": (0.4, 0.4, 0.4, 0.6)},
+            "allowed: 4 values, a number from 0 to 1; a number from 0 to 1; a number from 0 to 1; "
+            "a number from 0 to 0.5",
+        ),
+        (
+            {"views.audio.local_crop_canvas": (0.9, 1.5)},
+            "allowed: 2 values, each a number from 1 to 100",
+        ),
         ({"optimizer.learning_rate": -1.0}, "config.optimizer.learning_rate is -1.0"),
         ({"views.video.local_frames": 36}, "config.views.video.local_frames is 36"),
         ({"views.audio.local_frames": 128}, "config.views.audio.local_frames is 128; allowed: at"),
@@ -72,10 +157,18 @@ def test_shipped_configs_pass(name, tmp_path):
 )
 def test_refusals(config, changes, message):
     config.update_from_flattened_dict(changes)
-    with pytest.raises(config_check.ConfigError) as error:
-        config_check.check(config)
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
+    assert message in refusal(config)
+
+
+def test_fields_that_a_config_file_adds_or_leaves_out_are_refused(config):
+    put(config, "optimizer.learning_rat", 1.0)
+    assert refusal(config) == (
+        "config.optimizer.learning_rat is no field; the nearest is config.optimizer.learning_rate"
+    )
+    del config.optimizer.learning_rat
+    del config.model.projector
+    assert "config.model.projector.layers is missing" in refusal(config)
+    assert "config.task is missing" in refusal(ml_collections.ConfigDict())
 
 
 def test_a_generated_data_set_need_not_exist(config, tmp_path):
