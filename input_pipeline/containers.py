@@ -6,6 +6,8 @@ import os
 
 import av
 
+from input_pipeline.picture import aspect_ratio
+
 UNREADABLE = "unreadable"  # not a media file, or not to be opened
 EMPTY = "empty file"
 CORRUPT = "corrupt"  # its packets do not decode, or its timestamps make no sense
@@ -97,6 +99,8 @@ def streams(
         stream.codec_context.thread_type = "NONE"
     if picture is not None and picture.width * picture.height > _MAX_PIXELS:
         raise ValueError("the frames are too large to be true")
+    if picture is not None:  # here, so that probing a file says what reading it would
+        aspect_ratio(picture, picture)
     return picture, sound
 
 

@@ -165,6 +165,22 @@ def decode(
         previous = packet.dts
 
 
+def aspect_ratio(frame: av.VideoFrame | av.VideoStream, picture: av.VideoStream) -> float:
+    """Width over height on the screen, before a frame is turned upright.
+
+    Args:
+        frame: What has a width and a height: a frame, or the stream, whose header tells them too.
+        picture: The stream, which tells the shape of the pixels.
+
+    Raises:
+        ValueError: It is none that a picture has.
+    """
+    aspect = frame.width * float(picture.sample_aspect_ratio or 1) / frame.height
+    if not 1 / _LARGEST_ASPECT <= aspect <= _LARGEST_ASPECT:
+        raise ValueError(f"a picture of {frame.width} x {frame.height} is none")
+    return aspect
+
+
 class Converter:
     """Makes arrays of decoded frames, all of the size and orientation that the first one asks for.
 
@@ -175,8 +191,7 @@ class Converter:
 
     def __init__(self, picture: av.VideoStream, short_side: int) -> None:
         self._short_side = short_side
-        # Width over height of the stored frames' pixels.
-        self._pixel_aspect = float(picture.sample_aspect_ratio or 1)
+        self._picture = picture
         self._reformatter = av.video.reformatter.VideoReformatter()
         self._size: tuple[int, int] | None = None
         self._matrix = np.eye(2)
@@ -206,9 +221,7 @@ class Converter:
 
     def _scaled_size(self, frame: av.VideoFrame) -> tuple[int, int]:
         """Height and width of the arrays, for square pixels."""
-        aspect = frame.width * self._pixel_aspect / frame.height
-        if max(aspect, 1 / aspect) > _LARGEST_ASPECT:
-            raise ValueError(f"a picture of {frame.width} x {frame.height} is none")
+        aspect = aspect_ratio(frame, self._picture)
         long_side = round(self._short_side * max(aspect, 1 / aspect))
         if aspect < 1:
             return long_side, self._short_side

@@ -151,7 +151,9 @@ def test_size_keeps_the_aspect(tmp_path, size, shape):
 def test_a_picture_as_no_camera_takes_it_is_damage(tmp_path):
     path = media_files.write_media(tmp_path / "a.mp4", 0.2, size=(2048, 16), audio_codec=None)
     with pytest.raises(media.MediaError, match="corrupt"):
-        read(path)
+        media.probe(path)
+    with pytest.raises(media.MediaError, match="corrupt"):
+        media.read_recording(path, frame_rate=8.0, short_side=48, sample_rate=16000)
 
 
 def test_colors_and_their_order(tmp_path):
