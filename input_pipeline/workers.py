@@ -1,8 +1,8 @@
 """Processes that write shards, and survive files that end them.
 
-A file that crashes the decoder takes its process with it. Each process says which recording it is
-about to read, so that it is known which one that was: the second time that the same one ends a
-process, it is left out.
+A file that crashes the decoder takes its process with it, and one that it never comes to an end
+with has it killed. Each process says which recording it is about to read, so that it is known which
+one that was: the second time that the same one ends a process, it is left out.
 """
 
 import collections
@@ -11,12 +11,14 @@ import dataclasses
 import multiprocessing
 import multiprocessing.connection
 import signal
+import time
 import traceback
 from collections.abc import Callable, Sequence
 
 from input_pipeline import shards
 
 _ATTEMPTS = 2  # at a recording, or at the rest of a shard, before its crash is taken for certain
+_PATIENCE = 1800.0  # seconds for a recording; one of an hour takes some minutes
 
 
 class WorkerError(RuntimeError):
@@ -43,8 +45,10 @@ class _Worker:
         self.process.start()
         theirs.close()
         self.task: _Task | None = None
+        self.heard = time.monotonic()  # when it last said something, or was told to
 
     def assign(self, task: _Task) -> None:
+        self.heard = time.monotonic()
         self.task, task.place = task, None
         with contextlib.suppress(ConnectionError):  # that it is no more will be heard
             self.line.send(task.job)
@@ -56,7 +60,10 @@ class _Worker:
 
 
 def write_shards(
-    jobs: Sequence[shards.Job], workers: int, advance: Callable[[int], None] = lambda count: None
+    jobs: Sequence[shards.Job],
+    workers: int,
+    advance: Callable[[int], None] = lambda count: None,
+    patience: float = _PATIENCE,
 ) -> None:
     """Writes shards.
 
@@ -65,6 +72,7 @@ def write_shards(
         workers: Number of processes.
         advance: Called with numbers of recordings that are done; less than 0 where a crash means
             that some must be done again.
+        patience: Seconds that a recording may take before its process is killed.
 
     Raises:
         WorkerError: A shard could not be written. Those finished until then are.
@@ -79,8 +87,15 @@ def write_shards(
             if not crew:
                 return
             by_line = {worker.line: worker for worker in crew}
-            for line in multiprocessing.connection.wait(list(by_line)):
+            deadline = min(worker.heard for worker in crew) + patience
+            left = max(0.0, deadline - time.monotonic())
+            ready = multiprocessing.connection.wait(list(by_line), left)
+            for worker in crew:
+                if worker.line not in ready and time.monotonic() - worker.heard >= patience:
+                    worker.process.kill()  # its line, closed, is ready next
+            for line in ready:
                 worker = by_line[line]
+                worker.heard = time.monotonic()
                 try:
                     message = worker.line.recv()
                 except (EOFError, ConnectionError):

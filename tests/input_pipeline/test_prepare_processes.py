@@ -30,6 +30,13 @@ class Fatal(os.PathLike):
         return "the shard"
 
 
+class Endless(os.PathLike):
+    """A path that is never done being opened, as a file that the decoder goes round in."""
+
+    def __fspath__(self):
+        time.sleep(3600)
+
+
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     return media_files.write_media(tmp_path_factory.mktemp("clip") / "clip.mp4", 1.0)
@@ -145,6 +152,16 @@ def test_a_file_that_crashes_the_decoder_is_left_out(tmp_path, clip):
     assert [place for place, _, _ in note.kept] == [0, 2]
     assert note.left_out == {1: shards.CRASHED, 3: "unreadable"}
     assert sum(steps) == 4
+
+
+@pytest.mark.slow
+def test_a_file_that_never_ends_is_left_out(tmp_path, clip):
+    entries = [listing.Entry("a", Endless()), listing.Entry("b", str(clip))]
+    job = make_job(tmp_path, entries)
+    workers.write_shards([job], 1, patience=20.0)  # enough for a process to start
+    note = shards.finished(job)
+    assert [place for place, _, _ in note.kept] == [1]
+    assert note.left_out == {0: shards.CRASHED}
 
 
 def test_a_crash_at_no_file_is_an_error_and_no_endless_loop(tmp_path):
