@@ -1,8 +1,9 @@
 """XKD on Kinetics400, the paper's main run.
 
-    python -m xkd_jax.main --config=configs/k400.py --config.data.path=K400/train --workdir=RUN
+    python -m input_pipeline.prepare --dataset=kinetics400 --source=K400 --output=DATA
+    python -m xkd_jax.main --config=configs/k400.py --config.data.path=DATA --workdir=RUN
 
-Data: the training videos as `<class>/<id>_<start>_<end>.mp4`, some 240,000 clips of 10 s; labels
+Data: the training videos as they are published (docs/data.md), some 240,000 clips of 10 s; labels
 are not used. Model: ViT-B for picture and for sound, 87M parameters each. Cost: the paper reports
 about 10 days on 8 V100 of 32 GB; by arithmetic 434 GFLOP a clip and step.
 
@@ -15,5 +16,8 @@ from configs import base
 
 
 def get_config():
-    """The base recipe as it is."""
-    return base.get_config()
+    """The base recipe on prepared data."""
+    config = base.get_config()
+    config.data.dataset = "prepared"
+    config.data.split = "train"
+    return config

@@ -1,18 +1,19 @@
 """XKD-MAS on Kinetics400: the students share their transformer blocks.
 
-    python -m xkd_jax.main --config=configs/k400_mas.py --config.data.path=K400/train --workdir=RUN
+    python -m input_pipeline.prepare --dataset=kinetics400 --source=K400 --output=DATA
+    python -m xkd_jax.main --config=configs/k400_mas.py --config.data.path=DATA --workdir=RUN
 
 Data, hardware and time as configs/k400.py. Published results after this run (paper's, not ours):
 linear evaluation 81.7 on UCF101, 55.1 on HMDB51, 50.1 on Kinetics400, 87.3 on ESC50, 43.0 mAP on
 FSD50K; finetuned 93.4, 65.9, 75.9, 92.7 and 52.3.
 """
 
-from configs import base
+from configs import k400
 
 
 def get_config():
-    """The base recipe with shared student blocks and ramped teacher temperatures."""
-    config = base.get_config()
+    """The recipe of XKD with shared student blocks and ramped teacher temperatures."""
+    config = k400.get_config()
     config.model.variant = "xkd_mas"
     # The ramps of the authors' release of this variant.
     temperature = config.xkd.teacher_temperature

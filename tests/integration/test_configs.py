@@ -1,11 +1,16 @@
-"""Every shipped config, shrunk in depth, width and batch alone, trains a step on real MP4 files."""
+"""Every shipped config, shrunk in depth, width and batch alone, trains a step on real MP4 files.
 
+Those of published data sets train on what `prepare` makes of them.
+"""
+
+import importlib
 import json
 import pkgutil
 
 import pytest
 
 import configs
+from input_pipeline import prepare
 from tests.integration import runs
 from tests.media_files import write_media
 
@@ -20,6 +25,23 @@ def videos(tmp_path_factory):
     for i in range(2):
         write_media(folder / f"{i}.mp4", seconds=5.0)
     return folder
+
+
+@pytest.fixture(scope="module")
+def data_flags(videos, tmp_path_factory):
+    """Data of each kind for a config that asks for it, as flags."""
+    prepared = tmp_path_factory.mktemp("data") / "prepared"
+    code = prepare.main(["--dataset=folder", f"--source={videos}", f"--output={prepared}"])
+    assert code == 0
+    return {
+        "prepared": [f"--config.data.path={prepared}"],
+        "folder": [f"--config.data.path={videos}"],
+        "generated": [
+            f"--config.data.path={prepared.with_name('generated')}",
+            "--config.data.generated.train=2",
+            "--config.data.generated.test=0",
+        ],
+    }
 
 
 def shrunk(name: str) -> list[str]:
@@ -42,14 +64,13 @@ def test_all_configs_are_tested():
 
 
 @pytest.mark.parametrize("name", [*FAST, *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)])
-def test_a_step(name, videos, tmp_path):
+def test_a_step(name, data_flags, tmp_path):
+    dataset = importlib.import_module(f"configs.{name}").get_config().data.dataset
     images = 1 if name == "k400" else 0
     code, output = runs.run(
         *shrunk(name),
         f"--config.log.images_every_steps={images}",
-        "--config.data.dataset=folder",
-        "--config.data.split=",
-        f"--config.data.path={videos}",
+        *data_flags[dataset],
         f"--workdir={tmp_path}",
         config=f"configs/{name}.py",
     )
