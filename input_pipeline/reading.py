@@ -7,6 +7,8 @@ FFmpeg decodes), or it fetches bytes and decodes them in TensorFlow (prepared da
 
 import atexit
 import functools
+import gc
+import itertools
 import os
 import traceback
 import typing
@@ -21,6 +23,11 @@ from input_pipeline.datasets import ClipSource, NativeSource
 
 # TensorFlow only feeds the accelerator, and must not take its memory.
 tf.config.set_visible_devices([], "GPU")
+
+# PyAV's containers and streams refer to each other, so that what FFmpeg keeps for them, some
+# kilobytes a clip, is freed by Python's garbage collector alone. Beside TensorFlow's half a million
+# objects this would look at the older ones only after hundreds of megabytes.
+_READS_PER_COLLECTION = 1024
 
 Batch = dict[str, np.ndarray]
 Batches = Generator[Batch, None, None]
@@ -73,6 +80,7 @@ class ClipReader:
         self._samples = round(self._frames / config.video.frame_rate * config.audio.sample_rate)
         # TensorFlow passes only the text of a Python error on: the error itself waits here.
         self.failures: list[ReadError] = []
+        self._reads = itertools.count(1)
 
     def __call__(self, index: tf.Tensor, position: tf.Tensor) -> ClipTensors:
         """Reads one clip, see `ClipSource.read` for the arguments."""
@@ -106,6 +114,8 @@ class ClipReader:
         self, index: np.int64, position: np.float32
     ) -> tuple[np.ndarray, np.ndarray, np.bool]:
         clip = self._source.read(int(index), float(position))
+        if next(self._reads) % _READS_PER_COLLECTION == 0:
+            gc.collect()
         return clip.frames, clip.waveform, np.bool(clip.has_audio)
 
     def _guarded(self, read: Callable) -> Callable:

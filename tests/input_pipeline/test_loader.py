@@ -1,5 +1,6 @@
 """The data are a function of the seed and the step, whatever makes them and wherever it starts."""
 
+import gc
 import itertools
 import os
 import pathlib
@@ -8,13 +9,14 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from configs import base
-from input_pipeline import views
+from input_pipeline import reading, views
 from input_pipeline.loader import Loader, ReadError, epoch_order
 from input_pipeline.media import Clip
 
@@ -240,6 +242,32 @@ def test_batches_are_endless():
     stream = Loader(FakeSource(1), small_config(), 2, 0).batches(10**6)
     np.testing.assert_array_equal(next(stream)["epoch"], [2 * 10**6, 2 * 10**6 + 1])
     stream.close()
+
+
+def test_what_sources_leave_in_cycles_does_not_pile_up(monkeypatch):
+    """As PyAV does, whose containers refer to their streams and these to them."""
+
+    class Cycle:
+        def __init__(self):
+            self.itself = self
+            alive.add(self)
+
+    class LeavingSource(FakeSource):
+        def read(self, index, position):
+            Cycle()
+            most.append(len(alive))
+            return super().read(index, position)
+
+    alive, most = weakref.WeakSet(), []
+    monkeypatch.setattr(reading, "_READS_PER_COLLECTION", 8)
+    gc.collect()
+    gc.disable()  # as if there were so many other objects that it never came to these
+    try:
+        load(0, 10, LeavingSource(), threads=2)
+    finally:
+        gc.enable()
+    assert len(most) == 40
+    assert max(most) <= 10
 
 
 # Errors and ends.
