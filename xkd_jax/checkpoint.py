@@ -5,9 +5,11 @@ the run's resolved config. Orbax writes under a temporary name and renames at th
 step whose writing was cut short is never seen as a checkpoint.
 """
 
+import contextlib
 import json
 import os
 import pathlib
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +26,10 @@ class MismatchError(ValueError):
 
 class DamagedError(ValueError):
     """A folder where a checkpoint should be is none, or cannot be read."""
+
+
+class SaveError(RuntimeError):
+    """A checkpoint could not be written, for want of room on the disk perhaps."""
 
 
 class Checkpoints:
@@ -55,8 +61,8 @@ class Checkpoints:
         self._every_steps = every_steps
         folder = pathlib.Path(workdir).absolute() / "checkpoints"
         # Orbax would take any folder with a number for a checkpoint, the highest for the newest.
-        for step in sorted(folder.glob("[0-9]*")):
-            if step.name.isdecimal() and not (step / _MARKER).is_file():
+        for step in _named_as_steps(folder):
+            if not (step / _MARKER).is_file():
                 raise DamagedError(
                     f"{step} is no checkpoint (it has no {_MARKER}), but has the name of one: "
                     "move it elsewhere to go on from the others."
@@ -70,6 +76,7 @@ class Checkpoints:
             preservation_policy=policies.AnyPreservationPolicy(kept),
             cleanup_tmp_directories=True,
         )
+        self._pending_step = None  # that is being written
 
     @property
     def latest_step(self) -> int | None:
@@ -85,18 +92,51 @@ class Checkpoints:
         """Copies the state to the host, and writes it while the run goes on.
 
         Returns as soon as the devices' buffers may be overwritten. A step that has been saved
-        already is left as it is. An error of the previous save is raised here.
+        already is left as it is.
 
         Args:
             step: how many steps `state` has been trained for.
             state: a pytree of arrays.
+
+        Raises:
+            SaveError: if this save, or the rest of the previous one, fails.
         """
         if any(checkpoint.step == step for checkpoint in self._checkpointer.checkpoints):
             return
-        # Forced: when to save is decided by `due`, since the loop must know it before the save.
-        self._checkpointer.save_checkpointables_async(
-            step, {_STATE: state}, force=True, custom_metadata={"config": self._config}
-        )
+        with self._told_of_failure():
+            self._checkpointer.wait()
+            self._pending_step = step
+            # Forced: when to save is decided by `due`, since the loop must know it before the save.
+            self._checkpointer.save_checkpointables_async(
+                step, {_STATE: state}, force=True, custom_metadata={"config": self._config}
+            )
+
+    def finish(self) -> None:
+        """Waits until the last save is whole on the disk.
+
+        Raises:
+            SaveError: if it fails.
+        """
+        with self._told_of_failure():
+            self._checkpointer.wait()
+
+    @contextlib.contextmanager
+    def _told_of_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever Orbax and TensorStore make of a full disk
+            step, self._pending_step = self._pending_step, None
+            raise SaveError(
+                f"Checkpoint {step} cannot be written to {self._checkpointer.directory} "
+                f"({_reason(error)}); {self.what_stays()}."
+            ) from error
+
+    def what_stays(self) -> str:
+        """What there is to go on from when the run has failed, in words for a message."""
+        # Not what Orbax counts, which takes the step that is being written for done.
+        folder = pathlib.Path(self._checkpointer.directory)
+        steps = [int(step.name) for step in _named_as_steps(folder) if (step / _MARKER).is_file()]
+        return f"checkpoint {max(steps)} stays" if steps else "there is no checkpoint yet"
 
     def restore(self, abstract_state: Any) -> Any:
         """Loads the newest complete checkpoint and says so, with all that is new in the config.
@@ -126,9 +166,8 @@ class Checkpoints:
         except MismatchError:
             raise
         except Exception as error:  # whatever Orbax and TensorStore make of damaged files
-            reason = str(error).strip().partition("\n")[0]
             raise DamagedError(
-                f"The checkpoint {path} cannot be read ({type(error).__name__}: {reason}): "
+                f"The checkpoint {path} cannot be read ({_reason(error)}): "
                 "move it elsewhere to go on from the one before it."
             ) from error
         if jax.process_index() == 0:
@@ -141,8 +180,15 @@ class Checkpoints:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        self._checkpointer.close()
+    def __exit__(self, kind, *_):
+        try:
+            self.finish()
+        except SaveError:
+            if kind is None:  # else there is an error already, this one perhaps
+                raise
+        finally:
+            with contextlib.suppress(Exception):  # that `finish` has told of
+                self._checkpointer.close()
 
 
 def check_fits(saved: Any, expected: Any, path: str | os.PathLike) -> None:
@@ -189,9 +235,20 @@ def config_changes(
             yield f"{prefix}.{key}: {before} -> {after}"
 
 
+def _named_as_steps(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(path for path in folder.glob("[0-9]*") if path.name.isdecimal())
+
+
 def _leaves_by_name(tree: Any) -> dict[str, Any]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
+
+
+def _reason(error: BaseException) -> str:
+    """What began an error, in one short line: what was made of it later may fill pages."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 400, placeholder=" ...")
 
 
 def _describe(leaf: Any) -> str:

@@ -8,7 +8,7 @@ from jax.experimental import multihost_utils
 
 
 class Interruption:
-    """Turns SIGTERM and the first SIGINT into a request to stop after the step at hand.
+    """Turns SIGTERM and the first SIGINT into a request to stop between two steps.
 
     A second SIGINT ends the process at once. One process keeps a flag. Several ask JAX's preemption
     service, which hears SIGTERM in any of them and makes all agree on the step. Use it as a context
@@ -18,6 +18,7 @@ class Interruption:
     def __init__(self):
         self._several = jax.process_count() > 1
         self._requested = False
+        self._stepping = False
         self._previous = {}
 
     def requested(self, step: int) -> bool:
@@ -28,6 +29,7 @@ class Interruption:
         Args:
             step: the number of steps done.
         """
+        self._stepping = True
         if self._several:
             self._requested = multihost_utils.reached_preemption_sync_point(step)
         return self._requested
@@ -35,7 +37,8 @@ class Interruption:
     def _handle(self, number, frame):
         self._requested = True
         name = signal.Signals(number).name
-        notice = f"\n{name}: stopping after this step"
+        when = "after this step" if self._stepping else "before the first step"
+        notice = f"\n{name}: stopping {when}"
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             notice += "; once more to abort without saving"

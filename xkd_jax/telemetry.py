@@ -197,7 +197,7 @@ def progress_line(
 
 
 def drop_lines_after(path: pathlib.Path, step: int) -> None:
-    """Cuts a file of JSON lines back to a step, and a torn last line with it.
+    """Cuts a file of JSON lines back to a step, and torn lines with it.
 
     Args:
         path: of the file; nothing happens where there is none.
@@ -207,7 +207,8 @@ def drop_lines_after(path: pathlib.Path, step: int) -> None:
         return
     kept = []
     for line in path.read_bytes().splitlines(keepends=True):
-        with contextlib.suppress(ValueError):  # of a line that a kill or a crash left in pieces
+        # A kill or a crash leaves a line in pieces, which may be a number, or hold no step.
+        with contextlib.suppress(ValueError, TypeError, KeyError):
             if line.endswith(b"\n") and json.loads(line)["step"] <= step:
                 kept.append(line)
     write_whole(path, b"".join(kept))

@@ -75,6 +75,7 @@ def train(
         FinishedError: if the run is at its end already.
         checkpoint.MismatchError: if the workdir's checkpoint is of another model.
         checkpoint.DamagedError: if its newest checkpoint cannot be read.
+        checkpoint.SaveError: if a checkpoint cannot be written.
         NonFiniteError: if a metric is not finite. The state it came from is not saved.
     """
     sharding.check_batch_size(config.batch_size, mesh)
@@ -86,6 +87,7 @@ def train(
             checkpoint.Checkpoints(workdir, config=plain_config, **config.checkpoint)
         )
         _refuse_finished_run(checkpoints.latest_step, total_steps, config, workdir)
+        stack.enter_context(_what_stays(checkpoints))
         state = _initial_state(init, checkpoints, mesh)
         step = int(state.step)
         log = stack.enter_context(
@@ -187,10 +189,7 @@ class Metrics:
         floats = dict(zip(self.names, np.asarray(self.values).tolist(), strict=True))
         for name, value in floats.items():
             if not math.isfinite(value):
-                raise NonFiniteError(
-                    f"Step {step}: {name} is {value}. The run stops and does not save this state; "
-                    "its last good checkpoint stays."
-                )
+                raise NonFiniteError(f"Step {step}: {name} is {value}")
         return floats
 
 
@@ -223,6 +222,19 @@ class _Monitor:
         self.settle()
         if len(self._window):
             self._log.scalars(self._step, self._window.close())
+
+
+@contextlib.contextmanager
+def _what_stays(checkpoints):
+    """Adds to the error of a run that has left the finite numbers what is left of it."""
+    try:
+        yield
+    except NonFiniteError as error:
+        with contextlib.suppress(checkpoint.SaveError):  # of the save under way
+            checkpoints.finish()
+        raise NonFiniteError(
+            f"{error}. The run stops and does not save this state; {checkpoints.what_stays()}."
+        ) from None
 
 
 def _refuse_finished_run(step, total_steps, config, workdir):

@@ -1,3 +1,5 @@
+import contextlib
+import resource
 import signal
 import subprocess
 import sys
@@ -123,24 +125,96 @@ def test_refuses_a_folder_that_is_no_checkpoint(tmp_path):
         open_checkpoints(tmp_path)
 
 
-def test_refuses_a_damaged_checkpoint(tmp_path):
+def empty(path):
+    path.write_bytes(b"")
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:10])
+
+
+@pytest.mark.parametrize(
+    ("damage", "files"),
+    [
+        (empty, "_METADATA"),
+        (lambda path: path.unlink(), "manifest.ocdbt"),
+        (empty, "d/*"),
+        (truncate, "d/*"),
+        (truncate, "ocdbt.process_0/d/*"),
+    ],
+    ids=["empty metadata", "no manifest", "empty index", "torn index", "torn arrays"],
+)
+def test_refuses_a_damaged_checkpoint(tmp_path, damage, files):
     state = {"weights": jnp.arange(1000.0)}
     with open_checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, state)
         checkpoints.save(2, state)
     newest = tmp_path / "checkpoints" / "2"
-    for file in newest.glob("state/**/d/*"):
-        file.write_bytes(file.read_bytes()[:10])
+    found = list((newest / "state").glob(files))
+    assert found
+    for file in found:
+        damage(file)
     mesh = sharding.make_mesh()
     with (
         open_checkpoints(tmp_path) as checkpoints,
-        pytest.raises(checkpoint.DamagedError, match="checkpoints/2 cannot be read"),
+        pytest.raises(checkpoint.DamagedError, match="checkpoints/2 cannot be read") as error,
     ):
         checkpoints.restore(abstract(state, mesh))
+    assert "\n" not in str(error.value) and len(str(error.value)) < 600 + len(str(tmp_path))
     newest.rename(tmp_path / "aside")
     with open_checkpoints(tmp_path) as checkpoints:
         restored = checkpoints.restore(abstract(state, mesh))
     np.testing.assert_array_equal(restored["weights"], state["weights"])
+
+
+@contextlib.contextmanager
+def no_room_for(size):
+    """Lets no file grow beyond a size, in bytes, as a disk does that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def large_state():
+    return {"weights": jax.random.normal(jax.random.key(0), (1_000_000,))}
+
+
+def test_a_save_that_fails_is_told_of_by_the_next_one_with_what_stays(tmp_path):
+    with pytest.raises(checkpoint.SaveError) as error, open_checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"weights": jnp.zeros(3)})
+        checkpoints.finish()
+        with no_room_for(2**20):
+            checkpoints.save(2, large_state())
+            checkpoints.save(3, large_state())
+    assert str(error.value).startswith(
+        f"Checkpoint 2 cannot be written to {tmp_path}/checkpoints ("
+    )
+    assert "File too large" in str(error.value)
+    assert str(error.value).endswith("); checkpoint 1 stays.")
+    with open_checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step == 1
+
+
+def test_a_last_save_that_fails_is_told_of_at_the_end(tmp_path):
+    with (
+        no_room_for(2**20),
+        pytest.raises(checkpoint.SaveError, match=r"Checkpoint 7 .*; there is no checkpoint yet"),
+        open_checkpoints(tmp_path) as checkpoints,
+    ):
+        checkpoints.save(7, large_state())
+
+
+def test_a_failed_save_does_not_hide_an_error_of_the_run(tmp_path):
+    with (
+        no_room_for(2**20),
+        pytest.raises(ZeroDivisionError),
+        open_checkpoints(tmp_path) as checkpoints,
+    ):
+        checkpoints.save(7, large_state())
+        _ = 1 / 0
 
 
 def test_says_what_it_restored_and_what_changed(tmp_path, capsys):

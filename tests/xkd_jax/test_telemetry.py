@@ -77,10 +77,22 @@ def test_images_reach_the_folder_and_tensorboard(tmp_path):
     assert events.Tags()["tensors"] == ["reconstruction/video"]
 
 
-@pytest.mark.parametrize("torn", [b"", b'{"step": 2, "lo', b'\x00\x00{"step": 1}\n'])
+@pytest.mark.parametrize(
+    "torn",
+    [
+        b"",
+        b'{"step": 2, "lo',
+        b'\x00\x00{"step": 1}\n',
+        b"5\n",
+        b"[5]\n",
+        b"null\n",
+        b'{"epoch": 1}\n',
+        b'{"step": "2"}\n',
+    ],
+)
 def test_resume_drops_later_and_torn_lines(tmp_path, torn):
     path = tmp_path / "metrics.jsonl"
-    path.write_bytes(b"".join(b'{"step": %d}\n' % step for step in (1, 2, 3, 4)) + torn)
+    path.write_bytes(b'{"step": 1}\n' + torn + b'\n{"step": 2}\n{"step": 3}\n' + torn)
     with telemetry.Telemetry(tmp_path, start_step=2, total_steps=10) as log:
         log.scalars(3, SPEED)
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3]

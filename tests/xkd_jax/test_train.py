@@ -151,6 +151,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, undisturbed, numb
     process.send_signal(number)
     output, _ = process.communicate()
     assert process.returncode == 0, output
+    assert f"{number.name}: stopping after this step" in output
     [step] = complete_steps(tmp_path)
     assert 0 < step < STEPS
     assert f"Stopped and saved at step {step} of {STEPS} in {tmp_path}. To go on, run" in output
@@ -163,7 +164,7 @@ def test_a_second_sigint_aborts_at_once(tmp_path):
     wait_for(lambda: (tmp_path / "checkpoints").exists(), process)
     process.send_signal(signal.SIGINT)
     for line in process.stdout:
-        if "SIGINT: stopping after this step; once more to abort" in line:
+        if "SIGINT: stopping before the first step; once more to abort" in line:
             break
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)
@@ -173,7 +174,8 @@ def test_a_second_sigint_aborts_at_once(tmp_path):
 
 def test_a_non_finite_metric_stops_the_run_and_leaves_the_last_good_checkpoint(tmp_path):
     config = toy.get_config(**{"checkpoint.every_steps": 4})
-    with pytest.raises(train.NonFiniteError, match=r"^Step 8: squares is nan\."):
+    message = r"^Step 8: squares is nan\. .* does not save this state; checkpoint 4 stays\.$"
+    with pytest.raises(train.NonFiniteError, match=message):
         toy.run(tmp_path, 20, config=config, batches=lambda k: toy.batches(k, nan_at=7))
     assert complete_steps(tmp_path) == [4]
     assert [line["step"] for line in lines(tmp_path)] == [5]
@@ -185,7 +187,8 @@ def test_the_first_metric_at_fault_is_named_in_the_step_s_order(tmp_path):
         bad = jnp.where(state.step == 3, jnp.inf, 0)
         return state, {"total": metrics["total"], "z_norm": bad, "a_norm": bad}
 
-    with pytest.raises(train.NonFiniteError, match=r"^Step 3: z_norm is inf\."):
+    message = r"^Step 3: z_norm is inf\. .*; there is no checkpoint yet\.$"
+    with pytest.raises(train.NonFiniteError, match=message):
         toy.run(tmp_path, 20, step_fn=step_fn)
     assert complete_steps(tmp_path) == []
 
