@@ -17,8 +17,8 @@ def resize_positions(
 
     Args:
       positions: (product of stored, D) float, without the CLS position.
-      stored: the grid they were learned on: (time, height, width), resized trilinearly on all
-        three axes, or (frequency, time), resized bicubically along time alone.
+      stored: the grid they were learned on: (time, height, width), resized trilinearly on those of
+        the three axes whose length changes, or (frequency, time), resized bicubically along time.
       wanted: the grid to resize to, of the same length.
 
     Returns:
@@ -48,7 +48,13 @@ def _source(stored: int, wanted: int) -> np.ndarray:
 
 
 def linear_weights(stored: int, wanted: int) -> np.ndarray:
-    """Weights (wanted, stored) float32 of a linear resize."""
+    """Weights (wanted, stored) float32 of a linear resize; none where the extents are equal.
+
+    PyTorch's linear interpolation leaves an axis alone that keeps its length, whatever the scale
+    factor, and so does the release.
+    """
+    if wanted == stored:
+        return np.eye(stored, dtype=np.float32)
     source = np.maximum(_source(stored, wanted), 0.0)
     low = np.minimum(np.floor(source).astype(int), stored - 1)
     high = np.minimum(low + 1, stored - 1)
