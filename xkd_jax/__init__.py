@@ -1,1 +1,17 @@
 """XKD in JAX: pretraining, evaluation and pictures. Imports no TensorFlow."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xkd_jax.encoders import load_encoder as load_encoder
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Gives `xkd_jax.load_encoder`, which takes JAX, Flax and Orbax to import, where it is used."""
+    if name == "load_encoder":
+        from xkd_jax.encoders import load_encoder
+
+        return load_encoder
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,9 +6,10 @@ axis. Its projector uses one LayerNorm in both hidden places, so it reads one te
 names: on the way in each of our two gets a copy.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from xkd_jax.models.xkd import MODALITIES, XKD
@@ -116,24 +117,64 @@ def entries(model: XKD) -> Iterator[Entry]:
                     yield Entry((*stack, *path), layer, names, kind)
 
 
-def from_release(tensors: Mapping[str, np.ndarray], model: XKD) -> dict[str, Any]:
+def _wanted_entries(model: XKD, wanted: Callable[[tuple[str, ...]], bool]) -> Iterator[Entry]:
+    return (entry for entry in entries(model) if wanted(entry.path))
+
+
+def everything(path: tuple[str, ...]) -> bool:
+    """Wants every tensor, whatever its path."""
+    return True
+
+
+def shapes(
+    model: XKD, wanted: Callable[[tuple[str, ...]], bool] = everything
+) -> dict[str, tuple[int, ...]]:
+    """The shape that each of the release's tensors has for `model`, by name.
+
+    Args:
+      model: what the tensors belong to.
+      wanted: of an `Entry.path`, or of ("centers", modality), whether to give it.
+    """
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    trees = {"params": params, "teacher": jax.eval_shape(model.teacher_target, params)}
+    convert = {_PLAIN: lambda x: x, _KERNEL: lambda x: x[::-1], _ROW: lambda x: (1, *x)}
+    found = {}
+    for path, layer, names, kind in _wanted_entries(model, wanted):
+        shape = _leaf(trees, path).shape
+        found |= dict.fromkeys(names, convert[kind](shape if layer is None else shape[1:]))
+    for m in MODALITIES:
+        if wanted(("centers", m)):
+            found[CENTERS[m]] = (1, getattr(model, m).projector.out)
+    return found
+
+
+def from_release(
+    tensors: Mapping[str, np.ndarray],
+    model: XKD,
+    wanted: Callable[[tuple[str, ...]], bool] = everything,
+) -> dict[str, Any]:
     """Our trees from the release's tensors.
 
     Args:
       tensors: the release's state dict, by name.
       model: what the tensors belong to.
+      wanted: of an `Entry.path`, or of ("centers", modality), whether to convert it.
 
     Returns:
-      {"params", "teacher", "centers"}, as in `xkd_jax.train_step.TrainState`, NumPy arrays.
+      {"params", "teacher", "centers"} as far as wanted, as in `xkd_jax.train_step.TrainState`,
+      NumPy arrays.
 
     Raises:
       KeyError: naming the tensor that is missing.
     """
     convert = {_PLAIN: lambda x: x, _KERNEL: lambda x: x.T, _ROW: lambda x: x[0]}
     stacks: dict[tuple[str, ...], list[np.ndarray]] = {}
-    for path, _, names, kind in entries(model):  # layers come in ascending order
+    for path, _, names, kind in _wanted_entries(model, wanted):  # layers ascend
         stacks.setdefault(path, []).append(convert[kind](np.asarray(tensors[names[0]])))
-    trees: dict[str, Any] = {"centers": {m: np.asarray(tensors[CENTERS[m]])[0] for m in MODALITIES}}
+    trees: dict[str, Any] = {}
+    for m in MODALITIES:
+        if wanted(("centers", m)):
+            trees.setdefault("centers", {})[m] = np.asarray(tensors[CENTERS[m]])[0]
     for path, stack in stacks.items():
         node = trees
         for name in path[:-1]:
@@ -142,16 +183,31 @@ def from_release(tensors: Mapping[str, np.ndarray], model: XKD) -> dict[str, Any
     return trees
 
 
-def to_release(trees: Mapping[str, Any], model: XKD) -> dict[str, np.ndarray]:
-    """The release's tensors, by name, from our trees ("params" or "teacher" or both)."""
+def to_release(
+    trees: Mapping[str, Any],
+    model: XKD,
+    wanted: Callable[[tuple[str, ...]], bool] = everything,
+) -> dict[str, np.ndarray]:
+    """The release's tensors, by name, from our trees ("params" or "teacher" or both).
+
+    Args:
+      trees: as `from_release` gives them; centres are left alone.
+      model: what they belong to.
+      wanted: of an `Entry.path`, whether to convert it.
+    """
     convert = {_PLAIN: lambda x: x, _KERNEL: lambda x: x.T, _ROW: lambda x: x[None]}
     tensors = {}
-    for path, layer, names, kind in entries(model):
+    for path, layer, names, kind in _wanted_entries(model, wanted):
         if path[0] not in trees:
             continue
-        node = trees
-        for name in path:
-            node = node[name]
+        node = _leaf(trees, path)
         tensor = np.asarray(node if layer is None else node[layer])
         tensors |= dict.fromkeys(names, convert[kind](tensor))
     return tensors
+
+
+def _leaf(trees: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    node: Any = trees
+    for name in path:
+        node = node[name]
+    return node

@@ -1,0 +1,393 @@
+"""Pretrained weights with a description of them: folders of their own, or out of a run.
+
+Such a folder has the weights, as an Orbax checkpoint or as one safetensors file, and config.json,
+which says all that is needed to use them without the run: the architecture, the preprocessing, and
+where they come from. The trees of weights are those of `xkd_jax.train_step.TrainState`:
+
+    params   the students', teacher   the teachers', centers   the teachers' centers
+
+as far as there are: an encoder alone has nothing but {network: {modality: {"encoder": ...}}}, and
+blocks that modalities share stand under {network: {"shared": ...}}.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from xkd_jax import augment
+from xkd_jax.checkpoint import DamagedError
+from xkd_jax.models.xkd import MODALITIES
+
+_LOG_MEL = (
+    "sample_rate",
+    "mel_bands",
+    "window",
+    "hop",
+    "max_frequency",
+    "log_offset",
+    "mean",
+    "std",
+)
+FORMAT = "xkd_jax"
+FORMAT_VERSION = 1
+STORES = ("orbax", "safetensors")
+# What users call the networks, and where their weights are.
+NETWORKS = {"teacher": "teacher", "student": "params"}
+
+CONFIG = "config.json"
+_WEIGHTS = {"orbax": "weights", "safetensors": "model.safetensors"}
+_MARKER = "_CHECKPOINT_METADATA"  # Orbax's file in every complete checkpoint
+
+Path = tuple[str, ...]
+
+
+class Pretrained(NamedTuple):
+    """Weights, and what they are.
+
+    Attributes:
+        description: What config.json holds, see `describe`.
+        trees: Nested dictionaries of (NumPy) arrays.
+    """
+
+    description: dict[str, Any]
+    trees: dict[str, Any]
+
+
+def encoders_only(path: Path) -> bool:
+    """Whether a weight belongs to an encoder."""
+    return path[0] in NETWORKS.values() and (path[1] == "shared" or path[2] == "encoder")
+
+
+def everything(path: Path) -> bool:
+    """Whether a weight belongs to the model, and not to its optimizer."""
+    return path[0] in (*NETWORKS.values(), "centers")
+
+
+def describe(
+    config: Mapping[str, Any], trees: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Describes weights so that they can be used without the run that made them.
+
+    Args:
+        config: Of the run (configs/base.py), as nested dictionaries.
+        trees: The weights.
+        provenance: Where they come from: plain values.
+
+    Returns:
+        What to put into config.json.
+    """
+    model, video, audio = config["model"], config["views"]["video"], config["views"]["audio"]
+    preprocessing = {
+        "video": {
+            "frame_rate": video["frame_rate"],
+            "frames": video["global_frames"],
+            "size": video["global_size"],
+            "mean": [round(float(x), 6) for x in augment.MEAN],
+            "std": [round(float(x), 6) for x in augment.STD],
+        },
+        "audio": {
+            "seconds": video["global_frames"] / video["frame_rate"],
+            "frames": audio["global_frames"],
+            **{name: audio[name] for name in _LOG_MEL},
+        },
+    }
+    networks = contents(trees)
+    held = [m for m in MODALITIES if any(m in parts for parts in networks.values())]
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "networks": networks,
+        "architecture": {
+            "variant": model["variant"],
+            **{m: {k: model[m][k] for k in ("patch", "encoder")} for m in held},
+        },
+        "preprocessing": {m: preprocessing[m] for m in held},
+        "provenance": dict(provenance),
+        # In full: what it takes to go on with the pretraining.
+        "config": dict(config),
+    }
+
+
+def native_grid(description: Mapping[str, Any], modality: str) -> tuple[int, ...]:
+    """The token grid that an encoder was trained on."""
+    view = description["preprocessing"][modality]
+    extents = (
+        (view["frames"], view["size"], view["size"])
+        if modality == "video"
+        else (view["mel_bands"], view["frames"])
+    )
+    patch = description["architecture"][modality]["patch"]
+    return tuple(n // p for n, p in zip(extents, patch, strict=True))
+
+
+def contents(trees: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
+    """The parts that trees hold of each network and modality."""
+    return {
+        network: {
+            m: sorted({*trees[root][m], *(["encoder"] if "shared" in trees[root] else [])})
+            for m in MODALITIES
+            if m in trees[root]
+        }
+        for network, root in NETWORKS.items()
+        if root in trees
+    }
+
+
+def as_json(description: Mapping[str, Any]) -> str:
+    """A description as the text of config.json."""
+    return json.dumps(description, indent=2) + "\n"
+
+
+def summary(description: Mapping[str, Any]) -> str:
+    """Several lines for people: what weights are of, and what they see."""
+    lines = []
+    for m in MODALITIES:
+        networks = {
+            n: ", ".join(parts[m]) for n, parts in description["networks"].items() if m in parts
+        }
+        if not networks:
+            continue
+        size, view = description["architecture"][m], description["preprocessing"][m]
+        encoder = size["encoder"]
+        if m == "video":
+            sees = f"{view['frames']} frames of {view['size']}x{view['size']} pixels"
+            sees += f" at {view['frame_rate']:g} per second"
+        else:
+            sees = f"{view['seconds']:.4g} s at {view['sample_rate']} Hz"
+            sees += f" as log-mels of {view['mel_bands']}x{view['frames']}"
+        lines += [
+            f"{m}: width {encoder['width']}, depth {encoder['depth']}, {encoder['heads']} heads",
+            f"  sees {sees}, in patches of {'x'.join(map(str, size['patch']))}",
+            *(f"  {network}: {parts}" for network, parts in networks.items()),
+        ]
+    return "\n".join(lines)
+
+
+def save(
+    folder: str | os.PathLike,
+    pretrained: Pretrained,
+    store: str = "orbax",
+    overwrite: bool = False,
+) -> bool:
+    """Writes weights and their description, whole or not at all.
+
+    Args:
+        folder: Made here. If it is there and holds the same already, it is left as it is.
+        pretrained: What to write.
+        store: Of the weights, out of `STORES`.
+        overwrite: Whether to replace a folder that holds something else.
+
+    Returns:
+        Whether anything was written.
+
+    Raises:
+        FileExistsError: The folder holds something else, and `overwrite` is not set.
+        OSError: It cannot be written.
+    """
+    folder = pathlib.Path(folder).absolute()
+    description = as_json({**pretrained.description, "weights": store})
+    if folder.exists() and _is_same(folder, json.loads(description), pretrained.trees):
+        return False
+    with replacing(folder, overwrite) as draft:
+        if store == "orbax":
+            # On TPU and GPU too, weights are written from the host's memory.
+            arrays = jax.tree.map(np.asarray, pretrained.trees)
+            ocp.save_checkpointables(draft / _WEIGHTS[store], {"trees": arrays})
+        else:
+            flat = {"/".join(path): np.ascontiguousarray(x) for path, x in _flat(pretrained.trees)}
+            save_file(flat, draft / _WEIGHTS[store])
+        (draft / CONFIG).write_text(description, "utf-8")
+    return True
+
+
+@contextlib.contextmanager
+def replacing(folder: pathlib.Path, overwrite: bool) -> Iterator[pathlib.Path]:
+    """Makes a folder appear in one go, once it is written elsewhere.
+
+    Args:
+        folder: The folder.
+        overwrite: Whether it may be there already, and is to be replaced.
+
+    Yields:
+        Where to write it: a hidden folder beside it, which is taken away if something is raised.
+
+    Raises:
+        FileExistsError: It is there and holds something, and `overwrite` is not set.
+    """
+    if folder.exists() and not overwrite and not (folder.is_dir() and not any(folder.iterdir())):
+        raise FileExistsError(
+            f"{folder} is there already and holds something else; give another --output, or "
+            "--overwrite to replace it"
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    draft.chmod(0o755)  # mkdtemp's is for its owner alone
+    old = draft.with_name(f"{draft.name}.old")
+    try:
+        yield draft
+        if folder.exists():
+            os.rename(folder, old)
+        os.rename(draft, folder)
+    except BaseException:
+        if old.exists() and not folder.exists():
+            os.rename(old, folder)
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    if old.is_dir():
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        old.unlink(missing_ok=True)
+
+
+def load(path: str | os.PathLike, wanted: Callable[[Path], bool] = everything) -> Pretrained:
+    """Loads weights; of a run, the newest checkpoint's.
+
+    Args:
+        path: A run's folder, one of its checkpoints, or a folder that `save` wrote.
+        wanted: Of a weight's path, such as ("teacher", "video", "encoder", "cls_token"), whether to
+            load it.
+
+    Returns:
+        The weights that are wanted and there, and the description of all that are there.
+
+    Raises:
+        FileNotFoundError: There is nothing at `path`.
+        DamagedError: What is there is none of these, or cannot be read.
+    """
+    path = pathlib.Path(path).expanduser().absolute()
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"{path}: no such folder; allowed: the workdir of a run, a folder of "
+            "xkd_jax.interop.export, or one of xkd_jax.interop.import_release"
+        )
+    try:
+        description = _read_description(path)
+        if description:
+            return _load_folder(path, description, wanted)
+        return _load_checkpoint(_newest(path), wanted)
+    except (DamagedError, FileNotFoundError):
+        raise
+    except Exception as error:  # whatever Orbax, TensorStore and safetensors make of damaged files
+        reason = str(error).strip().partition("\n")[0]
+        raise DamagedError(f"{path} cannot be read ({type(error).__name__}: {reason})") from error
+
+
+def _newest(path: pathlib.Path) -> pathlib.Path:
+    """The newest complete checkpoint of a run, or `path` itself if it is one."""
+    if (path / _MARKER).is_file():
+        return path
+    # Not by the class that trains use: it would clean up behind a run that still writes.
+    steps = [step for step in (path / "checkpoints").glob("*") if step.name.isdecimal()]
+    steps = [step for step in steps if (step / _MARKER).is_file()]
+    if not steps:
+        raise DamagedError(
+            f"{path} holds no weights: it has neither checkpoints, as the workdir of a run, nor "
+            f"the {CONFIG} of an export (weights of the authors' release have to go through "
+            "xkd_jax.interop.import_release first)"
+        )
+    return max(steps, key=lambda step: int(step.name))
+
+
+def _load_checkpoint(path: pathlib.Path, wanted: Callable[[Path], bool]) -> Pretrained:
+    metadata = ocp.checkpointables_metadata(path)
+    config = (metadata.custom_metadata or {}).get("config")
+    if config is None or metadata.metadata.get("state") is None:
+        raise DamagedError(f"{path} is not a checkpoint of a run")
+    state = metadata.metadata["state"]
+    provenance = {"source": "run", "path": str(path), "step": int(path.name)}
+    return Pretrained(
+        describe(config, state, provenance), _load_orbax(path, "state", state, wanted)
+    )
+
+
+def _load_folder(
+    path: pathlib.Path, description: dict[str, Any], wanted: Callable[[Path], bool]
+) -> Pretrained:
+    store = description.get("weights")
+    if store == "release":
+        raise DamagedError(
+            f"{path} holds files for PyTorch; convert them with xkd_jax.interop.import_release"
+        )
+    if description.get("format_version") != FORMAT_VERSION or store not in STORES:
+        raise DamagedError(
+            f"{path / CONFIG} is of version {description.get('format_version')} with weights "
+            f"{store!r}; this one reads version {FORMAT_VERSION} with {' or '.join(STORES)}"
+        )
+    weights = path / _WEIGHTS[store]
+    if store == "orbax":
+        metadata = ocp.checkpointables_metadata(weights)
+        trees = _load_orbax(weights, "trees", metadata.metadata["trees"], wanted)
+    else:
+        with safe_open(weights, "numpy") as file:
+            paths = [tuple(name.split("/")) for name in file.keys()]  # noqa: SIM118 - no dictionary
+            trees = _tree({p: file.get_tensor("/".join(p)) for p in paths if wanted(p)})
+    return Pretrained(description, trees)
+
+
+def _load_orbax(
+    path: pathlib.Path, name: str, saved: Any, wanted: Callable[[Path], bool]
+) -> dict[str, Any]:
+    """Reads those arrays of a checkpoint that are wanted, into the host's memory, and no others."""
+    abstract = jax.tree_util.tree_map_with_path(
+        lambda keys, leaf: (
+            np.empty(leaf.shape, leaf.dtype) if wanted(_names(keys)) else ocp.PLACEHOLDER
+        ),
+        saved,
+    )
+    loaded = dict(_flat(ocp.load_checkpointables(path, {name: abstract})[name]))
+    return _tree({path: leaf for path, leaf in loaded.items() if wanted(path)})
+
+
+def _read_description(path: pathlib.Path) -> dict[str, Any] | None:
+    """What config.json says, if it is of a folder such as `save` writes; a run has one too."""
+    try:
+        description = json.loads((path / CONFIG).read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise DamagedError(f"{path / CONFIG} is damaged: {error}") from error
+    is_ours = isinstance(description, dict) and description.get("format") == FORMAT
+    return description if is_ours else None
+
+
+def _is_same(folder: pathlib.Path, description: dict[str, Any], trees: dict[str, Any]) -> bool:
+    try:
+        there = load(folder)
+    except (ValueError, OSError):
+        return False
+    ours, theirs = dict(_flat(trees)), dict(_flat(there.trees))
+    return (
+        there.description == description
+        and ours.keys() == theirs.keys()
+        and all(np.array_equal(ours[path], theirs[path], equal_nan=True) for path in ours)
+    )
+
+
+def _names(keys: tuple[Any, ...]) -> Path:
+    return tuple(jax.tree_util.keystr((key,), simple=True) for key in keys)
+
+
+def _flat(tree: Any) -> list[tuple[Path, Any]]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [(_names(keys), leaf) for keys, leaf in leaves]
+
+
+def _tree(flat: Mapping[Path, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, leaf in flat.items():
+        node = tree
+        for name in path[:-1]:
+            node = node.setdefault(name, {})
+        node[path[-1]] = leaf
+    return tree

@@ -1,0 +1,193 @@
+"""The sizes of a model out of the authors' release, told from its tensors.
+
+Tensors tell widths, depths and numbers of tokens. They do not tell how a width is split into heads,
+nor the extents of a patch and of the input, only their products: these are the paper's where they
+fit, and otherwise have to be given.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+
+import ml_collections
+import numpy as np
+
+from configs import base
+from xkd_jax.interop.release import PATCH_EMBEDDINGS, PREFIXES
+from xkd_jax.models.xkd import MODALITIES
+
+Tensors = Mapping[str, np.ndarray]
+
+
+class SizeError(ValueError):
+    """The tensors do not tell a size, or what was given does not fit them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What the user says of a model; None where the tensors and the paper are to tell.
+
+    Attributes:
+        video_heads: Heads of the encoder of video; audio_heads and decoder_heads likewise.
+        video_patch: Frames, pixels and pixels of a patch.
+        audio_patch: Mel bands and log-mel frames of a patch.
+        frames: Frames of a clip.
+        mel_bands: Of a log-mel.
+        projector_norm: The projector's layers with a LayerNorm, where it has none with parameters:
+            last or none.
+    """
+
+    video_heads: int | None = None
+    audio_heads: int | None = None
+    decoder_heads: int | None = None
+    video_patch: tuple[int, int, int] | None = None
+    audio_patch: tuple[int, int] | None = None
+    frames: int | None = None
+    mel_bands: int | None = None
+    projector_norm: str | None = None
+
+
+def infer(tensors: Tensors, given: Given) -> ml_collections.ConfigDict:
+    """The config of a model.
+
+    Args:
+        tensors: The release's, by their names in a full checkpoint (`vid_teacher.backbone...`);
+            those of some networks suffice. What they do not tell is as in configs/base.py.
+        given: What the user says.
+
+    Raises:
+        SizeError: A size cannot be told, or does not fit.
+    """
+    config = base.get_config()
+    for m in MODALITIES:
+        for network in ("teacher", "student"):
+            name = f"{PREFIXES[m]}_{network}.backbone."
+            backbone = {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
+            if backbone:
+                _infer_encoder(config, backbone, m, given)
+                break
+        decoder = f"{PREFIXES[m]}_ae."
+        if any(k.startswith(f"{decoder}mid_proj.") for k in tensors):
+            _infer_decoder(config, tensors, m, decoder, given)
+    if any(".head." in name for name in tensors):
+        _infer_projector(config, tensors, given)
+        config.model.variant = _variant(tensors)
+    return config
+
+
+def _infer_encoder(
+    config: ml_collections.ConfigDict, backbone: Tensors, m: str, given: Given
+) -> None:
+    width = _shape(backbone, "cls_token", 3)[-1]
+    depth = _depth(backbone, "encoder.blocks.")
+    heads = _heads(width, getattr(given, f"{m}_heads"), base.ENCODERS, f"{m}_heads")
+    config.model[m].encoder = base.transformer((width, depth, heads))
+
+    values = _shape(backbone, f"{PATCH_EMBEDDINGS[m]}.proj.weight", 2)[1]
+    tokens = _shape(backbone, "enc_pos_embed", 3)[1] - 1
+    patch = tuple(getattr(given, f"{m}_patch") or config.model[m].patch)
+    expected = math.prod(patch) * (3 if m == "video" else 1)
+    if values != expected:
+        size = "x".join(map(str, patch))
+        raise SizeError(
+            f"a patch of {m} has {values} values, and {size} would have {expected}; "
+            f"give --{m}_patch"
+        )
+    config.model[m].patch = patch
+    if m == "video":
+        frames = given.frames or config.views.video.global_frames
+        side = math.isqrt(tokens * patch[0] // max(frames, 1))
+        if frames % patch[0] or frames // patch[0] * side * side != tokens:
+            raise SizeError(
+                f"{tokens} tokens of video are no square at each of {frames}/{patch[0]} times; "
+                "give --frames, those of a clip"
+            )
+        if patch[1] != patch[2]:
+            raise SizeError(f"--video_patch={patch}: it has to be as high as wide")
+        config.views.video.global_frames = frames
+        config.views.video.global_size = config.views.video.short_side = side * patch[1]
+        return
+    bands = given.mel_bands or config.views.audio.mel_bands
+    if bands % patch[0] or tokens % (bands // patch[0]):
+        raise SizeError(
+            f"{tokens} tokens of sound do not go into {bands}/{patch[0]} bands; give --mel_bands"
+        )
+    config.views.audio.mel_bands = bands
+    config.views.audio.global_frames = tokens // (bands // patch[0]) * patch[1]
+
+
+def _infer_decoder(
+    config: ml_collections.ConfigDict, tensors: Tensors, m: str, name: str, given: Given
+) -> None:
+    width = _shape(tensors, f"{name}mid_proj.weight", 2)[0]
+    depth = _depth(tensors, f"{name}decoder.blocks.")
+    heads = _heads(width, given.decoder_heads, base.DECODERS, "decoder_heads")
+    config.model[m].decoder = base.transformer((width, depth, heads))
+
+
+def _infer_projector(config: ml_collections.ConfigDict, tensors: Tensors, given: Given) -> None:
+    projector = config.model.projector
+    name = next(k for k in tensors if ".head." in k).partition(".head.")[0] + ".head."
+    ranks = {
+        int(k.removeprefix(f"{name}mlp.").partition(".")[0]): v.ndim
+        for k, v in tensors.items()
+        if k.startswith(f"{name}mlp.") and k.endswith(".weight")
+    }
+    linear = sorted(place for place, rank in ranks.items() if rank == 2)
+    if len(linear) < 2:
+        raise SizeError(f"{name}mlp has {len(linear)} layers; allowed: 2 or more")
+    if len(linear) < len(ranks):
+        projector.norm = "every"
+    elif given.projector_norm in ("last", "none"):
+        projector.norm = given.projector_norm
+    else:
+        raise SizeError(
+            "the projector's hidden layers have no LayerNorm, and the last one's has no "
+            "parameters to tell it by; give --projector_norm=last or --projector_norm=none"
+        )
+    projector.layers = len(linear)
+    projector.hidden = tensors[f"{name}mlp.{linear[0]}.weight"].shape[0]
+    projector.bottleneck = tensors[f"{name}mlp.{linear[-1]}.weight"].shape[0]
+    projector.out = _shape(tensors, f"{name}last_layer.weight_v", 2)[0]
+
+
+def _variant(tensors: Tensors) -> str:
+    """Which networks share their blocks: the release lists shared tensors under both names."""
+
+    def shared(network: str) -> bool:
+        names = [k for k in tensors if k.startswith(f"vid_{network}.backbone.encoder.blocks.")]
+        pairs = [(tensors[k], tensors.get(k.replace("vid_", "aud_", 1))) for k in names]
+        return bool(pairs) and all(b is not None and np.array_equal(a, b) for a, b in pairs)
+
+    if not shared("student"):
+        return "xkd"
+    return "xkd_mats" if shared("teacher") else "xkd_mas"
+
+
+def _shape(tensors: Tensors, name: str, rank: int) -> tuple[int, ...]:
+    if name not in tensors:
+        raise SizeError(f"the tensor {name!r} is missing")
+    if tensors[name].ndim != rank:
+        shape = list(tensors[name].shape)
+        raise SizeError(f"the tensor {name!r} is of shape {shape}; allowed: {rank} axes")
+    return tensors[name].shape
+
+
+def _depth(names: Iterable[str], prefix: str) -> int:
+    blocks = {k.removeprefix(prefix).partition(".")[0] for k in names if k.startswith(prefix)}
+    numbers = {int(block) for block in blocks if block.isdecimal()}
+    if not numbers:
+        raise SizeError(f"the tensors {prefix}0... are missing")
+    return max(numbers) + 1
+
+
+def _heads(width: int, given: int | None, known: Mapping[str, tuple[int, ...]], flag: str) -> int:
+    heads = given or {w: h for w, _, h in known.values()}.get(width)
+    if heads is None:
+        raise SizeError(
+            f"tensors do not tell into how many heads the width {width} is split, and it is none "
+            f"of the paper's; give --{flag}"
+        )
+    if heads < 1 or width % heads:
+        raise SizeError(f"--{flag}={heads}; allowed: divisors of the width {width}")
+    return heads

@@ -1,0 +1,254 @@
+"""PyTorch's files of tensors, read and written with NumPy alone, without running what they say.
+
+Such a file is a zip archive: a pickle that says which tensors there are, and the raw numbers of
+each. A pickle is a program that may call anything. Here it finds nothing to call but what puts
+tensors together (Python's documentation calls that restricting globals), and a file that asks for
+more is refused by the name of what it asks for. Nothing is decompressed, and every tensor has to
+lie within the numbers that the file holds.
+"""
+
+import math
+import os
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, BinaryIO, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+# Names of PyTorch's storages of numbers; those of other kinds hold nothing that an encoder needs.
+_DTYPES = {
+    "FloatStorage": np.dtype(np.float32),
+    "DoubleStorage": np.dtype(np.float64),
+    "HalfStorage": np.dtype(np.float16),
+    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
+    "LongStorage": np.dtype(np.int64),
+    "IntStorage": np.dtype(np.int32),
+    "ShortStorage": np.dtype(np.int16),
+    "CharStorage": np.dtype(np.int8),
+    "ByteStorage": np.dtype(np.uint8),
+    "BoolStorage": np.dtype(np.bool_),
+}
+
+
+class TorchFileError(ValueError):
+    """A file is not one of tensors, or asks for more than that."""
+
+
+class _Storage(NamedTuple):
+    """Numbers in the archive: the kind, the name, and how many."""
+
+    kind: str
+    key: str
+    size: int
+
+
+class _Tensor(NamedTuple):
+    """A tensor's place in its numbers, in elements."""
+
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+# Instances without attributes, which a pickle cannot change, as it could functions.
+class _RebuildTensor:
+    __slots__ = ()
+
+    def __call__(self, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
+        numbers = (offset, *shape, *strides)
+        if not isinstance(storage, _Storage) or len(shape) != len(strides):
+            raise pickle.UnpicklingError("a tensor without numbers")
+        if any(type(n) is not int or n < 0 for n in numbers):
+            raise pickle.UnpicklingError(f"a tensor of size {shape}")
+        return _Tensor(storage, offset, tuple(shape), tuple(strides))
+
+
+class _RebuildParameter:
+    __slots__ = ()
+
+    def __call__(self, tensor: Any, *_: Any) -> Any:
+        return tensor
+
+
+_ALLOWED = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
+    ("torch._utils", "_rebuild_parameter"): _RebuildParameter(),
+} | {("torch", kind): kind for kind in _DTYPES}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise TorchFileError(
+                f"it asks for {module}.{name}, which is no part of a file of tensors: "
+                "it may be made to do harm, and nothing of it was run"
+            )
+        return _ALLOWED[module, name]
+
+    def persistent_load(self, saved: Any) -> _Storage:
+        label, kind, key, _, size = saved
+        if label != "storage" or kind not in _DTYPES:
+            raise pickle.UnpicklingError(f"numbers of kind {kind!r}")
+        if type(key) is not str or type(size) is not int:
+            raise pickle.UnpicklingError("numbers without a name or a size")
+        return _Storage(kind, key, size)
+
+
+def read(path: str | os.PathLike, entry: str | None = None) -> dict[str, np.ndarray]:
+    """Reads the tensors of a file, such as a state dict.
+
+    Args:
+        path: A file that `torch.save` made, by PyTorch 1.6 or newer.
+        entry: Where the file holds a dictionary of that name among others, only its tensors are
+            read; otherwise those of the file itself.
+
+    Returns:
+        Each tensor by its name, in the file's order, contiguous and of its own dtype.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        TorchFileError: It is not a file of tensors, is damaged, or asks for anything else.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read(archive, entry)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{os.fspath(path)}: no such file") from None
+    except TorchFileError as error:
+        raise TorchFileError(f"{os.fspath(path)} is refused: {error}") from None
+    except Exception as error:  # whatever damaged files make of the zip file and of the pickle
+        raise TorchFileError(
+            f"{os.fspath(path)} is no file of tensors of PyTorch 1.6 or newer, or is damaged "
+            f"({type(error).__name__}: {error})"
+        ) from error
+
+
+def _read(archive: zipfile.ZipFile, entry: str | None) -> dict[str, np.ndarray]:
+    roots = [n.removesuffix("data.pkl") for n in archive.namelist() if n.endswith("/data.pkl")]
+    if len(roots) != 1:
+        raise TorchFileError("it is an archive, but not one of PyTorch's")
+    (root,) = roots
+    if f"{root}byteorder" in archive.namelist() and _content(archive, f"{root}byteorder") != (
+        b"little"
+    ):
+        raise TorchFileError("its numbers are big-endian; allowed: little-endian")
+    with archive.open(_stored(archive, f"{root}data.pkl")) as file:
+        content = _Unpickler(file).load()
+    if entry is not None and isinstance(content, dict) and isinstance(content.get(entry), dict):
+        content = content[entry]
+    if not isinstance(content, dict):
+        raise TorchFileError(f"it holds a {type(content).__name__}, not tensors by name")
+    tensors = {}
+    for name, tensor in content.items():
+        if type(name) is not str or not isinstance(tensor, _Tensor):
+            raise TorchFileError(f"its entry {name!r} is a {type(tensor).__name__}, not a tensor")
+        tensors[name] = _array(archive, root, name, tensor)
+    return tensors
+
+
+def _array(archive: zipfile.ZipFile, root: str, name: str, tensor: _Tensor) -> np.ndarray:
+    """Reads one tensor's numbers, all of which have to be there."""
+    dtype = _DTYPES[tensor.storage.kind]
+    entry = _stored(archive, f"{root}data/{tensor.storage.key}")
+    steps = (s * (n - 1) for s, n in zip(tensor.strides, tensor.shape, strict=True))
+    needed = tensor.offset + 1 + sum(steps) if math.prod(tensor.shape) else 0
+    largest = max(needed, math.prod(tensor.shape))  # a small file cannot ask for a large array
+    if entry.file_size != tensor.storage.size * dtype.itemsize or largest > tensor.storage.size:
+        raise TorchFileError(f"the numbers of {name!r} are not all there")
+    numbers = np.frombuffer(_content(archive, entry.filename), dtype)[tensor.offset :]
+    strides = [s * dtype.itemsize for s in tensor.strides]
+    return np.lib.stride_tricks.as_strided(numbers, tensor.shape, strides).copy()
+
+
+def _content(archive: zipfile.ZipFile, name: str) -> bytes:
+    with archive.open(_stored(archive, name)) as file:
+        return file.read()
+
+
+def _stored(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+    """An entry that is as large as it says: PyTorch compresses none, a bomb would be."""
+    entry = archive.getinfo(name)
+    if entry.compress_type != zipfile.ZIP_STORED:
+        raise TorchFileError(f"{name} in it is compressed")
+    return entry
+
+
+def write(file: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes tensors as `torch.save` does, for `torch.load` to read.
+
+    Args:
+        file: Where to, open for writing.
+        tensors: By name. Of the dtypes that `read` knows.
+
+    Raises:
+        ValueError: A dtype is not known.
+    """
+    kinds = {dtype: kind for kind, dtype in _DTYPES.items()}
+    for name, tensor in tensors.items():
+        if tensor.dtype not in kinds:
+            raise ValueError(f"{name} is {tensor.dtype}; allowed: {', '.join(map(str, kinds))}")
+    program = [pickle.PROTO, b"\x02", _global("collections", "OrderedDict"), _CALL_WITH_NOTHING]
+    program.append(pickle.MARK)
+    for key, (name, tensor) in enumerate(tensors.items()):
+        program += [_string(name), *_tensor_program(tensor, str(key), kinds[tensor.dtype])]
+    program += [pickle.SETITEMS, pickle.STOP]
+    # The same tensors make the same bytes, whenever that is.
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+
+        def add(name: str, content: bytes) -> None:
+            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), content)
+
+        add("data.pkl", b"".join(program))
+        add("byteorder", b"little")
+        for key, tensor in enumerate(tensors.values()):
+            add(f"data/{key}", np.ascontiguousarray(tensor).tobytes())
+        add("version", b"3\n")
+
+
+# What a pickle's program is made of, protocol 2.
+
+_CALL_WITH_NOTHING = pickle.EMPTY_TUPLE + pickle.REDUCE
+
+
+def _tensor_program(tensor: np.ndarray, key: str, kind: str) -> list[bytes]:
+    """Makes a tensor of its numbers, from the first one on, in C's order."""
+    strides = [math.prod(tensor.shape[axis + 1 :]) for axis in range(tensor.ndim)]
+    storage = [_string("storage"), _global("torch", kind), _string(key), _string("cpu")]
+    return [
+        _global("torch._utils", "_rebuild_tensor_v2"),
+        pickle.MARK,
+        _tuple(*storage, _integer(tensor.size)),
+        pickle.BINPERSID,
+        _integer(0),
+        _tuple(*map(_integer, tensor.shape)),
+        _tuple(*map(_integer, strides)),
+        pickle.NEWFALSE,  # needs no gradient
+        _global("collections", "OrderedDict"),
+        _CALL_WITH_NOTHING,  # has no hooks
+        pickle.TUPLE,
+        pickle.REDUCE,
+    ]
+
+
+def _global(module: str, name: str) -> bytes:
+    return pickle.GLOBAL + f"{module}\n{name}\n".encode()
+
+
+def _string(text: str) -> bytes:
+    encoded = text.encode()
+    return pickle.BINUNICODE + struct.pack("<I", len(encoded)) + encoded
+
+
+def _integer(number: int) -> bytes:
+    encoded = pickle.encode_long(number)
+    return pickle.LONG1 + bytes([len(encoded)]) + encoded
+
+
+def _tuple(*items: bytes) -> bytes:
+    return pickle.MARK + b"".join(items) + pickle.TUPLE
