@@ -3,14 +3,27 @@
     python -m xkd_jax.main --config=configs/folder.py --config.data.path=VIDEOS --workdir=RUN
 
 The same command resumes an interrupted run from its newest checkpoint. Every field of the config
-(configs/base.py documents them) can be set as a flag, `--config.batch_size=64`.
+(configs/base.py documents them) can be set as a flag: --config.FIELD=VALUE, such as
+--config.batch_size=64 or --config.model.video.patch="(4,16,16)".
+
+Flags:
+  --config=FILE           the experiment: one of configs/*.py, or a file like them
+  --config.FIELD=VALUE    sets a field of the config; any number of these
+  --workdir=FOLDER        of the run: checkpoints, metrics, pictures; made if missing
+  --help, --helpfull      this text; the flags of the libraries too
+
+Exit codes: 0 done, or stopped on request and saved; 1 an error; 3 nothing left to train.
 """
 
+import contextlib
+import itertools
 import os
 import pathlib
 import signal
 import sys
+import traceback
 
+import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -23,25 +36,25 @@ _WORKDIR = flags.DEFINE_string(
 
 # Exit code where there is nothing left to train, so that scripts can tell it from a failure.
 ALREADY_FINISHED = 3
-# The errors of a wrong argument, folder or file: their one line is all that a user needs.
-EXPECTED_ERRORS = (ValueError, FileNotFoundError, NotADirectoryError, PermissionError)
+# Of flags, files and folders: one line is all that a user needs.
+USER_ERRORS = (ValueError, OSError)
+HELP = {"--help", "-help", "-h", "--h", "-?", "--helpshort", "-helpshort"}
 
 
 def main(argv: list[str]) -> None:
     """Starts the devices up and hands the config to its task."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected argument {argv[1]!r}: flags are --config and --workdir.")
-    try:
-        pathlib.Path(_WORKDIR.value).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        sys.exit(f"error: --workdir={_WORKDIR.value} cannot be made a folder: {error.strerror}")
     # Start-up messages of libraries, and a page for each checkpoint, would bury the run's own.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
+    if not os.environ.get("XKD_TRACEBACK"):
+        # Errors that libraries log with their tracebacks are raised as well, and told of below.
+        logging.get_absl_logger().addFilter(lambda record: not record.exc_info)
     import jax
 
-    from xkd_jax import pretrain, train
+    from xkd_jax import checkpoint, pretrain, train, workdir
 
     jax.config.update("jax_compilation_cache_dir", _compilation_cache())
     tasks = {"pretrain": pretrain.pretrain}
@@ -49,21 +62,31 @@ def main(argv: list[str]) -> None:
     # The loop has its own way to stop, with a save; this is for the time before it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        if config.task not in tasks:
-            raise ValueError(f"config.task is {config.task!r}; allowed: {', '.join(tasks)}")
-        print(config, flush=True)
-        tasks[config.task](config, _WORKDIR.value)
+        if config.get("task") not in tasks:
+            raise ValueError(f"config.task is {config.get('task')!r}; allowed: {', '.join(tasks)}")
+        writes = jax.process_index() == 0
+        with workdir.claimed(_WORKDIR.value) if writes else contextlib.nullcontext():
+            print(config, flush=True)
+            tasks[config.task](config, _WORKDIR.value)
     except KeyboardInterrupt:
         print("Stopped before the first step. To go on, run the same command again.")
     except train.FinishedError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(ALREADY_FINISHED)
-    except train.NonFiniteError as error:
-        sys.exit(f"error: {error}")
-    except EXPECTED_ERRORS as error:
+    except (train.NonFiniteError, checkpoint.SaveError, *USER_ERRORS) as error:
         if os.environ.get("XKD_TRACEBACK"):
             raise
-        sys.exit(f"error: {' '.join(str(error).split())} (XKD_TRACEBACK=1 shows where)")
+        sys.exit(f"error: {_one_line(error)}{_hint(error)}")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _hint(error: Exception) -> str:
+    """Where the message may not say enough: it is of a library, and names nothing of the user's."""
+    ours = type(error) not in (ValueError, OSError) or "config." in str(error)
+    return "" if ours else " (XKD_TRACEBACK=1 shows where)"
 
 
 def _compilation_cache() -> str:
@@ -79,21 +102,65 @@ def run() -> None:
 
 
 def _parse(argv: list[str]) -> list[str]:
+    if HELP & set(argv):
+        print(__doc__)
+        sys.exit(0)
+    path = _config_path(argv)
+    if path and not path.is_file():
+        what = "a folder" if path.is_dir() else "no such file"
+        sys.exit(f"error: --config={path}: {what}; the shipped ones are configs/*.py")
     try:
         rest = flags.FLAGS(argv)
-    except (AttributeError, KeyError) as error:  # an unknown field, with the nearest known one
-        reason = error.args[0]
-        while isinstance(reason, Exception):
-            reason = reason.args[0]
-        sys.exit(f"error: no such field in the config: {' '.join(reason.split())}")
-    except (flags.Error, ValueError, TypeError) as error:
-        if "Traceback" in str(error):  # of an error within the config file, for its author
-            sys.exit(f"error: {error}")
-        sys.exit(f"error: {' '.join(str(error).split())}")
-    path = config_flags.get_config_filename(flags.FLAGS["config"]).split(":")[0]
-    if not pathlib.Path(path).is_file():
-        sys.exit(f"error: --config={path}: no such file; the shipped ones are in configs/")
+    except Exception as error:  # a config file is a program: it may raise anything
+        sys.exit(f"error: {(path and _config_file_error(error, path)) or _flag_error(error)}")
+    if not isinstance(_CONFIG.value, ml_collections.ConfigDict):
+        sys.exit(
+            f"error: --config={path}: get_config() returns {type(_CONFIG.value).__name__}; "
+            "allowed: a ConfigDict, such as configs/base.py's"
+        )
     return rest
+
+
+def _config_path(argv: list[str]) -> pathlib.Path | None:
+    """The file that --config names: absl knows it only after it has run the file."""
+    for flag, following in itertools.pairwise([*argv, ""]):
+        if flag.split("=")[0] in ("--config", "-config"):
+            value = flag.partition("=")[2] if "=" in flag else following
+            return pathlib.Path(value.partition(":")[0])
+    return None
+
+
+def _config_file_error(error: BaseException, path: pathlib.Path) -> str | None:
+    """What is wrong with a config file, in one line.
+
+    Args:
+      error: what parsing the flags raised.
+      path: the file.
+
+    Returns:
+      None where the error did not come from the file.
+    """
+    while error.__context__:  # to what began it
+        error = error.__context__
+    where = f"--config={path}"
+    if isinstance(error, AttributeError) and error.name == "get_config":
+        return f"{where}: has no function get_config"
+    if isinstance(error, SyntaxError):
+        return f"{where}: {_one_line(error)}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f.lineno for f in frames if pathlib.Path(f.filename).absolute() == path.absolute()]
+    if not lines:
+        return None
+    return f"{where}, line {lines[-1]}: {type(error).__name__}: {_one_line(error)}"
+
+
+def _flag_error(error: BaseException) -> str:
+    if not isinstance(error, (AttributeError, KeyError)):
+        return _one_line(error)
+    reason = error.args[0]  # an unknown field, with the nearest known one
+    while isinstance(reason, Exception):
+        reason = reason.args[0]
+    return f"no such field in the config: {' '.join(str(reason).split())}"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ def refusal(*flags, **kwargs):
     assert "Traceback" not in output
     last = output.splitlines()[-1]
     assert last.startswith("error: "), output
+    assert "XKD_TRACEBACK" not in output  # the user has to mend it, not the program
     return last
 
 
@@ -50,6 +51,41 @@ def test_wrong_fields(flag, part, tmp_path):
 
 def test_missing_config_file(tmp_path):
     assert "nowhere.py" in refusal(f"--workdir={tmp_path}", config="configs/nowhere.py")
+
+
+def test_a_folder_for_a_config_file(tmp_path):
+    last = refusal(f"--workdir={tmp_path}", "--config.batch_size=2", config="configs")
+    assert "--config=configs: a folder; the shipped ones are configs/*.py" in last
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("x = 1", ": has no function get_config"),
+        ("def get_config(:", ": invalid syntax (own.py, line 1)"),
+        ("import nowhere", ", line 1: ModuleNotFoundError: No module named 'nowhere'"),
+        ("def get_config():\n    raise ValueError('no luck')", ", line 2: ValueError: no luck"),
+        ("def get_config():\n    return {}", ": get_config() returns dict; allowed: a ConfigDict"),
+    ],
+)
+def test_a_config_file_that_is_wrong(tmp_path, program, reason):
+    file = tmp_path / "own.py"
+    file.write_text(program)
+    last = refusal(f"--workdir={tmp_path}/run", config=str(file))
+    assert f"error: --config={file}{reason}" in last
+
+
+def test_a_config_file_with_nothing_in_it(tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text("import ml_collections\nget_config = ml_collections.ConfigDict")
+    last = refusal(f"--workdir={tmp_path}/run", config=str(file))
+    assert "config.task is None; allowed: pretrain" in last
+
+
+def test_help_is_no_error():
+    code, output = runs.run("--help")
+    assert code == 0
+    assert "--config.FIELD=VALUE" in output and "--workdir=FOLDER" in output
 
 
 def test_missing_workdir():

@@ -1,0 +1,77 @@
+"""A run's folder: that it can be written, and that no other run is writing to it."""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import sys
+from collections.abc import Iterator
+
+_LOCK = ".lock"
+_FOLDERS = ("checkpoints", "images", "tensorboard")
+_FILES = ("config.json", "metrics.jsonl")
+
+
+class WorkdirError(ValueError):
+    """The folder cannot be a run's; the message is one line."""
+
+
+@contextlib.contextmanager
+def claimed(path: str | os.PathLike) -> Iterator[None]:
+    """Makes the folder where it is missing, and keeps other runs out of it.
+
+    The kernel gives the claim back when the process ends, however it ends. Only the first process
+    of a run may ask for it.
+
+    Args:
+        path: the run's folder.
+
+    Raises:
+        WorkdirError: if it cannot be made or written to, holds something else than a run where a
+            run would write, or is another run's at the moment.
+    """
+    folder = pathlib.Path(path)
+    if not os.fspath(path):
+        raise WorkdirError("--workdir is empty; allowed: a folder, made if missing")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkdirError(f"--workdir={path} cannot be made a folder: {error.strerror}") from error
+    wrong = next(_unwritable_parts(folder), None)
+    if wrong:
+        raise WorkdirError(f"--workdir={path} cannot be written to: {wrong}")
+    try:
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise WorkdirError(f"--workdir={path} cannot be written to: {error.strerror}") from error
+    try:
+        _lock(lock, path)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _unwritable_parts(folder: pathlib.Path) -> Iterator[str]:
+    """Says what is wrong with each part of a run that is there but cannot be gone on with."""
+    for names, is_right, kind in (
+        (_FOLDERS, pathlib.Path.is_dir, "folder"),
+        (_FILES, pathlib.Path.is_file, "file"),
+    ):
+        for part in (folder / name for name in names):
+            if part.exists() and not is_right(part):
+                yield f"{part} is no {kind}"
+            elif part.exists() and not os.access(part, os.W_OK):
+                yield f"{part} is read-only"
+
+
+def _lock(lock: int, path: str | os.PathLike) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise WorkdirError(f"another run is using --workdir={path}") from error
+    except OSError as error:  # of file systems without locks
+        print(
+            f"warning: --workdir={path} cannot be locked ({error.strerror}): "
+            "see to it that no other run uses it",
+            file=sys.stderr,
+        )
