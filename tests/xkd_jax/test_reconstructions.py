@@ -96,6 +96,15 @@ def test_low_frequencies_are_at_the_bottom_and_time_runs_to_the_right():
     assert corner.min() > max(other.max() for other in others)
 
 
+def test_the_seconds_of_neighbouring_log_mels_do_not_touch():
+    log_mels = RNG.normal(size=(2, 80, 224)).astype(np.float32)  # 2 s: a label at the very end
+    nothing = np.zeros((2, 280)), AUDIO_PATCH, AUDIO
+    picture = reconstructions.audio_picture(log_mels, np.zeros((2, 280, 64)), *nothing)
+    labels = picture[-50:-35]
+    assert (labels[:, 520:535] < 128).any() and (labels[:, 545:560] < 128).any()
+    assert (labels[:, 535:545] > 250).all()
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_any_number_of_log_mels_is_drawn_with_masked_places_gray(audio, count):
     log_mels, targets, dropped = (np.repeat(x, 3, axis=0)[:count] for x in audio)

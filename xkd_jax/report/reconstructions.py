@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from xkd_jax import augment
 from xkd_jax.models import patches as patching
@@ -101,6 +102,9 @@ def audio_picture(log_mels, predictions, dropped, patch, audio):
         )
         ax.set_title(ROWS[i], loc="left", pad=3, **FONT)
         ax.set_yticks([band_of(hz, bands, audio.max_frequency) for hz in ticks], ticks)
+        # Few and short: the last label of a column must not touch the first of the next.
+        ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        ax.xaxis.set_major_formatter("{x:g}")
         ax.tick_params(labelsize=8, colors=INK, labelbottom=i == 2, labelleft=j % columns == 0)
     figure.supxlabel("seconds", y=0.1 / height, **FONT)
     figure.supylabel("hertz", x=0.1 / width, **FONT)
