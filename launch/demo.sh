@@ -10,7 +10,11 @@ source launch/environment.sh
 
 workdir=runs/demo
 for flag in "$@"; do
-    case "$flag" in --workdir=*) workdir="${flag#--workdir=}" ;; esac
+    case "$flag" in
+        --workdir=*) workdir="${flag#--workdir=}" ;;
+        --workdir) echo "error: write --workdir=FOLDER, with =" >&2 && exit 1 ;;
+        --help | -h) exec python -m xkd_jax.main --help ;;
+    esac
 done
 
 status=0
