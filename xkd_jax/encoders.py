@@ -55,6 +55,7 @@ class PretrainedEncoder:
         modality: video or audio.
         network: teacher or student.
         sizes: Of its inputs and outputs.
+        params: Of the encoder, float32, on the device.
         description: Of the weights, their preprocessing and their origin; of
             `xkd_jax.interop.pretrained.describe`.
     """
@@ -76,7 +77,7 @@ class PretrainedEncoder:
         self._batch_size = batch_size
         self._module = module
         self._patch = tuple(description["architecture"][modality]["patch"])
-        self._params = jax.device_put(params)
+        self.params = jax.device_put(params)
         self._apply = jax.jit(self._forward, static_argnums=2)
         video = modality == "video"
         shape = (
@@ -253,7 +254,7 @@ class PretrainedEncoder:
         padded[: len(batch)] = batch
         precision = "highest" if self._module.dtype == jnp.float32 else "default"
         with jax.default_matmul_precision(precision):
-            return np.asarray(self._apply(self._params, padded, output))[: len(batch)]
+            return np.asarray(self._apply(self.params, padded, output))[: len(batch)]
 
     def _forward(self, params: Mapping[str, Any], views: jax.Array, output: str) -> jax.Array:
         if self.modality == "video":

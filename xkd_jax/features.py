@@ -1,0 +1,313 @@
+"""Writes the features of media files, one vector a file.
+
+    python -m xkd_jax.features --checkpoint=runs/mine --input=VIDEOS --output=features.npz
+
+--checkpoint is the workdir of a run, one of its checkpoints, or a folder that
+xkd_jax.interop.export or xkd_jax.interop.import_release wrote. --input is a media file or a folder
+of them, with all below it. The output has
+
+    names       (N,) of the files, relative to --input
+    features    (N, D) float32, in the same order
+    left_out    (M, 2) names of unusable files, and why
+    encoder     what made them, as JSON
+
+    import numpy as np
+    found = np.load("features.npz"); found["names"], found["features"]
+
+A file that is not usable is left out, counted, and named with its reason. An interrupted run leaves
+what it has beside the output; the same command goes on from there. The exit code is 0 if there are
+any features.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import hashlib
+import io
+import itertools
+import json
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import tqdm
+
+from xkd_jax import encoders
+from xkd_jax.interop import pretrained
+from xkd_jax.models.xkd import MODALITIES
+
+_SAVE_SECONDS = 60.0  # between savings of what there is so far
+_SHOWN = 3  # files named for each reason
+
+
+class Result(NamedTuple):
+    """What became of a file.
+
+    Attributes:
+        name: Of the file.
+        stamp: Its size and when it was changed, to tell whether it still is the same.
+        features: (D,) float32; None if it is left out.
+        reason: Why it is; empty otherwise.
+    """
+
+    name: str
+    stamp: str
+    features: np.ndarray | None
+    reason: str
+
+
+def find(path: pathlib.Path, modality: str) -> tuple[pathlib.Path, list[str]]:
+    """Finds media files.
+
+    Args:
+        path: A file, or a folder to look through with all below it.
+        modality: Of what is wanted: files of sound alone are none of video.
+
+    Returns:
+        A folder, and the names of files relative to it, sorted.
+
+    Raises:
+        FileNotFoundError: There is nothing at `path`.
+        ValueError: There are no media files.
+    """
+    from input_pipeline.datasets import listing
+
+    if path.is_file():
+        return path.parent, [path.name]
+    if not path.is_dir():
+        raise FileNotFoundError(f"--input={path}: no such file or folder")
+    extensions = listing.VIDEO_EXTENSIONS
+    if modality == "audio":
+        extensions |= listing.SOUND_EXTENSIONS
+    names, _ = listing.find_files(path, extensions)
+    if not names:
+        raise ValueError(
+            f"--input={path} has no media files; allowed: {', '.join(sorted(extensions))}"
+        )
+    return path, names
+
+
+def extract(
+    encoder: encoders.PretrainedEncoder,
+    root: pathlib.Path,
+    names: Sequence[str],
+    batch_size: int,
+    windows: int = 1,
+    threads: int | None = None,
+) -> Iterator[Result]:
+    """Encodes files, while others are being decoded.
+
+    Args:
+        encoder: Of one modality.
+        root: Folder of the files.
+        names: Of the files, relative to it.
+        batch_size: Files at a time.
+        windows: Of a file, to average over.
+        threads: That decode; None: one for each core.
+
+    Yields:
+        A result for each file, in order.
+    """
+    with concurrent.futures.ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+
+        def submit(name: str) -> concurrent.futures.Future:
+            return pool.submit(_decode, encoder, root / name, windows)
+
+        remaining = iter(names)
+        decoded = collections.deque(
+            (name, submit(name)) for name in itertools.islice(remaining, 2 * batch_size)
+        )
+        try:
+            while decoded:
+                batch = [decoded.popleft() for _ in range(min(batch_size, len(decoded)))]
+                made = [(name, *future.result()) for name, future in batch]
+                following = itertools.islice(remaining, batch_size)
+                decoded.extend((name, submit(name)) for name in following)
+                rows = encoder.encode_views(view for _, _, views, _ in made for view in views)
+                vectors = iter(rows.reshape(-1, windows, rows.shape[-1]).mean(axis=1))
+                for name, stamp, views, reason in made:
+                    yield Result(name, stamp, next(vectors) if views else None, reason)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _decode(
+    encoder: encoders.PretrainedEncoder, path: pathlib.Path, windows: int
+) -> tuple[str, list[np.ndarray], str]:
+    """A file's stamp and views, or why there are none."""
+    from input_pipeline import media
+
+    try:
+        return _stamp(path), encoder.views(path, windows=windows), ""
+    except media.MediaError as error:
+        return _stamp(path), [], error.reason
+
+
+def _stamp(path: pathlib.Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return f"{status.st_size}:{status.st_mtime_ns}"
+
+
+def identity(encoder: encoders.PretrainedEncoder, windows: int) -> str:
+    """What features depend on besides the files, as a digest."""
+    digest = hashlib.sha256(
+        json.dumps([encoder.modality, encoder.sizes, windows, encoder.description]).encode()
+    )
+    for leaf in jax.tree.leaves(encoder.params):
+        digest.update(np.ascontiguousarray(leaf))
+    return digest.hexdigest()
+
+
+def write(path: pathlib.Path, results: Sequence[Result], **entries: str) -> None:
+    """Writes results in one go, with other entries beside them."""
+    from input_pipeline import atomic
+
+    used = [result for result in results if result.features is not None]
+    left_out = [(result.name, result.reason) for result in results if result.features is None]
+    file = io.BytesIO()
+    np.savez(
+        file,
+        names=np.array([result.name for result in used], str),
+        features=np.array([result.features for result in used], np.float32),
+        left_out=np.array(left_out, str).reshape(-1, 2),
+        **entries,
+    )
+    atomic.write_bytes(path, file.getvalue())
+
+
+def _write_partial(path: pathlib.Path, results: Sequence[Result], key: str) -> None:
+    stamps = {result.name: result.stamp for result in results}
+    write(path, results, key=key, stamps=json.dumps(stamps))
+
+
+def _read_partial(path: pathlib.Path, key: str) -> dict[str, Result]:
+    """What an interrupted run of the same encoder left, by name; nothing if there was none."""
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            if str(saved["key"]) != key:
+                return {}
+            stamps = json.loads(str(saved["stamps"]))
+            rows = zip(saved["names"].tolist(), saved["features"], strict=True)
+            results = [Result(name, stamps[name], row, "") for name, row in rows]
+            left_out = saved["left_out"].tolist()
+            results += [Result(name, stamps[name], None, reason) for name, reason in left_out]
+    except (OSError, ValueError, KeyError):  # none, or not one of ours
+        return {}
+    return {result.name: result for result in results}
+
+
+def report(results: Sequence[Result]) -> list[str]:
+    """Lines that count the files that were left out, by their reasons."""
+    reasons = collections.defaultdict(list)
+    for result in results:
+        if result.features is None:
+            reasons[result.reason].append(result.name)
+    lines = []
+    for reason, names in sorted(reasons.items()):
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        lines.append(f"left out, {reason}: {len(names)} ({', '.join(names[:_SHOWN])}{more})")
+    return lines
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Does what the command line says."""
+    root, names = find(pathlib.Path(flags.input).expanduser(), flags.modality)
+    encoder = encoders.load_encoder(
+        flags.checkpoint, flags.modality, flags.network, batch_size=flags.batch_size
+    )
+    output = pathlib.Path(flags.output).expanduser()
+    if output.is_dir():
+        raise ValueError(f"--output={output} is a folder; allowed: a file, such as features.npz")
+    partial = output.with_name(f".{output.name}.partial")
+    key = identity(encoder, flags.windows)
+    done = {
+        name: result
+        for name, result in _read_partial(partial, key).items()
+        if result.stamp and result.stamp == _stamp(root / name)
+    }
+    results = [done[name] for name in names if name in done]
+    if results:
+        print(f"going on from {len(results)} files that an earlier run has done")
+    saved = time.monotonic()
+    left = [name for name in names if name not in done]
+    progress = tqdm.tqdm(total=len(names), initial=len(results), unit="file")
+    try:
+        for result in extract(encoder, root, left, flags.batch_size, flags.windows, flags.threads):
+            results.append(result)
+            progress.update()
+            if time.monotonic() - saved > _SAVE_SECONDS:
+                _write_partial(partial, results, key)
+                saved = time.monotonic()
+    except BaseException:
+        if results:
+            _write_partial(partial, results, key)
+        raise
+    finally:
+        progress.close()
+
+    places = {name: place for place, name in enumerate(names)}
+    results.sort(key=lambda result: places[result.name])
+    for line in report(results):
+        print(line)
+    used = sum(result.features is not None for result in results)
+    if not used:
+        raise ValueError(f"none of the {len(names)} files of --input={flags.input} is usable")
+    made_by = {
+        "modality": encoder.modality,
+        "network": encoder.network,
+        "windows": flags.windows,
+        **encoder.description,
+    }
+    write(output, results, encoder=json.dumps(made_by))
+    partial.unlink(missing_ok=True)
+    print(f"{output}: {used} x {encoder.sizes.width} features of {flags.modality}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Reads the command line, and says what is wrong in one line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m xkd_jax.features",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--checkpoint", required=True, metavar="DIR", help="of the encoder")
+    add("--input", required=True, metavar="PATH", help="media file, or folder of them")
+    add("--output", required=True, metavar="FILE.npz", help="to write")
+    add("--modality", choices=MODALITIES, default="video", help="what to encode (video)")
+    add("--network", choices=tuple(pretrained.NETWORKS), default="teacher", help="(teacher)")
+    add("--batch_size", type=_count, default=16, metavar="N", help="clips at a time (16)")
+    add(
+        "--windows",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="windows of a file to average over, evenly from its first to its last (1: the middle)",
+    )
+    add("--threads", type=_count, default=None, metavar="N", help="that decode (one a core)")
+    flags = parser.parse_args(arguments)
+    try:
+        run(flags)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+    except KeyboardInterrupt:
+        print("Stopped. To go on, run the same command again.", file=sys.stderr)
+        sys.exit(130)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: allowed: 1 or more")
+    return int(text)
+
+
+if __name__ == "__main__":
+    main()
