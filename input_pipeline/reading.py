@@ -24,9 +24,9 @@ from input_pipeline.datasets import ClipSource, NativeSource
 # TensorFlow only feeds the accelerator, and must not take its memory.
 tf.config.set_visible_devices([], "GPU")
 
-# PyAV's containers and streams refer to each other, so that what FFmpeg keeps for them, some
-# kilobytes a clip, is freed by Python's garbage collector alone. Beside TensorFlow's half a million
-# objects this would look at the older ones only after hundreds of megabytes.
+# PyAV's containers and streams refer to each other, so that what FFmpeg keeps for them, a kilobyte
+# or more a clip, is freed by Python's garbage collector alone. Of the older objects this takes no
+# notice before a quarter as many have come as there are, and TensorFlow has half a million.
 _READS_PER_COLLECTION = 1024
 
 Batch = dict[str, np.ndarray]
