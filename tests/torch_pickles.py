@@ -41,8 +41,12 @@ class _Pickler(pickle.Pickler):
     def persistent_id(self, found: Any) -> Any:
         if not isinstance(found, _Storage):
             return None
-        self.storages.append(found.array)
-        return "storage", found.kind, str(len(self.storages) - 1), "cuda:0", found.array.size
+        # An array that stands in several places is stored once.
+        keys = [key for key, array in enumerate(self.storages) if array is found.array]
+        if not keys:
+            self.storages.append(found.array)
+        key = keys[0] if keys else len(self.storages) - 1
+        return "storage", found.kind, str(key), "cuda:0", found.array.size
 
 
 @contextlib.contextmanager
@@ -72,11 +76,14 @@ def _stand_ins() -> Iterator[tuple[type, Any]]:
 
 def save(path: pathlib.Path, content: Any) -> pathlib.Path:
     """Writes nested dictionaries and lists of plain values and float32 arrays, as tensors."""
+    contiguous: dict[int, np.ndarray] = {}
     with _stand_ins() as (kind, rebuild):
 
         def wrapped(value: Any) -> Any:
             if isinstance(value, np.ndarray):
-                storage = _Storage(np.ascontiguousarray(value), kind)
+                storage = _Storage(
+                    contiguous.setdefault(id(value), np.ascontiguousarray(value)), kind
+                )
                 return _Tensor(storage.array, storage, rebuild)
             if isinstance(value, Mapping):
                 return collections.OrderedDict((k, wrapped(v)) for k, v in value.items())

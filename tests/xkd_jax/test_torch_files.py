@@ -53,7 +53,7 @@ def test_one_entry_of_a_checkpoint(tmp_path):
     content = {"model": model, "optimizer": {"state": [{"step": 3}]}, "epoch": 7, "amp": {}}
     path = torch_pickles.save(tmp_path / "full.pth.tar", content)
     assert_same(torch_files.read(path, entry="model"), model)
-    with pytest.raises(torch_files.TorchFileError, match="'model'.* not a tensor"):
+    with pytest.raises(torch_files.TorchFileError, match=r"'model'.* not a tensor"):
         torch_files.read(path)
 
 

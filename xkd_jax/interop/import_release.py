@@ -200,6 +200,7 @@ def main(arguments: list[str] | None = None) -> None:
     group.add_argument("--video_patch", type=_extents, metavar="FRAMES,HEIGHT,WIDTH")
     group.add_argument("--audio_patch", type=_extents, metavar="BANDS,FRAMES")
     group.add_argument("--projector_norm", choices=("last", "none"))
+    group.add_argument("--variant", choices=xkd.VARIANTS)
     flags = parser.parse_args(arguments)
     fields = [field.name for field in dataclasses.fields(sizes.Given)]
     given = sizes.Given(**{name: getattr(flags, name) for name in fields})

@@ -7,7 +7,7 @@ fit, and otherwise have to be given.
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import ml_collections
 import numpy as np
@@ -35,6 +35,8 @@ class Given:
         mel_bands: Of a log-mel.
         projector_norm: The projector's layers with a LayerNorm, where it has none with parameters:
             last or none.
+        variant: Which networks share their blocks, of a full checkpoint whose tensors were copied.
+        variant: Which networks share their blocks, for files that list shared tensors twice.
     """
 
     video_heads: int | None = None
@@ -45,6 +47,7 @@ class Given:
     frames: int | None = None
     mel_bands: int | None = None
     projector_norm: str | None = None
+    variant: str | None = None
 
 
 def infer(tensors: Tensors, given: Given) -> ml_collections.ConfigDict:
@@ -71,7 +74,7 @@ def infer(tensors: Tensors, given: Given) -> ml_collections.ConfigDict:
             _infer_decoder(config, tensors, m, decoder, given)
     if any(".head." in name for name in tensors):
         _infer_projector(config, tensors, given)
-        config.model.variant = _variant(tensors)
+        config.model.variant = given.variant or _variant(tensors)
     return config
 
 
@@ -152,16 +155,20 @@ def _infer_projector(config: ml_collections.ConfigDict, tensors: Tensors, given:
 
 
 def _variant(tensors: Tensors) -> str:
-    """Which networks share their blocks: the release lists shared tensors under both names."""
+    """Which networks share their blocks between the modalities.
 
-    def shared(network: str) -> bool:
-        names = [k for k in tensors if k.startswith(f"vid_{network}.backbone.encoder.blocks.")]
-        pairs = [(tensors[k], tensors.get(k.replace("vid_", "aud_", 1))) for k in names]
-        return bool(pairs) and all(b is not None and np.array_equal(a, b) for a, b in pairs)
+    Students with equal blocks share them, for else their gradients would part them. Teachers with
+    equal blocks may each follow the same students, so theirs have to be the same tensors.
+    """
 
-    if not shared("student"):
+    def pairs(network: str) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        for name in tensors:
+            if name.startswith(f"vid_{network}.backbone.encoder.blocks."):
+                yield tensors[name], tensors.get(f"aud_{name.removeprefix('vid_')}")
+
+    if not all(b is not None and np.array_equal(a, b) for a, b in pairs("student")):
         return "xkd"
-    return "xkd_mats" if shared("teacher") else "xkd_mas"
+    return "xkd_mats" if all(a is b for a, b in pairs("teacher")) else "xkd_mas"
 
 
 def _shape(tensors: Tensors, name: str, rank: int) -> tuple[int, ...]:

@@ -109,7 +109,8 @@ def read(path: str | os.PathLike, entry: str | None = None) -> dict[str, np.ndar
             read; otherwise those of the file itself.
 
     Returns:
-        Each tensor by its name, in the file's order, contiguous and of its own dtype.
+        Each tensor by its name, in the file's order, contiguous and of its own dtype. Names that
+        share a tensor have the same array.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -144,11 +145,13 @@ def _read(archive: zipfile.ZipFile, entry: str | None) -> dict[str, np.ndarray]:
         content = content[entry]
     if not isinstance(content, dict):
         raise TorchFileError(f"it holds a {type(content).__name__}, not tensors by name")
-    tensors = {}
+    tensors, arrays = {}, {}
     for name, tensor in content.items():
         if type(name) is not str or not isinstance(tensor, _Tensor):
             raise TorchFileError(f"its entry {name!r} is a {type(tensor).__name__}, not a tensor")
-        tensors[name] = _array(archive, root, name, tensor)
+        if tensor not in arrays:
+            arrays[tensor] = _array(archive, root, name, tensor)
+        tensors[name] = arrays[tensor]
     return tensors
 
 

@@ -1,0 +1,39 @@
+"""Runs as they lie on disk, without having been trained."""
+
+import pathlib
+
+import jax
+import numpy as np
+
+from tests.tiny import random_params, tiny_config
+from xkd_jax.checkpoint import Checkpoints
+from xkd_jax.models import xkd
+from xkd_jax.train_step import TrainState
+
+
+def save_run(workdir: pathlib.Path, variant: str = "xkd", step: int = 7):
+    """Saves a tiny model of random weights, students and teachers each their own.
+
+    Returns:
+        The config, the model and the state, of NumPy arrays.
+    """
+    config = tiny_config(variant)
+    model = xkd.build(config)
+    params = random_params(model)
+    rng = np.random.default_rng(1)
+    teacher = jax.tree.map(
+        lambda x: 0.1 * rng.normal(size=x.shape).astype(np.float32),
+        jax.eval_shape(model.teacher_target, params),
+    )
+    centers = {m: rng.normal(size=64).astype(np.float32) for m in xkd.MODALITIES}
+    state = TrainState(
+        step=np.int32(step),
+        params=params,
+        teacher=teacher,
+        centers=centers,
+        opt_state={"mu": params},
+        seed=np.uint32(0),
+    )
+    with Checkpoints(workdir, config=config.to_dict(), every_steps=1, keep=3) as checkpoints:
+        checkpoints.save(step, state)
+    return config, model, state
