@@ -17,6 +17,7 @@ Exit codes: 0 done, or stopped on request and saved; 1 an error; 3 nothing left 
 
 import contextlib
 import itertools
+import logging as python_logging
 import os
 import pathlib
 import signal
@@ -45,13 +46,9 @@ def main(argv: list[str]) -> None:
     """Starts the devices up and hands the config to its task."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected argument {argv[1]!r}: flags are --config and --workdir.")
-    # Start-up messages of libraries, and a page for each checkpoint, would bury the run's own.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
-    if not os.environ.get("XKD_TRACEBACK"):
-        # Errors that libraries log with their tracebacks are raised as well, and told of below.
-        logging.get_absl_logger().addFilter(lambda record: not record.exc_info)
+    quieten_libraries()
     import jax
 
     from xkd_jax import checkpoint, pretrain, train, workdir
@@ -77,6 +74,21 @@ def main(argv: list[str]) -> None:
         if os.environ.get("XKD_TRACEBACK"):
             raise
         sys.exit(f"error: {_one_line(error)}{_hint(error)}")
+
+
+def quieten_libraries() -> None:
+    """Keeps what libraries say of themselves from burying what the run says; before JAX is there.
+
+    Errors that they log with a traceback are raised as well, and told of in one line. Where one
+    array of a checkpoint cannot be read, the reads of all others fail with nobody to tell.
+    XKD_TRACEBACK=1 shows all that.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if os.environ.get("XKD_TRACEBACK"):
+        return
+    for logger in (logging.get_absl_logger(), python_logging.getLogger("asyncio")):
+        logger.addFilter(lambda record: not record.exc_info)
+    sys.unraisablehook = lambda _: None
 
 
 def _one_line(error: BaseException) -> str:

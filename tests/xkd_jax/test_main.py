@@ -1,0 +1,34 @@
+import os
+import subprocess
+import sys
+
+TORN_CHECKPOINT = """
+import pathlib, sys
+from xkd_jax import main
+main.quieten_libraries()
+import jax, jax.numpy as jnp
+from xkd_jax import checkpoint, sharding
+
+folder, mesh = pathlib.Path(sys.argv[1]), sharding.make_mesh()
+state = {f"w{i}": jax.random.normal(jax.random.key(i), (300, 100)) for i in range(40)}
+with checkpoint.Checkpoints(folder, config={}, every_steps=1, keep=1) as checkpoints:
+    checkpoints.save(1, state)
+for file in folder.glob("checkpoints/1/state/ocdbt.process_0/d/*"):
+    file.write_bytes(file.read_bytes()[:100])
+try:
+    with checkpoint.Checkpoints(folder, config={}, every_steps=1, keep=1) as checkpoints:
+        checkpoints.restore(jax.device_put(state, sharding.state_shardings(state, mesh)))
+except checkpoint.DamagedError:
+    print("refused")
+"""
+
+
+def test_the_many_errors_that_follow_a_first_one_are_not_shown(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", TORN_CHECKPOINT, tmp_path],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"XKD_TRACEBACK": ""},
+    )
+    assert done.stdout == "refused\n"
+    assert "Traceback" not in done.stderr
