@@ -27,12 +27,12 @@ def save_run(workdir: pathlib.Path, variant: str = "xkd", step: int = 7):
     )
     centers = {m: rng.normal(size=64).astype(np.float32) for m in xkd.MODALITIES}
     state = TrainState(
-        step=np.int32(step),
+        step=np.asarray(step, np.int32),
         params=params,
         teacher=teacher,
         centers=centers,
         opt_state={"mu": params},
-        seed=np.uint32(0),
+        seed=np.asarray(0, np.uint32),
     )
     with Checkpoints(workdir, config=config.to_dict(), every_steps=1, keep=3) as checkpoints:
         checkpoints.save(step, state)

@@ -1,0 +1,205 @@
+"""Exports say what they hold, hold the run's weights, and appear whole or not at all."""
+
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+import xkd_jax
+from tests.saved_runs import save_run
+from xkd_jax.interop import export, import_release, pretrained, torch_files
+from xkd_jax.models import xkd
+from xkd_jax.models.xkd import MODALITIES, encoder_params
+
+NETWORKS = ("teacher", "student")
+
+
+@pytest.fixture(scope="module", params=xkd.VARIANTS)
+def run(request, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp(request.param) / "run"
+    return workdir, *save_run(workdir, request.param)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run, and the same at a later step."""
+    folder = tmp_path_factory.mktemp("runs")
+    save_run(folder / "run")
+    save_run(folder / "later", step=8)
+    return folder / "run", folder / "later"
+
+
+@pytest.fixture
+def plain_run(runs):
+    return runs[0]
+
+
+def encoders(path):
+    """The weights of each encoder that `load_encoder` loads, by network and modality."""
+    return {
+        (n, m): jax.tree.map(np.asarray, xkd_jax.load_encoder(path, m, n).params)
+        for n in NETWORKS
+        for m in MODALITIES
+    }
+
+
+@pytest.mark.parametrize("form", export.FORMATS)
+def test_every_form_has_the_runs_encoders(run, form, tmp_path):
+    workdir, _, _, state = run
+    export.main([f"--checkpoint={workdir}", f"--output={tmp_path / 'out'}", f"--format={form}"])
+    path = tmp_path / "out"
+    if form == "release":
+        sizes = ["--video_heads=4", "--audio_heads=4", "--video_patch=4,8,8", "--frames=8"]
+        output = f"--output={tmp_path / 'back'}"
+        import_release.main([f"--input={path / 'xkd_'}", output, "--mel_bands=16", *sizes])
+        path = tmp_path / "back"
+    trees = {"teacher": state.teacher, "student": state.params}
+    for (network, m), params in encoders(path).items():
+        jax.tree.map(np.testing.assert_array_equal, params, encoder_params(trees[network], m))
+    assert not any("decoder" in parts for parts in _parts(pretrained.load(path).trees))
+
+
+def _parts(trees):
+    return [set(trees[root][m]) for root in trees for m in trees[root]]
+
+
+def test_everything_is_all_but_the_optimizer(run, tmp_path):
+    workdir, config, _, state = run
+    output = f"--output={tmp_path / 'out'}"
+    export.main([f"--checkpoint={workdir}", output, "--everything", "--format=safetensors"])
+    found = pretrained.load(tmp_path / "out")
+    expected = {"params": state.params, "teacher": state.teacher, "centers": state.centers}
+    jax.tree.map(np.testing.assert_array_equal, found.trees, expected)
+    assert found.description["config"] == json.loads(json.dumps(config.to_dict()))
+
+
+def test_an_export_says_what_it_holds(run, tmp_path):
+    workdir, config, _, _ = run
+    export.main([f"--checkpoint={workdir}", f"--output={tmp_path / 'out'}"])
+    description = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert description["networks"] == {n: {m: ["encoder"] for m in MODALITIES} for n in NETWORKS}
+    assert description["architecture"]["variant"] == config.model.variant
+    assert description["architecture"]["video"] == {
+        "patch": [4, 8, 8],
+        "encoder": {"width": 32, "depth": 2, "heads": 4},
+    }
+    audio = config.views.audio
+    assert description["preprocessing"]["video"] == {
+        "frame_rate": 8.0,
+        "frames": 8,
+        "size": 32,
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+    }
+    assert description["preprocessing"]["audio"] == {
+        "seconds": 1.0,
+        "frames": 64,
+        "mel_bands": 16,
+        **{
+            name: audio[name]
+            for name in (
+                "sample_rate",
+                "window",
+                "hop",
+                "max_frequency",
+                "log_offset",
+                "mean",
+                "std",
+            )
+        },
+    }
+    assert description["provenance"]["step"] == 7
+    assert description["config"] is None
+
+
+def test_the_newest_checkpoint_or_the_one_that_is_named(tmp_path):
+    save_run(tmp_path / "run", step=9)
+    save_run(tmp_path / "run", step=10)
+    (tmp_path / "run" / "checkpoints" / "11").mkdir()  # not complete
+    found = pretrained.load(tmp_path / "run", lambda path: False)
+    assert found.description["provenance"]["step"] == 10 and not found.trees
+    found = pretrained.load(tmp_path / "run" / "checkpoints" / "9", lambda path: False)
+    assert found.description["provenance"]["step"] == 9
+    assert (tmp_path / "run" / "checkpoints" / "11").is_dir(), "reading changes nothing"
+
+
+@pytest.mark.parametrize("form", export.FORMATS)
+def test_the_same_again_is_left_and_something_else_is_refused(runs, form, tmp_path, capsys):
+    flags = [f"--output={tmp_path / 'out'}", f"--format={form}"]
+    run, later = (f"--checkpoint={run}" for run in runs)
+    export.main([run, *flags])
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")}
+    export.main([run, *flags])
+    assert capsys.readouterr().out.count("left as it is") == 1
+    with pytest.raises(SystemExit, match="is there already"):
+        export.main([later, *flags])
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")} == before
+    export.main([later, *flags, "--overwrite"])
+    description = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert description["provenance"]["step"] == 8
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("form", export.FORMATS)
+def test_what_fails_halfway_leaves_nothing(plain_run, form, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("No space left on device")
+
+    if form == "release":
+        monkeypatch.setattr(torch_files, "write", fail)
+    else:
+        monkeypatch.setattr(pathlib.Path, "write_text", fail)  # of config.json, the last to come
+    flags = [f"--checkpoint={plain_run}", f"--output={tmp_path / 'out'}", f"--format={form}"]
+    with pytest.raises(SystemExit, match="No space left"):
+        export.main(flags)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_exported_is_refused_in_one_line(plain_run, tmp_path):
+    def refuse(*flags):
+        with pytest.raises(SystemExit) as raised:
+            export.main([f"--output={tmp_path / 'out'}", *flags])
+        message = raised.value.code
+        assert message.startswith("error: ") and "\n" not in message
+        assert not (tmp_path / "out").exists()
+        return message
+
+    assert "no such folder" in refuse(f"--checkpoint={tmp_path / 'nothing'}")
+    assert "holds no weights" in refuse(f"--checkpoint={tmp_path}")
+    assert "--everything with --format=release" in refuse(
+        f"--checkpoint={plain_run}", "--everything", "--format=release"
+    )
+    export.main([f"--checkpoint={plain_run}", f"--output={tmp_path / 'encoders'}"])
+    assert "holds encoders alone" in refuse(f"--checkpoint={tmp_path / 'encoders'}", "--everything")
+    export.main(
+        [f"--checkpoint={plain_run}", f"--output={tmp_path / 'released'}", "--format=release"]
+    )
+    assert "import_release" in refuse(f"--checkpoint={tmp_path / 'released'}")
+
+
+@pytest.mark.parametrize("store", pretrained.STORES)
+def test_damage_is_named(plain_run, store, tmp_path):
+    path = tmp_path / "out"
+    export.main([f"--checkpoint={plain_run}", f"--output={path}", f"--format={store}"])
+    if store == "safetensors":
+        content = (path / "model.safetensors").read_bytes()
+        (path / "model.safetensors").write_bytes(content[:-100])
+    else:
+        (path / "weights" / "trees" / "manifest.ocdbt").unlink()
+    with pytest.raises(ValueError, match=r"out cannot be read"):
+        xkd_jax.load_encoder(path)
+    (path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        xkd_jax.load_encoder(path)
+
+
+def test_weights_of_another_architecture_are_named(plain_run, tmp_path):
+    export.main([f"--checkpoint={plain_run}", f"--output={tmp_path / 'out'}"])
+    path = tmp_path / "out" / "config.json"
+    description = json.loads(path.read_text())
+    description["architecture"]["video"]["encoder"]["width"] = 64
+    path.write_text(json.dumps(description))
+    with pytest.raises(ValueError, match=r"cls_token is float32\[1,64\] here and float32\[1,32\]"):
+        xkd_jax.load_encoder(tmp_path / "out")

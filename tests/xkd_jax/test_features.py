@@ -1,0 +1,137 @@
+"""The command that writes the features of media files."""
+
+import functools
+import json
+
+import numpy as np
+import pytest
+
+from tests.media_files import write_media
+from tests.saved_runs import save_run
+from xkd_jax import encoders, features
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("features")
+    save_run(workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory):
+    root = tmp_path_factory.mktemp("media")
+    (root / "sub").mkdir()
+    for name, seconds in (("a.mp4", 1.0), ("b.mp4", 2.0), ("sub/c.mkv", 1.5), ("d.mp4", 0.4)):
+        write_media(root / name, seconds)
+    write_media(root / "e.mp4", 1.0, audio_codec=None)
+    write_media(root / "f.wav", 1.0, video_codec=None, audio_codec="pcm_s16le")
+    (root / "broken.mp4").write_bytes(b"no media")
+    (root / "empty.mp4").write_bytes(b"")
+    (root / "notes.txt").write_text("not asked")
+    return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compile_once():
+    load = encoders.load_encoder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoders, "load_encoder", functools.cache(load))
+        yield
+
+
+USED = ["a.mp4", "b.mp4", "d.mp4", "e.mp4", "sub/c.mkv"]
+
+
+def extract(run, source, output, *flags):
+    flags = ("--batch_size=4", *flags)
+    features.main([f"--checkpoint={run}", f"--input={source}", f"--output={output}", *flags])
+    return np.load(output)
+
+
+def test_files_under_a_folder(run, media, tmp_path, capsys):
+    found = extract(run, media, tmp_path / "x.npz", "--threads=2")
+    assert found["names"].tolist() == USED
+    assert found["left_out"].tolist() == [["broken.mp4", "unreadable"], ["empty.mp4", "empty file"]]
+    expected = encoders.load_encoder(run).features([media / name for name in USED])
+    np.testing.assert_allclose(found["features"], expected, rtol=1e-4, atol=1e-6)
+    made_by = json.loads(str(found["encoder"]))
+    assert (made_by["modality"], made_by["network"]) == ("video", "teacher")
+    assert made_by["provenance"]["step"] == 7
+    output = capsys.readouterr().out
+    assert "left out, unreadable: 1 (broken.mp4)" in output and "5 x 32 features" in output
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
+
+
+def test_sound_by_the_student_in_windows(run, media, tmp_path):
+    flags = ("--modality=audio", "--network=student", "--windows=2")
+    found = extract(run, media, tmp_path / "x.npz", *flags)
+    assert found["names"].tolist() == ["a.mp4", "b.mp4", "d.mp4", "f.wav", "sub/c.mkv"]
+    assert ["e.mp4", "no sound"] in found["left_out"].tolist()
+    encoder = encoders.load_encoder(run, "audio", "student")
+    expected = encoder.features([media / name for name in found["names"]], windows=2)
+    np.testing.assert_allclose(found["features"], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_one_file(run, media, tmp_path):
+    found = extract(run, media / "b.mp4", tmp_path / "x.npz")
+    assert found["names"].tolist() == ["b.mp4"] and found["left_out"].shape == (0, 2)
+
+
+def test_an_interrupted_run_goes_on(run, media, tmp_path, monkeypatch, capsys):
+    whole = extract(run, media, tmp_path / "whole.npz")
+    real, seen = features.extract, []
+
+    def stopping(*arguments):
+        for result in real(*arguments):
+            if len(seen) == 4:
+                raise KeyboardInterrupt
+            seen.append(result.name)
+            yield result
+
+    monkeypatch.setattr(features, "extract", stopping)
+    with pytest.raises(SystemExit) as raised:
+        extract(run, media, tmp_path / "x.npz")
+    assert raised.value.code == 130 and not (tmp_path / "x.npz").exists()
+
+    def recording(encoder, root, names, *arguments):
+        asked.append(list(names))
+        return real(encoder, root, names, *arguments)
+
+    asked = []
+    monkeypatch.setattr(features, "extract", recording)
+    found = extract(run, media, tmp_path / "x.npz")
+    assert not set(asked[0]) & set(seen) and len(asked[0]) + len(seen) == 7
+    assert "going on from 4 files" in capsys.readouterr().out
+    for name in ("names", "features", "left_out"):
+        np.testing.assert_array_equal(found[name], whole[name])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["whole.npz", "x.npz"]
+
+
+def test_what_another_encoder_left_or_what_has_changed_is_not_taken(run, tmp_path):
+    write_media(tmp_path / "a.mp4", 1.0)
+    encoder = encoders.load_encoder(run)
+    stamp = features._stamp(tmp_path / "a.mp4")
+    wrong = np.full(32, 9, np.float32)
+    partial = tmp_path / ".x.npz.partial"
+    right_key = features.identity(encoder, 1)
+    for key, left in ((right_key, "1:2"), (features.identity(encoder, 2), stamp)):
+        features._write_partial(partial, [features.Result("a.mp4", left, wrong, "")], key)
+        found = extract(run, tmp_path / "a.mp4", tmp_path / "x.npz")
+        assert not np.any(found["features"] == 9)
+    features._write_partial(partial, [features.Result("a.mp4", stamp, wrong, "")], right_key)
+    assert np.all(extract(run, tmp_path / "a.mp4", tmp_path / "x.npz")["features"] == 9)
+
+
+def test_what_cannot_work_is_one_line_and_not_success(run, media, tmp_path):
+    def refuse(source, *flags, checkpoint=run):
+        with pytest.raises(SystemExit) as raised:
+            extract(checkpoint, source, tmp_path / "x.npz", *flags)
+        assert not (tmp_path / "x.npz").exists()
+        return raised.value.code
+
+    assert "no such file or folder" in refuse(tmp_path / "nothing")
+    assert "has no media files" in refuse(tmp_path)
+    assert "none of the 1 files" in refuse(media / "broken.mp4")
+    assert "holds no weights" in refuse(media, checkpoint=media)
+    assert refuse(media, "--windows=0") == 2
