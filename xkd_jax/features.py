@@ -30,6 +30,7 @@ import os
 import pathlib
 import sys
 import time
+import zipfile
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -199,7 +200,7 @@ def _read_partial(path: pathlib.Path, key: str) -> dict[str, Result]:
             results = [Result(name, stamps[name], row, "") for name, row in rows]
             left_out = saved["left_out"].tolist()
             results += [Result(name, stamps[name], None, reason) for name, reason in left_out]
-    except (OSError, ValueError, KeyError):  # none, or not one of ours
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # none, or damaged
         return {}
     return {result.name: result for result in results}
 
