@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import pathlib
-import tempfile
 import threading
 import warnings
 
@@ -20,7 +19,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from input_pipeline import containers, media
+from input_pipeline import atomic, containers, media
 from input_pipeline.datasets import listing
 
 EXTENSIONS = listing.VIDEO_EXTENSIONS  # files called otherwise are ignored
@@ -307,10 +306,7 @@ def _cache_folder(root: pathlib.Path) -> pathlib.Path:
 def _write_json(path: pathlib.Path, value: object) -> bool:
     """Writes a file in one go; returns whether that was possible, for it can be done without."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            json.dump(value, file, indent=1)
-        os.replace(file.name, path)
+        atomic.write_text(path, json.dumps(value, indent=1))
     except OSError:
         return False
     return True

@@ -19,6 +19,7 @@ import av
 import ml_collections
 import tqdm
 
+from input_pipeline import atomic
 from input_pipeline.datasets import folder, listing, tree
 from input_pipeline.datasets.shapes import (
     CLASS_NAMES,
@@ -113,7 +114,7 @@ def generate(output: str | os.PathLike, train: int, test: int, seed: int, thread
         return
     for parent in {path.parent for path in missing}:
         parent.mkdir(parents=True, exist_ok=True)
-    marker.write_text(json.dumps(origin))
+    atomic.write_text(marker, json.dumps(origin))
     with concurrent.futures.ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         jobs = [pool.submit(write_clip, path, seed, *wanted[path]) for path in missing]
         try:
