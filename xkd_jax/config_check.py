@@ -6,12 +6,12 @@
 import difflib
 import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_collections
 
-from xkd_jax.config_rules import RULES
+from xkd_jax.config_rules import RULES, Rule
 from xkd_jax.models.masked_autoencoder import kept_count
 from xkd_jax.models.xkd import MODALITIES
 
@@ -26,21 +26,30 @@ def check(config: ml_collections.ConfigDict) -> None:
     Raises:
       ConfigError: naming the first bad field, its value and what is allowed.
     """
-    _check_names(config)
-    for field, rule in RULES.items():
-        if not rule.holds(_value(config, field)):
-            _refuse(config, field, rule.allowed)
+    check_fields(config, RULES)
     if not config.steps and not config.epochs:
-        _refuse(config, "steps", "at least 1, or config.epochs above 0")
+        refuse(config, "steps", "at least 1, or config.epochs above 0")
     _check_data(config)
     _check_views(config)
     _check_model(config)
     if config.model.variant == "xkd_mats" and config.xkd.ema_video != config.xkd.ema_audio:
-        _refuse(
+        refuse(
             config,
             "xkd.ema_audio",
             f"config.xkd.ema_video={config.xkd.ema_video}: both teachers are one in xkd_mats",
         )
+
+
+def check_fields(config: ml_collections.ConfigDict, rules: Mapping[str, Rule]) -> None:
+    """Checks that a config has the fields of a table and no others, and each value by itself.
+
+    Raises:
+      ConfigError: naming the first bad field, its value and what is allowed.
+    """
+    _check_names(config, rules)
+    for field, rule in rules.items():
+        if not rule.holds(_value(config, field)):
+            refuse(config, field, rule.allowed)
 
 
 def fields_of(config: ml_collections.ConfigDict, prefix: str = "") -> Iterator[str]:
@@ -52,46 +61,46 @@ def fields_of(config: ml_collections.ConfigDict, prefix: str = "") -> Iterator[s
             yield f"{prefix}{name}"
 
 
-def _check_names(config: ml_collections.ConfigDict) -> None:
+def _check_names(config: ml_collections.ConfigDict, rules: Mapping[str, Rule]) -> None:
     """A config file may take fields away and add some, where flags cannot."""
     fields = list(fields_of(config))
-    for field in RULES:
+    for field in rules:
         if field not in fields:
-            raise ConfigError(f"config.{field} is missing; begin with configs/base.py's config")
+            raise ConfigError(f"config.{field} is missing; begin with one of the shipped configs")
     for field in fields:
-        if field not in RULES:
-            nearest = difflib.get_close_matches(field, RULES, n=1, cutoff=0)[0]
+        if field not in rules:
+            nearest = difflib.get_close_matches(field, rules, n=1, cutoff=0)[0]
             raise ConfigError(f"config.{field} is no field; the nearest is config.{nearest}")
 
 
 def _check_data(config: ml_collections.ConfigDict) -> None:
     if not config.data.path:
-        _refuse(config, "data.path", "the folder of the media files")
+        refuse(config, "data.path", "the folder of the media files")
     # A generated data set is made where it does not exist.
     path = pathlib.Path(config.data.path).expanduser()
     if config.data.dataset != "generated" and not path.is_dir():
-        _refuse(config, "data.path", "an existing folder")
+        refuse(config, "data.path", "an existing folder")
 
 
 def _check_views(config: ml_collections.ConfigDict) -> None:
     video, audio = config.views.video, config.views.audio
     if video.local_frames > video.global_frames:
-        _refuse(config, "views.video.local_frames", f"at most the clip's {video.global_frames}")
+        refuse(config, "views.video.local_frames", f"at most the clip's {video.global_frames}")
     seconds = video.global_frames / video.frame_rate
     if audio.local_seconds > seconds:
-        _refuse(config, "views.audio.local_seconds", f"at most the clip's {seconds:g}")
+        refuse(config, "views.audio.local_seconds", f"at most the clip's {seconds:g}")
     for view, length in (("global", seconds), ("local", audio.local_seconds)):
         frames = 1 + round(length * audio.sample_rate) // audio.hop
         if audio[f"{view}_frames"] > frames:
-            _refuse(
+            refuse(
                 config,
                 f"views.audio.{view}_frames",
                 f"at most {frames}, the hops of {length:g} s",
             )
     if 2 * audio.max_frequency > audio.sample_rate:
-        _refuse(config, "views.audio.max_frequency", f"at most {audio.sample_rate / 2:g}")
+        refuse(config, "views.audio.max_frequency", f"at most {audio.sample_rate / 2:g}")
     if video.local_blur_kernel % 2 == 0 or video.local_blur_kernel // 2 >= video.local_size:
-        _refuse(
+        refuse(
             config, "views.video.local_blur_kernel", "an odd number that half fits into the view"
         )
 
@@ -111,7 +120,7 @@ def _check_model(config: ml_collections.ConfigDict) -> None:
         patch = config.model[m].patch
         for view, extents in views[m].items():
             if any(n % p for n, p in zip(extents, patch, strict=True)):
-                _refuse(
+                refuse(
                     config,
                     f"model.{m}.patch",
                     f"divisors of the {view} view's {_times(extents)} (config.views.{m})",
@@ -119,7 +128,7 @@ def _check_model(config: ml_collections.ConfigDict) -> None:
         ratio = config.model[m].mask_ratio
         patches = math.prod(n // p for n, p in zip(views[m]["global"], patch, strict=True))
         if not (0 < ratio < 1 and 0 < kept_count(patches, ratio) < patches):
-            _refuse(
+            refuse(
                 config,
                 f"model.{m}.mask_ratio",
                 f"between 0 and 1, so that some of the {patches} patches are kept and some dropped",
@@ -127,9 +136,9 @@ def _check_model(config: ml_collections.ConfigDict) -> None:
         for network in ("encoder", "decoder"):
             prefix, size = f"model.{m}.{network}", config.model[m][network]
             if size.width % size.heads:
-                _refuse(config, f"{prefix}.heads", f"a divisor of {prefix}.width={size.width}")
+                refuse(config, f"{prefix}.heads", f"a divisor of {prefix}.width={size.width}")
     if config.model.variant != "xkd" and config.model.video.encoder != config.model.audio.encoder:
-        _refuse(
+        refuse(
             config,
             "model.variant",
             "'xkd' unless both encoders are of one size: the other variants share their blocks",
@@ -142,7 +151,8 @@ def _value(config: ml_collections.ConfigDict, field: str) -> Any:
     return config
 
 
-def _refuse(config: ml_collections.ConfigDict, field: str, allowed: str) -> None:
+def refuse(config: ml_collections.ConfigDict, field: str, allowed: str) -> None:
+    """Raises a `ConfigError` that names a field, its value and what is allowed."""
     raise ConfigError(f"config.{field} is {_value(config, field)!r}; allowed: {allowed}")
 
 

@@ -16,6 +16,7 @@ Exit codes: 0 done, or stopped on request and saved; 1 an error; 3 nothing left 
 """
 
 import contextlib
+import importlib
 import itertools
 import logging as python_logging
 import os
@@ -39,6 +40,13 @@ _WORKDIR = flags.DEFINE_string(
 ALREADY_FINISHED = 3
 # Of flags, files and folders: one line is all that a user needs.
 USER_ERRORS = (ValueError, OSError)
+# What config.task may be, and where its function is: of the same name, of (config, workdir).
+TASKS = {
+    "pretrain": "xkd_jax.pretrain",
+    "probe": "xkd_jax.downstream.probe",
+    "compare": "xkd_jax.downstream.compare",
+    "finetune": "xkd_jax.downstream.finetune",
+}
 HELP = {"--help", "-help", "-h", "--h", "-?", "--helpshort", "-helpshort"}
 
 
@@ -51,20 +59,20 @@ def main(argv: list[str]) -> None:
     quieten_libraries()
     import jax
 
-    from xkd_jax import checkpoint, pretrain, train, workdir
+    from xkd_jax import checkpoint, train, workdir
 
     jax.config.update("jax_compilation_cache_dir", _compilation_cache())
-    tasks = {"pretrain": pretrain.pretrain}
     config = _CONFIG.value
     # The loop has its own way to stop, with a save; this is for the time before it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        if config.get("task") not in tasks:
-            raise ValueError(f"config.task is {config.get('task')!r}; allowed: {', '.join(tasks)}")
+        if config.get("task") not in TASKS:
+            raise ValueError(f"config.task is {config.get('task')!r}; allowed: {', '.join(TASKS)}")
+        task = getattr(importlib.import_module(TASKS[config.task]), config.task)
         writes = jax.process_index() == 0
         with workdir.claimed(_WORKDIR.value) if writes else contextlib.nullcontext():
             print(config, flush=True)
-            tasks[config.task](config, _WORKDIR.value)
+            task(config, _WORKDIR.value)
     except KeyboardInterrupt:
         print("Stopped before the first step. To go on, run the same command again.")
     except train.FinishedError as error:
