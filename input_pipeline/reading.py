@@ -43,7 +43,7 @@ def _close_batches() -> None:
         batches.close()
 
 
-class ReadError(RuntimeError):
+class ReadError(OSError):
     """An example that could not be read, named in the message. Its cause is the source's error."""
 
 

@@ -43,6 +43,7 @@ class FolderSource:
         sample_rate: Hz.
         left_out: Reason for each file under `root` that is not usable, by relative path.
         ignored: Number of files under `root` that are no media files by their names.
+        report_path: Where to write `report` as JSON, anew for each file that breaks later; or None.
 
     Attributes:
         labels: (N,) int64, indices into `class_names`; None where not every file is in a folder.
@@ -64,8 +65,10 @@ class FolderSource:
         sample_rate: int,
         left_out: dict[str, str],
         ignored: int = 0,
+        report_path: pathlib.Path | None = None,
     ) -> None:
         self._root = root
+        self._report_path = report_path
         self._paths = paths
         self._infos = infos
         self._form = (seconds, frame_rate, short_side, sample_rate)
@@ -148,12 +151,17 @@ class FolderSource:
                 "substitutions": self._substitutions,
             }
 
+    def write_report(self) -> bool:
+        """Writes `report` where it is to be kept, and says whether that could be done."""
+        return self._report_path is not None and _write_json(self._report_path, self.report)
+
     def _note_failure(self, path: str, reason: str) -> None:
         """Keeps the reason of a failed read, and warns of it if it is the file's first."""
         with self._lock:
             known = path in self._failed
             self._failed[path] = reason
         if not known:
+            self.write_report()
             warnings.warn(f"{path}: {reason}; the next file is read instead", stacklevel=3)
 
 
@@ -197,11 +205,10 @@ def open_folder(data: ml_collections.ConfigDict, views: ml_collections.ConfigDic
         sample_rate=views.audio.sample_rate,
         left_out=left_out,
         ignored=ignored,
+        report_path=cache / "report.json",
     )
     report = source.report
-    where = ""
-    if _write_json(cache / "report.json", report):
-        where = f" (see {cache / 'report.json'})"
+    where = f" (see {cache / 'report.json'})" if source.write_report() else ""
     summary = (
         f"left out {len(left_out)} of {len(paths)} files: {_in_words(report['reasons'])}{where}"
     )

@@ -196,7 +196,7 @@ def test_a_broken_or_unwritable_cache_is_done_without(root, cache):
     assert len(open_dataset(*settings(root))) == 6
 
 
-def test_files_that_break_later_are_replaced_by_the_next(root):
+def test_files_that_break_later_are_replaced_by_the_next(root, cache):
     source = open_dataset(*settings(root))
     third, fourth = source.read(3, 0.3), source.read(4, 0.3)
     (root / source.name(1)).write_bytes(random.Random(0).randbytes(5000))
@@ -212,6 +212,8 @@ def test_files_that_break_later_are_replaced_by_the_next(root):
     report = source.report
     assert report["failed_at_read"] == {source.name(i): "unreadable" for i in (1, 2)}
     assert report["substitutions"] == 2
+    (kept,) = cache.glob("xkd_jax/*/report.json")
+    assert json.loads(kept.read_text())["failed_at_read"] == report["failed_at_read"]
 
 
 def test_when_nothing_can_be_read_that_is_an_error(root):

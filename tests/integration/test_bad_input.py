@@ -42,7 +42,7 @@ def test_nothing_decodable(tmp_path):
         ("--config.optimizer.learning_rat=1", "learning_rat"),
         ("--config.model.video.patch=(4,15,16)", "config.model.video.patch is (4, 15, 16)"),
         ("--config.batch_size=many", "many"),
-        ("--config.task=dance", "config.task is 'dance'; allowed: pretrain"),
+        ("--config.task=dance", "config.task is 'dance'; allowed: pretrain, probe"),
     ],
 )
 def test_wrong_fields(flag, part, tmp_path):
