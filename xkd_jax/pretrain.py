@@ -51,6 +51,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> train_step.Trai
         batches=loader.batches,
         total_steps=total_steps,
         config=config,
+        saving=config.checkpoint,
         workdir=workdir,
         mesh=mesh,
         figures=make_figures(model, config, mesh),

@@ -11,7 +11,7 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.struct
@@ -35,14 +35,18 @@ class NonFiniteError(RuntimeError):
 
 def train(
     *,
-    init: Callable[[], Any],
+    init: Callable[..., Any],
     step_fn: Callable[[Any, Any], tuple[Any, dict[str, jax.Array]]],
     batches: Callable[[int], Iterator[Any]],
     total_steps: int,
     config: ml_collections.ConfigDict,
+    saving: Mapping[str, int],
     workdir: str | os.PathLike,
     mesh: Mesh,
+    init_args: tuple[Any, ...] = (),
     figures: Callable[[Any, Any], dict[str, np.ndarray]] | None = None,
+    evaluate: Callable[[Any, int], tuple[Any, dict[str, float]]] | None = None,
+    evaluate_every: int = 0,
     steps_per_epoch: float | None = None,
 ) -> Any:
     """Trains to `total_steps`, from the newest checkpoint in the workdir or from the beginning.
@@ -50,7 +54,7 @@ def train(
     SIGTERM and SIGINT end it early, after a save; the same call then goes on from there.
 
     Args:
-        init: function of nothing that makes the initial state: a pytree of arrays with a field
+        init: function of `init_args` that makes the initial state: a pytree of arrays with a field
             `step`, `()` int32, the number of steps done. It is traced.
         step_fn: pure function `(state, batch) -> (state, metrics)`. It is traced once. `metrics` is
             a dict of scalars in order of importance: the loss terms, their `total`, gradient norms,
@@ -59,12 +63,20 @@ def train(
             `(B / processes, ...)`: this process's share of batch `start_step`, of the next, and so
             on without end.
         total_steps: steps of the whole run.
-        config: a `ConfigDict` with `batch_size`, `epochs`, `steps`, `log` and `checkpoint` as in
+        config: a `ConfigDict` with `batch_size`, `epochs`, `steps` and `log` as in
             `configs/base.py`; saved, whole, with every checkpoint.
+        saving: when to save and what to keep: the fields of `checkpoint` in `configs/base.py`.
         workdir: the run's folder, made if missing.
         mesh: from `sharding.make_mesh`.
+        init_args: pytrees of arrays, too large to be constants of a program: pretrained weights.
         figures: function `(state, batch) -> dict` of `(H, W, 3)` uint8 images, to be drawn every
             `config.log.images_every_steps` and at the end; or None.
+        evaluate: function `(state, step) -> (state, metrics)` that looks at the state between two
+            steps, and may change it: to arrays of the same shapes, types and shardings, which the
+            checkpoint of that step will hold. `metrics` is a dict of floats, logged with the
+            step's own. Its time counts for nothing in the speeds of the log. Or None.
+        evaluate_every: steps between two of them; there is one at the end of the run in any case,
+            and no other where this is 0.
         steps_per_epoch: a float, for the log; or None.
 
     Returns:
@@ -84,11 +96,11 @@ def train(
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(interruption.Interruption())
         checkpoints = stack.enter_context(
-            checkpoint.Checkpoints(workdir, config=plain_config, **config.checkpoint)
+            checkpoint.Checkpoints(workdir, config=plain_config, **saving)
         )
         _refuse_finished_run(checkpoints.latest_step, total_steps, config, workdir)
         stack.enter_context(_what_stays(checkpoints))
-        state = _initial_state(init, checkpoints, mesh)
+        state = _initial_state(init, init_args, checkpoints, mesh)
         step = int(state.step)
         log = stack.enter_context(
             telemetry.Telemetry(
@@ -113,9 +125,15 @@ def train(
             state, metrics = step_fn(state, batch)
             step += 1
             monitor.watch(step, metrics)
-            saves = checkpoints.due(step) or step == total_steps
-            draws = figures_every and (step % figures_every == 0 or step == total_steps)
-            if saves or draws:
+            ends = step == total_steps
+            saves = checkpoints.due(step) or ends
+            draws = figures_every and (step % figures_every == 0 or ends)
+            if evaluate and (ends or (evaluate_every and step % evaluate_every == 0)):
+                monitor.settle(logs=False)
+                with window.pause():
+                    state, found = evaluate(state, step)
+                monitor.add(found)
+            elif saves or draws:
                 monitor.settle()
             if saves:
                 checkpoints.save(step, state)
@@ -187,9 +205,7 @@ class Metrics:
             NonFiniteError: naming the step and the first metric that is not finite.
         """
         floats = dict(zip(self.names, np.asarray(self.values).tolist(), strict=True))
-        for name, value in floats.items():
-            if not math.isfinite(value):
-                raise NonFiniteError(f"Step {step}: {name} is {value}")
+        _refuse_non_finite(step, floats)
         return floats
 
 
@@ -208,20 +224,54 @@ class _Monitor:
         self.settle()
         self._in_flight = (step, metrics)
 
-    def settle(self) -> None:
-        """Waits for the step in flight, checks its metrics, logs them where a window ends."""
+    def settle(self, logs: bool = True) -> None:
+        """Waits for the step in flight, checks its metrics, logs them where a window ends.
+
+        Args:
+            logs: False where `add` is going to log them, with what is added.
+        """
         if self._in_flight is None:
             return
         (self._step, metrics), self._in_flight = self._in_flight, None
         self._window.add(metrics.to_floats(self._step))
-        if self._step % self._every_steps == 0:
+        if logs and self._step % self._every_steps == 0:
             self._log.scalars(self._step, self._window.close())
+
+    def add(self, metrics: dict[str, float]) -> None:
+        """Ends the window at the step just settled, and logs it with metrics of that step alone."""
+        _refuse_non_finite(self._step, metrics)
+        self._log.scalars(self._step, self._window.close() | metrics)
 
     def finish(self) -> None:
         """Settles the last step, and logs what is left of its window."""
         self.settle()
         if len(self._window):
             self._log.scalars(self._step, self._window.close())
+
+
+def last_state(
+    *,
+    init: Callable[..., Any],
+    config: ml_collections.ConfigDict,
+    saving: Mapping[str, int],
+    workdir: str | os.PathLike,
+    mesh: Mesh,
+    init_args: tuple[Any, ...] = (),
+) -> Any:
+    """The state of a run's newest checkpoint, or the initial one; for the arguments see `train`.
+
+    Raises:
+        checkpoint.MismatchError: if the workdir's checkpoint is of another model.
+        checkpoint.DamagedError: if its newest checkpoint cannot be read.
+    """
+    with checkpoint.Checkpoints(workdir, config=config.to_dict(), **saving) as checkpoints:
+        return _initial_state(init, init_args, checkpoints, mesh)
+
+
+def _refuse_non_finite(step, metrics):
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise NonFiniteError(f"Step {step}: {name} is {value}")
 
 
 @contextlib.contextmanager
@@ -247,15 +297,15 @@ def _refuse_finished_run(step, total_steps, config, workdir):
     )
 
 
-def _initial_state(init, checkpoints, mesh):
+def _initial_state(init, init_args, checkpoints, mesh):
     """Restores the newest checkpoint, or else makes the first state, on the mesh."""
-    abstract = jax.eval_shape(init)
+    abstract = jax.eval_shape(init, *init_args)
     shardings = sharding.state_shardings(abstract, mesh)
     abstract = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings
     )
     state = checkpoints.restore(abstract)
-    return jax.jit(init, out_shardings=shardings)() if state is None else state
+    return jax.jit(init, out_shardings=shardings)(*init_args) if state is None else state
 
 
 def _without_end(batches, step):

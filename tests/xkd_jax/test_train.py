@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.xkd_jax import toy
-from xkd_jax import checkpoint, train
+from xkd_jax import checkpoint, sharding, train
 
 STEPS = 60
 
@@ -109,6 +109,107 @@ def test_figures_are_drawn_at_intervals_and_at_the_end(tmp_path):
         figures=figures,
     )
     assert len(seen) == 3
+
+
+def test_evaluations_are_made_at_intervals_and_at_the_end_and_logged_with_the_step(tmp_path):
+    seen = []
+
+    def evaluate(state, step):
+        assert int(state.step) == step
+        seen.append(step)
+        return state, {"score": float(step)}
+
+    toy.run(tmp_path, 10, evaluate=evaluate, evaluate_every=4)
+    assert seen == [4, 8, 10]
+    # A line of the log each, with the steps' own metrics; 5 is the log's own interval.
+    assert [line["step"] for line in lines(tmp_path)] == [4, 5, 8, 10]
+    assert [line.get("score") for line in lines(tmp_path)] == [4, None, 8, 10]
+    assert all("total" in line for line in lines(tmp_path))
+    toy.run(tmp_path / "end", 10, evaluate=evaluate)
+    assert seen[3:] == [10]
+
+
+def test_the_time_of_an_evaluation_does_not_count_as_training(tmp_path):
+    def evaluate(state, step):
+        time.sleep(1.0)
+        return state, {"score": 0.0}
+
+    toy.run(tmp_path, 4, evaluate=evaluate, evaluate_every=4)
+    [line] = lines(tmp_path)
+    assert line["speed/seconds_per_step"] < 0.25
+
+
+def best_so_far(traces):
+    """An evaluation that changes the state: the teacher becomes the weights of the best step."""
+
+    @jax.jit
+    def keep(state):
+        traces.append(1)
+        better = state.params["b"][0] < state.teacher["b"][0]
+        return state.replace(
+            teacher=jax.tree.map(
+                lambda new, old: jnp.where(better, new, old), state.params, state.teacher
+            )
+        )
+
+    return lambda state, step: (keep(state), {"best": float(state.teacher["b"][0])})
+
+
+def test_what_an_evaluation_keeps_in_the_state_survives_a_resume(tmp_path):
+    traces, steps = [], []
+
+    def step_fn(state, batch):
+        steps.append(1)
+        return toy.step_fn(state, batch)
+
+    def run(workdir, total_steps):
+        evaluate = best_so_far(traces)
+        arguments = {"step_fn": step_fn, "evaluate": evaluate, "evaluate_every": 3}
+        return toy.run(workdir, total_steps, **arguments)
+
+    undisturbed = jax.device_get(run(tmp_path / "one", 18))
+    assert (len(traces), len(steps)) == (1, 1), "traced more than once"
+    run(tmp_path / "two", 12)
+    assert_same_bits(run(tmp_path / "two", 18), undisturbed)
+    one, two = ({x["step"]: x.get("best") for x in lines(tmp_path / name)} for name in ("one", "two"))
+    assert one == two
+    without = jax.device_get(toy.run(tmp_path / "without", 18))
+    assert not np.array_equal(without.teacher["b"], undisturbed.teacher["b"])
+
+
+def test_an_evaluation_that_is_not_finite_stops_the_run(tmp_path):
+    message = r"^Step 4: score is nan\. .* does not save this state; there is no checkpoint yet\.$"
+    with pytest.raises(train.NonFiniteError, match=message):
+        toy.run(tmp_path, 9, evaluate=lambda state, _: (state, {"score": np.nan}), evaluate_every=4)
+
+
+def test_the_last_state_of_a_run_can_be_had_again(tmp_path):
+    state = jax.device_get(toy.run(tmp_path, 7))
+    arguments = {
+        "init": toy.init,
+        "config": toy.get_config(),
+        "saving": toy.get_config().checkpoint,
+        "mesh": sharding.make_mesh(),
+    }
+    assert_same_bits(train.last_state(workdir=tmp_path, **arguments), state)
+    assert int(train.last_state(workdir=tmp_path / "none", **arguments).step) == 0
+
+
+def test_a_run_may_begin_with_weights_that_are_given(tmp_path):
+    def init(weights):
+        return toy.init().replace(params={"w": weights, "b": jnp.zeros(1)})
+
+    weights = np.arange(toy.FEATURES, dtype=np.float32)[:, None]
+    config = toy.get_config()
+    state = train.last_state(
+        init=init,
+        init_args=(weights,),
+        config=config,
+        saving=config.checkpoint,
+        workdir=tmp_path,
+        mesh=sharding.make_mesh(),
+    )
+    np.testing.assert_array_equal(state.params["w"], weights)
 
 
 def test_a_run_in_two_parts_is_the_run_in_one(tmp_path, undisturbed):

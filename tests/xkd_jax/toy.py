@@ -101,8 +101,8 @@ def run(workdir, total_steps, **changes):
         "config": get_config(steps=total_steps),
         "workdir": workdir,
         "mesh": sharding.make_mesh(),
-    }
-    return train.train(**arguments | changes)
+    } | changes
+    return train.train(saving=arguments["config"].checkpoint, **arguments)
 
 
 def main():
