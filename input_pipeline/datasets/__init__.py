@@ -1,7 +1,7 @@
 """Sources of clips: what every one of them offers, and the choice of one by configuration."""
 
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import ml_collections
 import numpy as np
@@ -29,6 +29,11 @@ class ClipSource(typing.Protocol):
         roles: (N, K) int64: what each recording is in the K official partitions, see
             `records.Role`.
         partitions: Their K names; empty where the splits are the partition.
+        has_audio: (N,) bool, whether there is any sound; without, the clips are silent.
+        fingerprint: Digest of the recordings' names and of what tells changed files from the same
+            ones elsewhere. Where it is the same, so are the clips.
+        failed: Why recordings could not be read so far, by name, where the clips of others were
+            given in their place.
     """
 
     labels: np.ndarray | None
@@ -36,6 +41,9 @@ class ClipSource(typing.Protocol):
     class_names: tuple[str, ...]
     roles: np.ndarray
     partitions: tuple[str, ...]
+    has_audio: np.ndarray
+    fingerprint: str
+    failed: Mapping[str, str]
 
     def __len__(self) -> int:
         """Number N of usable recordings."""
@@ -57,8 +65,11 @@ class ClipSource(typing.Protocol):
 
 
 @typing.runtime_checkable
-class NativeSource(ClipSource, typing.Protocol):
-    """A source whose clips TensorFlow decodes: `read`, in two halves, the second without Python."""
+class NativeSource(typing.Protocol):
+    """Of a `ClipSource` that TensorFlow decodes: `read` in two halves, the second without Python.
+
+    Not derived from it: asking whether a source is one would look at all of its attributes.
+    """
 
     def fetch(self, index: int) -> bytes:
         """What is stored of a recording; may be called from any number of threads."""

@@ -7,6 +7,7 @@ and reported; the outcome of looking at every file once is cached, so that later
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -37,6 +38,7 @@ class FolderSource:
         root: Where the files are.
         paths: Relative to `root`, with forward slashes, in order.
         infos: What each of them holds.
+        stamps: Size in bytes of each, and when it was changed.
         seconds: Length of the clips.
         frame_rate: Frames per second.
         short_side: Pixels of the frames' shorter side.
@@ -51,6 +53,7 @@ class FolderSource:
         class_names: Names of the top-level folders, sorted; empty without labels.
         roles: (N, 0): there are no official partitions.
         partitions: None.
+        has_audio: (N,) bool, see `ClipSource`.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class FolderSource:
         root: pathlib.Path,
         paths: list[str],
         infos: list[media.MediaInfo],
+        stamps: list[tuple[int, int]],
         *,
         seconds: float,
         frame_rate: float,
@@ -71,6 +75,7 @@ class FolderSource:
         self._report_path = report_path
         self._paths = paths
         self._infos = infos
+        self._stamps = stamps
         self._form = (seconds, frame_rate, short_side, sample_rate)
         self._left_out = left_out
         self._ignored = ignored
@@ -86,6 +91,7 @@ class FolderSource:
         labels = () if self.labels is None else self.labels.tolist()
         self.label_sets = [(label,) for label in labels] or [()] * len(paths)
         self.roles, self.partitions = np.zeros((len(paths), 0), np.int64), ()
+        self.has_audio = np.array([info.has_audio for info in infos], bool)
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -126,6 +132,20 @@ class FolderSource:
                     self._substitutions += 1
             return clip
         raise error or IndexError(index)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Digest of the files' names, sizes and times of change."""
+        digest = hashlib.sha256()
+        for path, stamp in zip(self._paths, self._stamps, strict=True):
+            digest.update(repr((path, *stamp)).encode())
+        return digest.hexdigest()
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Why files failed when they were read, by name; another was read in their place."""
+        with self._lock:
+            return dict(self._failed)
 
     @property
     def report(self) -> dict[str, object]:
@@ -192,13 +212,16 @@ def open_folder(data: ml_collections.ConfigDict, views: ml_collections.ConfigDic
             f"allowed: a folder with media files ({', '.join(sorted(EXTENSIONS))})"
         )
     cache = _cache_folder(root)
-    verdicts = _judge(root, paths, cache / "index.json", data.threads or os.cpu_count() or 1)
+    verdicts, stamps = _judge(
+        root, paths, cache / "index.json", data.threads or os.cpu_count() or 1
+    )
     usable = [path for path in paths if isinstance(verdicts[path], media.MediaInfo)]
     left_out = {path: verdicts[path] for path in paths if isinstance(verdicts[path], str)}
     source = FolderSource(
         root,
         usable,
         [verdicts[path] for path in usable],
+        [stamps[path] for path in usable],
         seconds=views.video.global_frames / views.video.frame_rate,
         frame_rate=views.video.frame_rate,
         short_side=views.video.short_side,
@@ -251,7 +274,7 @@ def _root(path: str, split: str) -> pathlib.Path:
 
 def _judge(
     root: pathlib.Path, paths: list[str], index: pathlib.Path, threads: int
-) -> dict[str, media.MediaInfo | str]:
+) -> tuple[dict[str, media.MediaInfo | str], dict[str, tuple[int, int]]]:
     """What each file holds, or why it is unusable; from the index as far as that is up to date.
 
     Args:
@@ -261,7 +284,7 @@ def _judge(
         threads: Number of files to look at at once.
 
     Returns:
-        A `MediaInfo` or a reason for each path.
+        A `MediaInfo` or a reason for each path; size and time of change of those that there are.
     """
     # What FFmpeg can decode depends on its build.
     version = f"{_INDEX_VERSION} {av.__version__}"
@@ -297,10 +320,16 @@ def _judge(
     finally:  # an interrupted scan goes on where it was
         if entries != known:
             _write_json(index, {"version": version, "files": known | entries})
-    return {
+    verdicts = {
         path: media.MediaInfo(**entry["info"]) if "info" in entry else entry["reason"]
         for path, entry in entries.items()
     }
+    stamps = {
+        path: (entry["size"], entry["modified"])
+        for path, entry in entries.items()
+        if "size" in entry
+    }
+    return verdicts, stamps
 
 
 def _cache_folder(root: pathlib.Path) -> pathlib.Path:

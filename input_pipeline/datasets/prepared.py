@@ -5,6 +5,8 @@ and take their frames from it by time. Only those frames are decoded, at the siz
 stored in: `views.video.short_side` is for media files.
 """
 
+import functools
+import hashlib
 import math
 import os
 import pathlib
@@ -38,6 +40,8 @@ class PreparedSource:
         class_names: The classes in the order of their indices; empty without labels.
         roles: (N, K) int64, see `records.Role`.
         partitions: K names.
+        has_audio: (N,) bool, see `ClipSource`.
+        failed: Nothing: what cannot be read is an error.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class PreparedSource:
     ) -> None:
         self._stored = stored
         self._index = index
+        self._recipe = recipe
         self._rate = recipe.frame_rate
         # Of the stored frames, counted from the clip's first, the nearest in time to each of its.
         self._offsets = np.floor(np.arange(frames) * self._rate / frame_rate + 0.5).astype(np.int32)
@@ -64,6 +69,8 @@ class PreparedSource:
         self.class_names = recipe.class_names
         self.roles = index.roles
         self.partitions = recipe.partitions
+        self.has_audio = np.asarray(index.samples) > 0
+        self.failed: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self._index.names)
@@ -85,6 +92,17 @@ class PreparedSource:
             bool(clip.has_audio),
             padded=bool(self._length(index) < self._span),
         )
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Digest of the recipe, the index and three of the records."""
+        digest = hashlib.sha256(repr(self._recipe).encode())
+        digest.update("\0".join(self._index.names).encode())
+        for counts in (self._index.frames, self._index.samples):
+            digest.update(np.asarray(counts, np.int64).tobytes())
+        for place in (0, len(self) // 2, len(self) - 1):
+            digest.update(self.fetch(place))
+        return digest.hexdigest()
 
     def start_time(self, index: int, position: float) -> float:
         """When in its record the clip at a position starts, in seconds."""

@@ -186,6 +186,24 @@ def test_only_new_and_changed_files_are_looked_at_again(root, clip_file, monkeyp
     assert len(third) == 8
 
 
+def test_the_fingerprint_follows_the_files_and_not_where_they_lie(root, tmp_path):
+    first = open_dataset(*settings(root))
+    assert open_dataset(*settings(root)).fingerprint == first.fingerprint
+    assert first.has_audio.all() and first.has_audio.shape == (len(first),)
+    copy = shutil.copytree(root, tmp_path / "copy")
+    assert open_dataset(*settings(copy)).fingerprint == first.fingerprint
+    changes = (
+        lambda: os.utime(copy / "jumping" / "b.mp4", ns=(0, 0)),
+        lambda: (copy / "jumping" / "b.mp4").rename(copy / "jumping" / "other.mp4"),
+        lambda: (copy / "jumping" / "other.mp4").unlink(),
+    )
+    seen = {first.fingerprint}
+    for number, change in enumerate(changes, start=2):
+        change()
+        seen.add(open_dataset(*settings(copy)).fingerprint)
+        assert len(seen) == number
+
+
 def test_a_broken_or_unwritable_cache_is_done_without(root, cache):
     open_dataset(*settings(root))
     (index,) = cache.glob("xkd_jax/*/index.json")

@@ -186,6 +186,28 @@ def test_none_or_several_labels(folder):
     np.testing.assert_array_equal(datasets.multi_hot(source), [[1, 0, 1], [0, 0, 0]])
 
 
+def test_the_fingerprint_follows_the_records(folder, tmp_path):
+    fingerprint = opened(folder).fingerprint
+    assert opened(folder, frame_rate=4.0, frames=8).fingerprint == fingerprint
+    assert opened(folder, "test", picture=False).fingerprint != fingerprint
+
+    def of(number, *forms, **changes):
+        made = [clock_record(f"{n}.mp4", *form, **changes) for n, form in enumerate(forms)]
+        return opened(write_prepared(tmp_path / str(number), {"train": made})).fingerprint
+
+    first = of(0, [2.0], [2.0])
+    assert of(1, [2.0], [2.0]) == first
+    others = {of(2, [2.0], [2.5]), of(3, [2.0]), of(4, [2.0], [2.0], sound=1.0)}
+    assert len(others | {first}) == 4
+    # As long, and of the same names.
+    assert of(5, [2.0], [2.0], size=(48, 48)) != first
+
+
+def test_says_which_records_have_sound(folder):
+    np.testing.assert_array_equal(opened(folder).has_audio, [True, True, False, True, True])
+    assert opened(folder, "test", picture=False).has_audio.all()
+
+
 # Batches.
 
 
