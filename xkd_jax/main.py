@@ -10,6 +10,10 @@ Flags:
   --config=FILE           the experiment: one of configs/*.py, or a file like them
   --config.FIELD=VALUE    sets a field of the config; any number of these
   --workdir=FOLDER        of the run: checkpoints, metrics, pictures; made if missing
+  --coordinator=HOST:PORT, --processes=N, --process=I
+                          of several processes, each with its own number from 0, and the address
+                          of process 0; Slurm and Cloud TPUs tell them by themselves
+  --join_seconds=SECONDS  how long to wait for the other processes (300)
   --help, --helpfull      this text; the flags of the libraries too
 
 Exit codes: 0 done, or stopped on request and saved; 1 an error; 3 nothing left to train.
@@ -35,6 +39,12 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run: checkpoints, metrics, pictures. Made if missing."
 )
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.")
+_PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes.", lower_bound=1)
+_PROCESS = flags.DEFINE_integer("process", None, "Number of this process, from 0.", lower_bound=0)
+_JOIN_SECONDS = flags.DEFINE_float(
+    "join_seconds", 300, "How long to wait for the other processes.", lower_bound=1
+)
 
 # Exit code where there is nothing left to train, so that scripts can tell it from a failure.
 ALREADY_FINISHED = 3
@@ -59,7 +69,7 @@ def main(argv: list[str]) -> None:
     quieten_libraries()
     import jax
 
-    from xkd_jax import checkpoint, train, workdir
+    from xkd_jax import checkpoint, processes, train, workdir
 
     jax.config.update("jax_compilation_cache_dir", _compilation_cache())
     config = _CONFIG.value
@@ -68,10 +78,15 @@ def main(argv: list[str]) -> None:
     try:
         if config.get("task") not in TASKS:
             raise ValueError(f"config.task is {config.get('task')!r}; allowed: {', '.join(TASKS)}")
+        group = processes.find(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        if group:
+            processes.join(group, _JOIN_SECONDS.value)
+            processes.check_same(f"{config}\n{_WORKDIR.value}", "the config or workdir")
         task = getattr(importlib.import_module(TASKS[config.task]), config.task)
         writes = jax.process_index() == 0
         with workdir.claimed(_WORKDIR.value) if writes else contextlib.nullcontext():
-            print(config, flush=True)
+            if writes:
+                print(config, flush=True)
             task(config, _WORKDIR.value)
     except KeyboardInterrupt:
         print("Stopped before the first step. To go on, run the same command again.")

@@ -50,6 +50,10 @@ def load_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
     """Every array of a checkpoint, by its path."""
     import jax
 
-    tree = ocp.load_checkpointables(workdir / "checkpoints" / str(step))["state"]
+    path = workdir / "checkpoints" / str(step)
+    saved = ocp.checkpointables_metadata(path).metadata["state"]
+    # To the host's memory, whatever devices the run was on.
+    abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), saved)
+    tree = ocp.load_checkpointables(path, {"state": abstract})["state"]
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}

@@ -1,0 +1,39 @@
+import pytest
+
+from xkd_jax import processes
+
+
+def test_alone_by_default():
+    assert processes.find(None, None, None, {}) is None
+
+
+def test_by_flags():
+    group = processes.find("host:1234", 4, 3, {"SLURM_STEP_NUM_TASKS": "9", "SLURM_PROCID": "0"})
+    assert group == ("host:1234", 4, 3, "flags")
+
+
+def test_by_slurm():
+    group = processes.find(None, None, None, {"SLURM_STEP_NUM_TASKS": "9", "SLURM_PROCID": "2"})
+    assert group == (None, 9, 2, "Slurm")
+    assert processes.find(None, None, None, {"SLURM_STEP_NUM_TASKS": "1"}) is None
+    # An allocation in which nobody used srun.
+    assert processes.find(None, None, None, {"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}) is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("host:1234", None, 3), "--processes missing"),
+        ((None, 4, None), "--coordinator, --process missing"),
+        (("host", 4, 3), "--coordinator is 'host'; allowed: HOST:PORT"),
+        (("host:99999", 4, 3), "--coordinator is 'host:99999'"),
+        (("host:1", 4, 4), "--process is 4; allowed with --processes=4: 0 to less"),
+    ],
+)
+def test_refuses_flags_that_do_not_go_together(flags, message):
+    with pytest.raises(processes.GroupError, match=message):
+        processes.find(*flags, {})
+
+
+def test_one_process_agrees_with_itself():
+    processes.check_same("text", "the config")
