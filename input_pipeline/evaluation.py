@@ -17,12 +17,12 @@ import tensorflow as tf
 
 from input_pipeline import reading, views
 from input_pipeline.datasets import ClipSource
+from input_pipeline.reading import MODALITIES
 from input_pipeline.spectrogram import log_mel
 from input_pipeline.views import Purpose
 
 PLACEMENTS = ("uniform", "random")
 CROPS = (1, 3)
-MODALITIES = ("video", "audio")
 
 
 class EvaluationClips:
@@ -80,10 +80,7 @@ class EvaluationClips:
         """
         _check("placement", placement, PLACEMENTS)
         _check("crops", crops, CROPS)
-        for modality in modalities:
-            _check("modalities", modality, MODALITIES)
-        if not modalities:
-            raise ValueError("modalities is empty; allowed: one or both of 'video', 'audio'")
+        reading.check_modalities(modalities)
         if clips < 1:
             raise ValueError(f"clips is {clips}; allowed: 1 or more")
         if augment and crops != 1:

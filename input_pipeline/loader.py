@@ -1,9 +1,9 @@
 """Batches of views: batch k of a run is a function of the seed and k alone.
 
-The examples form one endless stream, epoch after epoch, each epoch a permutation of all of them.
-Batch k is the stream from `k * batch_size` on; nothing is dropped, so that a batch may end one
-epoch and begin the next. Every draw is keyed by the example and its epoch (see `views`). So there
-is no state to save: to resume at step k, ask for batch k.
+The examples, all of a source or some of them, form one endless stream, epoch after epoch, each
+epoch a permutation of all of them. Batch k is the stream from `k * batch_size` on; nothing is
+dropped, so that a batch may end one epoch and begin the next. Every draw is keyed by the example
+and its epoch (see `views`). So there is no state to save: to resume at step k, ask for batch k.
 
 Process i of P makes rows [i * B / P, (i + 1) * B / P) of the same batch, whatever P is; P has to
 divide B. As batches are cut from the endless stream and processes from batches, nothing ever ends
@@ -11,6 +11,7 @@ unevenly: no process runs out of examples before another, whatever their number.
 """
 
 import functools
+from collections.abc import Sequence
 
 import ml_collections
 import numpy as np
@@ -18,7 +19,7 @@ import tensorflow as tf
 
 from input_pipeline import reading, views
 from input_pipeline.datasets import ClipSource
-from input_pipeline.reading import Batches, ReadError
+from input_pipeline.reading import MODALITIES, Batches, ReadError
 
 __all__ = ["Batches", "Loader", "ReadError", "epoch_order"]
 
@@ -44,6 +45,9 @@ class Loader:
         process_count: int = 1,
         threads: int = 0,
         prefetch: int = 2,
+        *,
+        modalities: Sequence[str] = MODALITIES,
+        example_ids: Sequence[int] | None = None,
     ) -> None:
         """Sets up a loader; nothing is read before the first batch is asked for.
 
@@ -56,11 +60,18 @@ class Loader:
             process_count: Number of processes.
             threads: Threads that decode and make views; 0: one for each core this process may use.
             prefetch: Batches made ahead.
+            modalities: Whose views to make, out of `reading.MODALITIES`; of a picture that is not
+                asked for nothing is decoded.
+            example_ids: The examples to draw from; by default all of the source.
 
         Raises:
-            ValueError: There is no example, or the processes cannot share a batch evenly.
+            ValueError: There is no example, a value is not allowed, or the processes cannot share a
+                batch evenly.
         """
-        if not len(source):
+        reading.check_modalities(modalities)
+        if example_ids is None:
+            example_ids = range(len(source))
+        if not len(example_ids):
             raise ValueError("the source has no examples")
         if batch_size % process_count:
             raise ValueError(
@@ -68,9 +79,11 @@ class Loader:
             )
         self.batch_size = batch_size
         self.local_batch_size = batch_size // process_count
-        self.steps_per_epoch = len(source) / batch_size
+        self.steps_per_epoch = len(example_ids) / batch_size
         self._first_row = process_index * self.local_batch_size
         self._source = source
+        self._example_ids = np.array(example_ids, np.int64)
+        self._modalities = tuple(modalities)
         self._config = config
         self._seed = seed
         self._threads = threads
@@ -85,13 +98,14 @@ class Loader:
         Returns:
             Epochs (B,) int64, from 0, and example ids (B,) int64, B the local batch size.
         """
-        count = len(self._source)
+        count = len(self._example_ids)
         first = step * self.batch_size + self._first_row
         epochs, places = np.divmod(np.arange(first, first + self.local_batch_size), count)
         ids = np.empty_like(places)
         for epoch in np.unique(epochs):
             rows = epochs == epoch
-            ids[rows] = epoch_order(count, self._seed, int(epoch))[places[rows]]
+            order = epoch_order(count, self._seed, int(epoch))
+            ids[rows] = self._example_ids[order[places[rows]]]
         return epochs, ids
 
     def batches(self, start_step: int = 0, end_step: int = _FOREVER) -> Batches:
@@ -102,12 +116,12 @@ class Loader:
             end_step: Number after the last batch's; endless by default.
 
         Returns:
-            A generator of the views of `views.training_views` with a leading axis B, the local
-            batch size, and of `has_audio` (B,) bool, `example_id` (B,) int64, `epoch` (B,) int32.
-            Closing or dropping it stops the threads behind it. It raises a `ReadError` where the
-            source could not read an example.
+            A generator of the views of `views.training_views`, as far as their modality is asked
+            for, with a leading axis B, the local batch size, and of `has_audio` (B,) bool,
+            `example_id` (B,) int64, `epoch` (B,) int32. Closing or dropping it stops the threads
+            behind it. It raises a `ReadError` where the source could not read an example.
         """
-        reader = reading.ClipReader(self._source, self._config)
+        reader = reading.ClipReader(self._source, self._config, "video" in self._modalities)
         return reading.batches(
             self._rows,
             functools.partial(self._load, reader),
@@ -127,7 +141,7 @@ class Loader:
         key = views.example_key(self._seed, row["epoch"], row["example_id"])
         clip = reader(row["example_id"], views.clip_position(key))
         return {
-            **views.training_views(key, clip.frames, clip.waveform, self._config),
+            **views.training_views(key, clip.frames, clip.waveform, self._config, self._modalities),
             "has_audio": clip.has_audio,
             "example_id": row["example_id"],
             "epoch": tf.cast(row["epoch"], tf.int32),

@@ -13,7 +13,7 @@ import os
 import traceback
 import typing
 import weakref
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
 import ml_collections
 import numpy as np
@@ -28,6 +28,8 @@ tf.config.set_visible_devices([], "GPU")
 # or more a clip, is freed by Python's garbage collector alone. Of the older objects this takes no
 # notice before a quarter as many have come as there are, and TensorFlow has half a million.
 _READS_PER_COLLECTION = 1024
+
+MODALITIES = ("video", "audio")
 
 Batch = dict[str, np.ndarray]
 Batches = Generator[Batch, None, None]
@@ -234,6 +236,15 @@ def _failures(
         except tf.errors.OpError as error:
             return reader.failures or [reader.failure(example_id, error)]
     return []
+
+
+def check_modalities(modalities: Sequence[str]) -> None:
+    """Raises a ValueError unless these are one or both of `MODALITIES`."""
+    wrong = [name for name in modalities if name not in MODALITIES]
+    if wrong or not modalities:
+        raise ValueError(
+            f"modalities is {tuple(modalities)!r}; allowed: one or both of 'video', 'audio'"
+        )
 
 
 def cores() -> int:

@@ -73,7 +73,11 @@ def clip_position(key: tf.Tensor, clip: int | tf.Tensor = 0) -> tf.Tensor:
 
 
 def training_views(
-    key: tf.Tensor, frames: tf.Tensor, waveform: tf.Tensor, config: ml_collections.ConfigDict
+    key: tf.Tensor,
+    frames: tf.Tensor | None,
+    waveform: tf.Tensor,
+    config: ml_collections.ConfigDict,
+    modalities: Sequence[str] = ("video", "audio"),
 ) -> dict[str, tf.Tensor]:
     """Makes all views of one example.
 
@@ -83,6 +87,7 @@ def training_views(
         waveform: (S,) float32, the sound of the same interval; zeros if there is none. S is known
             when the graph is built.
         config: `views` of the run's config.
+        modalities: Whose views to make; without video's there need be no frames.
 
     Returns:
         With n and m the numbers of local views, P and p the sizes of the global and local crops, F
@@ -90,10 +95,12 @@ def training_views(
         uint8, `video_local` (n, t, p, p, 3) uint8, `audio_global` (F, W) float32, `audio_local`
         (m, F, w) float32.
     """
-    return {
-        **video_views(key, frames, config.video),
-        **audio_views(key, waveform, config.audio),
-    }
+    made = {}
+    if "video" in modalities:
+        made |= video_views(key, frames, config.video)
+    if "audio" in modalities:
+        made |= audio_views(key, waveform, config.audio)
+    return made
 
 
 def video_views(

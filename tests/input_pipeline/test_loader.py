@@ -1,5 +1,6 @@
 """The data are a function of the seed and the step, whatever makes them and wherever it starts."""
 
+import dataclasses
 import gc
 import itertools
 import os
@@ -93,6 +94,44 @@ def assert_same(ours, expected):
 def batches():
     """The first eight batches of four, three epochs of ten and a little more."""
     return load(0, 8)
+
+
+def test_only_the_views_asked_for_are_made(batches):
+    class Blind(FakeSource):
+        """Of sound alone: whoever asks for the picture gets none."""
+
+        def read(self, index, position):
+            clip = super().read(index, position)
+            return dataclasses.replace(clip, frames=np.zeros((0, 1, 1, 3), np.uint8))
+
+    for modality, source in (("audio", Blind()), ("video", FakeSource())):
+        loaded = load(0, 2, source, modalities=(modality,))
+        other = {"audio": "video", "video": "audio"}[modality]
+        expected = [
+            {name: x for name, x in batch.items() if not name.startswith(other)}
+            for batch in batches[:2]
+        ]
+        assert_same(loaded, expected)
+    with pytest.raises(ValueError, match=r"modalities is \('sound',\); allowed: one or both of"):
+        load(0, 1, modalities=("sound",))
+
+
+def test_some_examples_are_loaded_as_a_source_of_their_own_would_be():
+    chosen = [7, 2, 5]
+    loader = Loader(FakeSource(), small_config(), 2, seed=0, example_ids=chosen)
+    assert loader.steps_per_epoch == 1.5
+    some, _ = zip(*(loader.examples(step) for step in range(3)), strict=True)
+    np.testing.assert_array_equal(np.concatenate(some), [0, 0, 0, 1, 1, 1])
+    ids = np.concatenate([loader.examples(step)[1] for step in range(3)])
+    for epoch in range(2):
+        order = epoch_order(3, 0, epoch)
+        np.testing.assert_array_equal(ids[3 * epoch :][:3], np.array(chosen)[order])
+    # Draws are keyed by the number in the source, whoever else is loaded.
+    [batch] = load(0, 1, example_ids=[5], batch_size=1)
+    everything = {int(i): b for b in load(0, 10, batch_size=1) for i in b["example_id"]}
+    assert_same([batch], [everything[5]])
+    with pytest.raises(ValueError, match="has no examples"):
+        load(0, 1, example_ids=[])
 
 
 # The stream of examples.

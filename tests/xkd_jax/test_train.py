@@ -171,7 +171,9 @@ def test_what_an_evaluation_keeps_in_the_state_survives_a_resume(tmp_path):
     assert (len(traces), len(steps)) == (1, 1), "traced more than once"
     run(tmp_path / "two", 12)
     assert_same_bits(run(tmp_path / "two", 18), undisturbed)
-    one, two = ({x["step"]: x.get("best") for x in lines(tmp_path / name)} for name in ("one", "two"))
+    one, two = (
+        {x["step"]: x.get("best") for x in lines(tmp_path / name)} for name in ("one", "two")
+    )
     assert one == two
     without = jax.device_get(toy.run(tmp_path / "without", 18))
     assert not np.array_equal(without.teacher["b"], undisturbed.teacher["b"])
