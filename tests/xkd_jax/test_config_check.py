@@ -14,7 +14,7 @@ from input_pipeline import datasets
 from xkd_jax import config_check
 from xkd_jax.config_rules import RULES
 
-SHIPPED = [m.name for m in pkgutil.iter_modules(configs.__path__)]
+SHIPPED = [m.name for m in pkgutil.iter_modules(configs.__path__) if not m.ispkg]
 FIELDS = list(config_check.fields_of(base.get_config()))
 
 # What a slip, a typo or a script's mistake may put into any field, whatever it is.

@@ -1,0 +1,1 @@
+"""Evaluations of pretrained encoders: one file each."""
