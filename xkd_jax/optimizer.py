@@ -56,6 +56,39 @@ def decay_mask(params: Params) -> Params:
     )
 
 
+def decay_mask_of_weights(params: Params) -> Params:
+    """Which parameters decay in finetuning: those of `decay_mask` but positions and CLS."""
+    mask = decay_mask(params)
+    kept = ("position_embedding", "cls_token")
+    return jax.tree_util.tree_map_with_path(
+        lambda path, decays: decays and _names(path)[-1] not in kept, mask
+    )
+
+
+def scale_by_depth(decay: float, depth: int) -> optax.GradientTransformation:
+    """Scales the updates of an encoder with a head by `decay ** (depth + 1 - id)`.
+
+    So what is near the input changes least (Clark et al. 2020; Bao et al. 2022). The id of the
+    embeddings, CLS and positions is 0, that of block i, from 0, is i + 1, and that of the final
+    norm and of all that is not the encoder's is depth + 1. After AdamW this scales learning rate
+    and decay alike.
+
+    Args:
+      decay: factor from one id to the one below.
+      depth: number of blocks, which are stacked along a leading axis.
+    """
+    inputs = ("patch_embedding", "position_embedding", "cls_token")
+
+    def scale(path, update):
+        names = _names(path)
+        if "blocks" in names:
+            factors = decay ** (depth - jnp.arange(depth, dtype=jnp.float32))
+            return update * factors.reshape(-1, *[1] * (update.ndim - 1))
+        return update * decay ** (depth + 1) if any(name in inputs for name in names) else update
+
+    return optax.stateless(lambda updates, params: jax.tree_util.tree_map_with_path(scale, updates))
+
+
 def adamw(
     learning_rate: optax.Schedule,
     *,
@@ -65,12 +98,15 @@ def adamw(
     weight_decay: float,
     clip_norm: float,
     clipped: Callable[[list[str]], bool],
+    decays: Callable[[Params], Params] = decay_mask,
 ) -> optax.GradientTransformation:
-    """AdamW (Loshchilov and Hutter 2019) after per-tensor clipping; `clip_norm` 0 for none."""
+    """AdamW (Loshchilov and Hutter 2019) after per-tensor clipping; `clip_norm` 0 for none.
+
+    `clipped` tells from a parameter's names whether it is clipped, `decays` makes of the parameters
+    a tree that tells which of them decay.
+    """
     clip = clip_each_tensor(clip_norm, clipped) if clip_norm else optax.identity()
     return optax.chain(
         clip,
-        optax.adamw(
-            learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decay_mask
-        ),
+        optax.adamw(learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decays),
     )

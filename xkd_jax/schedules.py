@@ -20,19 +20,22 @@ def cosine(step: jax.Array, start: float, end: float, steps: float) -> jax.Array
     return jnp.asarray(end + 0.5 * (start - end) * (1.0 + jnp.cos(jnp.pi * share)), jnp.float32)
 
 
-def warmup_cosine(step: jax.Array, peak: float, warmup_steps: float, steps: float) -> jax.Array:
-    """From 0 to `peak`, linear over the warm-up, then to 0 at `steps` along half a cosine.
+def warmup_cosine(
+    step: jax.Array, peak: float, warmup_steps: float, steps: float, final: float = 0.0
+) -> jax.Array:
+    """From 0 to `peak`, linear over the warm-up, then to `final` at `steps` along half a cosine.
 
     Args:
       step: () int.
       peak: value at the end of the warm-up.
       warmup_steps: its length; 0 starts at the peak.
       steps: total length, the warm-up included.
+      final: value at the end; `peak` keeps it constant.
 
     Returns:
       () float32.
     """
-    decay = cosine(jnp.maximum(step - warmup_steps, 0), peak, 0.0, steps - warmup_steps)
+    decay = cosine(jnp.maximum(step - warmup_steps, 0), peak, final, steps - warmup_steps)
     if warmup_steps <= 0:
         return decay
     return jnp.where(step < warmup_steps, peak * step / warmup_steps, decay)

@@ -1,5 +1,6 @@
 """Clipping, decay and AdamW against loops over the tensors of every layer."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -68,6 +69,44 @@ def test_what_decays():
         },
         "decoder": {"prediction": {"kernel": True}},
     }
+
+
+def classifier_params():
+    encoder = params_like()["video"]["encoder"]
+    encoder["patch_embedding"] = {"kernel": jnp.ones((6, 4)), "bias": jnp.ones(4)}
+    encoder["position_embedding"] = jnp.ones((7, 4))
+    return {"encoder": encoder, "head": {"kernel": jnp.ones((4, 2)), "bias": jnp.ones(2)}}
+
+
+def test_what_decays_in_finetuning():
+    mask = optimizer.decay_mask_of_weights(classifier_params())
+    assert mask == {
+        "encoder": {
+            "cls_token": False,
+            "position_embedding": False,
+            "patch_embedding": {"kernel": True, "bias": False},
+            "norm": {"scale": False},
+            "transformer": {"blocks": {"out": {"kernel": True, "bias": False}}},
+        },
+        "head": {"kernel": True, "bias": False},
+    }
+
+
+def test_layer_decay_by_hand():
+    """Three blocks and decay 0.5: ids 0 to 4, factors 1/16, 1/8, 1/4, 1/2, 1."""
+    updates = classifier_params()
+    tx = optimizer.scale_by_depth(0.5, 3)
+    scaled, _ = tx.update(updates, tx.init(updates))
+    factors = jax.tree.map(
+        lambda new, old: np.unique((new / old).reshape(len(new), -1), axis=1), scaled, updates
+    )
+    encoder, head = factors["encoder"], factors["head"]
+    for name in ("cls_token", "position_embedding", "patch_embedding"):
+        assert all((x == 1 / 16).all() for x in jax.tree.leaves(encoder[name])), name
+    for name in ("kernel", "bias"):
+        blocks = encoder["transformer"]["blocks"]["out"][name]
+        np.testing.assert_array_equal(blocks, [[1 / 8], [1 / 4], [1 / 2]])
+    assert all((x == 1).all() for x in jax.tree.leaves((encoder["norm"], head)))
 
 
 def test_adamw_by_hand():

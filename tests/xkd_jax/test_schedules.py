@@ -28,6 +28,14 @@ def test_warmup_cosine():
     )
 
 
+def test_warmup_cosine_to_a_final_value():
+    rates = np.array([schedules.warmup_cosine(step, 5e-4, 5, 100, 1e-6) for step in range(101)])
+    assert rates[0] == 0 and rates[5] == np.float32(5e-4) and rates[100] == np.float32(1e-6)
+    assert (np.diff(rates[5:]) < 0).all()
+    constant = [float(schedules.warmup_cosine(step, 1e-4, 0, 9, 1e-4)) for step in range(10)]
+    np.testing.assert_array_equal(constant, np.float32(1e-4))
+
+
 def test_no_warmup_starts_at_the_peak():
     assert schedules.warmup_cosine(0, 1e-4, 0, 10) == pytest.approx(1e-4)
 

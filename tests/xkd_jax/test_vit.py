@@ -58,6 +58,28 @@ def test_dropped_patches_have_no_influence():
     assert not np.allclose(before, other)
 
 
+def test_a_path_may_be_scaled_or_dropped_example_by_example():
+    encoder = vit.Encoder(grid=(2, 3), width=8, depth=2, heads=2)
+    patches = random(3, 6, 5)
+    variables = jax.jit(encoder.init)(jax.random.key(0), patches)
+    apply = jax.jit(encoder.apply)
+    plain, _ = apply(variables, patches)
+    scales = jnp.ones((2, 2, 3)).at[:, :, 1].set(0.0).at[1, 0, 2].set(0.0)
+    scaled, _ = apply(variables, patches, scales=scales)
+    np.testing.assert_allclose(scaled[0], plain[0], rtol=1e-5, atol=1e-6)
+    # Without any path, what goes into the blocks comes out of them.
+    without = jax.tree.map(lambda x: x, variables)
+    blocks = without["params"]["transformer"]["blocks"]
+    for name in ("out", "mlp_out"):
+        blocks[name] = jax.tree.map(jnp.zeros_like, blocks[name])
+    np.testing.assert_allclose(scaled[1], apply(without, patches)[0][1], rtol=1e-5, atol=1e-6)
+    # Of example 2, the second block's attention is dropped, and that alone.
+    blocks = (without := jax.tree.map(lambda x: x, variables))["params"]["transformer"]["blocks"]
+    blocks["out"] = jax.tree.map(lambda x: x.at[1].set(0.0), blocks["out"])
+    np.testing.assert_allclose(scaled[2], apply(without, patches)[0][2], rtol=1e-5, atol=1e-6)
+    assert not np.allclose(scaled[2], plain[2], atol=1e-3)
+
+
 def test_no_whole_attention_map_is_built_for_the_row():
     """Asking for the row must not put an (N, N) float32 softmax beside the fused attention."""
     encoder = vit.Encoder(grid=(8, 8), width=8, depth=1, heads=2, row="cls")

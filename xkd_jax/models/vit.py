@@ -74,8 +74,13 @@ class Block(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-        """Maps tokens (B, N, D) to tokens (B, N, D) and the asked row (B, H, N - 1)."""
+    def __call__(
+        self, tokens: jax.Array, scales: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """Maps tokens (B, N, D) to tokens (B, N, D) and the asked row (B, H, N - 1).
+
+        `scales` (2, B) float are factors of what attention and MLP add to the tokens, 1 by default.
+        """
 
         def dense(features: int, name: str, **kwargs) -> nn.Dense:
             return nn.Dense(features, dtype=self.dtype, kernel_init=xavier, name=name, **kwargs)
@@ -86,11 +91,18 @@ class Block(nn.Module):
         qkv = qkv.reshape(*qkv.shape[:2], 3, self.heads, self.width // self.heads)
         query, key, value = (qkv[:, :, i] for i in range(3))
         row = attention_row(query, key, self.row) if self.row else None
-        tokens += dense(self.width, "out")(attend(query, key, value).reshape(tokens.shape))
+        attended = dense(self.width, "out")(attend(query, key, value).reshape(tokens.shape))
+        tokens += attended if scales is None else _scaled(attended, scales[0])
 
         hidden = dense(4 * self.width, "mlp_in")(layer_norm(self.dtype, "mlp_norm")(tokens))
-        tokens += dense(self.width, "mlp_out")(nn.gelu(hidden, approximate=False))
+        hidden = dense(self.width, "mlp_out")(nn.gelu(hidden, approximate=False))
+        tokens += hidden if scales is None else _scaled(hidden, scales[1])
         return tokens, row
+
+
+def _scaled(tokens: jax.Array, scale: jax.Array) -> jax.Array:
+    """Multiplies tokens (B, N, D) by one factor (B,) each."""
+    return tokens * scale[:, None, None].astype(tokens.dtype)
 
 
 class Transformer(nn.Module):
@@ -111,20 +123,25 @@ class Transformer(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-        """Maps tokens (B, N, D) to tokens (B, N, D) and the last block's row (B, H, N - 1)."""
+    def __call__(
+        self, tokens: jax.Array, scales: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """Maps tokens (B, N, D) to tokens (B, N, D) and the last block's row (B, H, N - 1).
+
+        `scales` (L, 2, B) float are the blocks' factors, see `Block`.
+        """
         batch, count, _ = tokens.shape
         # The row rides in the carry, each block writing over the last one's: only the last block's
         # is wanted, and stacking them all would cost depth times the memory.
         row = jnp.zeros((batch, self.heads, count - 1), jnp.float32) if self.row else None
         scan = nn.scan(
-            lambda block, carry, _: (block(carry[0]), None),
+            lambda block, carry, scales: (block(carry[0], scales), None),
             variable_axes={"params": 0},
             split_rngs={"params": True},
             length=self.depth,
         )
         block = Block(self.width, self.heads, self.row, self.dtype, name="blocks")
-        (tokens, row), _ = scan(block, (tokens, row), None)
+        (tokens, row), _ = scan(block, (tokens, row), scales)
         return tokens, row
 
 
@@ -153,6 +170,7 @@ class Encoder(nn.Module):
         patches: jax.Array,
         grid: tuple[int, ...] | None = None,
         keep: jax.Array | None = None,
+        scales: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array | None]:
         """Encodes patches.
 
@@ -161,6 +179,8 @@ class Encoder(nn.Module):
           grid: the patches' token grid; the native one by default. Positions are resized to it.
           keep: (B, K) int, the indices of the patches to see, in the order to see them; all by
             default. The dropped ones cost nothing, not even their embedding.
+          scales: (L, 2, B) float, factors of what each block's attention and MLP add to each
+            example's tokens: 0 drops a path. 1 by default, at no cost.
 
         Returns:
           tokens: (B, 1 + N or 1 + K, D), CLS first, after the final norm.
@@ -187,5 +207,5 @@ class Encoder(nn.Module):
         tokens = jnp.concatenate([cls_token, tokens], axis=1)
         tokens, row = Transformer(
             self.width, self.depth, self.heads, self.row, self.dtype, name="transformer"
-        )(tokens)
+        )(tokens, scales)
         return layer_norm(self.dtype, "norm")(tokens), row
