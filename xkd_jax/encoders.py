@@ -55,7 +55,10 @@ class PretrainedEncoder:
         modality: video or audio.
         network: teacher or student.
         sizes: Of its inputs and outputs.
+        module: The network, of Flax.
         params: Of the encoder, float32, on the device.
+        patch: What a token is made from: frames, pixels, pixels, or mel bands and frames.
+        view: The preprocessing of the encoder's training, at the sizes asked for.
         description: Of the weights, their preprocessing and their origin; of
             `xkd_jax.interop.pretrained.describe`.
     """
@@ -73,19 +76,19 @@ class PretrainedEncoder:
         self.modality = modality
         self.network = network
         self.description = description
-        self._view = view  # its preprocessing, at the sizes asked for
+        self.view = view
         self._batch_size = batch_size
-        self._module = module
-        self._patch = tuple(description["architecture"][modality]["patch"])
+        self.module = module
+        self.patch = tuple(description["architecture"][modality]["patch"])
         self.params = jax.device_put(params)
-        self._apply = jax.jit(self._forward, static_argnums=2)
+        self._apply = jax.jit(self.forward, static_argnums=2)
         video = modality == "video"
         shape = (
             (view["frames"], view["size"], view["size"], 3)
             if video
             else (view["mel_bands"], view["frames"])
         )
-        grid = tuple(n // p for n, p in zip(shape, self._patch, strict=False))
+        grid = tuple(n // p for n, p in zip(shape, self.patch, strict=False))
         self.sizes = Sizes(
             view=shape,
             seconds=view["frames"] / view["frame_rate"] if video else view["seconds"],
@@ -171,7 +174,7 @@ class PretrainedEncoder:
                 "video": preprocessing.video_views_of_file,
                 "audio": preprocessing.audio_views_of_file,
             }
-            return of_file[self.modality](clip, self._view, places)
+            return of_file[self.modality](clip, self.view, places)
         clip = np.asarray(clip)
         if self.modality == "video":
             if clip.ndim != 4 or clip.shape[-1] != 3 or clip.dtype != np.uint8 or not clip.size:
@@ -180,7 +183,7 @@ class PretrainedEncoder:
                     "uint8 frames (T, H, W, 3), or paths of media files"
                 )
             rate = _positive("frame_rate", frame_rate, "the rate of the frames per second")
-            return preprocessing.video_views(clip, rate, self._view, places)
+            return preprocessing.video_views(clip, rate, self.view, places)
         if clip.ndim != 1 or not np.issubdtype(clip.dtype, np.floating) or not clip.size:
             raise ValueError(
                 f"clips holds {clip.dtype}{list(clip.shape)}; allowed for an encoder of audio: "
@@ -189,7 +192,7 @@ class PretrainedEncoder:
         if not np.isfinite(clip).all():
             raise ValueError("clips holds a waveform with NaN or infinity; allowed: finite numbers")
         rate = _positive("sample_rate", sample_rate, "the rate of the waveforms in Hz")
-        return preprocessing.audio_views(clip, rate, self._view, places)
+        return preprocessing.audio_views(clip, rate, self.view, places)
 
     def encode_views(
         self, views: Iterable[np.ndarray] | np.ndarray, output: str = "features"
@@ -252,20 +255,32 @@ class PretrainedEncoder:
         rows = min(self._batch_size, 1 << (len(batch) - 1).bit_length())
         padded = np.zeros((rows, *batch[0].shape), batch[0].dtype)
         padded[: len(batch)] = batch
-        precision = "highest" if self._module.dtype == jnp.float32 else "default"
+        precision = "highest" if self.module.dtype == jnp.float32 else "default"
         with jax.default_matmul_precision(precision):
             return np.asarray(self._apply(self.params, padded, output))[: len(batch)]
 
-    def _forward(self, params: Mapping[str, Any], views: jax.Array, output: str) -> jax.Array:
+    def forward(
+        self, params: Mapping[str, Any], views: jax.Array, output: str = "features"
+    ) -> jax.Array:
+        """What `encode_views` computes of a batch, as a pure function to be part of others.
+
+        Args:
+            params: As in `params`, wherever they are.
+            views: (B, ...) uint8 frames or normalized ones, or log-mels.
+            output: See `encode_views`.
+
+        Returns:
+            (B, ...) float32.
+        """
         if self.modality == "video":
             if views.dtype == jnp.uint8:
-                mean, std = jnp.array(self._view["mean"]), jnp.array(self._view["std"])
+                mean, std = jnp.array(self.view["mean"]), jnp.array(self.view["std"])
                 views = (views.astype(jnp.float32) / 255 - mean) / std
-            cut = patches.patchify_video(views, self._patch)
+            cut = patches.patchify_video(views, self.patch)
         else:
-            cut = patches.patchify_audio(views, self._patch)
-        grid = tuple(n // p for n, p in zip(views.shape[1:], self._patch, strict=False))
-        tokens, attention = self._module.apply({"params": params}, cut, grid)
+            cut = patches.patchify_audio(views, self.patch)
+        grid = tuple(n // p for n, p in zip(views.shape[1:], self.patch, strict=False))
+        tokens, attention = self.module.apply({"params": params}, cut, grid)
         tokens = tokens.astype(jnp.float32)
         if output == "attention":
             return attention
