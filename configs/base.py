@@ -42,6 +42,11 @@ def get_config() -> ml_collections.ConfigDict:
     # statistics, softmaxes and losses are float32 whatever it says.
     config.compute_dtype = "auto"
 
+    # How all devices share the work: a mesh of (data, fsdp). All of them split the batch; those
+    # along fsdp split weights, teachers and optimizer too, which saves memory and costs
+    # communication. It has to divide the number of devices.
+    config.parallel = ml_collections.ConfigDict({"fsdp": 1})
+
     data = config.data = ml_collections.ConfigDict()
     # folder: any tree of media files. generated: moving shapes with sound, made on first use.
     # prepared: what `python -m input_pipeline.prepare` has made; the fastest to read by far.

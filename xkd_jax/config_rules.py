@@ -110,6 +110,7 @@ RULES = {
     "epochs": number(0, EPOCHS),
     "steps": whole(0, STEPS),
     "compute_dtype": one_of("auto", "bfloat16", "float32"),
+    "parallel.fsdp": whole(1, 2**20),
     "data.dataset": one_of("folder", "generated", "prepared"),
     "data.path": TEXT,
     "data.split": TEXT,

@@ -33,7 +33,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> train_step.Trai
       NonFiniteError: where the loss or a gradient is not a finite number.
     """
     config_check.check(config)
-    mesh = sharding.make_mesh()
+    mesh = sharding.make_mesh(config.parallel.fsdp)
     sharding.check_batch_size(config.batch_size, mesh)
     loader = make_loader(config)
     total_steps = schedules.total_steps(config.steps, config.epochs, loader.steps_per_epoch)

@@ -5,6 +5,7 @@ no other module names a device.
 """
 
 import queue
+import re
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -16,6 +17,14 @@ from jax.sharding import PartitionSpec as P
 
 # A batch is split over both: `fsdp` is data parallelism that also splits the state.
 BATCH_AXES = ("data", "fsdp")
+
+# Which axis of a state's array is split over `fsdp`, by its path, the first rule that fits; the
+# paths of teachers and of the optimizer's moments end with those of their parameters. What no rule
+# fits is whole on every device: biases, norms and tokens, a thousandth of the whole.
+FSDP_RULES = (
+    # Of a layer's outputs, of a stacked layer as well: each layer is gathered when it is used.
+    (r"/(kernel|prototypes|position_embedding)$", -1),
+)
 
 
 def make_mesh(fsdp: int = 1) -> Mesh:
@@ -32,7 +41,10 @@ def make_mesh(fsdp: int = 1) -> Mesh:
     """
     devices = jax.device_count()
     if fsdp < 1 or devices % fsdp:
-        raise ValueError(f"An fsdp axis of {fsdp} does not divide the {devices} devices.")
+        allowed = ", ".join(str(n) for n in range(1, devices + 1) if devices % n == 0)
+        raise ValueError(
+            f"config.parallel.fsdp is {fsdp}; allowed with {devices} devices: {allowed}"
+        )
     # Auto lets the compiler propagate shardings; jax.make_mesh now defaults to Explicit.
     return jax.make_mesh(
         (devices // fsdp, fsdp), BATCH_AXES, axis_types=(AxisType.Auto,) * len(BATCH_AXES)
@@ -65,16 +77,27 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def state_shardings(state: Any, mesh: Mesh) -> Any:
-    """The shardings of a state's leaves: all replicated.
+    """The shardings of a state's leaves, by `FSDP_RULES`.
 
     Args:
         state: a pytree of arrays or `jax.ShapeDtypeStruct`.
         mesh: the mesh of the run.
 
     Returns:
-        A pytree of `NamedSharding` with the structure of `state`.
+        A pytree of `NamedSharding` with the structure of `state`. An axis that `fsdp` does not
+        divide is left whole.
     """
-    return jax.tree.map(lambda _: NamedSharding(mesh, P()), state)
+
+    def sharding_of(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        axis = next((axis for rule, axis in FSDP_RULES if re.search(rule, name)), None)
+        if axis is None or leaf.shape[axis] % mesh.shape["fsdp"]:
+            return NamedSharding(mesh, P())
+        spec = [None] * leaf.ndim
+        spec[axis] = "fsdp"
+        return NamedSharding(mesh, P(*spec))
+
+    return jax.tree_util.tree_map_with_path(sharding_of, state)
 
 
 def put_batch(batch: Any, mesh: Mesh) -> Any:

@@ -71,6 +71,19 @@ def test_restores_to_another_mesh(tmp_path):
     assert restored["a"].sharding == target
 
 
+@pytest.mark.parametrize("fsdp", [1, 2, 8])
+def test_weights_split_over_devices_restore_to_any_split(fsdp, tmp_path):
+    state = {"params": {"kernel": jnp.arange(64.0).reshape(4, 16), "bias": jnp.arange(16.0)}}
+    split = jax.device_put(state, sharding.state_shardings(state, sharding.make_mesh(fsdp=4)))
+    mesh = sharding.make_mesh(fsdp)
+    with open_checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, split)
+    with open_checkpoints(tmp_path) as checkpoints:
+        restored = checkpoints.restore(abstract(state, mesh))
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+    assert restored["params"]["kernel"].addressable_shards[0].data.shape == (4, 16 // fsdp)
+
+
 def test_nothing_to_restore(tmp_path):
     with open_checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest_step is None

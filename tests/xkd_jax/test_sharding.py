@@ -1,8 +1,11 @@
 import jax
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
-from xkd_jax import sharding
+from tests.tiny import tiny_config
+from xkd_jax import sharding, train_step
+from xkd_jax.models import xkd
 
 
 @pytest.mark.parametrize(("fsdp", "data"), [(1, 8), (2, 4), (8, 1)])
@@ -14,7 +17,9 @@ def test_mesh_spans_all_devices(fsdp, data):
 
 @pytest.mark.parametrize("fsdp", [0, 3, 16])
 def test_mesh_refuses_an_axis_that_does_not_divide_the_devices(fsdp):
-    with pytest.raises(ValueError, match=f"fsdp axis of {fsdp} does not divide the 8 devices"):
+    with pytest.raises(
+        ValueError, match=rf"config\.parallel\.fsdp is {fsdp}; allowed with 8 devices: 1, 2, 4, 8$"
+    ):
         sharding.make_mesh(fsdp)
 
 
@@ -34,6 +39,33 @@ def test_batch_is_split_over_all_devices_in_order(fsdp):
     for name, array in batch.items():
         np.testing.assert_array_equal(placed[name], array)
         assert [shard.data.shape[0] for shard in placed[name].addressable_shards] == [2] * 8
+
+
+def test_fsdp_splits_weights_teachers_and_moments_and_nothing_small():
+    config = tiny_config()
+    model = xkd.build(config)
+    tx, _ = train_step.make_optimizer(config, 100, 10.0)
+    state = jax.eval_shape(lambda: train_step.init_state(model, tx, 0))
+    shardings = sharding.state_shardings(state, sharding.make_mesh(fsdp=4))
+    qkv = shardings.params["video"]["encoder"]["transformer"]["blocks"]["qkv"]["kernel"]
+    assert qkv.spec == P(None, None, "fsdp")
+    assert shardings.teacher["audio"]["projector"]["prototypes"].spec == P(None, "fsdp")
+    assert shardings.params["video"]["encoder"]["norm"]["scale"].spec == P()
+    assert shardings.centers["video"].spec == shardings.step.spec == P()
+
+    def of_a_device(leaf, sharding):
+        return int(np.prod(sharding.shard_shape(leaf.shape)))
+
+    whole = sum(leaf.size for leaf in jax.tree.leaves(state))
+    split = sum(jax.tree.leaves(jax.tree.map(of_a_device, state, shardings)))
+    assert whole / 4 < split < whole / 3  # even at these widths
+
+
+def test_what_fsdp_does_not_divide_stays_whole():
+    state = {"kernel": np.zeros((4, 6)), "other": {"kernel": np.zeros((4, 8))}}
+    shardings = sharding.state_shardings({"params": state}, sharding.make_mesh(fsdp=4))["params"]
+    assert shardings["kernel"].spec == P()
+    assert shardings["other"]["kernel"].spec == P(None, "fsdp")
 
 
 def test_prefetch_gives_every_batch_once_in_order():

@@ -12,13 +12,13 @@ from xkd_jax.models import xkd
 from xkd_jax.models.xkd import MODALITIES
 
 
-def make_run(config, devices):
+def make_run(config, data=1, fsdp=1):
     """A state, and the compiled step, on a mesh of so many devices."""
     mesh = jax.make_mesh(
-        (devices, 1),
+        (data, fsdp),
         sharding.BATCH_AXES,
         axis_types=(AxisType.Auto,) * 2,
-        devices=jax.devices()[:devices],
+        devices=jax.devices()[: data * fsdp],
     )
     model = xkd.build(config)
     tx, learning_rate = train_step.make_optimizer(config, config.steps, 10.0)
@@ -56,7 +56,7 @@ def config():
 
 @pytest.fixture(scope="module")
 def one_device(config):
-    return make_run(config, 1)
+    return make_run(config)
 
 
 def test_what_a_step_moves(config, one_device):
@@ -128,9 +128,9 @@ def test_learns_to_reconstruct_a_pattern(config, one_device):
 
 
 def test_eight_devices_agree_with_one(config, one_device):
-    """MMD and centres are of the global batch, however many devices share it."""
+    """MMD and centres are of the global batch, however devices share it and the weights."""
     run, _ = one_device
-    run_on_eight, _ = make_run(config, 8)
+    run_on_eight, _ = make_run(config, data=2, fsdp=4)
     batches = [tiny_batch(config, seed=seed) for seed in range(3)]
     state, metrics = run(batches)
     state_of_eight, metrics_of_eight = run_on_eight(batches)
