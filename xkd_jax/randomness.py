@@ -17,6 +17,13 @@ class Purpose(enum.IntEnum):
     VIDEO_LOCAL = 1
     VIDEO_MASK = 2
     AUDIO_MASK = 3
+    FLIP = 4
+    RAND_AUGMENT = 5
+    SPEC_AUGMENT = 6
+    MIXING = 7
+    DROPOUT = 8
+    DROP_PATH = 9
+    VIDEO_FEATURES = 4
 
 
 def example_keys(seed, epoch, example_id, purpose):
