@@ -1,0 +1,124 @@
+"""The encoders under evaluation, and clips such as they were trained on."""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from xkd_jax import encoders
+from xkd_jax.config_check import ConfigError
+
+_LOG_MEL = ("sample_rate", "mel_bands", "window", "hop", "max_frequency", "log_offset")
+
+# By modality.
+Backbones = Mapping[str, encoders.PretrainedEncoder]
+
+
+def load(
+    checkpoint: str,
+    modalities: Sequence[str],
+    network: str,
+    dtype: jnp.dtype,
+    frame_size: int = 0,
+    untrained_seed: int | None = None,
+) -> Backbones:
+    """Loads the encoders of a checkpoint.
+
+    Args:
+        checkpoint: See `encoders.load_encoder`.
+        modalities: One or both.
+        network: teacher or student.
+        dtype: Of the computation.
+        frame_size: Of video, in pixels; 0: as in training.
+        untrained_seed: To have fresh weights, drawn with this, in place of the checkpoint's.
+
+    Raises:
+        ValueError, FileNotFoundError: There are none; the message says what there is.
+    """
+    loaded = {}
+    for modality in modalities:
+        size = frame_size or None if modality == "video" else None
+        try:
+            encoder = encoders.load_encoder(
+                checkpoint, modality, network, frame_size=size, dtype=dtype.name
+            )
+        except ValueError as error:
+            # Only that argument is the config's by the same name.
+            field = "config." if str(error).startswith("frame_size is") else ""
+            raise ConfigError(f"{field}{error}") from error
+        if untrained_seed is not None:
+            encoder.params = _fresh(encoder, untrained_seed)
+        loaded[modality] = encoder
+    return loaded
+
+
+def make_views(
+    backbones: Backbones, fields: ml_collections.ConfigDict | None = None
+) -> ml_collections.ConfigDict:
+    """Makes a `views` section, as of configs/base.py, of what encoders were trained on.
+
+    Args:
+        backbones: The encoders.
+        fields: `augment` of the config (configs/eval/probe.py); None where nothing is augmented.
+
+    Raises:
+        ConfigError: Picture and sound are of different lengths.
+    """
+    seconds = {m: encoder.sizes.seconds for m, encoder in backbones.items()}
+    if len({round(length, 6) for length in seconds.values()}) > 1:
+        lengths = " and ".join(f"{length:g} s of {m}" for m, length in seconds.items())
+        raise ConfigError(
+            f"config.modalities is {tuple(backbones)!r}; allowed for encoders that see {lengths}: "
+            "one of them"
+        )
+    # Sound alone is cut as if it had one frame.
+    length = next(iter(seconds.values()))
+    video = {"frame_rate": 1 / length, "global_frames": 1, "global_size": 1, "short_side": 1}
+    if "video" in backbones:
+        view = backbones["video"].view
+        video = {"frame_rate": view["frame_rate"], "global_frames": view["frames"]}
+        video |= {"global_size": view["size"], "short_side": view["size"]}
+    audio = {"sample_rate": 16000}
+    if "audio" in backbones:
+        view = backbones["audio"].view
+        audio = {name: view[name] for name in (*_LOG_MEL, "mean", "std")}
+        audio["global_frames"] = view["frames"]
+    if fields is not None:
+        video |= {
+            "global_scale": fields.crop_scale,
+            "aspect_ratio": fields.aspect_ratio,
+            "flip_probability": fields.flip_probability,
+            "color_jitter": fields.color_jitter,
+            "local_gray_probability": fields.gray_probability,
+            # As local views have it, which may be gray; without their blur.
+            "local_blur_probability": 0.0,
+            "local_blur_kernel": 1,
+            "local_blur_sigma": (1.0, 1.0),
+        }
+        audio["global_gain"] = fields.gain
+    return ml_collections.ConfigDict({"video": video, "audio": audio})
+
+
+def _fresh(encoder: encoders.PretrainedEncoder, seed: int) -> Any:
+    """Weights as they are before the first step of a training."""
+    values = math.prod(encoder.patch) * (3 if encoder.modality == "video" else 1)
+    cut = jnp.zeros((1, math.prod(encoder.module.grid), values))
+    # Another draw for each modality.
+    key = jax.random.fold_in(jax.random.key(seed), encoder.modality == "audio")
+    return jax.jit(encoder.module.init)(key, cut)["params"]
+
+
+def weights_digest(backbones: Backbones) -> str:
+    """Digest of the encoders' weights."""
+    digest = hashlib.sha256()
+    for m in sorted(backbones):
+        leaves, _ = jax.tree_util.tree_flatten_with_path(backbones[m].params)
+        for path, leaf in leaves:
+            digest.update(f"{m}{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}".encode())
+            digest.update(np.ascontiguousarray(leaf))
+    return digest.hexdigest()

@@ -1,0 +1,91 @@
+"""Features on disk: under a key of all that they depend on, in parts, so that none is made twice.
+
+A folder for each key holds `identity.json`, which says in full what the key stands for, and one
+file for each part of the recordings. Files appear whole or not at all; one that has been damaged
+since is made again.
+"""
+
+import hashlib
+import io
+import json
+import pathlib
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+class FeatureCache:
+    """The parts of the features of some recordings.
+
+    Attributes:
+        folder: Where they are.
+        parts: Their number.
+    """
+
+    def __init__(
+        self, root: pathlib.Path, identity: Mapping[str, Any], recordings: int, part_size: int
+    ) -> None:
+        """Finds the folder, or makes it.
+
+        Args:
+            root: Folder of all features.
+            identity: All that features depend on, as plain values.
+            recordings: Their number.
+            part_size: How many of them there are to a part; fewer in the last one.
+
+        Raises:
+            OSError: The folder cannot be made.
+        """
+        from input_pipeline import atomic
+
+        self.parts = -(-recordings // part_size)
+        self._recordings, self._part_size = recordings, part_size
+        text = json.dumps({**identity, "part_size": part_size}, indent=1, sort_keys=True) + "\n"
+        self._key = hashlib.sha256(text.encode()).hexdigest()
+        self.folder = root / self._key[:32]
+        atomic.write_text(self.folder / "identity.json", text)
+
+    def places(self, part: int) -> slice:
+        """Which recordings a part is of."""
+        first = part * self._part_size
+        return slice(first, min(first + self._part_size, self._recordings))
+
+    def read(self, part: int, into: Mapping[str, np.ndarray]) -> bool:
+        """Reads a part.
+
+        Args:
+            part: Its number.
+            into: Arrays of all recordings, (n, ...) each, of which it fills those of the part.
+
+        Returns:
+            Whether it is there, and whole; otherwise nothing has been changed.
+        """
+        places = self.places(part)
+        try:
+            with np.load(self._path(part), allow_pickle=False) as saved:
+                if str(saved["key"]) != self._key:
+                    return False
+                # Reading to the end of an array checks its checksum.
+                arrays = {name: saved[name] for name in into}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return False
+        forms = {name: (array[places].shape, array.dtype) for name, array in into.items()}
+        if any((array.shape, array.dtype) != forms[name] for name, array in arrays.items()):
+            return False
+        for name, array in arrays.items():
+            into[name][places] = array
+        return True
+
+    def write(self, part: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes a part, out of arrays such as `read` fills."""
+        from input_pipeline import atomic
+
+        file = io.BytesIO()
+        places = self.places(part)
+        np.savez(file, key=self._key, **{name: array[places] for name, array in arrays.items()})
+        atomic.write_bytes(self._path(part), file.getvalue())
+
+    def _path(self, part: int) -> pathlib.Path:
+        return self.folder / f"part-{part:05d}-of-{self.parts:05d}.npz"
