@@ -10,6 +10,7 @@ import enum
 import jax
 
 
+@enum.unique
 class Purpose(enum.IntEnum):
     """What a draw is for. The values are part of what a seed means: add, never renumber."""
 
@@ -23,7 +24,7 @@ class Purpose(enum.IntEnum):
     MIXING = 7
     DROPOUT = 8
     DROP_PATH = 9
-    VIDEO_FEATURES = 4
+    VIDEO_FEATURES = 10
 
 
 def example_keys(seed, epoch, example_id, purpose):
