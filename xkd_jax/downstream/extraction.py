@@ -208,7 +208,7 @@ def _encoded(
     exact = all(encoder.module.dtype == jnp.float32 for encoder in backbones.values())
     with (
         contextlib.closing(passing.batches()) as batches,
-        sharding.Prefetch(_marked(batches, source), mesh) as on_devices,
+        sharding.Prefetch(mark_replaced(batches, source), mesh) as on_devices,
     ):
         before = None
         for batch in on_devices:
@@ -245,7 +245,7 @@ def make_step(protocol: Protocol) -> Callable[[Any, Batch], Batch]:
     return step
 
 
-def _marked(
+def mark_replaced(
     batches: Iterator[dict[str, np.ndarray]], source: "ClipSource"
 ) -> Iterator[dict[str, np.ndarray]]:
     """Batches, and of each row whether the source has put another recording in its place."""
