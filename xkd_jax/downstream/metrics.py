@@ -16,16 +16,18 @@ class Metric(NamedTuple):
     """One way to sum up a test set.
 
     Attributes:
-        name: In results.json.
-        title: For people.
+        name: In results.json; `TITLES` has it for people.
         overall: Function (scores, targets) -> float, of the whole test set.
         by_class: Function (scores, targets) -> (C,) float64, NaN for absent classes.
+        of_class: What that is, for people.
+        chance: Function (targets) -> float, what scores that know nothing come to.
     """
 
     name: str
-    title: str
     overall: Callable[[np.ndarray, np.ndarray], float]
     by_class: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    of_class: str
+    chance: Callable[[np.ndarray], float]
 
 
 def top1(scores: np.ndarray, targets: np.ndarray) -> float:
@@ -96,8 +98,21 @@ def absent(targets: np.ndarray) -> np.ndarray:
     return np.flatnonzero(~targets.any(axis=0))
 
 
-TOP1 = Metric("top1", "top-1", top1, accuracies)
-MEAN_AVERAGE_PRECISION = Metric("map", "mAP", mean_average_precision, average_precisions)
+def guessing(targets: np.ndarray) -> float:
+    """Top-1 of guessing each class as often as any other."""
+    return 1 / targets.shape[1]
+
+
+def prevalence(targets: np.ndarray) -> float:
+    """Mean average precision of random scores: a class's share of the recordings, over classes."""
+    return float(targets.mean(axis=0)[targets.any(axis=0)].mean())
+
+
+TOP1 = Metric("top1", top1, accuracies, "accuracy", guessing)
+MEAN_AVERAGE_PRECISION = Metric(
+    "map", mean_average_precision, average_precisions, "average precision", prevalence
+)
+TITLES = {"top1": "top-1", "top5": "top-5", "map": "mAP"}
 
 
 def main_metric(multi_label: bool) -> Metric:

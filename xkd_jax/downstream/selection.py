@@ -89,9 +89,13 @@ class Outcome(NamedTuple):
     counts: dict[str, int]
 
     @property
-    def best_on_test(self) -> Candidate:
-        """The candidate with the best score on the test set, as the paper reports it."""
-        return max((c for c in self.candidates if c.test is not None), key=lambda c: c.test)
+    def best_on_test(self) -> Candidate | None:
+        """The candidate with the best score on the test set, which is what the paper reports.
+
+        None where no other than the chosen one has been tested.
+        """
+        tested = [c for c in self.candidates if c.test is not None]
+        return max(tested, key=lambda c: c.test) if len(tested) > 1 else None
 
 
 def evaluate(

@@ -1,0 +1,123 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from xkd_jax.downstream import results
+from xkd_jax.downstream.published import Published
+from xkd_jax.downstream.selection import Candidate, Outcome
+
+NAMES = ("bounce", "collide", "tick", "flash")
+
+
+def outcome(labels, guesses, candidates=None, chosen=0.1, classes=4):
+    return Outcome(
+        varied="C",
+        candidates=candidates or (Candidate(0.01, 0.5, 0.875), Candidate(0.1, 0.75, 0.625)),
+        chosen=chosen,
+        scores=np.eye(classes, dtype=np.float32)[guesses],
+        targets=np.eye(classes, dtype=bool)[labels],
+        counts={"train": 20, "held_out": 4, "test": len(labels)},
+    )
+
+
+# Partition 1: 3 of 4 right, "flash" absent; partition 2: 1 of 2 right, "tick" and "flash" absent.
+OUTCOMES = {"1": outcome([0, 0, 1, 2], [0, 1, 1, 2]), "2": outcome([0, 1], [1, 1])}
+
+
+def collect(outcomes=OUTCOMES, multi_label=False):
+    return results.collect(outcomes, "toy", NAMES, multi_label)
+
+
+def test_scores_are_means_over_partitions_with_their_spread():
+    found = collect()
+    assert found["metric"] == "top1"
+    expected = {"mean": 0.625, "spread": pytest.approx(0.25 / math.sqrt(2))}
+    assert found["scores"] == {"top1": expected}
+    assert found["best_on_test"] == {"mean": 0.875, "spread": 0.0}
+    assert found["chance"] == 0.25
+    assert collect({"1": OUTCOMES["1"]})["scores"]["top1"] == {"mean": 0.75, "spread": None}
+
+
+def test_every_candidate_is_told_of_and_what_is_best_on_test():
+    one = collect()["partitions"]["1"]
+    assert one["varied"] == "C" and one["chosen"] == 0.1
+    assert one["candidates"] == [
+        {"value": 0.01, "held_out": 0.5, "test": 0.875},
+        {"value": 0.1, "held_out": 0.75, "test": 0.625},
+    ]
+    assert one["best_on_test"]["value"] == 0.01
+    assert one["recordings"] == {"train": 20, "held_out": 4, "test": 4}
+
+
+def test_nothing_is_best_on_test_where_one_alone_was_tested():
+    candidates = (Candidate(1.0, 0.5, None), Candidate(2.0, 0.75, 0.6))
+    found = collect({"1": outcome([0, 1], [0, 1], candidates, chosen=2.0)})
+    assert found["best_on_test"] is None
+    assert "best on test" not in results.table(found)
+
+
+def test_classes_and_those_that_were_not_tested():
+    found = collect()
+    # bounce: 1 of 2 in partition 1, 0 of 1 in partition 2.
+    assert found["per_class"] == {"bounce": 0.25, "collide": 1.0, "tick": 1.0, "flash": None}
+    assert found["partitions"]["2"]["per_class"]["tick"] is None
+    assert found["partitions"]["2"]["absent_classes"] == ["tick", "flash"]
+    [confused] = found["confused"]
+    assert confused == {"class": "bounce", "taken_for": "collide", "count": 2, "share": 2 / 3}
+
+
+def test_several_classes_a_recording():
+    targets = np.array([[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]], bool)
+    one = OUTCOMES["1"]._replace(scores=targets.astype(np.float32), targets=targets)
+    found = collect({"1": one}, multi_label=True)
+    assert found["metric"] == "map" and found["scores"]["map"]["mean"] == 1.0
+    assert found["chance"] == pytest.approx((1 / 3 + 2 / 3 + 1 / 3) / 3)
+    assert found["confused"] is None
+    assert list(results.pictures(found, {"1": one})) == ["per_class.png"]
+
+
+def test_a_report(tmp_path, capsys):
+    number = Published("toys", "svm", "XKD, Toys", 83.8, "split 1", "Table 1", {}, True)
+    arguments = {
+        "title": "toys: linear SVM on video features of the teacher",
+        "class_names": NAMES,
+        "multi_label": False,
+        "protocol": {"seed": 0, "classifier": {"name": "svm"}},
+        "checkpoint": {"path": "runs/mine", "step": 500},
+        "data": {"fingerprint": "abc", "recordings": 26},
+        "published": [number],
+    }
+    given = results.report(tmp_path / "out", OUTCOMES, **arguments)
+    saved = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert saved == given
+    assert saved["protocol"]["classifier"] == {"name": "svm"}
+    assert saved["checkpoint"] == {"path": "runs/mine", "step": 500}
+    assert saved["data"]["fingerprint"] == "abc" and saved["data"]["classes"] == list(NAMES)
+    assert saved["paper"] == [
+        {"model": "XKD, Toys", "of": "split 1", "table": "Table 1", "score": 0.838}
+    ]
+    for name in ("per_class.png", "confusion.png"):
+        assert Image.open(tmp_path / "out" / name).size > (200, 100)
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["confusion.png", "per_class.png", "results.json"], "nothing half-written"
+    assert capsys.readouterr().out.splitlines() == [
+        "toys: linear SVM on video features of the teacher",
+        "                                            top-1",
+        "  partition 1                                75.0  C 0.1, 75.0 on held-out recordings",
+        "  partition 2                                50.0  C 0.1, 75.0 on held-out recordings",
+        "  this checkpoint, mean and spread    62.5 ± 17.7",
+        "  best on test, as the paper chooses   87.5 ± 0.0  C chosen on the test set itself",
+        "  chance                                     25.0",
+        "  paper: XKD, Toys                           83.8  split 1, Table 1",
+        "classes without a test recording, which count in no mean: 1 in 1, 2 in 2",
+    ]
+
+
+def test_top_5_is_told_where_it_says_something():
+    one = outcome([0, 5, 3], [0, 5, 2], classes=6)
+    found = results.collect({"1": one}, "toy", "abcdef", False)
+    assert list(found["scores"]) == ["top1", "top5"]
+    assert results.table(found).splitlines()[1].split() == ["top-1", "top-5"]

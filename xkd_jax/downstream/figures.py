@@ -1,0 +1,197 @@
+"""Pictures of results: confusion matrices, bars a class, bars of several scores."""
+
+import io
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from PIL import Image
+
+from xkd_jax.telemetry import write_whole
+
+DPI = 100
+INK, FAINT, GRAY = "#333333", "#bbbbbb", "#e8e8e8"
+COLORS = ("#3b6ea5", "#d98b3a", "#6aa56a", "#a55a7a", "#8a8a8a", "#7a68b0")
+FONT = {"size": 9, "color": INK}
+# Up to so many classes a cell of a matrix has room for its number.
+_NUMBERED = 25
+_LETTER = 0.0077  # inches that a letter takes, for each point of its font
+
+
+def confusion(counts: np.ndarray, class_names: Sequence[str], title: str) -> np.ndarray:
+    """Draws how often a class was taken for another.
+
+    Args:
+        counts: (C, C) int, rows the true classes.
+        class_names: Of both axes.
+        title: Of the picture.
+
+    Returns:
+        (H, W, 3) uint8, larger for more classes: every name is written, on both axes.
+    """
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.where(totals > 0, counts / np.maximum(totals, 1), np.nan)
+    size = len(class_names)
+    numbered = size <= _NUMBERED
+    cell = 0.42 if numbered else 0.13  # inches, of which a name needs the latter
+    font = 8 if numbered else 7
+    names = 0.2 + font * _LETTER * max(map(len, class_names))
+    side = max(size * cell, 2.5)
+    left, bottom, right, top = names + 0.3, names + 0.3, 1.0, 0.45
+    width, height = left + side + right, bottom + side + top
+    figure = Figure((width, height), DPI)
+    axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
+    # By the square root, for what is rare to be seen beside what is common.
+    image = axes.imshow(
+        shares,
+        cmap=colormaps["Blues"].with_extremes(bad=GRAY),
+        norm=PowerNorm(0.5, 0, 1),
+        interpolation="nearest",
+    )
+    axes.set_xticks(range(size), class_names, rotation=90)
+    axes.set_yticks(range(size), class_names)
+    axes.tick_params(labelsize=font, colors=INK, length=2)
+    axes.set_xlabel("taken for", **FONT)
+    axes.set_ylabel("true class", **FONT)
+    axes.set_title(title, loc="left", **FONT)
+    if numbered:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            share = shares[row, column]
+            color = "white" if share > 0.35 else INK
+            axes.text(
+                column, row, f"{100 * share:.0f}", ha="center", va="center", size=8, color=color
+            )
+    bar = figure.add_axes(((left + side + 0.2) / width, bottom / height, 0.15 / width, 2 / height))
+    figure.colorbar(image, cax=bar, ticks=[0, 0.01, 0.1, 0.25, 0.5, 1], format="{x:.0%}")
+    bar.tick_params(labelsize=8, colors=INK)
+    bar.set_title("of the row", loc="left", size=8, color=INK)
+    return _pixels(figure)
+
+
+def class_bars(
+    values: np.ndarray, class_names: Sequence[str], measure: str, title: str
+) -> np.ndarray:
+    """Draws a score for each class, the best first, in columns.
+
+    Args:
+        values: (C,) floats in [0, 1]; NaN for classes that were not tested, which come last.
+        class_names: Of them.
+        measure: What is shown, such as "accuracy".
+        title: Of the picture.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    order = np.argsort(-np.nan_to_num(values, nan=-1.0), kind="stable")
+    names = 0.2 + 8 * _LETTER * max(map(len, class_names))
+    # About as wide as high.
+    columns = max(1, round(np.sqrt(0.16 * len(order) / (names + 2.6))))
+    rows = -(-len(order) // columns)
+    width, height = columns * (names + 2.6), rows * 0.16 + 0.95
+    figure = Figure((width, height), DPI)
+    for column in range(columns):
+        shown = order[column * rows : (column + 1) * rows]
+        left = column * (names + 2.6) + names
+        box = (left / width, 0.5 / height, 2.1 / width, rows * 0.16 / height)
+        axes = figure.add_axes(box)
+        axes.barh(range(len(shown)), np.nan_to_num(values[shown]), color=COLORS[0], height=0.75)
+        for row, value in enumerate(values[shown]):
+            text = "not tested" if np.isnan(value) else f"{100 * value:.0f}"
+            axes.text(np.nan_to_num(value) + 0.015, row, text, va="center", size=7, color=INK)
+        axes.axvline(np.nanmean(values), color=FAINT, zorder=0)
+        axes.set_yticks(range(len(shown)), [class_names[place] for place in shown])
+        axes.set_ylim(rows - 0.5, -0.5)
+        axes.set_xlabel(f"{measure}, %", **FONT)
+        _percent_axis(axes.xaxis)
+        axes.set_xlim(0, 1.12)
+        _plain(axes)
+    mean = f"{title}; line: the mean, {100 * np.nanmean(values):.1f}"
+    figure.text(0.1 / width, 1 - 0.25 / height, mean, **FONT)
+    return _pixels(figure)
+
+
+def grouped_bars(
+    values: np.ndarray,
+    groups: Sequence[str],
+    series: Sequence[str],
+    measure: str,
+    title: str,
+    chance: float | None = None,
+    spreads: np.ndarray | None = None,
+) -> np.ndarray:
+    """Draws several scores for each of some groups.
+
+    Args:
+        values: (groups, series) floats in [0, 1].
+        groups: Their names.
+        series: Names of the scores in a group.
+        measure: What is shown, such as "top-1".
+        title: Of the picture.
+        chance: What guessing gives, drawn as a line; or None.
+        spreads: (groups, series) floats, drawn about the values; or None.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    bar = 0.8 / len(series)
+    figure = Figure((1.6 + len(groups) * max(1.4, 0.55 * len(series)), 4.2), DPI)
+    axes = figure.add_subplot()
+    for number, name in enumerate(series):
+        at = np.arange(len(groups)) + (number - (len(series) - 1) / 2) * bar
+        error = None if spreads is None else spreads[:, number]
+        axes.bar(
+            at,
+            values[:, number],
+            0.92 * bar,
+            yerr=error,
+            color=COLORS[number % len(COLORS)],
+            ecolor=INK,
+            label=name,
+        )
+        over = np.zeros(len(groups)) if error is None else error
+        for x, value, rise in zip(at, values[:, number], over, strict=True):
+            axes.text(x, value + rise + 0.01, f"{100 * value:.0f}", ha="center", size=8, color=INK)
+    if chance is not None:
+        axes.axhline(chance, color=INK, linestyle=":", linewidth=1, label="chance")
+    axes.set_xticks(range(len(groups)), groups)
+    axes.set_ylabel(f"{measure}, %", **FONT)
+    axes.set_title(title, loc="left", **FONT)
+    _percent_axis(axes.yaxis)
+    axes.set_ylim(0, 1.08)
+    axes.legend(
+        ncols=len(series) + 1, loc="upper center", bbox_to_anchor=(0.5, -0.13), frameon=False,
+        fontsize=8, labelcolor=INK,
+    )  # fmt: skip
+    _plain(axes)
+    figure.tight_layout()
+    return _pixels(figure)
+
+
+def save(path: pathlib.Path, pixels: np.ndarray) -> None:
+    """Writes a picture as PNG, whole or not at all."""
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, format="PNG")
+    write_whole(path, png.getvalue())
+
+
+def _percent_axis(axis) -> None:
+    axis.set_ticks(np.linspace(0, 1, 6), [f"{value:.0f}" for value in np.linspace(0, 100, 6)])
+
+
+def _plain(axes: Axes) -> None:
+    axes.tick_params(labelsize=8, colors=INK, length=2)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(FAINT)
+
+
+def _pixels(figure: Figure) -> np.ndarray:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

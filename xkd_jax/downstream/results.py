@@ -1,0 +1,244 @@
+"""Results of an evaluation: `results.json`, a table on the terminal, and pictures.
+
+All numbers of `results.json` are shares of 1; people are told percents. A result is the mean over
+the partitions of a data set, its spread their sample standard deviation. What the paper reports
+stands beside, labelled as the paper's.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from xkd_jax.downstream import figures, metrics
+from xkd_jax.downstream.published import Published
+from xkd_jax.downstream.selection import Outcome
+from xkd_jax.telemetry import write_whole
+
+FILE = "results.json"
+_CONFUSED = 20  # pairs of classes told of
+
+
+def report(
+    workdir: str | os.PathLike,
+    outcomes: Mapping[str, Outcome],
+    *,
+    title: str,
+    class_names: Sequence[str],
+    multi_label: bool,
+    protocol: Mapping[str, Any],
+    checkpoint: Mapping[str, Any],
+    data: Mapping[str, Any],
+    published: Sequence[Published] = (),
+) -> dict[str, Any]:
+    """Writes `results.json` and the pictures into the workdir, and prints the table.
+
+    Args:
+        workdir: Made if missing.
+        outcomes: Of each partition, by its name; one at least.
+        title: What was evaluated on what, in a few words.
+        class_names: C names.
+        multi_label: Whether recordings are of any number of classes.
+        protocol: The config in full: nested dictionaries of plain values.
+        checkpoint: What was evaluated: plain values.
+        data: On what, with its fingerprint: plain values.
+        published: What the paper has to set beside.
+
+    Returns:
+        What `results.json` holds.
+    """
+    results = {
+        **collect(outcomes, title, class_names, multi_label),
+        "paper": [_paper(number) for number in published],
+        "checkpoint": dict(checkpoint),
+        "data": {**data, "classes": list(class_names)},
+        "protocol": dict(protocol),
+    }
+    workdir = pathlib.Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    for name, picture in pictures(results, outcomes).items():
+        figures.save(workdir / name, picture)
+    save(workdir, results)
+    print(table(results), flush=True)
+    return results
+
+
+def save(workdir: str | os.PathLike, results: Mapping[str, Any]) -> None:
+    """Writes `results.json`, whole or not at all."""
+    text = json.dumps(results, indent=2, allow_nan=False) + "\n"
+    write_whole(pathlib.Path(workdir) / FILE, text.encode())
+
+
+def collect(
+    outcomes: Mapping[str, Outcome], title: str, class_names: Sequence[str], multi_label: bool
+) -> dict[str, Any]:
+    """All that the outcomes say; for the arguments see `report`.
+
+    Returns:
+        `metric`, the main one; `scores`, by metric, with mean and spread; `best_on_test` likewise,
+        of the main metric, or None; `chance`; `partitions` by name; `per_class`, means over the
+        partitions, None for a class that no recording was tested of; `confused`, the most
+        frequent confusions of classes, None where recordings are of several.
+    """
+    metric = metrics.main_metric(multi_label)
+    partitions = {
+        name: _partition(outcome, class_names, multi_label) for name, outcome in outcomes.items()
+    }
+    first = next(iter(partitions.values()))
+    best = [partition["best_on_test"] for partition in partitions.values()]
+    by_class = np.array(
+        [metric.by_class(outcome.scores, outcome.targets) for outcome in outcomes.values()]
+    )
+    return {
+        "title": title,
+        "metric": metric.name,
+        "scores": {
+            name: _mean([partition["scores"][name] for partition in partitions.values()])
+            for name in first["scores"]
+        },
+        "best_on_test": _mean([b["test"] for b in best]) if all(best) else None,
+        "chance": float(np.mean([metric.chance(o.targets) for o in outcomes.values()])),
+        "partitions": partitions,
+        "per_class": {
+            name: float(np.nanmean(values)) if np.isfinite(values).any() else None
+            for name, values in zip(class_names, by_class.T, strict=True)
+        },
+        "confused": None if multi_label else _confused(_confusion(outcomes), class_names),
+    }
+
+
+def _partition(outcome: Outcome, class_names: Sequence[str], multi_label: bool) -> dict[str, Any]:
+    metric = metrics.main_metric(multi_label)
+    by_class = metric.by_class(outcome.scores, outcome.targets)
+    best = outcome.best_on_test
+    return {
+        "recordings": dict(outcome.counts),
+        "scores": metrics.all_scores(outcome.scores, outcome.targets, multi_label),
+        "varied": outcome.varied,
+        "chosen": outcome.chosen,
+        "candidates": [candidate._asdict() for candidate in outcome.candidates],
+        "best_on_test": best and best._asdict(),
+        "absent_classes": [class_names[place] for place in metrics.absent(outcome.targets)],
+        "per_class": {
+            name: None if np.isnan(value) else float(value)
+            for name, value in zip(class_names, by_class, strict=True)
+        },
+    }
+
+
+def _mean(values: Sequence[float]) -> dict[str, float | None]:
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "spread": spread}
+
+
+def _paper(number: Published) -> dict[str, Any]:
+    return {
+        "model": number.model,
+        "of": number.of,
+        "table": number.table,
+        "score": round(number.percent / 100, 4),
+    }
+
+
+def _confusion(outcomes: Mapping[str, Outcome]) -> np.ndarray:
+    return sum(metrics.confusion(o.scores, o.targets) for o in outcomes.values())
+
+
+def _confused(counts: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    off = counts - np.diag(np.diag(counts))
+    order = np.argsort(-off, axis=None, kind="stable")[:_CONFUSED]
+    pairs = zip(*np.unravel_index(order, off.shape), strict=True)
+    return [
+        {
+            "class": class_names[row],
+            "taken_for": class_names[column],
+            "count": int(off[row, column]),
+            "share": float(off[row, column] / counts[row].sum()),
+        }
+        for row, column in pairs
+        if off[row, column]
+    ]
+
+
+def pictures(results: Mapping[str, Any], outcomes: Mapping[str, Outcome]) -> dict[str, np.ndarray]:
+    """Draws the per-class scores and, with one class a recording, the confusion matrix.
+
+    Args:
+        results: Of `collect`.
+        outcomes: That it was made of.
+
+    Returns:
+        (H, W, 3) uint8 by file name.
+    """
+    multi_label, title = results["confused"] is None, results["title"]
+    names = list(results["per_class"])
+    values = np.array([np.nan if v is None else v for v in results["per_class"].values()])
+    of_class = metrics.main_metric(multi_label).of_class
+    drawn = {"per_class.png": figures.class_bars(values, names, of_class, title)}
+    if not multi_label:
+        drawn["confusion.png"] = figures.confusion(_confusion(outcomes), names, title)
+    return drawn
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """The results as lines for the terminal, in percent."""
+    names = list(results["scores"])
+    rows = [("", [metrics.TITLES[name] for name in names], "")]
+    partitions = results["partitions"]
+    for name, partition in partitions.items():
+        label = f"partition {name}" if len(partitions) > 1 else "this checkpoint"
+        scores = [percent(partition["scores"][metric]) for metric in names]
+        rows.append((label, scores, _choice(partition)))
+    if len(partitions) > 1:
+        means = [percent(**results["scores"][metric]) for metric in names]
+        rows.append(("this checkpoint, mean and spread", means, ""))
+    best = results["best_on_test"]
+    if best:
+        note = f"{next(iter(partitions.values()))['varied']} chosen on the test set itself"
+        rows.append(("best on test, as the paper chooses", [percent(**best)], note))
+    rows.append(("chance", [percent(results["chance"])], ""))
+    for number in results.get("paper", ()):
+        source = ", ".join(filter(None, (number["of"], number["table"])))
+        rows.append((f"paper: {number['model']}", [percent(number["score"])], source))
+    lines = [results["title"], *aligned(rows)]
+    absent = {name: len(p["absent_classes"]) for name, p in partitions.items()}
+    if any(absent.values()):
+        told = ", ".join(f"{count} in {name}" for name, count in absent.items() if count)
+        lines.append(f"classes without a test recording, which count in no mean: {told}")
+    return "\n".join(lines)
+
+
+def _choice(partition: Mapping[str, Any]) -> str:
+    chosen = next(c for c in partition["candidates"] if c["value"] == partition["chosen"])
+    told = f"{partition['varied']} {partition['chosen']:g}"
+    if chosen["held_out"] is not None:
+        told += f", {percent(chosen['held_out'])} on held-out recordings"
+    return told
+
+
+def percent(mean: float, spread: float | None = None) -> str:
+    """A share as people read it."""
+    return f"{100 * mean:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")
+
+
+def aligned(rows: Sequence[tuple[str, Sequence[str], str]]) -> Iterator[str]:
+    """Lines of a table.
+
+    Args:
+        rows: Label, numbers and a remark each; the first is the head.
+
+    Yields:
+        A line each.
+    """
+    widths = [
+        max(len(row[1][place]) for row in rows if len(row[1]) > place)
+        for place in range(max(len(row[1]) for row in rows))
+    ]
+    left = max(len(row[0]) for row in rows)
+    for label, values, remark in rows:
+        padded = [*values, *[""] * (len(widths) - len(values))]
+        cells = "  ".join(f"{v:>{width}}" for v, width in zip(padded, widths, strict=True))
+        yield f"  {label:<{left}}  {cells}  {remark}".rstrip()
