@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Makes the Python environment of the other scripts, and puts it first on the PATH. To be sourced.
 #
 # XKD_VENV: where; .venv by default. XKD_LOCK: what to install; requirements.txt by default.

@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Trains on GPU nodes under Slurm, a task a GPU, and goes on by itself after time limits, preemptions
+# and failures of nodes.
+#
+#   bash launch/slurm.sh [--dry_run] [options of sbatch] -- --config=configs/k400.py --workdir=RUN [flags]
+#
+# such as
+#
+#   bash launch/slurm.sh --nodes=2 --ntasks-per-node=8 --gpus-per-node=8 --time=24:00:00 --partition=gpu \
+#       -- --config=configs/k400.py --config.data.path=DATA --workdir=RUN
+#
+# The environment and the workdir have to be on a file system that all nodes share. Five minutes before
+# the time limit, and when it is preempted, the run saves and stops, and the job is queued again; so it
+# is if a task fails, up to XKD_RETRIES times (3). --dry_run prints the commands instead.
+set -euo pipefail
+
+usage() { sed -n '2,15s/^# \{0,1\}//p' "$script"; }
+
+# Under Slurm a copy of this file runs, so where the clone is has to be said.
+root="${XKD_ROOT:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}"
+script="$root/launch/slurm.sh"
+cd "$root"
+
+dry_run="${XKD_DRY_RUN:-}"
+run() {
+    if [[ "$dry_run" ]]; then
+        printf '%q ' "$@" && echo
+    else
+        "$@"
+    fi
+}
+
+submit() {
+    local options=()
+    while (($#)) && [[ "$1" != -- ]]; do
+        case "$1" in
+            -h | --help) usage && exit 0 ;;
+            --dry_run) dry_run=1 ;;
+            *) options+=("$1") ;;
+        esac
+        shift
+    done
+    if (($# < 2)); then
+        echo "error: no flags of the program; write them after --, see --help" >&2
+        exit 1
+    fi
+    shift
+    local workdir=""
+    for flag in "$@"; do [[ "$flag" == --workdir=* ]] && workdir="${flag#--workdir=}"; done
+    if [[ ! "$workdir" ]]; then
+        echo "error: --workdir=FOLDER is missing (write it with =)" >&2
+        exit 1
+    fi
+    run mkdir -p "$workdir"
+    run sbatch --job-name=xkd --requeue --open-mode=append --output="$workdir/slurm-%j.log" \
+        --signal=B:TERM@300 --export=ALL,XKD_ROOT="$root" "${options[@]}" "$script" "$@"
+}
+
+job() {
+    # shellcheck source=launch/environment.sh
+    [[ "$dry_run" ]] || source launch/environment.sh
+    local status=0 stopping="" step
+    # To the tasks and not to this shell, which has to outlive them.
+    trap 'stopping=1; run scancel --signal=TERM "$SLURM_JOB_ID"' TERM
+    # A task that fails takes the others with it: they would wait for it.
+    run srun --kill-on-bad-exit=1 --label python -m xkd_jax.main "$@" &
+    step=$!
+    wait "$step" || status=$?
+    # The signal that ended the wait has not ended the tasks.
+    while kill -0 "$step" 2> /dev/null; do
+        status=0
+        wait "$step" || status=$?
+    done
+    local restarts="${SLURM_RESTART_COUNT:-0}" retries="${XKD_RETRIES:-3}"
+    if [[ "$stopping" ]]; then
+        echo "Stopped before the time limit or for a preemption: queued again"
+        run scontrol requeue "$SLURM_JOB_ID"
+    elif ((status == 3)); then
+        echo "Nothing left to train"
+        status=0
+    elif ((status && restarts < retries)); then
+        echo "A task failed with code $status: queued again ($((restarts + 1)) of $retries)"
+        run scontrol requeue "$SLURM_JOB_ID"
+    fi
+    return "$status"
+}
+
+if [[ "${SLURM_JOB_ID:-}" && "${XKD_ROOT:-}" ]]; then
+    job "$@"
+else
+    submit "$@"
+fi

@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# Trains on a Cloud TPU slice: gets one, installs this clone on all its workers, runs the program on
+# them, shows the log of worker 0, and begins anew on another slice if this one is preempted.
+#
+#   bash launch/tpu_pod.sh --name=NAME --zone=ZONE --type=v5litepod-256 [options] \
+#       -- --config=configs/k400.py --config.data.path=/mnt/data/k400 --workdir=/mnt/runs/k400 [flags]
+#
+#   --name=NAME          of the slice; one that is there already is used as it is
+#   --zone=ZONE          such as us-central1-a
+#   --type=TYPE          accelerator type, such as v5litepod-256 or v4-128
+#   --project=PROJECT    of Google Cloud; gcloud's own by default
+#   --version=VERSION    of the TPU's software (v2-alpha-tpuv5-lite)
+#   --setup=COMMAND      run on every worker first, such as what mounts a bucket on /mnt
+#   --spot               preemptible, at a lower price
+#   --delete             deletes the slice when the run has ended; alone, without --, deletes it now
+#   --dry_run            prints every command and runs none
+#
+# Needs gcloud, logged in. Data and workdir are folders that all workers share. Ctrl-C ends the
+# showing, not the run: the same command shows it again. Everything is safe to be run again.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+fail() { echo "error: $1" >&2 && exit 1; }
+usage() { sed -n '2,21s/^# \{0,1\}//p' launch/tpu_pod.sh; }
+
+name="" zone="" type="" project="" version="v2-alpha-tpuv5-lite" setup="" spot="" delete="" dry_run=""
+while (($#)) && [[ "$1" != -- ]]; do
+    case "$1" in
+        --name=*) name="${1#*=}" ;;
+        --zone=*) zone="${1#*=}" ;;
+        --type=*) type="${1#*=}" ;;
+        --project=*) project="${1#*=}" ;;
+        --version=*) version="${1#*=}" ;;
+        --setup=*) setup="${1#*=}" ;;
+        --spot) spot=1 ;;
+        --delete) delete=1 ;;
+        --dry_run) dry_run=1 ;;
+        -h | --help) usage && exit 0 ;;
+        *) fail "$1 is no option; see --help (flags of the program go after --)" ;;
+    esac
+    shift
+done
+(($#)) && shift
+[[ "$name" ]] || fail "--name=NAME is missing"
+[[ "$zone" ]] || fail "--zone=ZONE is missing"
+(($#)) || [[ "$delete" ]] || fail "no flags of the program; write them after --, see --help"
+where=(--zone="$zone" --quiet)
+[[ ! "$project" ]] || where+=(--project="$project")
+[[ "$dry_run" ]] || command -v gcloud > /dev/null || fail "gcloud is not installed"
+
+run() {
+    if [[ "$dry_run" ]]; then
+        printf '%q ' "$@" && echo
+    else
+        "$@"
+    fi
+}
+tpus() { run gcloud compute tpus "$@" "${where[@]}"; }
+on() { # worker (a number, or all), command
+    tpus tpu-vm ssh "$name" --worker="$1" --command="$2"
+}
+
+# What Google Cloud says of the slice: ACTIVE, WAITING_FOR_RESOURCES, ..., or nothing where it is not.
+state() {
+    gcloud compute tpus queued-resources describe "$name" "${where[@]}" --format="value(state.state)" \
+        2> /dev/null || true
+}
+
+create() {
+    [[ "$type" ]] || fail "--type=TYPE is missing, and there is no slice of the name $name yet"
+    tpus queued-resources create "$name" --node-id="$name" --accelerator-type="$type" \
+        --runtime-version="$version" ${spot:+--spot}
+}
+
+discard() { tpus queued-resources delete "$name" --force; }
+
+# Waits until the slice is there; gets another where it is beyond help.
+acquire() {
+    if [[ "$dry_run" ]]; then
+        create
+        return
+    fi
+    local now before=""
+    while true; do
+        now="$(state)"
+        [[ "$now" == "$before" ]] || echo "$name: ${now:-not there}"
+        before="$now"
+        case "$now" in
+            ACTIVE) return ;;
+            "") create ;;
+            FAILED | SUSPENDED) discard ;;
+        esac
+        sleep 20
+    done
+}
+
+# Copies the clone, as committed, and makes its environment, on all workers.
+install() {
+    local archive
+    archive="$(mktemp -d)/xkd_jax.tar.gz"
+    run git archive --format=tar.gz --output="$archive" HEAD
+    tpus tpu-vm scp "$archive" "$name:xkd_jax.tar.gz" --worker=all
+    [[ ! "$setup" ]] || on all "$setup"
+    # JAX for TPU in the very version of the lock.
+    # shellcheck disable=SC2016
+    on all 'mkdir -p xkd_jax && tar -xzf xkd_jax.tar.gz -C xkd_jax && cd xkd_jax &&
+        source launch/environment.sh &&
+        python -m pip install --quiet "jax[tpu]==$(python -c "import jax; print(jax.__version__)")"'
+    rm -rf "$(dirname "$archive")"
+}
+
+# Starts the program on all workers unless it runs there already, so that it outlives this shell.
+start() {
+    local flags
+    flags="$(printf '%q ' "$@")"
+    on all "cd xkd_jax && if [ -e run.pid ] && kill -0 \$(cat run.pid) 2> /dev/null; then exit 0; fi &&
+        rm -f run.status && source launch/environment.sh &&
+        (nohup sh -c 'python -m xkd_jax.main $flags; echo \$? > run.status' > run.log 2>&1 &
+        echo \$! > run.pid)"
+}
+
+# Shows the log of worker 0 until the program ends, and gives its exit code; 255 where the worker is gone.
+follow() {
+    # shellcheck disable=SC2016
+    on 0 'cd xkd_jax && tail --pid=$(cat run.pid) -n +1 -f run.log; exit $(cat run.status)'
+}
+
+if ((!$#)); then
+    discard
+    exit
+fi
+while true; do
+    acquire
+    status=0
+    install && start "$@" && follow || status=$?
+    # A run's own end, good or bad, is the end; a slice that has gone away is not.
+    if [[ "$dry_run" ]]; then break; fi
+    if ((status != 255)) && [[ "$(state)" == ACTIVE ]]; then break; fi
+    echo "$name is gone (preempted, perhaps): beginning anew from the newest checkpoint"
+done
+[[ ! "$delete" ]] || discard
+exit "$status"
