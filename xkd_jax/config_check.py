@@ -29,7 +29,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     check_fields(config, RULES)
     if not config.steps and not config.epochs:
         refuse(config, "steps", "at least 1, or config.epochs above 0")
-    _check_data(config)
+    check_data(config)
     _check_views(config)
     _check_model(config)
     if config.model.variant == "xkd_mats" and config.xkd.ema_video != config.xkd.ema_audio:
@@ -73,7 +73,12 @@ def _check_names(config: ml_collections.ConfigDict, rules: Mapping[str, Rule]) -
             raise ConfigError(f"config.{field} is no field; the nearest is config.{nearest}")
 
 
-def _check_data(config: ml_collections.ConfigDict) -> None:
+def check_data(config: ml_collections.ConfigDict) -> None:
+    """Refuses a config whose data cannot be there.
+
+    Raises:
+      ConfigError: naming `data.path` and what is allowed.
+    """
     if not config.data.path:
         refuse(config, "data.path", "the folder of the media files")
     # A generated data set is made where it does not exist.

@@ -17,6 +17,7 @@ import numpy as np
 from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 
 from xkd_jax.config_check import ConfigError
+from xkd_jax.config_rules import SEED, SHARE, TEXT, Rule, number, one_of, whole
 
 if TYPE_CHECKING:  # brings TensorFlow in
     from input_pipeline.datasets import ClipSource
@@ -25,6 +26,28 @@ if TYPE_CHECKING:  # brings TensorFlow in
 # late, and the field reports `val`.
 _TRAIN, _TEST, _VALIDATION = ("train",), ("test", "eval"), ("val", "valid", "validation")
 _TESTED_ON_VALIDATION = ("kinetics400", "kinetics_sound")
+
+# Of the fields of the `data` section (configs/eval/labelled_data.py).
+RULES = {
+    "data.dataset": one_of("folder", "generated", "prepared"),
+    "data.path": TEXT,
+    "data.train_split": TEXT,
+    "data.test_split": TEXT,
+    "data.validation_split": TEXT,
+    "data.partitions": Rule(
+        "(), or names such as ('1',)",
+        lambda x: isinstance(x, tuple) and all(isinstance(name, str) and name for name in x),
+    ),
+    "data.test_share": number(0.01, 0.5),
+    "data.held_out": number(0, 0.5),
+    "data.seed": whole(0, SEED),
+    "data.threads": whole(0, 1024),
+    "data.prefetch": whole(1, 1024),
+    "data.max_bad_fraction": SHARE,
+    "data.generated.train": whole(2, 10**6),
+    "data.generated.test": whole(1, 10**6),
+    "data.generated.seed": whole(0, SEED),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +70,6 @@ class Recordings:
     def take(self, places: np.ndarray) -> "Recordings":
         """Those at some places, given as indices or as a (n,) bool mask."""
         return Recordings(self.source, self.example_ids[places], self.targets[places])
-
-    @property
-    def without_sound(self) -> int:
-        """How many are silent for want of a sound track."""
-        return int(np.sum(~self.source.has_audio[self.example_ids]))
 
 
 class Partition(NamedTuple):
@@ -146,9 +164,24 @@ def open_labelled(
     return LabelledData(class_names, multi_label, tuple(partitions), _fingerprint(partitions))
 
 
+def all_recordings(data: LabelledData) -> list[tuple["ClipSource", np.ndarray]]:
+    """The recordings of all partitions, each once.
+
+    Returns:
+        The sources, and of each (n,) int64 numbers in order.
+    """
+    found: dict[int, tuple[ClipSource, list[np.ndarray]]] = {}
+    for partition in data.partitions:
+        for part in (partition.train, partition.test, partition.validation):
+            if part is not None:
+                found.setdefault(id(part.source), (part.source, []))[1].append(part.example_ids)
+    return [(source, np.unique(np.concatenate(ids))) for source, ids in found.values()]
+
+
 def held_out(recordings: Recordings, share: float, seed: int) -> tuple[Recordings, Recordings]:
     """Divides recordings at random into some to keep and some to hold out.
 
+    To be divided is whatever has `targets` and `take`: `Recordings`, or samples with features.
     Where each is of one class, all classes are in proportion on both sides, with at least one each
     if there are two. Those of a class of which there is but one are kept.
 

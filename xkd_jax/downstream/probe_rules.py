@@ -1,0 +1,72 @@
+"""What each field of a probe's config may be, and what fields may be beside others."""
+
+import ml_collections
+
+from xkd_jax import config_check
+from xkd_jax.config_rules import (
+    PIXELS,
+    SEED,
+    SHARE,
+    SWITCH,
+    TEXT,
+    Rule,
+    above,
+    each,
+    interval,
+    number,
+    one_of,
+    whole,
+)
+from xkd_jax.downstream import classifiers, labelled, published
+from xkd_jax.interop.pretrained import NETWORKS
+from xkd_jax.models.xkd import MODALITIES
+
+_PLACEMENT = one_of("uniform", "random")
+_PAPER = sorted({f"{n.dataset}/{n.protocol}" for n in published.numbers()})
+
+RULES = {
+    "task": one_of("probe"),
+    "seed": whole(0, SEED),
+    "paper": one_of("", *_PAPER),
+    "checkpoint": TEXT,
+    "network": one_of(*NETWORKS),
+    "untrained": SWITCH,
+    "modalities": Rule(
+        "('video',), ('audio',) or ('video', 'audio')",
+        lambda x: isinstance(x, tuple) and x in (("video",), ("audio",), MODALITIES),
+    ),
+    "frame_size": whole(0, PIXELS),
+    "compute_dtype": one_of("auto", "bfloat16", "float32"),
+    "batch_size": whole(1, 2**20),
+    **labelled.RULES,
+    "clips.train.count": whole(1, 10_000),
+    "clips.train.placement": _PLACEMENT,
+    "clips.train.augment": SWITCH,
+    "clips.test.count": whole(1, 10_000),
+    "clips.test.placement": _PLACEMENT,
+    "augment.crop_scale": interval(above(0, 1)),
+    "augment.aspect_ratio": interval(above(0, 100)),
+    "augment.flip_probability": SHARE,
+    "augment.color_jitter": each(SHARE, SHARE, SHARE, number(0, 0.5)),
+    "augment.gray_probability": SHARE,
+    "augment.gain": SHARE,
+    **classifiers.RULES,
+    "selection.tune_on": one_of("first", "each"),
+    "features.cache": TEXT,
+}
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Checks a probe's config, every field that can be wrong by itself or beside others.
+
+    Raises:
+        ConfigError: naming the first bad field, its value and what is allowed.
+    """
+    config_check.check_fields(config, RULES)
+    if not config.checkpoint:
+        config_check.refuse(
+            config, "checkpoint", "the folder of a run, of an export, or of converted weights"
+        )
+    config_check.check_data(config)
+    if config.frame_size and "video" not in config.modalities:
+        config_check.refuse(config, "frame_size", "0 where no video is seen")

@@ -1,0 +1,123 @@
+"""Features of labelled data as classifiers take them: which clips of which recordings, and when."""
+
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import ml_collections
+import numpy as np
+
+from xkd_jax import sharding
+from xkd_jax.downstream import backbones, extraction
+from xkd_jax.downstream.labelled import LabelledData, Partition, Recordings
+from xkd_jax.downstream.selection import Samples
+
+
+class _Pool(NamedTuple):
+    """Features of some recordings of one source; `example_ids` are in order."""
+
+    example_ids: np.ndarray
+    features: extraction.Features
+
+
+class Sampled:
+    """Features of all recordings of some data, to train on and to test on.
+
+    Recordings that are in several partitions are encoded once, or twice where the clips to train on
+    are others than those to test on.
+
+    Attributes:
+        unreadable: Names of the recordings that could not be read, and are left out.
+    """
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        encoders: backbones.Backbones,
+        data: LabelledData,
+        cache: pathlib.Path,
+    ) -> None:
+        """Extracts them, or reads what has been extracted before.
+
+        Args:
+            config: Of the probe (configs/eval/probe.py).
+            encoders: The encoders.
+            data: The recordings.
+            cache: Folder of all features on disk.
+        """
+        self._clips = {
+            "train": ml_collections.ConfigDict({**config.clips.train}),
+            "test": ml_collections.ConfigDict({**config.clips.test, "augment": False}),
+        }
+        wanted: dict[tuple[int, str], list[tuple[str, Recordings]]] = {}
+        for partition in data.partitions:
+            for use, part in _uses(partition):
+                wanted.setdefault(self._key(part, use), []).append((use, part))
+        mesh = sharding.make_mesh()
+        self._pools: dict[tuple[int, str], _Pool] = {}
+        unreadable = set()
+        for key, parts in wanted.items():
+            use, source = parts[0][0], parts[0][1].source
+            example_ids = np.unique(np.concatenate([part.example_ids for _, part in parts]))
+            clips = self._clips[use]
+            views = backbones.make_views(encoders, config.augment if clips.augment else None)
+            features = extraction.extract(
+                extraction.Protocol(encoders, views, clips, config.seed, config.batch_size),
+                source,
+                example_ids,
+                cache,
+                mesh,
+                threads=config.data.threads,
+                prefetch=config.data.prefetch,
+                title="encoding clips to " + " and ".join(sorted({f"{use}" for use, _ in parts})),
+            )
+            self._pools[key] = _Pool(example_ids, features)
+            unreadable.update(source.name(number) for number in example_ids[features.replaced])
+        self.unreadable = sorted(unreadable)
+
+    def of(self, recordings: Recordings, use: str) -> Samples:
+        """Features of those recordings that could be read, modalities side by side.
+
+        Args:
+            recordings: Of the data.
+            use: train or test.
+
+        Raises:
+            ValueError: None of them could be read.
+        """
+        pool = self._pools[self._key(recordings, use)]
+        places = np.searchsorted(pool.example_ids, recordings.example_ids)
+        readable = ~pool.features.replaced[places]
+        if not readable.any():
+            raise ValueError(f"none of the {len(places)} recordings to {use} on could be read")
+        rows = [features[places[readable]] for features in pool.features.of.values()]
+        return Samples(fused(rows), recordings.targets[readable])
+
+    def _key(self, recordings: Recordings, use: str) -> tuple[int, str]:
+        return id(recordings.source), self._clips[use].to_json()
+
+
+def fused(features: Sequence[np.ndarray]) -> np.ndarray:
+    """Features of modalities side by side, each clip's of unit length in each; one's as they are.
+
+    Args:
+        features: Of each modality, (n, k, D) float32.
+
+    Returns:
+        (n, k, sum of D) float32.
+    """
+    if len(features) == 1:
+        return features[0]
+    lengths = [np.linalg.norm(rows, axis=-1, keepdims=True) for rows in features]
+    return np.concatenate(
+        [rows / np.maximum(size, 1e-12) for rows, size in zip(features, lengths, strict=True)],
+        axis=-1,
+    )
+
+
+def _uses(partition: Partition) -> Iterator[tuple[str, Recordings]]:
+    """What a partition's recordings are for; those to choose on are scored as those to test on."""
+    yield "train", partition.train
+    yield "test", partition.test
+    if partition.validation is not None:
+        yield "test", partition.validation
