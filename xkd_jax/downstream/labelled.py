@@ -71,6 +71,11 @@ class Recordings:
         """Those at some places, given as indices or as a (n,) bool mask."""
         return Recordings(self.source, self.example_ids[places], self.targets[places])
 
+    @property
+    def without_sound(self) -> int:
+        """How many are silent for want of sound."""
+        return int(np.sum(~self.source.has_audio[self.example_ids]))
+
 
 class Partition(NamedTuple):
     """A partition into training and test.

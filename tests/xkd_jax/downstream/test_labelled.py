@@ -91,6 +91,7 @@ def test_official_partitions_are_taken_as_they_are(official, capsys):
     assert data.class_names == CLASSES and not data.multi_label
     assert classes(data, second.train) == [["run"], ["run"], ["bow"]]
     assert "1 of 5 recordings have no label; left out" in capsys.readouterr().out
+    assert [first.train.without_sound, first.test.without_sound] == [1, 0]
     [(source, ids)] = labelled.all_recordings(data)
     assert [source.name(number) for number in ids] == ["a", "b", "c", "d"]
 
