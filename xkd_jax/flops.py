@@ -1,0 +1,73 @@
+"""Arithmetic of a training step: what its matrix products cost, counted from their shapes.
+
+A multiplication and the addition that goes with it are two operations, as usual. Everything that is
+no matrix product is left out: it is less than a hundredth.
+"""
+
+import itertools
+
+import ml_collections
+
+from xkd_jax.models.xkd import MODALITIES, XKD, Modality
+
+
+def per_clip(model: XKD, views: ml_collections.ConfigDict) -> dict[str, float]:
+    """Counts one step's operations for one clip.
+
+    Args:
+      model: the model.
+      views: `config.views`.
+
+    Returns:
+      Operations by part: `teachers` (forward), `student_encoders`, `decoders` and `heads`, the
+      teachers' heads included (forward and backward).
+    """
+    counts = dict.fromkeys(("teachers", "student_encoders", "decoders", "heads"), 0.0)
+    for m in MODALITIES:
+        modality, local_views = getattr(model, m), views[m].local_count
+        patches = modality.token_count
+        kept = round(patches * (1 - modality.mask_ratio))
+        local_patches = _local_patches(modality, views, m)
+        counts["teachers"] += _encoder(modality, patches)
+        counts["student_encoders"] += 3 * _encoder(modality, kept)
+        counts["student_encoders"] += 3 * local_views * _encoder(modality, local_patches)
+        counts["decoders"] += 3 * _decoder(modality, kept, patches)
+        # A teacher's view forward, a student's 1 + n forward and backward.
+        counts["heads"] += (1 + 3 * (1 + local_views)) * _head(modality)
+    return counts
+
+
+def _local_patches(modality: Modality, views: ml_collections.ConfigDict, name: str) -> int:
+    video, audio = views.video, views.audio
+    extents = {
+        "video": (video.local_frames, video.local_size, video.local_size),
+        "audio": (audio.mel_bands, audio.local_frames),
+    }[name]
+    count = 1
+    for extent, size in zip(extents, modality.patch, strict=True):
+        count *= extent // size
+    return count
+
+
+def _transformer(tokens: int, width: int, depth: int) -> float:
+    """QKV, output and MLP products of 24 tokens width^2, and two of attention."""
+    return depth * (24.0 * tokens * width**2 + 4.0 * tokens**2 * width)
+
+
+def _encoder(modality: Modality, patches: int) -> float:
+    encoder = modality.encoder
+    embedding = 2.0 * patches * modality.decoder.patch_size * encoder.width
+    return embedding + _transformer(1 + patches, encoder.width, encoder.depth)
+
+
+def _decoder(modality: Modality, kept: int, patches: int) -> float:
+    decoder = modality.decoder
+    embedding = 2.0 * (1 + kept) * modality.encoder.width * decoder.width
+    prediction = 2.0 * patches * decoder.width * decoder.patch_size
+    return embedding + _transformer(1 + patches, decoder.width, decoder.depth) + prediction
+
+
+def _head(modality: Modality) -> float:
+    head = modality.projector
+    widths = [modality.encoder.width, *[head.hidden] * (head.layers - 1), head.bottleneck, head.out]
+    return sum(2.0 * a * b for a, b in itertools.pairwise(widths))
