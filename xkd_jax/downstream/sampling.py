@@ -69,7 +69,7 @@ class Sampled:
                 mesh,
                 threads=config.data.threads,
                 prefetch=config.data.prefetch,
-                title="encoding clips to " + " and ".join(sorted({f"{use}" for use, _ in parts})),
+                title=f"clips to {' and '.join(sorted({use for use, _ in parts}))} on",
             )
             self._pools[key] = _Pool(example_ids, features)
             unreadable.update(source.name(number) for number in example_ids[features.replaced])
@@ -94,7 +94,7 @@ class Sampled:
         return Samples(fused(rows), recordings.targets[readable])
 
     def _key(self, recordings: Recordings, use: str) -> tuple[int, str]:
-        return id(recordings.source), self._clips[use].to_json()
+        return id(recordings.source), self._clips[use].to_json(sort_keys=True)
 
 
 def fused(features: Sequence[np.ndarray]) -> np.ndarray:

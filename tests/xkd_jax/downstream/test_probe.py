@@ -1,0 +1,242 @@
+"""Probes end to end: no leak, nothing mixed up, nothing made twice."""
+
+import json
+
+import numpy as np
+import pytest
+
+from configs.eval import probe as probe_config
+from input_pipeline.records import Role
+from tests.input_pipeline.prepared_files import clock_record, write_prepared
+from tests.saved_runs import save_run
+from xkd_jax.config_check import ConfigError
+from xkd_jax.downstream import backbones, extraction, probe, sampling, selection
+
+TRAIN, TEST = Role.TRAIN, Role.TEST
+COUNT = 24
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    save_run(workdir)
+    return str(workdir)
+
+
+@pytest.fixture(scope="module")
+def encoders(run):
+    return backbones.load(run, ("video", "audio"), "teacher", np.dtype("float32"))
+
+
+def rows(count=COUNT, partitions=0, **form):
+    """Recordings of two classes in turn, which show other times; each is tested in one partition."""
+    made = []
+    for number in range(count):
+        roles = [TEST if number // 2 % 3 == p else TRAIN for p in range(partitions)]
+        made.append(
+            clock_record(
+                f"{number}", 1.0, labels=(number % 2,), roles=tuple(roles), size=(32, 32), **form
+            )
+        )
+    return made
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory):
+    """Data of each kind: official partitions, three splits, one pile."""
+    root = tmp_path_factory.mktemp("data")
+    return {
+        "official": write_prepared(root / "o", {"full": rows(partitions=3)}, ("1", "2", "3")),
+        "splits": write_prepared(root / "s", {"train": rows(), "val": rows(8), "test": rows(6)}),
+        "pile": write_prepared(root / "p", {"train": rows()}),
+    }
+
+
+def config_for(run, path, **changes):
+    config = probe_config.get_config()
+    config.checkpoint, config.data.path = run, str(path)
+    config.compute_dtype = "float32"
+    config.batch_size = 8
+    config.clips.train.count, config.clips.test.count = 2, 1
+    config.classifier.svm.c = (1e-2, 1.0)
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+# No leak.
+
+
+class Identified:
+    """Features that say which recording they are of, whatever they are for."""
+
+    unreadable = ()
+
+    def of(self, recordings, use):
+        source = float(id(recordings.source) % 9973)
+        numbers = recordings.example_ids.astype(np.float32)
+        features = np.stack([numbers, np.full_like(numbers, source)], axis=-1)
+        return selection.Samples(np.repeat(features[:, None], 2, axis=1), recordings.targets)
+
+
+def identities(samples):
+    return {tuple(row) for row in samples.features[:, 0].tolist()}
+
+
+@pytest.mark.parametrize("tune_on", ["first", "each"])
+@pytest.mark.parametrize("kind", ["official", "splits", "pile"])
+def test_no_recording_is_trained_on_and_scored(kinds, encoders, run, kind, tune_on, monkeypatch):
+    config = config_for(run, kinds[kind], **{"selection.tune_on": tune_on})
+    data = probe.open_data(config, encoders)
+    fits, fit = [], selection.fit
+
+    def spied(classifier, train, parts, doing):
+        fits.append((identities(train), [identities(part) for part in parts]))
+        return fit(classifier, train, parts, doing)
+
+    monkeypatch.setattr(selection, "fit", spied)
+    outcomes = probe.evaluate(config, data, Identified())
+    for train, parts in fits:
+        assert train and all(parts) and not any(train & part for part in parts)
+    everything = set.union(*(train.union(*parts) for train, parts in fits))
+    assert len(everything) == {"official": COUNT, "splits": COUNT + 8 + 6, "pile": COUNT}[kind]
+    partitions = {"official": 3, "splits": 1, "pile": 1}[kind]
+    assert len(outcomes) == partitions
+    choices = partitions if tune_on == "each" else 1
+    # To choose and to test; what is chosen on a split of its own needs one training for both.
+    assert len(fits) == (1 if kind == "splits" else choices + partitions)
+    for outcome in outcomes.values():
+        assert outcome.counts["test"] == len(outcome.scores) == len(outcome.targets)
+
+
+def test_what_is_chosen_on_the_first_partition_holds_for_all(kinds, encoders, run):
+    config = config_for(run, kinds["official"])
+    data = probe.open_data(config, encoders)
+    first, second, third = probe.evaluate(config, data, Identified()).values()
+    assert first.counts["held_out"] > 0 and first.candidates[0].held_out is not None
+    for other in (second, third):
+        assert other.chosen == first.chosen
+        assert other.counts["held_out"] == 0
+        assert [c.value for c in other.candidates] == [c.value for c in first.candidates]
+        assert all(c.held_out is None and c.test is not None for c in other.candidates)
+
+
+# Nothing mixed up.
+
+
+def numbered(calls):
+    """In place of `extract`: features are the recording's number; recording 3 is unreadable."""
+
+    def extract(protocol, source, example_ids, cache, mesh, **_):
+        calls.append((protocol.clips, protocol.views, example_ids))
+        shape = (len(example_ids), protocol.clips.count, 2)
+        features = np.broadcast_to(example_ids[:, None, None], shape).astype(np.float32)
+        return extraction.Features(
+            dict.fromkeys(protocol.backbones, features), np.asarray(example_ids) == 3
+        )
+
+    return extract
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_features_go_with_their_recordings(kinds, encoders, run, monkeypatch, tmp_path, same):
+    """Each recording is encoded once where clips to train and to test on are the same ones."""
+    config = config_for(run, kinds["official"])
+    if same:
+        config.clips.train.update({"count": 1, "placement": "uniform", "augment": False})
+    calls = []
+    monkeypatch.setattr(sampling.extraction, "extract", numbered(calls))
+    data = probe.open_data(config, encoders)
+    samples = sampling.Sampled(config, {"video": encoders["video"]}, data, tmp_path)
+    assert len(calls) == (1 if same else 2)
+    for clips, views, example_ids in calls:
+        np.testing.assert_array_equal(example_ids, np.arange(COUNT))
+        assert ("color_jitter" in views.video) == clips.augment
+    assert samples.unreadable == ["3"]
+    for partition in data.partitions:
+        for use, part in (("train", partition.train), ("test", partition.test)):
+            found = samples.of(part, use)
+            readable = part.example_ids != 3
+            np.testing.assert_array_equal(found.features[:, 0, 0], part.example_ids[readable])
+            np.testing.assert_array_equal(found.targets, part.targets[readable])
+            assert found.features.shape[1] == (2 if use == "train" and not same else 1)
+
+
+def test_modalities_are_brought_to_unit_length_before_they_are_joined():
+    rng = np.random.default_rng(0)
+    video = rng.normal(size=(3, 2, 4)).astype(np.float32)
+    audio = 100 * rng.normal(size=(3, 2, 6)).astype(np.float32)
+    joined = sampling.fused([video, audio])
+    assert joined.shape == (3, 2, 10) and joined.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(joined[..., :4], axis=-1), 1, rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(joined[..., 4:], axis=-1), 1, rtol=1e-6)
+    np.testing.assert_allclose(
+        joined[0, 1, 4:] * np.linalg.norm(audio[0, 1]), audio[0, 1], rtol=1e-5
+    )
+    assert sampling.fused([video]) is video
+    assert np.isfinite(sampling.fused([np.zeros_like(video), audio])).all()
+
+
+# Refusals, before any feature is made.
+
+
+def test_there_has_to_be_something_to_choose_on(kinds, encoders, run):
+    config = config_for(run, kinds["official"], **{"data.held_out": 0.0})
+    data = probe.open_data(config, encoders)
+    with pytest.raises(
+        ConfigError, match=r"config\.data\.held_out is 0\.0; allowed: .* to choose C"
+    ):
+        probe.check_choice(config, data)
+    config.classifier.svm.c = (1.0,)
+    probe.check_choice(config, data)
+
+
+def test_an_svm_is_not_for_recordings_of_several_classes(run, encoders, tmp_path):
+    splits = {
+        split: [clock_record(f"{n}", 1.0, labels=(0, 1) if n else (2,)) for n in range(4)]
+        for split in ("train", "test")
+    }
+    config = config_for(run, write_prepared(tmp_path / "data", splits))
+    data = probe.open_data(config, encoders)
+    with pytest.raises(ConfigError, match=r"config\.classifier\.name is 'svm'; allowed"):
+        probe.check_choice(config, data)
+
+
+def test_data_without_any_sound_cannot_be_listened_to(run, encoders, tmp_path, capsys):
+    mute = write_prepared(tmp_path / "mute", {"train": rows(8, sound=0)})
+    with pytest.raises(ConfigError, match=r"config\.modalities is .*; allowed: \('video',\) for"):
+        probe.open_data(config_for(run, mute, modalities=("audio",)), encoders)
+    made = rows(8)
+    made[5:] = rows(8, sound=0)[5:]
+    some = write_prepared(tmp_path / "some", {"train": made})
+    probe.open_data(config_for(run, some, modalities=("audio",)), encoders)
+    assert "3 of 8 recordings have no sound: silence stands for it" in capsys.readouterr().out
+
+
+# As a whole.
+
+
+def test_the_second_time_no_feature_is_made_and_the_result_is_the_same(
+    kinds, run, tmp_path, monkeypatch, capsys
+):
+    cache = tmp_path / "features"
+    config = config_for(run, kinds["official"], **{"features.cache": str(cache)})
+    config.paper = "ucf101/svm"
+    first = probe.probe(config, str(tmp_path / "one"))
+    assert json.loads((tmp_path / "one" / "results.json").read_text()) == json.loads(
+        json.dumps(first)
+    )
+    assert (tmp_path / "one" / "confusion.png").stat().st_size > 1000
+    printed = capsys.readouterr().out
+    assert "paper: XKD, Kinetics400" in printed and "83.8" in printed
+    assert first["checkpoint"]["provenance"]["step"] == 7
+    assert first["data"]["recordings"] == COUNT and first["data"]["unreadable"] == []
+    assert first["protocol"]["clips"]["test"]["count"] == 1
+    assert set(first["partitions"]) == {"1", "2", "3"}
+    monkeypatch.setattr(extraction, "_encoded", None)
+    again = probe.probe(config, str(tmp_path / "two"))
+    assert again == first
+    # Another classifier needs no features either.
+    config.classifier.name = "knn"
+    config.classifier.knn.k = (1, 3)
+    other = probe.probe(config, str(tmp_path / "three"))
+    assert other["partitions"]["1"]["varied"] == "k"
