@@ -45,7 +45,17 @@ def get_config() -> ml_collections.ConfigDict:
     # How all devices share the work: a mesh of (data, fsdp). All of them split the batch; those
     # along fsdp split weights, teachers and optimizer too, which saves memory and costs
     # communication. It has to divide the number of devices.
-    config.parallel = ml_collections.ConfigDict({"fsdp": 1})
+    parallel = config.parallel = ml_collections.ConfigDict()
+    parallel.fsdp = 1
+    # What the backward pass computes again instead of keeping it, block by block. none: nothing;
+    # dots: norms, activations and attention; full: everything, for the least memory.
+    parallel.remat = "none"
+
+    # Weights to start with, in place of fresh ones: the workdir of a run, an export of everything,
+    # or a converted training checkpoint. Students, teachers, decoders, projectors and centers are
+    # taken from there, the step is 0 and the optimizer fresh. Read only where the workdir has no
+    # checkpoint yet; encoders alone are refused. Empty: fresh weights.
+    config.init_from = ""
 
     data = config.data = ml_collections.ConfigDict()
     # folder: any tree of media files. generated: moving shapes with sound, made on first use.
@@ -168,6 +178,22 @@ def get_config() -> ml_collections.ConfigDict:
     optimizer.weight_decay = 0.3  # not on biases and other 1-d parameters
     # Largest norm of each parameter tensor's gradient, in encoders and projectors; 0: no clipping.
     optimizer.clip_norm = 0.3
+
+    # The online probe: how well the nearest neighbors do on features of the teachers and students,
+    # of a small labelled set that is kept in memory.
+    probe = config.probe = ml_collections.ConfigDict()
+    probe.every_steps = 0  # and at the end of the run; 0: never
+    # Labelled data, as `data` names them; with an empty path, those of the run.
+    probe.dataset = "prepared"
+    probe.path = ""
+    # Splits to learn from and to test on; empty: as the data set has them (docs/evaluation.md).
+    probe.train_split = ""
+    probe.test_split = ""
+    probe.train = 512  # recordings at most, drawn evenly from the classes
+    probe.test = 256
+    probe.k = 10  # neighbors
+    probe.temperature = 0.07  # of their votes
+    probe.seed = 0  # of the draw
 
     log = config.log = ml_collections.ConfigDict()
     log.every_steps = 50

@@ -129,3 +129,24 @@ def test_initial_values():
     assert 0.95 * bound < np.abs(kernel).max() <= bound
     assert not np.allclose(kernel[0], kernel[1])
     assert not params["patch_embedding"]["bias"].any()
+
+
+def test_computing_again_saves_memory_and_changes_nothing():
+    patches, temporaries, gradients = random(4, 64, 5), {}, {}
+    for remat in vit.REMAT:
+        encoder = vit.Encoder(grid=(64,), width=32, depth=8, heads=4, remat=remat)
+        variables = encoder.init(jax.random.key(0), patches)
+
+        def loss(variables, encoder=encoder):
+            return jnp.square(encoder.apply(variables, patches)[0]).mean()
+
+        compiled = jax.jit(jax.grad(loss)).lower(variables).compile()
+        temporaries[remat] = compiled.memory_analysis().temp_size_in_bytes
+        gradients[remat] = compiled(variables)
+    assert temporaries["full"] < 0.6 * temporaries["dots"] < 0.6 * 0.8 * temporaries["none"]
+    for remat in ("dots", "full"):
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-6),
+            gradients[remat],
+            gradients["none"],
+        )

@@ -51,6 +51,7 @@ class Decoder(nn.Module):
       heads: divides the width.
       patch_size: P, values in a patch.
       dtype: of the computation.
+      remat: what the backward pass computes again, see `models.vit.REMAT`.
     """
 
     width: int
@@ -58,6 +59,7 @@ class Decoder(nn.Module):
     heads: int
     patch_size: int
     dtype: Dtype = jnp.float32
+    remat: str = "none"
 
     @nn.compact
     def __call__(self, tokens: jax.Array, restore: jax.Array) -> jax.Array:
@@ -85,7 +87,12 @@ class Decoder(nn.Module):
         tokens = jnp.take_along_axis(tokens, restore[..., None], axis=1)
         tokens = jnp.concatenate([cls_token, tokens], axis=1) + positions.astype(self.dtype)
         tokens, _ = Transformer(
-            self.width, self.depth, self.heads, dtype=self.dtype, name="transformer"
+            self.width,
+            self.depth,
+            self.heads,
+            dtype=self.dtype,
+            remat=self.remat,
+            name="transformer",
         )(tokens)
         predictions = nn.Dense(
             self.patch_size, dtype=self.dtype, kernel_init=xavier, name="prediction"

@@ -12,6 +12,14 @@ truncated_normal = nn.initializers.truncated_normal(stddev=0.02)
 normal = nn.initializers.normal(stddev=0.02)
 
 
+# What the backward pass finds of a block's forward pass, and what it computes again.
+REMAT = {
+    "none": None,  # finds everything
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # what QKV and MLP give
+    "full": jax.checkpoint_policies.nothing_saveable,  # nothing but the block's input
+}
+
+
 def layer_norm(dtype: Dtype, name: str) -> nn.LayerNorm:
     """LayerNorm with the field's epsilon for ViTs in PyTorch and exact float32 statistics."""
     return nn.LayerNorm(epsilon=1e-5, dtype=dtype, use_fast_variance=False, name=name)
@@ -114,6 +122,7 @@ class Transformer(nn.Module):
       heads: H; divides the width.
       row: which attention row of the last block to return, `cls` or `mean`; None for none.
       dtype: of the computation.
+      remat: what the backward pass computes again, out of `REMAT`.
     """
 
     width: int
@@ -121,6 +130,7 @@ class Transformer(nn.Module):
     heads: int
     row: str | None = None
     dtype: Dtype = jnp.float32
+    remat: str = "none"
 
     @nn.compact
     def __call__(
@@ -140,7 +150,9 @@ class Transformer(nn.Module):
             split_rngs={"params": True},
             length=self.depth,
         )
-        block = Block(self.width, self.heads, self.row, self.dtype, name="blocks")
+        policy = REMAT[self.remat]
+        block_class = nn.remat(Block, policy=policy, prevent_cse=False) if policy else Block
+        block = block_class(self.width, self.heads, self.row, self.dtype, name="blocks")
         (tokens, row), _ = scan(block, (tokens, row), scales)
         return tokens, row
 
@@ -155,6 +167,7 @@ class Encoder(nn.Module):
       heads: H; divides the width.
       row: which attention row of the last block to return, `cls` or `mean`; None for none.
       dtype: of the computation.
+      remat: what the backward pass computes again, out of `REMAT`.
     """
 
     grid: tuple[int, ...]
@@ -163,6 +176,7 @@ class Encoder(nn.Module):
     heads: int
     row: str | None = None
     dtype: Dtype = jnp.float32
+    remat: str = "none"
 
     @nn.compact
     def __call__(
@@ -206,6 +220,12 @@ class Encoder(nn.Module):
         cls_token = jnp.broadcast_to(cls_token, (tokens.shape[0], 1, self.width))
         tokens = jnp.concatenate([cls_token, tokens], axis=1)
         tokens, row = Transformer(
-            self.width, self.depth, self.heads, self.row, self.dtype, name="transformer"
+            self.width,
+            self.depth,
+            self.heads,
+            self.row,
+            self.dtype,
+            self.remat,
+            name="transformer",
         )(tokens, scales)
         return layer_norm(self.dtype, "norm")(tokens), row

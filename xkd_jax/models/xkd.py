@@ -234,6 +234,7 @@ def count_parameters(params: Params) -> dict[str, int]:
 def build(config: ml_collections.ConfigDict, dtype: Any = jnp.float32) -> XKD:
     """The model that a config (see configs/base.py) describes, computing in `dtype`."""
     model, views, xkd = config.model, config.views, config.xkd
+    computation = {"dtype": dtype, "remat": config.parallel.remat}
     inputs = {
         "video": (views.video.global_frames, views.video.global_size, views.video.global_size),
         "audio": (views.audio.mel_bands, views.audio.global_frames),
@@ -245,9 +246,11 @@ def build(config: ml_collections.ConfigDict, dtype: Any = jnp.float32) -> XKD:
         patch = tuple(model[name].patch)
         grid = tuple(n // p for n, p in zip(inputs[name], patch, strict=True))
         return Modality(
-            encoder=Encoder(grid=grid, dtype=dtype, **model[name].encoder),
+            encoder=Encoder(grid=grid, **model[name].encoder, **computation),
             decoder=Decoder(
-                patch_size=math.prod(patch) * channels[name], dtype=dtype, **model[name].decoder
+                patch_size=math.prod(patch) * channels[name],
+                **model[name].decoder,
+                **computation,
             ),
             projector=Projector(dtype=dtype, **model.projector),
             patchify=patchify[name],
