@@ -51,12 +51,13 @@ def make_mesh(fsdp: int = 1) -> Mesh:
     )
 
 
-def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+def check_batch_size(batch_size: int, mesh: Mesh, field: str = "batch_size") -> None:
     """Refuses a global batch that the mesh cannot split evenly.
 
     Args:
         batch_size: examples a step, over all devices and processes.
         mesh: the mesh of the run.
+        field: of the config, which says that.
 
     Raises:
         ValueError: if the mesh does not divide it; names the nearest sizes that it does divide.
@@ -66,7 +67,7 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     below = batch_size // mesh.size * mesh.size
     nearest = [size for size in (below, below + mesh.size) if size > 0]
     raise ValueError(
-        f"config.batch_size={batch_size} does not split evenly over {mesh.size} devices; "
+        f"config.{field}={batch_size} does not split evenly over {mesh.size} devices; "
         f"the nearest allowed: {' or '.join(map(str, nearest[:2]))}."
     )
 

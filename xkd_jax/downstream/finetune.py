@@ -1,0 +1,394 @@
+"""Finetunes an encoder on labelled recordings: the task `finetune` (configs/eval/finetune_*.py).
+
+Each partition of the data is a run of its own in a folder of its own, by the loop of pretraining:
+the same command goes on in whichever it was stopped.
+"""
+
+import functools
+import hashlib
+import io
+import json
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+from jax.sharding import Mesh
+
+from xkd_jax import checkpoint, config_check, pretrain, schedules, sharding, telemetry, train
+from xkd_jax.downstream import (
+    backbones,
+    finetune_inputs,
+    finetune_model,
+    finetune_rules,
+    finetune_step,
+    labelled,
+    metrics,
+    published,
+    results,
+)
+from xkd_jax.downstream.finetune_step import HELD_OUT, NO_SCORE, TEST, FinetuneState
+from xkd_jax.downstream.labelled import Partition, Recordings
+from xkd_jax.downstream.selection import Candidate, Outcome
+
+# Sections that may be other when a run goes on: they do not change what comes out.
+_FREE = ("log", "saving", "parallel")
+
+
+class Setting(NamedTuple):
+    """What all partitions of a finetuning have in common.
+
+    Attributes:
+        config: See configs/eval/finetune_video.py.
+        mesh: All devices.
+        model: To train.
+        encoder: Its pretrained weights.
+        views: Of the clips.
+        multi_label: Whether recordings may be of several classes.
+        predictor: Of the model.
+        identity: Digest of the pretrained weights.
+    """
+
+    config: ml_collections.ConfigDict
+    mesh: Mesh
+    model: finetune_model.FinetuneModel
+    encoder: finetune_model.Params
+    views: ml_collections.ConfigDict
+    multi_label: bool
+    predictor: finetune_inputs.Predictor
+    identity: str
+
+
+def finetune(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] | None:
+    """Finetunes and tests on every partition, and writes results, as the config says.
+
+    Args:
+        config: See configs/eval/finetune_video.py.
+        workdir: Where `results.json` and the pictures go, and each partition's folder.
+
+    Returns:
+        What `results.json` holds; None in other processes than the first, and where a signal ended
+        the run.
+
+    Raises:
+        ConfigError: For an impossible config, and one that is not the workdir's.
+        ValueError, FileNotFoundError: For an unusable checkpoint or data.
+        NonFiniteError: Where the loss or a gradient is not a finite number.
+    """
+    finetune_rules.check(config)
+    mesh = sharding.make_mesh(config.parallel.fsdp)
+    sharding.check_batch_size(config.batch_size, mesh)
+    sharding.check_batch_size(config.evaluation.batch_size, mesh, "evaluation.batch_size")
+    encoders = backbones.load(
+        config.checkpoint,
+        (config.modality,),
+        config.network,
+        pretrain.compute_dtype(config),
+        config.frame_size,
+        config.seed if config.untrained else None,
+    )
+    views = finetune_inputs.make_views(config, encoders)
+    data = labelled.open_labelled(config.data, views, picture=config.modality == "video")
+    finetune_rules.check_data(config, data)
+
+    model, weights = finetune_model.from_pretrained(
+        encoders[config.modality], len(data.class_names), config.dropout, config.drop_path
+    )
+    setting = Setting(
+        config=config,
+        mesh=mesh,
+        model=model,
+        encoder=jax.tree.map(np.asarray, weights),
+        views=views,
+        multi_label=data.multi_label,
+        predictor=finetune_inputs.Predictor(model, config, views, data.multi_label, mesh),
+        identity=backbones.weights_digest(encoders),
+    )
+    outcomes = {}
+    for partition in data.partitions:
+        outcome = run_partition(setting, partition, pathlib.Path(workdir) / partition.name)
+        if outcome is None:
+            return None
+        outcomes[partition.name] = outcome
+    if jax.process_index():
+        return None
+    return report(setting, encoders, data, outcomes, workdir)
+
+
+def run_partition(setting: Setting, partition: Partition, workdir: pathlib.Path) -> Outcome | None:
+    """Finetunes and tests on one partition, as far as that has not been done.
+
+    Args:
+        setting: Of the finetuning.
+        partition: Of the data.
+        workdir: Of the partition's run.
+
+    Returns:
+        What the test gave; None where a signal ended the run.
+
+    Raises:
+        ConfigError: The workdir is that of another finetuning.
+    """
+    config, mesh = setting.config, setting.mesh
+    claim(workdir, plan(setting, partition))
+    if (workdir / "outcome.npz").exists():
+        return load_outcome(workdir / "outcome.npz")
+    kept, held_out = split(config, partition)
+    loader = finetune_inputs.make_loader(config, kept, setting.views)
+    total_steps = schedules.total_steps(config.steps, config.epochs, loader.steps_per_epoch)
+    every = round(config.evaluation.every_epochs * loader.steps_per_epoch)
+    every = max(every, 1) if config.evaluation.every_epochs else 0
+    evaluations = math.ceil(total_steps / every) if every else 1
+    tx, learning_rate = finetune_step.make_optimizer(
+        config, setting.model.encoder.depth, total_steps, loader.steps_per_epoch
+    )
+    run = {
+        "init": functools.partial(
+            finetune_step.init_state,
+            setting.model,
+            tx,
+            config.seed,
+            evaluations,
+            config.selection == "best",
+        ),
+        "init_args": (setting.encoder,),
+        "config": config,
+        "saving": config.saving,
+        "workdir": workdir,
+        "mesh": mesh,
+    }
+    evaluator = Evaluator(setting, every, held_out, partition.test)
+    if jax.process_index() == 0:
+        print(describe(setting, partition, kept, held_out, total_steps), flush=True)
+    try:
+        state = train.train(
+            step_fn=finetune_step.make_train_step(
+                setting.model, config, setting.multi_label, tx, learning_rate, mesh
+            ),
+            batches=finetune_inputs.training_batches(loader, kept, config.modality),
+            total_steps=total_steps,
+            evaluate=evaluator,
+            evaluate_every=every,
+            steps_per_epoch=loader.steps_per_epoch,
+            **run,
+        )
+    except train.FinishedError:  # but not tested
+        state = train.last_state(**run)
+    if int(state.step) < total_steps:
+        return None
+    steps = [
+        min((n + 1) * every, total_steps) if every else total_steps for n in range(evaluations)
+    ]
+    epochs = [round(step / loader.steps_per_epoch, 2) for step in steps]
+    counts = {"train": len(kept), "held_out": len(held_out or ()), "test": len(partition.test)}
+    outcome = evaluator.outcome(state, epochs, counts)
+    if jax.process_index() == 0:
+        save_outcome(workdir / "outcome.npz", outcome)
+    return outcome
+
+
+class Evaluator:
+    """Scores a run's held-out and test recordings: the loop's `evaluate`, and the end of it.
+
+    Args:
+        setting: Of the finetuning.
+        every: Steps between evaluations; 0 for one at the end alone.
+        held_out: To choose the epoch on; None where none are.
+        test: To test on.
+    """
+
+    def __init__(self, setting: Setting, every: int, held_out: Recordings | None, test: Recordings):
+        self._setting = setting
+        self._every = every
+        self._parts = {HELD_OUT: held_out}
+        self._test = test
+        if setting.config.evaluation.watch_test:
+            self._parts[TEST] = test
+        self._metric = metrics.main_metric(setting.multi_label)
+        # The evaluation whose test scores are at hand, and these: to test but once where possible.
+        self._tested: tuple[int, finetune_inputs.Predictions] | None = None
+
+    def __call__(self, state: FinetuneState, step: int) -> tuple[FinetuneState, dict[str, float]]:
+        """Scores the state, and puts the scores down in it; see `train.train`."""
+        index = math.ceil(step / self._every) - 1 if self._every else 0
+        scores = np.full(2, NO_SCORE, np.float32)
+        found = {}
+        for column, name in ((HELD_OUT, "held-out"), (TEST, "test")):
+            if self._parts.get(column) is None:
+                continue
+            predictions = self._predict(state.params, self._parts[column], f"{name} at step {step}")
+            scores[column] = self._metric.overall(*predictions)
+            found[f"{name.replace('-', '_')}/{self._metric.name}"] = float(scores[column])
+            if column == TEST:
+                tested = index, predictions
+                is_better = scores[HELD_OUT] > np.asarray(state.history)[:, HELD_OUT].max()
+                if state.best is None or is_better:
+                    self._tested = tested
+        if jax.process_index() == 0 and found:
+            told = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
+            print(f"after step {step}: {told}", flush=True)
+        shardings = sharding.state_shardings(state, self._setting.mesh)
+        keep = jax.jit(finetune_step.keep_scores, donate_argnums=0, out_shardings=shardings)
+        return keep(state, np.int32(index), scores), found
+
+    def outcome(
+        self, state: FinetuneState, epochs: list[float], counts: Mapping[str, int]
+    ) -> Outcome:
+        """Tests the chosen parameters of a run that has come to its end.
+
+        Args:
+            state: The last one.
+            epochs: At each evaluation.
+            counts: Of `Outcome`.
+        """
+        history = np.asarray(state.history).astype(float)
+        chosen = len(history) - 1 if state.best is None else int(history[:, HELD_OUT].argmax())
+        if self._tested and self._tested[0] == chosen:
+            _, predictions = self._tested
+        else:
+            params = state.params if state.best is None else state.best
+            predictions = self._predict(params, self._test, "test")
+        history[chosen, TEST] = self._metric.overall(*predictions)
+        candidates = [
+            Candidate(epoch, *(None if score == NO_SCORE else score for score in row))
+            for epoch, row in zip(epochs, history.tolist(), strict=True)
+        ]
+        return Outcome(
+            varied="epoch",
+            candidates=tuple(candidates),
+            chosen=epochs[chosen],
+            scores=predictions.scores,
+            targets=predictions.targets,
+            counts=dict(counts),
+        )
+
+    def _predict(self, params, recordings, title):
+        return self._setting.predictor(params, recordings, title)
+
+
+def split(
+    config: ml_collections.ConfigDict, partition: Partition
+) -> tuple[Recordings, Recordings | None]:
+    """The recordings of a partition to train on, and those to choose the epoch on, if any."""
+    if partition.validation is not None:
+        return partition.train, partition.validation
+    kept, held_out = labelled.held_out(partition.train, config.data.held_out, config.data.seed)
+    if not len(held_out) and config.selection == "best":
+        config_check.refuse(
+            config,
+            "data.held_out",
+            f"a larger share: it leaves none of the {len(kept)} recordings to choose on",
+        )
+    return kept, held_out if len(held_out) else None
+
+
+def plan(setting: Setting, partition: Partition) -> dict[str, Any]:
+    """All that decides on what comes out of a partition's run, as plain values."""
+    config = json.loads(json.dumps(setting.config.to_dict()))
+    for section in _FREE:
+        del config[section]
+    for name in ("path", "partitions", "threads", "prefetch"):
+        del config["data"][name]
+    del config["checkpoint"]
+    recordings = hashlib.sha256()
+    for part in partition[1:]:
+        if part is not None:
+            recordings.update(part.source.fingerprint.encode())
+            recordings.update(part.example_ids.tobytes() + part.targets.tobytes())
+    return {
+        "config": config,
+        "weights": setting.identity,
+        "recordings": recordings.hexdigest(),
+    }
+
+
+def claim(workdir: pathlib.Path, wanted: Mapping[str, Any]) -> None:
+    """Makes a partition's folder, or sees to it that it is of the same plan.
+
+    Raises:
+        ConfigError: It is of another.
+    """
+    path = workdir / "plan.json"
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        if jax.process_index() == 0:
+            workdir.mkdir(parents=True, exist_ok=True)
+            telemetry.write_whole(path, json.dumps(wanted, indent=2).encode())
+        return
+    change = next(checkpoint.config_changes(found["config"], wanted["config"]), None)
+    if change is None and found["weights"] != wanted["weights"]:
+        change = "config.checkpoint has other weights now"
+    if change is None and found["recordings"] != wanted["recordings"]:
+        change = "config.data.path has other recordings now"
+    if change:
+        raise config_check.ConfigError(
+            f"{workdir} was begun otherwise: {change}; allowed: the same, or another workdir"
+        )
+
+
+def describe(
+    setting: Setting,
+    partition: Partition,
+    kept: Recordings,
+    held_out: Recordings | None,
+    total_steps: int,
+) -> str:
+    """Two lines: devices, and what is trained on what."""
+    config = setting.config
+    size = sum(x.size for x in jax.tree.leaves(setting.encoder)) / 1e6
+    silent = f" ({kept.without_sound} silent)" if config.modality == "audio" else ""
+    return (
+        f"{jax.device_count()} {jax.devices()[0].device_kind} device(s), "
+        f"{jax.process_count()} process(es); computing in {setting.model.encoder.dtype.name}\n"
+        f"partition {partition.name}: {total_steps} steps of {config.batch_size} clips, an encoder "
+        f"of {size:.1f}M parameters, {len(kept)} recordings to train on{silent}, "
+        f"{len(held_out or ())} to choose the epoch on, {len(partition.test)} to test on"
+    )
+
+
+def save_outcome(path: pathlib.Path, outcome: Outcome) -> None:
+    """Writes an outcome, whole or not at all."""
+    told = {name: getattr(outcome, name) for name in ("varied", "candidates", "chosen", "counts")}
+    file = io.BytesIO()
+    np.savez(file, scores=outcome.scores, targets=outcome.targets, told=json.dumps(told))
+    telemetry.write_whole(path, file.getvalue())
+
+
+def load_outcome(path: pathlib.Path) -> Outcome:
+    """Reads what `save_outcome` wrote."""
+    with np.load(path, allow_pickle=False) as file:
+        told = json.loads(str(file["told"]))
+        told["candidates"] = tuple(Candidate(*row) for row in told["candidates"])
+        return Outcome(scores=file["scores"], targets=file["targets"], **told)
+
+
+def report(
+    setting: Setting,
+    encoders: backbones.Backbones,
+    data: labelled.LabelledData,
+    outcomes: Mapping[str, Outcome],
+    workdir: str,
+) -> dict[str, Any]:
+    """Writes the results of all partitions and prints them."""
+    config = setting.config
+    description = encoders[config.modality].description
+    paper = config.paper.split("/") if config.paper else None
+    return results.report(
+        workdir,
+        outcomes,
+        title=f"{config.network} of {config.modality} finetuned on {config.data.path}",
+        class_names=data.class_names,
+        multi_label=data.multi_label,
+        protocol=config.to_dict(),
+        checkpoint={
+            "path": config.checkpoint,
+            "weights": setting.identity,
+            "provenance": description["provenance"],
+        },
+        data={"path": config.data.path, "fingerprint": data.fingerprint},
+        published=published.find(*paper, description["config"]) if paper else (),
+    )

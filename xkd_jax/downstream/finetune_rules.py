@@ -1,0 +1,145 @@
+"""What each field of a finetuning's config may be, and what fields may be beside others."""
+
+from collections.abc import Mapping
+
+import ml_collections
+
+from xkd_jax import config_check
+from xkd_jax.config_rules import (
+    EPOCHS,
+    FRAMES,
+    PIXELS,
+    SEED,
+    SHARE,
+    STEPS,
+    SWITCH,
+    TEXT,
+    Rule,
+    above,
+    below,
+    interval,
+    number,
+    one_of,
+    whole,
+)
+from xkd_jax.downstream import labelled, published, rand_augment
+from xkd_jax.interop.pretrained import NETWORKS
+
+_PAPER = sorted({f"{n.dataset}/{n.protocol}" for n in published.numbers()})
+
+_COMMON = {
+    "task": one_of("finetune"),
+    "seed": whole(0, SEED),
+    "paper": one_of("", *_PAPER),
+    "checkpoint": TEXT,
+    "network": one_of(*NETWORKS),
+    "untrained": SWITCH,
+    "frame_size": whole(0, PIXELS),
+    "short_side": whole(0, PIXELS),
+    "compute_dtype": one_of("auto", "bfloat16", "float32"),
+    "batch_size": whole(1, 2**20),
+    "epochs": number(0, EPOCHS),
+    "steps": whole(0, STEPS),
+    **labelled.RULES,
+    "dropout": below(1),
+    "drop_path": below(1),
+    "label_smoothing": below(1),
+    "mixing.mixup": number(0, 1000),
+    "mixing.cutmix": number(0, 1000),
+    "mixing.probability": SHARE,
+    "mixing.switch_probability": SHARE,
+    "optimizer.learning_rate": above(0, 1000),
+    "optimizer.final_learning_rate": number(0, 1000),
+    "optimizer.warmup_epochs": number(0, EPOCHS),
+    "optimizer.layer_decay": above(0, 1),
+    "optimizer.b1": below(1),
+    "optimizer.b2": below(1),
+    "optimizer.eps": above(0, 1),
+    "optimizer.weight_decay": number(0, 1000),
+    "selection": one_of("last", "best"),
+    "evaluation.every_epochs": number(0, EPOCHS),
+    "evaluation.clips": whole(1, 10_000),
+    "evaluation.crops": Rule("1 or 3", lambda x: type(x) is int and x in (1, 3)),
+    "evaluation.batch_size": whole(1, 2**20),
+    "evaluation.watch_test": SWITCH,
+    "log.every_steps": whole(1, STEPS),
+    "saving.every_steps": whole(1, STEPS),
+    "saving.keep": whole(1, STEPS),
+    "saving.keep_every_steps": whole(0, STEPS),
+    "parallel.fsdp": whole(1, 2**20),
+}
+_AUGMENTATION = {
+    "video": {
+        "augmentation.crop_scale": interval(above(0, 1)),
+        "augmentation.aspect_ratio": interval(above(0, 100)),
+        "augmentation.flip_probability": SHARE,
+        "augmentation.rand_augment.operations": whole(0, 64),
+        "augmentation.rand_augment.probability": SHARE,
+        "augmentation.rand_augment.magnitude": number(0, rand_augment.LARGEST),
+        "augmentation.rand_augment.magnitude_std": number(0, 1000),
+    },
+    "audio": {
+        "augmentation.gain": SHARE,
+        "augmentation.time_masks": whole(0, 1024),
+        "augmentation.time_mask_frames": whole(1, FRAMES),
+        "augmentation.frequency_masks": whole(0, 1024),
+        "augmentation.frequency_mask_bands": whole(1, 1024),
+        "augmentation.time_warp": whole(0, FRAMES),
+    },
+}
+
+
+def rules(config: ml_collections.ConfigDict) -> Mapping[str, Rule]:
+    """The table for the modality that the config's `augmentation` is of."""
+    is_audio = "gain" in config.get("augmentation", {})
+    modality = "audio" if is_audio else "video"
+    allowed = f"{modality!r}, or another config, such as configs/eval/finetune_{{}}.py"
+    other = "video" if is_audio else "audio"
+    of_augmentation = Rule(allowed.format(other), lambda x: isinstance(x, str) and x == modality)
+    return {**_COMMON, **_AUGMENTATION[modality], "modality": of_augmentation}
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Checks a finetuning's config, every field that can be wrong by itself or beside others.
+
+    Raises:
+        ConfigError: naming the first bad field, its value and what is allowed.
+    """
+    config_check.check_fields(config, rules(config))
+    if not config.checkpoint:
+        config_check.refuse(
+            config, "checkpoint", "the folder of a run, of an export, or of converted weights"
+        )
+    config_check.check_data(config)
+    if not config.steps and not config.epochs:
+        config_check.refuse(config, "steps", "at least 1, or config.epochs above 0")
+    if config.modality == "audio":
+        for field in ("frame_size", "short_side"):
+            if config[field]:
+                config_check.refuse(config, field, "0 where no frames are seen")
+        if config.evaluation.crops != 1:
+            config_check.refuse(config, "evaluation.crops", "1 where no frames are seen")
+    elif not config.short_side:
+        config_check.refuse(config, "short_side", "at least 1 where frames are seen")
+    final, peak = config.optimizer.final_learning_rate, config.optimizer.learning_rate
+    if final > peak:
+        config_check.refuse(
+            config, "optimizer.final_learning_rate", f"at most optimizer.learning_rate={peak}"
+        )
+
+
+def check_data(config: ml_collections.ConfigDict, data: labelled.LabelledData) -> None:
+    """Checks what of a config depends on the data.
+
+    Raises:
+        ConfigError: as `check`.
+    """
+    if data.multi_label and config.label_smoothing:
+        config_check.refuse(
+            config, "label_smoothing", "0 where recordings may be of several classes"
+        )
+    chooses = config.data.held_out or all(p.validation is not None for p in data.partitions)
+    if config.selection == "best" and not chooses:
+        config_check.refuse(
+            config, "selection", "'last' without a validation split and with config.data.held_out=0"
+        )
