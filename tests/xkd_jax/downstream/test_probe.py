@@ -29,15 +29,12 @@ def encoders(run):
 
 
 def rows(count=COUNT, partitions=0, **form):
-    """Recordings of two classes in turn, which show other times; each is tested in one partition."""
+    """Recordings of two classes in turn, each of which is to test in one partition."""
     made = []
     for number in range(count):
-        roles = [TEST if number // 2 % 3 == p else TRAIN for p in range(partitions)]
-        made.append(
-            clock_record(
-                f"{number}", 1.0, labels=(number % 2,), roles=tuple(roles), size=(32, 32), **form
-            )
-        )
+        roles = tuple(TEST if number // 2 % 3 == p else TRAIN for p in range(partitions))
+        form |= {"labels": (number % 2,), "roles": roles, "size": (32, 32)}
+        made.append(clock_record(f"{number}", 1.0, **form))
     return made
 
 

@@ -1,0 +1,125 @@
+"""The paper's labelled data sets in little, as they are published: two classes, told apart easily.
+
+All recordings of a class are the same file, so that whatever does not find every one of them has
+mixed something up. Broken files and odd annotations are tests/input_pipeline/layouts.py's.
+"""
+
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from tests.media_files import write_media
+
+CLASSES = ("tapping pen", "tickling")  # two of Kinetics-Sound's
+_PER_CLASS = 6
+
+
+class Media(NamedTuple):
+    """Files of 1.5 seconds: for each class one with a picture and one of sound alone."""
+
+    videos: tuple[bytes, ...]
+    sounds: tuple[bytes, ...]
+
+
+def write_files(folder: pathlib.Path) -> Media:
+    """Makes the files. The second class has what a clock shows and sounds five seconds later."""
+    wav = {"video_codec": None, "audio_codec": "pcm_s16le", "layout": "mono"}
+    made: dict[str, list[bytes]] = {"mp4": [], "wav": []}
+    for number, begin in enumerate((0.0, 5.0)):
+        moved = {"sound": ((begin, begin + 1.5),), "start": -begin}
+        times = begin + np.arange(36) / 24
+        for kind, form in (("mp4", {"frame_times": times, "frame_rate": 24}), ("wav", wav)):
+            path = write_media(folder / f"{number}.{kind}", 1.5, **form, **moved)
+            made[kind].append(path.read_bytes())
+    return Media(tuple(made["mp4"]), tuple(made["wav"]))
+
+
+def _write(path: pathlib.Path, content: bytes | str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def ucf101(root: pathlib.Path, media: Media) -> None:
+    """Three splits, each of which tests a third."""
+    lists: dict[str, list[str]] = {}
+    for label, (name, video) in enumerate(zip(("Archery", "Bowling"), media.videos, strict=True)):
+        for group in range(_PER_CLASS):
+            file = f"{name}/v_{name}_g{group + 1:02d}_c01.avi"
+            _write(root / "UCF-101" / file, video)
+            for split in range(3):
+                kind = "test" if group % 3 == split else "train"
+                line = file if kind == "test" else f"{file} {label + 1}"
+                lists.setdefault(f"{kind}list0{split + 1}.txt", []).append(line)
+    for list_name, lines in lists.items():
+        _write(root / "ucfTrainTestlist" / list_name, "\n".join(lines) + "\n")
+    _write(root / "ucfTrainTestlist" / "classInd.txt", "1 Archery\n2 Bowling\n")
+
+
+def hmdb51(root: pathlib.Path, media: Media) -> None:
+    """Three splits, each of which tests a third."""
+    for name, video in zip(("clap", "wave"), media.videos, strict=True):
+        for number in range(_PER_CLASS):
+            _write(root / name / f"{name}_{number}.avi", video)
+        for split in range(3):
+            lines = [
+                f"{name}_{number}.avi {2 if number % 3 == split else 1} \n"
+                for number in range(_PER_CLASS)
+            ]
+            file = f"{name}_test_split{split + 1}.txt"
+            _write(root / "testTrainMulti_7030_splits" / file, "".join(lines))
+
+
+def kinetics400(root: pathlib.Path, media: Media) -> None:
+    """Folders of splits and classes, which serve for Kinetics-Sound too."""
+    for label, (name, video) in enumerate(zip(CLASSES, media.videos, strict=True)):
+        for number in range(_PER_CLASS):
+            split = "train" if number < 4 else "val"
+            file = f"abcdefghi{label}{number}_000001_000011.mp4"
+            _write(root / split / name.replace(" ", "_") / file, video)
+
+
+def esc50(root: pathlib.Path, media: Media) -> None:
+    """Five folds."""
+    rows = ["filename,fold,target,category,esc10,src_file,take"]
+    for label, (name, sound) in enumerate(zip(("dog", "rain"), media.sounds, strict=True)):
+        for number in range(5):
+            file = f"{number + 1}-10{number}-A-{label}.wav"
+            rows.append(f"{file},{number + 1},{label},{name},True,10{number},A")
+            _write(root / "audio" / file, sound)
+    _write(root / "meta" / "esc50.csv", "\n".join(rows) + "\n")
+
+
+def fsd50k(root: pathlib.Path, media: Media) -> None:
+    """Splits to train, to choose and to test on; each sound is of a class of its own and of all."""
+    truth = root / "FSD50K.ground_truth"
+    rows: dict[str, list[str]] = {"dev": ["fname,labels,mids,split"], "eval": ["fname,labels,mids"]}
+    for label, (name, sound) in enumerate(zip(("Bark", "Rain"), media.sounds, strict=True)):
+        for number in range(_PER_CLASS):
+            file = str(1000 + 10 * label + number)
+            part = "dev" if number < 4 else "eval"
+            split = f",{'val' if number == 3 else 'train'}" if part == "dev" else ""
+            rows[part].append(f'{file},"{name},Sound","/m/{label},/m/2"{split}')
+            _write(root / f"FSD50K.{part}_audio" / f"{file}.wav", sound)
+    for part, lines in rows.items():
+        _write(truth / f"{part}.csv", "\n".join(lines) + "\n")
+    _write(truth / "vocabulary.csv", "0,Bark,/m/0\n1,Rain,/m/1\n2,Sound,/m/2\n")
+
+
+def folder(root: pathlib.Path, media: Media) -> None:
+    """Classes, and nothing that says what to test on."""
+    for name, video in zip(CLASSES, media.videos, strict=True):
+        for number in range(_PER_CLASS):
+            _write(root / name / f"{number}.mp4", video)
+
+
+# By the names that `python -m input_pipeline.prepare` has.
+PUBLISHED: dict[str, Callable[[pathlib.Path, Media], None]] = {
+    "ucf101": ucf101,
+    "hmdb51": hmdb51,
+    "kinetics400": kinetics400,
+    "kinetics_sound": kinetics400,
+    "esc50": esc50,
+    "fsd50k": fsd50k,
+}

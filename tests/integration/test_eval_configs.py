@@ -1,0 +1,158 @@
+"""Every probe under configs/eval runs to a result on a miniature of its data set, and a right one.
+
+They are as shipped, but for few clips, mild augmentation, and classifiers for so few rows.
+"""
+
+import importlib
+import json
+import pkgutil
+
+import pytest
+
+import configs.eval
+from input_pipeline import prepare, shards
+from tests.integration import miniatures, runs
+from tests.saved_runs import save_run
+from xkd_jax.downstream import probe
+
+# The data of each; by default one with official partitions, one of sound with several classes a
+# recording, and one of both modalities.
+FAST = {
+    "svm_ucf101": "ucf101",
+    "linear_fsd50k": "fsd50k",
+    "fusion_kinetics_sound": "kinetics_sound",
+}
+SLOW = {
+    "probe": "ucf101",
+    "svm_hmdb51": "hmdb51",
+    "svm_k400": "kinetics400",
+    "svm_kinetics_sound": "kinetics_sound",
+    "svm_esc50": "esc50",
+    "linear_k400": "kinetics400",
+    "svm": "folder",
+    "linear": "folder",
+    "fusion": "folder",
+    "knn": "folder",
+}
+GENERIC = [name for name, dataset in SLOW.items() if dataset == "folder"]
+PARTITIONS = {"ucf101": ["1", "2", "3"], "hmdb51": ["1", "2", "3"], "esc50": list("12345")}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    save_run(workdir)
+    return str(workdir)
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory):
+    return miniatures.write_files(tmp_path_factory.mktemp("media"))
+
+
+@pytest.fixture
+def data(media, tmp_path, monkeypatch):
+    """Function `name -> folder` that makes a data set, and prepares it if it is a published one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def write_shards(jobs, workers, advance):  # processes take seconds to start
+        for job in jobs:
+            shards.write(job)
+            advance(len(job.entries))
+
+    monkeypatch.setattr(prepare.workers, "write_shards", write_shards)
+
+    def make(name):
+        source = tmp_path / "source"
+        if name == "folder":
+            miniatures.folder(source, media)
+            return source
+        miniatures.PUBLISHED[name](source, media)
+        prepare.prepare(prepare.Task(name, source, tmp_path / "prepared", short_side=32))
+        return tmp_path / "prepared"
+
+    return make
+
+
+def small(name, checkpoint, path):
+    """A shipped config, shrunk."""
+    config = importlib.import_module(f"configs.eval.{name}").get_config()
+    config.checkpoint, config.data.path = checkpoint, str(path)
+    config.compute_dtype = "float32"
+    config.batch_size = 16
+    config.clips.train.count, config.clips.test.count = 2, 2
+    config.augment.update({"crop_scale": (0.9, 1.0), "color_jitter": (0.1, 0.1, 0.1, 0.05)})
+    config.classifier.svm.c = (0.01, 100.0)
+    config.classifier.linear.learning_rate = 0.1
+    return config
+
+
+def probes():
+    """Names of the configs for probes."""
+    for module in pkgutil.iter_modules(configs.eval.__path__):
+        make = getattr(importlib.import_module(f"configs.eval.{module.name}"), "get_config", None)
+        if make and make().task == "probe":
+            yield module.name
+
+
+def test_all_probes_are_tested():
+    assert set(probes()) == {*FAST, *SLOW}
+
+
+def check(name, dataset, config, workdir):
+    results = json.loads((workdir / "results.json").read_text())
+    assert list(results["partitions"]) == PARTITIONS.get(
+        dataset, {"fsd50k": ["test"], "folder": ["random"]}.get(dataset, ["val"])
+    )
+    # Each recording of a class is the same file: a perfect score, unless something is mixed up.
+    metric = "map" if dataset == "fsd50k" else "top1"
+    assert results["metric"] == metric
+    assert results["scores"][metric]["mean"] == 1.0, results["partitions"]
+    assert results["chance"] < 0.9
+    assert set(results["per_class"]) >= set(results["data"]["classes"])
+    assert bool(results["paper"]) == bool(config.paper)
+    assert config.paper in ("", f"{dataset}/{config.paper.partition('/')[2]}")
+    pictures = {"per_class.png"} if dataset == "fsd50k" else {"per_class.png", "confusion.png"}
+    assert {path.name for path in workdir.glob("*.png")} == pictures
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset"),
+    [*FAST.items(), *(pytest.param(*item, marks=pytest.mark.slow) for item in SLOW.items())],
+)
+def test_a_probe(name, dataset, checkpoint, data, tmp_path):
+    config = small(name, checkpoint, data(dataset))
+    probe.probe(config, str(tmp_path / "out"))
+    check(name, dataset, config, tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", GENERIC)
+def test_a_probe_on_generated_data(name, checkpoint, tmp_path):
+    config = small(name, checkpoint, tmp_path / "made")
+    config.data.dataset = "generated"
+    config.data.generated.update({"train": 40, "test": 10})
+    results = probe.probe(config, str(tmp_path / "out"))
+    assert list(results["partitions"]) == ["test"]
+    assert results["partitions"]["test"]["recordings"]["test"] == 10
+
+
+@pytest.mark.slow
+def test_the_command_line(checkpoint, data, tmp_path):
+    """As a user does it, and a second time, which needs no encoder."""
+    flags = [
+        f"--config.checkpoint={checkpoint}",
+        f"--config.data.path={data('folder')}",
+        "--config.batch_size=8",
+        f"--workdir={tmp_path / 'out'}",
+    ]
+    for _ in range(2):
+        code, output = runs.run(*flags, config="configs/eval/knn.py")
+        assert code == 0, output
+        [line] = [line for line in output.splitlines() if "this checkpoint" in line]
+        assert line.split()[2] == "100.0"
+    code, output = runs.run(*flags, "--config.network=nobody", config="configs/eval/knn.py")
+    assert code == 1
+    assert output.splitlines()[-1] == (
+        "error: config.network is 'nobody'; allowed: 'teacher', 'student'"
+    )
