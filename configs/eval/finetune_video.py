@@ -98,5 +98,5 @@ def get_config() -> ml_collections.ConfigDict:
         {"every_steps": 500, "keep": 1, "keep_every_steps": 0}
     )
     # See configs/base.py.
-    config.parallel = ml_collections.ConfigDict({"fsdp": 1})
+    config.parallel = ml_collections.ConfigDict({"fsdp": 1, "remat": "none"})
     return config

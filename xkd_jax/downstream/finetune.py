@@ -95,7 +95,11 @@ def finetune(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] 
     finetune_rules.check_data(config, data)
 
     model, weights = finetune_model.from_pretrained(
-        encoders[config.modality], len(data.class_names), config.dropout, config.drop_path
+        encoders[config.modality],
+        len(data.class_names),
+        config.dropout,
+        config.drop_path,
+        config.parallel.remat,
     )
     setting = Setting(
         config=config,

@@ -95,9 +95,20 @@ class FinetuneModel:
 
 
 def from_pretrained(
-    pretrained: PretrainedEncoder, classes: int, dropout: float, drop_path: float
+    pretrained: PretrainedEncoder,
+    classes: int,
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
+    remat: str = "none",
 ) -> tuple[FinetuneModel, Params]:
     """Makes the model for an encoder at the input size that it was loaded for.
+
+    Args:
+        pretrained: The encoder.
+        classes: See `FinetuneModel`, as the two after it.
+        dropout: Of features.
+        drop_path: Of paths.
+        remat: What the backward pass computes again, out of `vit.REMAT`.
 
     Returns:
         The model, and the encoder's weights, its positions resized once and for all.
@@ -109,7 +120,7 @@ def from_pretrained(
         resized = resize_positions(table[1:], tuple(module.grid), grid)
         params["position_embedding"] = jnp.concatenate([table[:1], resized])
     model = FinetuneModel(
-        encoder=module.clone(grid=grid, row=None),
+        encoder=module.clone(grid=grid, row=None, remat=remat),
         patch=pretrained.patch,
         modality=pretrained.modality,
         classes=classes,

@@ -9,6 +9,7 @@ from xkd_jax.config_rules import (
     EPOCHS,
     FRAMES,
     PIXELS,
+    RULES,
     SEED,
     SHARE,
     STEPS,
@@ -66,7 +67,7 @@ _COMMON = {
     "saving.every_steps": whole(1, STEPS),
     "saving.keep": whole(1, STEPS),
     "saving.keep_every_steps": whole(0, STEPS),
-    "parallel.fsdp": whole(1, 2**20),
+    **{field: RULES[field] for field in ("parallel.fsdp", "parallel.remat")},
 }
 _AUGMENTATION = {
     "video": {
