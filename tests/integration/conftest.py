@@ -1,0 +1,43 @@
+"""A checkpoint to evaluate, and data to evaluate it on."""
+
+import pytest
+
+from input_pipeline import prepare, shards
+from tests.integration import miniatures
+from tests.saved_runs import save_run
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    save_run(workdir)
+    return str(workdir)
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory):
+    return miniatures.write_files(tmp_path_factory.mktemp("media"))
+
+
+@pytest.fixture
+def data(media, tmp_path, monkeypatch):
+    """Function `name -> folder` that makes a data set, and prepares it if it is a published one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def write_shards(jobs, workers, advance):  # processes take seconds to start
+        for job in jobs:
+            shards.write(job)
+            advance(len(job.entries))
+
+    monkeypatch.setattr(prepare.workers, "write_shards", write_shards)
+
+    def make(name):
+        source = tmp_path / "source"
+        if name == "folder":
+            miniatures.folder(source, media)
+            return source
+        miniatures.PUBLISHED[name](source, media)
+        prepare.prepare(prepare.Task(name, source, tmp_path / "prepared", short_side=32))
+        return tmp_path / "prepared"
+
+    return make
