@@ -191,13 +191,25 @@ class Checkpoints:
                 self._checkpointer.close()
 
 
-def check_fits(saved: Any, expected: Any, path: str | os.PathLike) -> None:
+def latest_step(workdir: str | os.PathLike) -> int | None:
+    """The step of the newest complete checkpoint of a run, or None; nothing is opened for it."""
+    folders = _named_as_steps(pathlib.Path(workdir).absolute() / "checkpoints")
+    return max((int(step.name) for step in folders if (step / _MARKER).is_file()), default=None)
+
+
+def check_fits(
+    saved: Any,
+    expected: Any,
+    path: str | os.PathLike,
+    advice: str = "Use the config it was made with, or another workdir.",
+) -> None:
     """Compares what a checkpoint holds with what the run is about to train.
 
     Args:
         saved: a pytree of anything with shape and dtype.
         expected: likewise; compared by the names of the leaves, so the containers may differ.
         path: of the checkpoint, for the message.
+        advice: what to do, for the end of the message.
 
     Raises:
         MismatchError: naming the first leaf, in the order of `expected`, that has another shape or
@@ -209,7 +221,7 @@ def check_fits(saved: Any, expected: Any, path: str | os.PathLike) -> None:
         if here != there:
             raise MismatchError(
                 f"The checkpoint {path} is not of this model: {name} is {here} here and {there} "
-                "in the checkpoint. Use the config it was made with, or another workdir."
+                f"in the checkpoint. {advice}"
             )
 
 

@@ -1,6 +1,8 @@
 """Pretraining: puts the data, the model and the step together and hands them to the loop."""
 
 import functools
+import operator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,8 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from xkd_jax import config_check, schedules, sharding, train, train_step
+from xkd_jax import checkpoint, config_check, schedules, sharding, train, train_step
+from xkd_jax.interop import pretrained
 from xkd_jax.models import xkd
 from xkd_jax.report import reconstructions
 
@@ -45,8 +48,10 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> train_step.Trai
     )
     if jax.process_index() == 0:
         print(describe(model, config, total_steps), flush=True)
+    given = given_weights(config, model, workdir)
     return train.train(
-        init=lambda: train_step.init_state(model, tx, config.seed),
+        init=lambda trees: train_step.init_state(model, tx, config.seed).replace(**trees),
+        init_args=(given,),
         step_fn=step,
         batches=loader.batches,
         total_steps=total_steps,
@@ -55,6 +60,8 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> train_step.Trai
         workdir=workdir,
         mesh=mesh,
         figures=make_figures(model, config, mesh),
+        evaluate=make_probe(config, model, mesh),
+        evaluate_every=config.probe.every_steps,
         steps_per_epoch=loader.steps_per_epoch,
     )
 
@@ -74,6 +81,70 @@ def make_loader(config: ml_collections.ConfigDict):
         threads=config.data.threads,
         prefetch=config.data.prefetch,
     )
+
+
+def given_weights(
+    config: ml_collections.ConfigDict, model: xkd.XKD, workdir: str
+) -> dict[str, Any]:
+    """What a new run starts with in place of fresh weights: all that `config.init_from` holds.
+
+    Returns:
+        Fields of the state: params, teacher and centers. None without `config.init_from`, and where
+        the workdir has a checkpoint to go on from.
+
+    Raises:
+        ConfigError: `config.model` is not that of the weights.
+        MismatchError: A weight is missing, or of another shape.
+        FileNotFoundError, DamagedError: There are none, or none that can be read.
+    """
+    path = config.init_from
+    if not path or checkpoint.latest_step(workdir) is not None:
+        return {}
+    description, trees = pretrained.load(path, pretrained.everything)
+    if description["config"]:  # which encoders alone come without
+        _check_same_model(config, description["config"]["model"])
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    expected = {
+        "params": params,
+        "teacher": jax.eval_shape(model.teacher_target, params),
+        "centers": train_step.initial_centers(model),
+    }
+    advice = (
+        "config.init_from takes a run, an export made with --everything, or a converted "
+        "training checkpoint, of the same architecture and sizes of views."
+    )
+    checkpoint.check_fits(trees, expected, path, advice)
+    if jax.process_index() == 0:
+        count = sum(leaf.size for leaf in jax.tree.leaves(trees)) / 1e6
+        origin = ", ".join(f"{name} {value}" for name, value in description["provenance"].items())
+        print(
+            f"STARTED FROM {path} ({origin}): {count:.1f}M weights of students, teachers, decoders,"
+            " projectors and centers; step 0 and a fresh optimizer",
+            flush=True,
+        )
+    return trees
+
+
+def _check_same_model(config: ml_collections.ConfigDict, theirs: dict[str, Any]) -> None:
+    """Refuses weights of another model; heads and norms do not show in the shapes."""
+    theirs = ml_collections.ConfigDict(theirs)
+    for field in config_check.fields_of(config.model):
+        value = functools.reduce(operator.getitem, field.split("."), theirs)
+        ours = functools.reduce(operator.getitem, field.split("."), config.model)
+        if isinstance(ours, tuple):
+            value = tuple(value)  # a list, as it comes back from a file
+        if ours != value and not field.endswith(".mask_ratio"):
+            config_check.refuse(config, f"model.{field}", f"{value!r}, as in config.init_from")
+
+
+def make_probe(config: ml_collections.ConfigDict, model: xkd.XKD, mesh: Mesh):
+    """What the loop calls every `config.probe.every_steps`, or None."""
+    if not config.probe.every_steps:
+        return None
+    # Here and not above: it brings scikit-learn in, which training alone does not need.
+    from xkd_jax.downstream import online
+
+    return online.make(config, model, mesh)
 
 
 def compute_dtype(config: ml_collections.ConfigDict) -> jnp.dtype:

@@ -20,6 +20,8 @@ from PIL import Image
 
 # The metric that ends the loss terms. They and it are shown on the progress line.
 TOTAL = "total"
+# Metrics of the online probe, which are shown there too, in percent.
+PROBE = "probe/"
 
 
 class Telemetry:
@@ -186,6 +188,11 @@ def progress_line(
         terms = itertools.takewhile(lambda item: item[0] != TOTAL, metrics.items())
         terms = ", ".join(f"{name} {value:.4g}" for name, value in terms)
         losses = f"{TOTAL} {metrics[TOTAL]:.4g}" + (f" ({terms})" if terms else "")
+    probe = ", ".join(
+        f"{name.removeprefix(PROBE)} {value:.0%}"
+        for name, value in metrics.items()
+        if name.startswith(PROBE)
+    )
     left = round((total_steps - step) * metrics["speed/seconds_per_step"])
     rate = metrics["speed/clips_per_second"]
     speed = (
@@ -193,7 +200,7 @@ def progress_line(
         f"data wait {metrics['speed/data_wait']:.0%}, "
         f"ETA {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
     )
-    return " | ".join(part for part in (done, losses, speed) if part)
+    return " | ".join(part for part in (done, losses, probe and f"probe {probe}", speed) if part)
 
 
 def drop_lines_after(path: pathlib.Path, step: int) -> None:

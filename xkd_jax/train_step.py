@@ -47,10 +47,15 @@ def init_state(model: XKD, tx: optax.GradientTransformation, seed: int) -> Train
         params=params,
         # A copy, since the step donates every buffer of the state once.
         teacher=jax.tree.map(jnp.copy, model.teacher_target(params)),
-        centers={m: jnp.zeros(getattr(model, m).projector.out) for m in MODALITIES},
+        centers=initial_centers(model),
         opt_state=tx.init(params),
         seed=jnp.asarray(seed, jnp.uint32),
     )
+
+
+def initial_centers(model: XKD) -> dict[str, jax.Array]:
+    """By modality, (J,) float32 zeros."""
+    return {m: jnp.zeros(getattr(model, m).projector.out) for m in MODALITIES}
 
 
 def make_optimizer(

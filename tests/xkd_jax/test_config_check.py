@@ -30,12 +30,12 @@ ALLOWED = {
         xkd.center_momentum xkd.ema_video xkd.ema_audio
         optimizer.warmup_epochs optimizer.warmup_steps optimizer.b1 optimizer.b2
         optimizer.weight_decay optimizer.clip_norm
-        log.images_every_steps checkpoint.keep_every_steps""",
+        probe.every_steps probe.seed log.images_every_steps checkpoint.keep_every_steps""",
     -1: "views.audio.mean",
     (0, 0, 0, 0): "views.video.color_jitter",
     (1e-3,) * 9: "xkd.mmd_gammas",  # any number of them
-    "": "data.split",
-    "nonsense": "data.split",
+    "": "data.split init_from probe.path probe.train_split probe.test_split",
+    "nonsense": "data.split init_from probe.path probe.train_split probe.test_split",
 }
 
 

@@ -26,6 +26,9 @@ def test_progress_line():
         "step 50/200 (25.0%) epoch 1.25 | total 3.21 (ae/video 0.5, kd 2) "
         "| 412 clips/s, data wait 3%, ETA 0:01:15"
     )
+    probed = SPEED | {"probe/video_teacher": 0.4143, "probe/audio_teacher": 0.08}
+    line = telemetry.progress_line(50, 200, probed)
+    assert "(25.0%) | probe video_teacher 41%, audio_teacher 8% | 412 clips/s" in line
     slow = SPEED | {"speed/seconds_per_step": 100.0}
     assert telemetry.progress_line(1, 1001, slow).endswith("ETA 27:46:40")
 

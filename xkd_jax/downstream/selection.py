@@ -8,7 +8,7 @@ itself, is reported beside, under that name.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -51,27 +51,6 @@ class Samples:
         """Rows of all clips: (n * k, D) features and (n * k, C) targets."""
         _, count, width = self.features.shape
         return self.features.reshape(-1, width), self.targets.repeat(count, axis=0)
-
-
-def fused(features: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Features of several modalities as one: each of unit length, side by side.
-
-    Args:
-        features: (..., D) float32 by modality, of the same clips.
-
-    Returns:
-        (..., sum of the D) float32, in the order of the modalities given; of one alone, as it is.
-    """
-    if len(features) == 1:
-        return next(iter(features.values()))
-    tiny = np.finfo(np.float32).tiny
-    return np.concatenate(
-        [
-            x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), tiny)
-            for x in features.values()
-        ],
-        axis=-1,
-    )
 
 
 class Candidate(NamedTuple):

@@ -175,12 +175,3 @@ def test_a_single_candidate_needs_nothing_held_out():
 def test_samples_that_cannot_be(features, message):
     with pytest.raises(ValueError, match=message):
         Samples(features, np.eye(2, dtype=bool)[[0, 1, 0, 1]])
-
-
-def test_fused_features_are_of_unit_length_side_by_side():
-    video = np.array([[[3.0, 4.0]], [[0.0, 0.0]]], np.float32)
-    audio = np.array([[[0.0, 0.0, 2.0]], [[1.0, 0.0, 0.0]]], np.float32)
-    fused = selection.fused({"video": video, "audio": audio})
-    np.testing.assert_allclose(fused, [[[0.6, 0.8, 0, 0, 1]], [[0, 0, 1, 0, 0]]], rtol=1e-6)
-    assert fused.dtype == np.float32
-    np.testing.assert_array_equal(selection.fused({"video": video}), video)

@@ -1,0 +1,172 @@
+"""The probe of a model in training: what it measures, and that the training does not notice."""
+
+import json
+import re
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from tests.input_pipeline.prepared_files import write_prepared
+from tests.saved_runs import save_run
+from tests.tiny import random_params, tiny_config
+from tests.xkd_jax.downstream.labelled_clips import record
+from xkd_jax import encoders, pretrain, sharding
+from xkd_jax.config_check import ConfigError
+from xkd_jax.downstream import labelled, metrics, online
+from xkd_jax.models import xkd
+from xkd_jax.train_step import TrainState
+
+NAMES = [f"probe/{m}_{n}" for n in ("teacher", "student") for m in ("video", "audio", "fused")]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Colors and tones of three classes: 15 recordings to learn from, 9 to test on."""
+    splits = {
+        split: [record(f"{split}{n}", n % 3) for n in range(count)]
+        for split, count in (("train", 15), ("test", 9))
+    }
+    return write_prepared(tmp_path_factory.mktemp("data") / "prepared", splits)
+
+
+def make_config(data, **changes):
+    config = tiny_config()
+    config.data.dataset, config.data.path = "prepared", str(data)
+    config.probe.update(every_steps=2, k=3)
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def make_state(model, step=0):
+    params = random_params(model)
+    teacher = random_params(model, seed=1)
+    return TrainState(
+        step=step,
+        params=params,
+        teacher=model.teacher_target(teacher),
+        centers={},
+        opt_state={},
+        seed=0,
+    )
+
+
+def test_what_a_random_network_sees_of_colors_and_tones(data, capsys):
+    config = make_config(data)
+    model = xkd.build(config)
+    probe = online.make(config, model, sharding.make_mesh())
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert re.match(
+        r"Probe every 2 steps: top-1 on 9 recordings of 3 classes, by 3 neighbors out of 15; "
+        r"chance 0\.33; read in [\d.]+ s, [\d.]+ MB",
+        line,
+    )
+    state = make_state(model)
+    after, found = probe(state, 2)
+    assert after is state
+    assert list(found) == NAMES
+    assert all(value > 0.7 for value in found.values()), found
+    assert probe(state, 4)[1] == found
+
+
+def test_features_are_those_of_load_encoder(data, tmp_path):
+    config, model, state = save_run(tmp_path / "run")
+    config = make_config(data)
+    mesh = sharding.make_mesh()
+    clips = online.read(config, online.open_data(config).partitions[0].test)
+    found, targets = online.features(online.make_encoder(model, mesh), state, clips, mesh)
+    used = np.concatenate([batch["used"] for batch in clips.batches])
+    assert used.sum() == len(targets) == 9
+    for modality in ("video", "audio"):
+        views = np.concatenate([batch[modality] for batch in clips.batches])[used]
+        for network in ("teacher", "student"):
+            encoder = encoders.load_encoder(tmp_path / "run", modality, network)
+            expected = encoder.encode_views(views)
+            np.testing.assert_allclose(
+                found[f"{modality}_{network}"], expected, rtol=1e-4, atol=1e-5
+            )
+    assert found["fused_teacher"].shape == (9, 64)
+
+
+def test_shuffled_labels_are_not_found(data):
+    """Labels of the training clips turned by one class: what is found then is never right."""
+    config = make_config(data)
+    model = xkd.build(config)
+    mesh = sharding.make_mesh()
+    partition = online.open_data(config).partitions[0]
+    encode, state = online.make_encoder(model, mesh), make_state(model)
+    read = [online.read(config, part) for part in (partition.train, partition.test)]
+    turned = read[0]._replace(targets=np.roll(read[0].targets, 1, axis=1))
+    parts = [online.features(encode, state, clips, mesh) for clips in (turned, read[1])]
+    found = online.scores(*parts, k=3, temperature=0.07, metric=metrics.TOP1)
+    assert all(value < 0.3 for value in found.values())
+
+
+def test_the_program_is_made_once(data):
+    config = make_config(data)
+    model = xkd.build(config)
+    mesh = sharding.make_mesh()
+    encode = online.make_encoder(model, mesh)
+    clips = online.read(config, online.open_data(config).partitions[0].train)
+    for step in range(3):
+        online.features(encode, make_state(model, step), clips, mesh)
+    assert encode._cache_size() == 1
+
+
+def recordings(labels):
+    targets = np.eye(3, dtype=bool)[labels]
+    return labelled.Recordings(None, np.arange(len(labels)), targets)
+
+
+def test_recordings_are_drawn_evenly_from_the_classes():
+    everything = recordings([0] * 20 + [1] * 5 + [2] * 2)
+    drawn = online.choose(everything, 10, seed=0)
+    assert drawn.targets.sum(axis=0).tolist() == [4, 4, 2]
+    assert (np.diff(drawn.example_ids) > 0).all()
+    assert drawn.example_ids.tolist() == online.choose(everything, 10, seed=0).example_ids.tolist()
+    assert drawn.example_ids.tolist() != online.choose(everything, 10, seed=1).example_ids.tolist()
+    assert len(online.choose(everything, 99, seed=0)) == 27
+
+
+def test_its_own_data_go_before_those_of_the_run(data, tmp_path):
+    config = make_config(tmp_path, **{"probe.path": str(data), "data.dataset": "folder"})
+    assert len(online.open_data(config).partitions[0].test) == 9
+
+
+def test_data_that_cannot_serve_are_refused_in_one_line(data, tmp_path):
+    config = make_config(data, **{"probe.test_split": "nowhere"})
+    with pytest.raises(ConfigError, match=r"^config\.probe on the run's own data: .*'nowhere'"):
+        online.open_data(config)
+    unlabelled = write_prepared(tmp_path / "none", {"train": [record("a"), record("b")]})
+    with pytest.raises(ConfigError, match=r"^config\.probe: .* labelled data"):
+        online.open_data(make_config(data, **{"probe.path": str(unlabelled)}))
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_a_run_in_two_parts_is_the_run_in_one_and_the_probe_changes_nothing(data, tmp_path, capsys):
+    def run(name, **changes):
+        changes = {"log.every_steps": 4, "log.images_every_steps": 0} | changes
+        config = make_config(data, steps=4, **{"checkpoint.every_steps": 2}, **changes)
+        return jax.device_get(pretrain.pretrain(config, str(tmp_path / name)))
+
+    def probed(name):
+        return {line["step"]: [line.get(n) for n in NAMES] for line in lines(tmp_path / name)}
+
+    whole = run("whole")
+    assert "| probe video_teacher" in capsys.readouterr().out
+    assert list(probed("whole")) == [2, 4]
+    assert all(None not in values for values in probed("whole").values())
+    without = run("without", **{"probe.every_steps": 0})
+    jax.tree.map(np.testing.assert_array_equal, whole, without)
+
+    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
+    shutil.rmtree(tmp_path / "parts" / "checkpoints" / "4")
+    resumed = run("parts")
+    assert "RESTORED step 2" in capsys.readouterr().out
+    jax.tree.map(np.testing.assert_array_equal, resumed, whole)
+    assert probed("parts") == probed("whole")
