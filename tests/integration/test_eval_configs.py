@@ -5,14 +5,17 @@ They are as shipped, but for few clips, mild augmentation, and classifiers for s
 
 import importlib
 import json
+import os
 import pkgutil
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
 import configs.eval
-from input_pipeline import prepare, shards
-from tests.integration import miniatures, runs
-from tests.saved_runs import save_run
+from tests.integration import runs
 from xkd_jax.downstream import probe
 
 # The data of each; by default one with official partitions, one of sound with several classes a
@@ -36,42 +39,6 @@ SLOW = {
 }
 GENERIC = [name for name, dataset in SLOW.items() if dataset == "folder"]
 PARTITIONS = {"ucf101": ["1", "2", "3"], "hmdb51": ["1", "2", "3"], "esc50": list("12345")}
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("run")
-    save_run(workdir)
-    return str(workdir)
-
-
-@pytest.fixture(scope="module")
-def media(tmp_path_factory):
-    return miniatures.write_files(tmp_path_factory.mktemp("media"))
-
-
-@pytest.fixture
-def data(media, tmp_path, monkeypatch):
-    """Function `name -> folder` that makes a data set, and prepares it if it is a published one."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-    def write_shards(jobs, workers, advance):  # processes take seconds to start
-        for job in jobs:
-            shards.write(job)
-            advance(len(job.entries))
-
-    monkeypatch.setattr(prepare.workers, "write_shards", write_shards)
-
-    def make(name):
-        source = tmp_path / "source"
-        if name == "folder":
-            miniatures.folder(source, media)
-            return source
-        miniatures.PUBLISHED[name](source, media)
-        prepare.prepare(prepare.Task(name, source, tmp_path / "prepared", short_side=32))
-        return tmp_path / "prepared"
-
-    return make
 
 
 def small(name, checkpoint, path):
@@ -156,3 +123,64 @@ def test_the_command_line(checkpoint, data, tmp_path):
     assert output.splitlines()[-1] == (
         "error: config.network is 'nobody'; allowed: 'teacher', 'student'"
     )
+
+
+@pytest.fixture
+def flags(checkpoint, data):
+    """Of a command that encodes 10 recordings in two parts, and then 2."""
+    return [
+        f"--config.checkpoint={checkpoint}",
+        f"--config.data.path={data('folder')}",
+        "--config.batch_size=8",
+        "--config.clips.train.count=100",
+    ]
+
+
+def parts(workdir):
+    """What has been kept of features, by its place."""
+    return {
+        path.relative_to(workdir): path.read_bytes()
+        for path in sorted(workdir.glob("features/*/part-*.npz"))
+    }
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_it_ends_the_same(flags, tmp_path):
+    code, output = runs.run(*flags, f"--workdir={tmp_path / 'one'}", config="configs/eval/svm.py")
+    assert code == 0, output
+    process = runs.start(*flags, f"--workdir={tmp_path / 'two'}", config="configs/eval/svm.py")
+    while not parts(tmp_path / "two"):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert len(parts(tmp_path / "two")) < len(parts(tmp_path / "one")) == 3
+    code, output = runs.run(*flags, f"--workdir={tmp_path / 'two'}", config="configs/eval/svm.py")
+    assert code == 0, output
+    assert "clips to train on: 100 of each of 10 recordings, 6 of which are in" in output
+    assert parts(tmp_path / "one") == parts(tmp_path / "two")
+    assert results_of(tmp_path / "one") == results_of(tmp_path / "two")
+
+
+def results_of(workdir):
+    return json.loads((workdir / "results.json").read_text())
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_does(flags, tmp_path):
+    code, output = runs.run(*flags, f"--workdir={tmp_path / 'one'}", config="configs/eval/svm.py")
+    assert code == 0, output
+    command = ["bash", "launch/local_processes.sh", "2", "--config=configs/eval/svm.py", *flags]
+    done = subprocess.run(
+        [*command, f"--workdir={tmp_path / 'two'}"],
+        cwd=runs.ROOT,
+        env=os.environ | {"XLA_FLAGS": "", "XKD_VENV": sys.prefix},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert parts(tmp_path / "one").keys() == parts(tmp_path / "two").keys()
+    one, two = results_of(tmp_path / "one"), results_of(tmp_path / "two")
+    assert one["scores"] == two["scores"] and one["per_class"] == two["per_class"]

@@ -94,9 +94,9 @@ def extract(
     *,
     threads: int = 0,
     prefetch: int = 2,
-    title: str = "features",
+    title: str = "clips",
 ) -> Features:
-    """Encodes clips of recordings, or takes from disk what has been encoded before.
+    """Encodes clips of recordings, or takes from disk what has been encoded before; says which.
 
     All processes of a run have to call it, with the same arguments but for paths. The first of
     them alone reads and writes the disk.
@@ -109,7 +109,7 @@ def extract(
         mesh: All devices.
         threads: That decode; 0: one a core.
         prefetch: Batches made ahead.
-        title: Of the progress bar.
+        title: What is encoded, for people.
 
     Returns:
         The features; in other processes than the first, only those that were not on disk.
@@ -139,6 +139,12 @@ def extract(
     if jax.process_count() > 1:
         missing = multihost_utils.broadcast_one_to_all(missing)
     wanted = example_ids[missing[part_of]]
+    if kept:
+        print(
+            f"{title}: {count} of each of {len(example_ids)} recordings, "
+            f"{len(example_ids) - len(wanted)} of which are in {kept.folder}",
+            flush=True,
+        )
     if not len(wanted):
         return features
 
