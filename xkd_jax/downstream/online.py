@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from xkd_jax import augment, sharding
 from xkd_jax.config_check import ConfigError
-from xkd_jax.downstream import classifiers, extraction, labelled, metrics, sampling
+from xkd_jax.downstream import classifiers, extraction, labelled, metrics, selection
 from xkd_jax.interop.pretrained import NETWORKS
 from xkd_jax.models.xkd import MODALITIES, XKD, encoder_params
 
@@ -212,7 +212,7 @@ def features(
     found = {}
     for network in NETWORKS:
         of = {m: rows[f"{m}_{network}"][used] for m in MODALITIES}
-        of["fused"] = sampling.fused(list(of.values()))
+        of["fused"] = selection.fused(of)
         found |= {f"{m}_{network}": x for m, x in of.items()}
     return found, clips.targets[used]
 

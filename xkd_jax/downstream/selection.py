@@ -8,7 +8,7 @@ itself, is reported beside, under that name.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -51,6 +51,40 @@ class Samples:
         """Rows of all clips: (n * k, D) features and (n * k, C) targets."""
         _, count, width = self.features.shape
         return self.features.reshape(-1, width), self.targets.repeat(count, axis=0)
+
+
+class Divided(NamedTuple):
+    """Training recordings divided for the choice.
+
+    Attributes:
+        kept: To train on meanwhile.
+        held: To choose on. Their clips may be like those of the test set, for the choice to be made
+            for what it is used for.
+    """
+
+    kept: Samples
+    held: Samples
+
+
+def fused(features: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Features of several modalities as one: each of unit length, side by side.
+
+    Args:
+        features: (..., D) float32 by modality, of the same clips.
+
+    Returns:
+        (..., sum of the D) float32, in the order of the modalities given; of one alone, as it is.
+    """
+    if len(features) == 1:
+        return next(iter(features.values()))
+    tiny = np.finfo(np.float32).tiny
+    return np.concatenate(
+        [
+            x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), tiny)
+            for x in features.values()
+        ],
+        axis=-1,
+    )
 
 
 class Candidate(NamedTuple):
@@ -101,7 +135,7 @@ class Outcome(NamedTuple):
 def evaluate(
     train: Samples,
     test: Samples,
-    held_out: Samples | float,
+    held_out: Samples | Divided | float,
     classifier: Classifier,
     metric: Metric,
     seed: int = 0,
@@ -111,7 +145,8 @@ def evaluate(
     Args:
         train: To train on.
         test: To test on. Nothing of it has an influence on what is chosen.
-        held_out: To choose on; or the share of `train` to choose on.
+        held_out: To choose on, being none of `train`; or `train` divided; or the share of it to
+            choose on.
         classifier: Of `classifiers.make`.
         metric: To choose by.
         seed: Of the draw of that share.
@@ -120,7 +155,12 @@ def evaluate(
         ValueError: There are several candidates and no recordings to choose on.
     """
     apart = isinstance(held_out, Samples)
-    kept, validation = (train, held_out) if apart else labelled.held_out(train, held_out, seed)
+    if apart:
+        kept, validation = train, held_out
+    elif isinstance(held_out, Divided):
+        kept, validation = held_out
+    else:
+        kept, validation = labelled.held_out(train, held_out, seed)
     if not len(validation) and len(classifier.candidates) > 1:
         raise ValueError(
             f"config.data.held_out is {held_out}, which leaves none of {len(train)} recordings to "

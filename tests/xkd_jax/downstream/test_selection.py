@@ -133,6 +133,31 @@ def test_a_validation_split_is_not_trained_on():
     np.testing.assert_allclose(outcome.scores, expected, rtol=1e-6)
 
 
+def test_held_out_recordings_may_be_seen_in_other_clips_to_choose_on_them():
+    train, test = recordings(80), recordings(40, seed=1)
+    held = np.arange(80) % 4 == 0
+    others = Samples(train.features[held][:, :1] + 100, train.targets[held])
+    seen = []
+    kind = make("knn")
+
+    def fit(x, y, parts):
+        seen.append((len(x), [part.copy() for part in parts]))
+        return kind.fit(x, y, parts)
+
+    outcome = selection.evaluate(
+        train,
+        test,
+        selection.Divided(train.take(~held), others),
+        kind._replace(fit=fit),
+        metrics.TOP1,
+    )
+    (kept, [chosen_on]), (everything, [tested]) = seen
+    assert (kept, everything) == (60 * 3, 80 * 3)
+    np.testing.assert_array_equal(chosen_on, others.features[:, 0])
+    np.testing.assert_array_equal(tested, test.features.reshape(-1, WIDTH))
+    assert outcome.counts == {"train": 80, "held_out": 20, "test": 40}
+
+
 def test_after_the_choice_all_training_recordings_are_trained_on():
     train, test = recordings(40), recordings(20, seed=1)
     outcome = evaluate("svm", train, test)
@@ -175,3 +200,12 @@ def test_a_single_candidate_needs_nothing_held_out():
 def test_samples_that_cannot_be(features, message):
     with pytest.raises(ValueError, match=message):
         Samples(features, np.eye(2, dtype=bool)[[0, 1, 0, 1]])
+
+
+def test_fused_features_are_of_unit_length_side_by_side():
+    video = np.array([[[3.0, 4.0]], [[0.0, 0.0]]], np.float32)
+    audio = np.array([[[0.0, 0.0, 2.0]], [[1.0, 0.0, 0.0]]], np.float32)
+    fused = selection.fused({"video": video, "audio": audio})
+    np.testing.assert_allclose(fused, [[[0.6, 0.8, 0, 0, 1]], [[0, 0, 1, 0, 0]]], rtol=1e-6)
+    assert fused.dtype == np.float32
+    np.testing.assert_array_equal(selection.fused({"video": video}), video)
