@@ -33,9 +33,11 @@ PARTITIONS = {
 }
 
 
-def small(name, checkpoint, path):
+def small(name, checkpoint, path, dataset):
     config = importlib.import_module(f"configs.eval.{name}").get_config()
     config.checkpoint, config.data.path = checkpoint, str(path)
+    if dataset in ("folder", "generated"):
+        config.data.dataset = dataset
     config.steps = 2
     config.batch_size = config.evaluation.batch_size = 8
     if config.modality == "video":
@@ -53,7 +55,7 @@ def test_all_finetunings_are_tested():
     [*FAST.items(), *(pytest.param(*item, marks=pytest.mark.slow) for item in SLOW.items())],
 )
 def test_a_finetuning(name, dataset, checkpoint, data, tmp_path):
-    config = small(name, checkpoint, data(dataset))
+    config = small(name, checkpoint, data(dataset), dataset)
     finetune.finetune(config, str(tmp_path / "out"))
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert list(results["partitions"]) == PARTITIONS[dataset]
@@ -76,8 +78,7 @@ def test_a_finetuning(name, dataset, checkpoint, data, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["finetune_video", "finetune_audio"])
 def test_a_finetuning_on_generated_data(name, checkpoint, tmp_path):
-    config = small(name, checkpoint, tmp_path / "made")
-    config.data.dataset = "generated"
+    config = small(name, checkpoint, tmp_path / "made", "generated")
     config.data.generated.update({"train": 40, "test": 10})
     results = finetune.finetune(config, str(tmp_path / "out"))
     assert results["partitions"]["test"]["recordings"]["test"] == 10

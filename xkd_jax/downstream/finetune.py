@@ -5,10 +5,8 @@ the same command goes on in whichever it was stopped.
 """
 
 import functools
-import hashlib
-import io
-import json
 import math
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -16,11 +14,13 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from xkd_jax import checkpoint, config_check, pretrain, schedules, sharding, telemetry, train
+from xkd_jax import config_check, pretrain, schedules, sharding, train
 from xkd_jax.downstream import (
     backbones,
+    finetune_folder,
     finetune_inputs,
     finetune_model,
     finetune_rules,
@@ -33,9 +33,6 @@ from xkd_jax.downstream import (
 from xkd_jax.downstream.finetune_step import HELD_OUT, NO_SCORE, TEST, FinetuneState
 from xkd_jax.downstream.labelled import Partition, Recordings
 from xkd_jax.downstream.selection import Candidate, Outcome
-
-# Sections that may be other when a run goes on: they do not change what comes out.
-_FREE = ("log", "saving", "parallel")
 
 
 class Setting(NamedTuple):
@@ -50,6 +47,7 @@ class Setting(NamedTuple):
         multi_label: Whether recordings may be of several classes.
         predictor: Of the model.
         identity: Digest of the pretrained weights.
+        description: Of them, see `interop.pretrained.describe`.
     """
 
     config: ml_collections.ConfigDict
@@ -60,6 +58,7 @@ class Setting(NamedTuple):
     multi_label: bool
     predictor: finetune_inputs.Predictor
     identity: str
+    description: Mapping[str, Any]
 
 
 def finetune(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] | None:
@@ -82,6 +81,26 @@ def finetune(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] 
     mesh = sharding.make_mesh(config.parallel.fsdp)
     sharding.check_batch_size(config.batch_size, mesh)
     sharding.check_batch_size(config.evaluation.batch_size, mesh, "evaluation.batch_size")
+    setting, data = set_up(config, mesh)
+    outcomes = {}
+    for partition in data.partitions:
+        outcome = run_partition(setting, partition, pathlib.Path(workdir) / partition.name)
+        if outcome is None:
+            return None
+        outcomes[partition.name] = outcome
+    found = report(setting, data, outcomes, workdir) if jax.process_index() == 0 else None
+    if jax.process_count() > 1:
+        # The others wait: it is by the first process that they all know of each other.
+        multihost_utils.sync_global_devices("results")
+    return found
+
+
+def set_up(config: ml_collections.ConfigDict, mesh: Mesh) -> tuple[Setting, labelled.LabelledData]:
+    """Loads the encoder and opens the data.
+
+    Raises:
+        ConfigError, ValueError, FileNotFoundError: One of them cannot serve.
+    """
     encoders = backbones.load(
         config.checkpoint,
         (config.modality,),
@@ -93,33 +112,23 @@ def finetune(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] 
     views = finetune_inputs.make_views(config, encoders)
     data = labelled.open_labelled(config.data, views, picture=config.modality == "video")
     finetune_rules.check_data(config, data)
-
+    encoder = encoders[config.modality]
     model, weights = finetune_model.from_pretrained(
-        encoders[config.modality],
-        len(data.class_names),
-        config.dropout,
-        config.drop_path,
-        config.parallel.remat,
+        encoder, len(data.class_names), config.dropout, config.drop_path, config.parallel.remat
     )
     setting = Setting(
         config=config,
         mesh=mesh,
         model=model,
+        # On the host: the devices have the copies that are trained.
         encoder=jax.tree.map(np.asarray, weights),
         views=views,
         multi_label=data.multi_label,
         predictor=finetune_inputs.Predictor(model, config, views, data.multi_label, mesh),
         identity=backbones.weights_digest(encoders),
+        description=encoder.description,
     )
-    outcomes = {}
-    for partition in data.partitions:
-        outcome = run_partition(setting, partition, pathlib.Path(workdir) / partition.name)
-        if outcome is None:
-            return None
-        outcomes[partition.name] = outcome
-    if jax.process_index():
-        return None
-    return report(setting, encoders, data, outcomes, workdir)
+    return setting, data
 
 
 def run_partition(setting: Setting, partition: Partition, workdir: pathlib.Path) -> Outcome | None:
@@ -137,9 +146,10 @@ def run_partition(setting: Setting, partition: Partition, workdir: pathlib.Path)
         ConfigError: The workdir is that of another finetuning.
     """
     config, mesh = setting.config, setting.mesh
-    claim(workdir, plan(setting, partition))
-    if (workdir / "outcome.npz").exists():
-        return load_outcome(workdir / "outcome.npz")
+    finetune_folder.claim(workdir, finetune_folder.plan(config, setting.identity, partition))
+    kept_outcome = workdir / finetune_folder.OUTCOME
+    if kept_outcome.exists():
+        return finetune_folder.load_outcome(kept_outcome)
     kept, held_out = split(config, partition)
     loader = finetune_inputs.make_loader(config, kept, setting.views)
     total_steps = schedules.total_steps(config.steps, config.epochs, loader.steps_per_epoch)
@@ -190,7 +200,7 @@ def run_partition(setting: Setting, partition: Partition, workdir: pathlib.Path)
     counts = {"train": len(kept), "held_out": len(held_out or ()), "test": len(partition.test)}
     outcome = evaluator.outcome(state, epochs, counts)
     if jax.process_index() == 0:
-        save_outcome(workdir / "outcome.npz", outcome)
+        finetune_folder.save_outcome(kept_outcome, outcome)
     return outcome
 
 
@@ -289,51 +299,6 @@ def split(
     return kept, held_out if len(held_out) else None
 
 
-def plan(setting: Setting, partition: Partition) -> dict[str, Any]:
-    """All that decides on what comes out of a partition's run, as plain values."""
-    config = json.loads(json.dumps(setting.config.to_dict()))
-    for section in _FREE:
-        del config[section]
-    for name in ("path", "partitions", "threads", "prefetch"):
-        del config["data"][name]
-    del config["checkpoint"]
-    recordings = hashlib.sha256()
-    for part in partition[1:]:
-        if part is not None:
-            recordings.update(part.source.fingerprint.encode())
-            recordings.update(part.example_ids.tobytes() + part.targets.tobytes())
-    return {
-        "config": config,
-        "weights": setting.identity,
-        "recordings": recordings.hexdigest(),
-    }
-
-
-def claim(workdir: pathlib.Path, wanted: Mapping[str, Any]) -> None:
-    """Makes a partition's folder, or sees to it that it is of the same plan.
-
-    Raises:
-        ConfigError: It is of another.
-    """
-    path = workdir / "plan.json"
-    try:
-        found = json.loads(path.read_text())
-    except FileNotFoundError:
-        if jax.process_index() == 0:
-            workdir.mkdir(parents=True, exist_ok=True)
-            telemetry.write_whole(path, json.dumps(wanted, indent=2).encode())
-        return
-    change = next(checkpoint.config_changes(found["config"], wanted["config"]), None)
-    if change is None and found["weights"] != wanted["weights"]:
-        change = "config.checkpoint has other weights now"
-    if change is None and found["recordings"] != wanted["recordings"]:
-        change = "config.data.path has other recordings now"
-    if change:
-        raise config_check.ConfigError(
-            f"{workdir} was begun otherwise: {change}; allowed: the same, or another workdir"
-        )
-
-
 def describe(
     setting: Setting,
     partition: Partition,
@@ -354,45 +319,38 @@ def describe(
     )
 
 
-def save_outcome(path: pathlib.Path, outcome: Outcome) -> None:
-    """Writes an outcome, whole or not at all."""
-    told = {name: getattr(outcome, name) for name in ("varied", "candidates", "chosen", "counts")}
-    file = io.BytesIO()
-    np.savez(file, scores=outcome.scores, targets=outcome.targets, told=json.dumps(told))
-    telemetry.write_whole(path, file.getvalue())
-
-
-def load_outcome(path: pathlib.Path) -> Outcome:
-    """Reads what `save_outcome` wrote."""
-    with np.load(path, allow_pickle=False) as file:
-        told = json.loads(str(file["told"]))
-        told["candidates"] = tuple(Candidate(*row) for row in told["candidates"])
-        return Outcome(scores=file["scores"], targets=file["targets"], **told)
-
-
 def report(
     setting: Setting,
-    encoders: backbones.Backbones,
     data: labelled.LabelledData,
     outcomes: Mapping[str, Outcome],
     workdir: str,
 ) -> dict[str, Any]:
     """Writes the results of all partitions and prints them."""
     config = setting.config
-    description = encoders[config.modality].description
+    description = setting.description
     paper = config.paper.split("/") if config.paper else None
+    network = f"untrained {config.network}" if config.untrained else config.network
+    where = os.path.basename(os.path.normpath(config.data.path))
     return results.report(
         workdir,
         outcomes,
-        title=f"{config.network} of {config.modality} finetuned on {config.data.path}",
+        title=f"{network} of {config.modality}, finetuned, {where}",
         class_names=data.class_names,
         multi_label=data.multi_label,
         protocol=config.to_dict(),
         checkpoint={
             "path": config.checkpoint,
-            "weights": setting.identity,
+            "network": config.network,
+            "untrained": config.untrained,
             "provenance": description["provenance"],
+            "architecture": {config.modality: description["architecture"][config.modality]},
+            "preprocessing": {config.modality: description["preprocessing"][config.modality]},
+            "weights_sha256": setting.identity,
         },
-        data={"path": config.data.path, "fingerprint": data.fingerprint},
+        data={
+            "dataset": config.data.dataset,
+            "path": config.data.path,
+            "fingerprint": data.fingerprint,
+        },
         published=published.find(*paper, description["config"]) if paper else (),
     )

@@ -304,6 +304,8 @@ def _load_checkpoint(path: pathlib.Path, wanted: Callable[[Path], bool]) -> Pret
     config = (metadata.custom_metadata or {}).get("config")
     if config is None or metadata.metadata.get("state") is None:
         raise DamagedError(f"{path} is not a checkpoint of a run")
+    if config.get("task") == "finetune":
+        raise DamagedError(f"{path} is of a finetuning; allowed: checkpoints of a pretraining")
     state = metadata.metadata["state"]
     provenance = {"source": "run", "path": str(path), "step": int(path.name)}
     return Pretrained(

@@ -12,7 +12,7 @@ from tests.integration.runs import load_state, saved_steps
 from tests.saved_runs import save_run
 from tests.xkd_jax.downstream import labelled_clips
 from xkd_jax.config_check import ConfigError
-from xkd_jax.downstream import finetune, metrics
+from xkd_jax.downstream import finetune, finetune_folder, metrics
 
 
 @pytest.fixture(scope="module")
@@ -43,23 +43,24 @@ def small(config, pretrained, data, steps, **changes):
     return config
 
 
-def video_config(pretrained, data, steps=14, **changes):
+def video_config(pretrained, data, steps=24, **changes):
     """All that is drawn, in a small measure, on 48 pixels instead of the 32 of pretraining."""
     changes = {
         "frame_size": 48,
         "short_side": 48,
         "dropout": 0.1,
         "drop_path": 0.1,
-        "mixing.probability": 0.2,
+        "label_smoothing": 0.0,
+        "mixing.probability": 0.1,
         "augmentation.crop_scale": (0.5, 1.0),
         "augmentation.rand_augment.magnitude": 1.0,
         "augmentation.rand_augment.probability": 0.2,
         "optimizer.learning_rate": 2e-2,
         "optimizer.layer_decay": 0.9,
         "data.held_out": 0.4,
-        # An epoch is 3/8 of a step: evaluations after 4, 8, 12 and 14 steps.
-        "evaluation.every_epochs": 10.7,
-        "saving.every_steps": 5,
+        # An epoch is 3/8 of a step: evaluations after 12 and 24 steps.
+        "evaluation.every_epochs": 32.0,
+        "saving.every_steps": 10,
         "saving.keep": 9,
     } | changes
     return small(finetune_video.get_config(), pretrained, data, steps, **changes)
@@ -98,20 +99,20 @@ def test_a_handful_of_clips_is_learned_in_every_partition(undisturbed):
     assert {path.name for path in workdir.glob("*.png")} == {"confusion.png", "per_class.png"}
     for name in found["partitions"]:
         losses = [line["total"] for line in lines(workdir / name)]
-        assert losses[0] > 0.8 and np.mean(losses[-3:]) < 0.7 * losses[0], losses
+        assert losses[0] > 0.8 and np.mean(losses[-3:]) < 0.5 * losses[0], losses
 
 
 def test_evaluations_are_logged_and_kept(undisturbed):
     workdir, found = undisturbed
     logged = [line for line in lines(workdir / "1") if "test/top1" in line]
-    assert [line["step"] for line in logged] == [4, 8, 12, 14]
+    assert [line["step"] for line in logged] == [12, 24]
     partition = found["partitions"]["1"]
     candidates = partition["candidates"]
     assert [c["held_out"] for c in candidates] == [line["held_out/top1"] for line in logged]
     assert [c["test"] for c in candidates] == [line["test/top1"] for line in logged]
-    assert [c["value"] for c in candidates] == [10.67, 21.33, 32.0, 37.33]
+    assert [c["value"] for c in candidates] == [32.0, 64.0]
     assert partition["recordings"] == {"train": 3, "held_out": 3, "test": 6}
-    history = load_state(workdir / "1", 14)["['history']"]
+    history = load_state(workdir / "1", 24)["['history']"]
     np.testing.assert_allclose(history[:, 0], [c["held_out"] for c in candidates], rtol=1e-6)
     best = np.argmax(history[:, 0])
     assert partition["chosen"] == candidates[best]["value"]
@@ -122,8 +123,8 @@ def test_head_and_encoder_are_both_trained_and_the_best_weights_kept(undisturbed
     workdir, found = undisturbed
     partition = found["partitions"]["1"]
     values = [c["value"] for c in partition["candidates"]]
-    chosen = [4, 8, 12, 14][values.index(partition["chosen"])]
-    state = load_state(workdir / "1", 14)
+    chosen = [12, 24][values.index(partition["chosen"])]
+    state = load_state(workdir / "1", 24)
     start = load_state(pretrained, 7)
     blocks = "['transformer']['blocks']"
     for name in (
@@ -141,7 +142,7 @@ def test_head_and_encoder_are_both_trained_and_the_best_weights_kept(undisturbed
         for name in state
         if name.startswith("['best']")
     )
-    assert differs == (chosen != 14)
+    assert differs == (chosen != 24)
 
 
 def stop_after(step, monkeypatch):
@@ -160,24 +161,25 @@ def test_stopped_twice_it_ends_in_the_same_bits(
     undisturbed, pretrained, two_partitions, tmp_path, monkeypatch, capsys
 ):
     whole, expected = undisturbed
-    config = video_config(pretrained, two_partitions)
+    config = video_config(pretrained, two_partitions, **{"data.partitions": ("1",)})
     with monkeypatch.context() as patch:
-        stop_after(8, patch)
+        stop_after(12, patch)
         assert finetune.finetune(config, str(tmp_path)) is None
-    assert saved_steps(tmp_path / "1") == [5, 8] and not (tmp_path / "2").exists()
+    assert saved_steps(tmp_path / "1") == [10, 12]
     with monkeypatch.context() as patch:
         # After the last step and before the test: nothing is left to train.
         patch.setattr(finetune.Evaluator, "outcome", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             finetune.finetune(config, str(tmp_path))
-    assert "RESTORED step 8" in capsys.readouterr().out
+    assert "RESTORED step 12" in capsys.readouterr().out
     found = finetune.finetune(config, str(tmp_path))
-    assert found["partitions"] == expected["partitions"]
-    for name in ("1", "2"):
-        ours, theirs = (load_state(folder / name, 14) for folder in (tmp_path, whole))
-        assert ours.keys() == theirs.keys() and any("best" in key for key in ours)
-        for key, array in theirs.items():
-            np.testing.assert_array_equal(ours[key], array, err_msg=key)
+    assert found["partitions"]["1"] == expected["partitions"]["1"]
+    ours, theirs = (load_state(folder / "1", 24) for folder in (tmp_path, whole))
+    assert ours.keys() == theirs.keys() and any("best" in key for key in ours)
+    for key, array in theirs.items():
+        np.testing.assert_array_equal(ours[key], array, err_msg=key)
+    # What one partition gave is taken up where all are asked for.
+    assert finetune_folder.OUTCOME in {path.name for path in (tmp_path / "1").iterdir()}
 
 
 def test_a_finished_finetuning_tells_its_results_again(
@@ -215,7 +217,7 @@ def test_sound_of_several_classes_is_learned(pretrained, multi_label, tmp_path):
     losses = [line["total"] for line in lines(tmp_path / "test")]
     assert np.mean(losses[-3:]) < 0.8 * losses[0]
     # Results are those of the scores that are kept.
-    outcome = finetune.load_outcome(tmp_path / "test" / "outcome.npz")
+    outcome = finetune_folder.load_outcome(tmp_path / "test" / finetune_folder.OUTCOME)
     assert outcome.scores.shape == (6, 3) and (outcome.scores > 0).all()
     overall = metrics.mean_average_precision(outcome.scores, outcome.targets)
     assert found["scores"]["map"]["mean"] == pytest.approx(overall)
