@@ -26,7 +26,7 @@ def section(dataset: str) -> ml_collections.ConfigDict:
     # Share of all recordings that the random part is, each class in proportion.
     data.test_share = 0.2
     # Share of the training recordings on which C, the epoch or k is chosen, where there is no split
-    # for that; the choice made, all of them are trained on.
+    # for that, in clips like those to test on; the choice made, all of them are trained on.
     data.held_out = 0.2
     # Of both random draws.
     data.seed = 0

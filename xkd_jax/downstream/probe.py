@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from xkd_jax.downstream import (
 )
 from xkd_jax.downstream import results as reporting
 from xkd_jax.downstream.labelled import LabelledData
-from xkd_jax.downstream.sampling import Sampled
+from xkd_jax.downstream.sampling import Fold, Sampled, folds
 from xkd_jax.downstream.selection import Outcome
 
 
@@ -44,12 +44,13 @@ def probe(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] | N
     sharding.check_batch_size(config.batch_size, sharding.make_mesh())
     encoders = load_backbones(config)
     data = open_data(config, encoders)
-    check_choice(config, data)
+    parts = folds(config, data)
+    classifier = make_classifier(config, data, parts)
     cache = config.features.cache or os.path.join(workdir, "features")
-    samples = Sampled(config, encoders, data, pathlib.Path(cache).expanduser())
+    samples = Sampled(config, encoders, parts, pathlib.Path(cache).expanduser())
     written = None
     if jax.process_index() == 0:
-        outcomes = evaluate(config, data, samples)
+        outcomes = evaluate(parts, samples, classifier, metrics.main_metric(data.multi_label))
         written = _report(config, workdir, encoders, data, samples.unreadable, outcomes)
     if jax.process_count() > 1:
         # The others wait: it is by the first process that they all know of each other.
@@ -93,51 +94,50 @@ def without_sound(data: LabelledData) -> tuple[int, int]:
     return int(sum(np.sum(~has) for has in audible)), sum(map(len, audible))
 
 
-def check_choice(config: ml_collections.ConfigDict, data: LabelledData) -> None:
-    """Refuses, before features are made, what they could not be classified by.
+def make_classifier(
+    config: ml_collections.ConfigDict, data: LabelledData, parts: Sequence[Fold]
+) -> classifiers.Classifier:
+    """The classifier that a config names; to be made before features are, which take long.
 
     Raises:
-        ConfigError: The classifier cannot serve such data, or there is nothing to choose it on.
+        ConfigError: It cannot serve such data, or there is nothing to choose it on.
     """
     classifier = classifiers.make(config.classifier, data.multi_label, config.seed)
-    partitions = data.partitions[:1] if config.selection.tune_on == "first" else data.partitions
-    for partition in partitions:
-        held = partition.validation
-        if held is None:
-            _, held = labelled.held_out(partition.train, config.data.held_out, config.data.seed)
-        if len(classifier.candidates) > 1 and not len(held):
+    for fold in parts:
+        if len(classifier.candidates) > 1 and fold.held is not None and not len(fold.held):
             config_check.refuse(
                 config,
                 "data.held_out",
-                f"what leaves some of {len(partition.train)} recordings to choose "
-                f"{classifier.varied} on, or a single value of that in "
-                f"config.classifier.{config.classifier.name}",
+                f"what leaves some of {len(fold.train)} recordings to choose {classifier.varied} "
+                f"on, or a single value of that in config.classifier.{config.classifier.name}",
             )
+    return classifier
 
 
 def evaluate(
-    config: ml_collections.ConfigDict, data: LabelledData, samples: Sampled
+    parts: Sequence[Fold],
+    samples: Sampled,
+    classifier: classifiers.Classifier,
+    metric: metrics.Metric,
 ) -> dict[str, Outcome]:
-    """Classifies the features of each partition.
+    """Classifies the features of each fold.
 
     Returns:
         What each gave, by name.
     """
-    classifier = classifiers.make(config.classifier, data.multi_label, config.seed)
-    metric = metrics.main_metric(data.multi_label)
     outcomes: dict[str, Outcome] = {}
-    for partition in data.partitions:
-        train, test = samples.of(partition.train, "train"), samples.of(partition.test, "test")
-        if outcomes and config.selection.tune_on == "first":
+    for fold in parts:
+        train, test = samples.of(fold.train, "train"), samples.of(fold.test, "test")
+        if fold.held is None:
             chosen = next(iter(outcomes.values())).chosen
-            outcomes[partition.name] = _with(chosen, train, test, classifier, metric)
+            outcomes[fold.name] = _with(chosen, train, test, classifier, metric)
             continue
-        held_out = config.data.held_out
-        if partition.validation is not None:
-            held_out = samples.of(partition.validation, "test")
-        outcomes[partition.name] = selection.evaluate(
-            train, test, held_out, classifier, metric, config.data.seed
-        )
+        held_out = 0.0
+        if len(fold.held):
+            held_out = samples.of(fold.held, "test")
+            if fold.kept is not fold.train:
+                held_out = selection.Divided(samples.of(fold.kept, "train"), held_out)
+        outcomes[fold.name] = selection.evaluate(train, test, held_out, classifier, metric)
     return outcomes
 
 
@@ -166,16 +166,32 @@ def _with(
 
 
 def describe(config: ml_collections.ConfigDict, encoders: backbones.Backbones) -> dict[str, Any]:
-    """What was evaluated, as plain values."""
+    """The encoders, as plain values."""
     description = next(iter(encoders.values())).description
     return {
         "path": config.checkpoint,
         "network": config.network,
-        "untrained": config.untrained,
         "provenance": description["provenance"],
         "architecture": {m: description["architecture"][m] for m in encoders},
         "preprocessing": {m: encoder.view for m, encoder in encoders.items()},
         "weights_sha256": backbones.weights_digest(encoders),
+    }
+
+
+def describe_data(
+    config: ml_collections.ConfigDict, data: LabelledData, unreadable: list[str]
+) -> dict[str, Any]:
+    """The recordings, as plain values; says how many are left out."""
+    if unreadable:
+        print(f"{len(unreadable)} recordings could not be read and are left out", flush=True)
+    silent, count = without_sound(data)
+    return {
+        "dataset": config.data.dataset,
+        "path": config.data.path,
+        "fingerprint": data.fingerprint,
+        "recordings": count,
+        "without_sound": silent,
+        "unreadable": unreadable,
     }
 
 
@@ -188,10 +204,7 @@ def _report(
     outcomes: Mapping[str, Outcome],
 ) -> dict[str, Any]:
     """Writes and prints results."""
-    if unreadable:
-        print(f"{len(unreadable)} recordings could not be read and are left out", flush=True)
     dataset, _, protocol = config.paper.partition("/")
-    silent, count = without_sound(data)
     description = next(iter(encoders.values())).description
     network = f"untrained {config.network}" if config.untrained else config.network
     where = os.path.basename(os.path.normpath(config.data.path))
@@ -202,14 +215,7 @@ def _report(
         class_names=data.class_names,
         multi_label=data.multi_label,
         protocol=config.to_dict(),
-        checkpoint=describe(config, encoders),
-        data={
-            "dataset": config.data.dataset,
-            "path": config.data.path,
-            "fingerprint": data.fingerprint,
-            "recordings": count,
-            "without_sound": silent,
-            "unreadable": unreadable,
-        },
+        checkpoint={**describe(config, encoders), "untrained": config.untrained},
+        data=describe_data(config, data, unreadable),
         published=published.find(dataset, protocol, description["config"]) if dataset else (),
     )

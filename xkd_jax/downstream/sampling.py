@@ -1,5 +1,6 @@
 """Features of labelled data as classifiers take them: which clips of which recordings, and when."""
 
+import copy
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -9,8 +10,52 @@ import numpy as np
 
 from xkd_jax import sharding
 from xkd_jax.downstream import backbones, extraction
-from xkd_jax.downstream.labelled import LabelledData, Partition, Recordings
+from xkd_jax.downstream.labelled import LabelledData, Recordings, held_out
 from xkd_jax.downstream.selection import Samples
+
+
+class Fold(NamedTuple):
+    """What is done with a partition's recordings.
+
+    Attributes:
+        name: Of the partition.
+        train: To train on.
+        test: To test on, and never of any influence.
+        kept: To train on while choosing; all of `train` where there is a split to choose on. None
+            where nothing is chosen on this partition.
+        held: To choose on, in clips like those to test on; likewise.
+    """
+
+    name: str
+    train: Recordings
+    test: Recordings
+    kept: Recordings | None
+    held: Recordings | None
+
+    def uses(self) -> Iterator[tuple[str, Recordings]]:
+        """Which recordings are wanted in clips to train on, and which in clips to test on."""
+        yield "train", self.train
+        yield "test", self.test
+        if self.held is not None:
+            yield "test", self.held
+
+
+def folds(config: ml_collections.ConfigDict, data: LabelledData) -> list[Fold]:
+    """Says of each partition what its recordings are for.
+
+    Args:
+        config: Of the probe (configs/eval/probe.py).
+        data: The recordings.
+    """
+    made: list[Fold] = []
+    for partition in data.partitions:
+        kept, held = None, None
+        if not made or config.selection.tune_on == "each":
+            kept, held = partition.train, partition.validation
+            if held is None:
+                kept, held = held_out(kept, config.data.held_out, config.data.seed)
+        made.append(Fold(partition.name, partition.train, partition.test, kept, held))
+    return made
 
 
 class _Pool(NamedTuple):
@@ -21,7 +66,7 @@ class _Pool(NamedTuple):
 
 
 class Sampled:
-    """Features of all recordings of some data, to train on and to test on.
+    """Features of the recordings of some folds, in clips to train on and to test on.
 
     Recordings that are in several partitions are encoded once, or twice where the clips to train on
     are others than those to test on.
@@ -34,7 +79,7 @@ class Sampled:
         self,
         config: ml_collections.ConfigDict,
         encoders: backbones.Backbones,
-        data: LabelledData,
+        folds: Sequence[Fold],
         cache: pathlib.Path,
     ) -> None:
         """Extracts them, or reads what has been extracted before.
@@ -42,7 +87,7 @@ class Sampled:
         Args:
             config: Of the probe (configs/eval/probe.py).
             encoders: The encoders.
-            data: The recordings.
+            folds: Of `folds`.
             cache: Folder of all features on disk.
         """
         self._clips = {
@@ -50,8 +95,10 @@ class Sampled:
             "test": ml_collections.ConfigDict({**config.clips.test, "augment": False}),
         }
         wanted: dict[tuple[int, str], list[tuple[str, Recordings]]] = {}
-        for partition in data.partitions:
-            for use, part in _uses(partition):
+        for fold in folds:
+            for use, part in fold.uses():
+                if not len(part):
+                    continue
                 wanted.setdefault(self._key(part, use), []).append((use, part))
         mesh = sharding.make_mesh()
         self._pools: dict[tuple[int, str], _Pool] = {}
@@ -79,8 +126,8 @@ class Sampled:
         """Features of those recordings that could be read, modalities side by side.
 
         Args:
-            recordings: Of the data.
-            use: train or test.
+            recordings: Of the folds.
+            use: In which clips: train or test.
 
         Raises:
             ValueError: None of them could be read.
@@ -92,6 +139,17 @@ class Sampled:
             raise ValueError(f"none of the {len(places)} recordings to {use} on could be read")
         rows = [features[places[readable]] for features in pool.features.of.values()]
         return Samples(fused(rows), recordings.targets[readable])
+
+    def seen_by(self, modality: str) -> "Sampled":
+        """The same, of one modality alone."""
+        alone = copy.copy(self)
+        alone._pools = {
+            key: pool._replace(
+                features=pool.features._replace(of={modality: pool.features.of[modality]})
+            )
+            for key, pool in self._pools.items()
+        }
+        return alone
 
     def _key(self, recordings: Recordings, use: str) -> tuple[int, str]:
         return id(recordings.source), self._clips[use].to_json(sort_keys=True)
@@ -113,11 +171,3 @@ def fused(features: Sequence[np.ndarray]) -> np.ndarray:
         [rows / np.maximum(size, 1e-12) for rows, size in zip(features, lengths, strict=True)],
         axis=-1,
     )
-
-
-def _uses(partition: Partition) -> Iterator[tuple[str, Recordings]]:
-    """What a partition's recordings are for; those to choose on are scored as those to test on."""
-    yield "train", partition.train
-    yield "test", partition.test
-    if partition.validation is not None:
-        yield "test", partition.validation

@@ -10,7 +10,7 @@ from input_pipeline.records import Role
 from tests.input_pipeline.prepared_files import clock_record, write_prepared
 from tests.saved_runs import save_run
 from xkd_jax.config_check import ConfigError
-from xkd_jax.downstream import backbones, extraction, probe, sampling, selection
+from xkd_jax.downstream import backbones, extraction, metrics, probe, sampling, selection
 
 TRAIN, TEST = Role.TRAIN, Role.TEST
 COUNT = 24
@@ -75,6 +75,13 @@ class Identified:
         return selection.Samples(np.repeat(features[:, None], 2, axis=1), recordings.targets)
 
 
+def evaluate(config, data):
+    """As `probe.probe` does, of features that tell the recordings apart."""
+    parts = sampling.folds(config, data)
+    classifier = probe.make_classifier(config, data, parts)
+    return probe.evaluate(parts, Identified(), classifier, metrics.TOP1)
+
+
 def identities(samples):
     return {tuple(row) for row in samples.features[:, 0].tolist()}
 
@@ -91,7 +98,7 @@ def test_no_recording_is_trained_on_and_scored(kinds, encoders, run, kind, tune_
         return fit(classifier, train, parts, doing)
 
     monkeypatch.setattr(selection, "fit", spied)
-    outcomes = probe.evaluate(config, data, Identified())
+    outcomes = evaluate(config, data)
     for train, parts in fits:
         assert train and all(parts) and not any(train & part for part in parts)
     everything = set.union(*(train.union(*parts) for train, parts in fits))
@@ -108,7 +115,7 @@ def test_no_recording_is_trained_on_and_scored(kinds, encoders, run, kind, tune_
 def test_what_is_chosen_on_the_first_partition_holds_for_all(kinds, encoders, run):
     config = config_for(run, kinds["official"])
     data = probe.open_data(config, encoders)
-    first, second, third = probe.evaluate(config, data, Identified()).values()
+    first, second, third = evaluate(config, data).values()
     assert first.counts["held_out"] > 0 and first.candidates[0].held_out is not None
     for other in (second, third):
         assert other.chosen == first.chosen
@@ -143,7 +150,8 @@ def test_features_go_with_their_recordings(kinds, encoders, run, monkeypatch, tm
     calls = []
     monkeypatch.setattr(sampling.extraction, "extract", numbered(calls))
     data = probe.open_data(config, encoders)
-    samples = sampling.Sampled(config, {"video": encoders["video"]}, data, tmp_path)
+    parts = sampling.folds(config, data)
+    samples = sampling.Sampled(config, {"video": encoders["video"]}, parts, tmp_path)
     assert len(calls) == (1 if same else 2)
     for clips, views, example_ids in calls:
         np.testing.assert_array_equal(example_ids, np.arange(COUNT))
@@ -156,6 +164,21 @@ def test_features_go_with_their_recordings(kinds, encoders, run, monkeypatch, tm
             np.testing.assert_array_equal(found.features[:, 0, 0], part.example_ids[readable])
             np.testing.assert_array_equal(found.targets, part.targets[readable])
             assert found.features.shape[1] == (2 if use == "train" and not same else 1)
+
+
+def test_what_is_chosen_on_is_seen_as_what_is_tested(kinds, encoders, run, monkeypatch, tmp_path):
+    """And what is kept meanwhile as what is trained on; of a validation split nothing is kept."""
+    monkeypatch.setattr(sampling.extraction, "extract", numbered([]))
+    for kind, divided in (("pile", True), ("splits", False)):
+        config = config_for(run, kinds[kind])
+        [fold] = sampling.folds(config, probe.open_data(config, encoders))
+        samples = sampling.Sampled(config, {"video": encoders["video"]}, [fold], tmp_path)
+        assert samples.of(fold.held, "test").features.shape[1] == config.clips.test.count == 1
+        assert samples.of(fold.kept, "train").features.shape[1] == config.clips.train.count == 2
+        assert (fold.kept is fold.train) is not divided
+        if divided:
+            both = [*fold.kept.example_ids, *fold.held.example_ids]
+            assert sorted(both) == fold.train.example_ids.tolist()
 
 
 def test_modalities_are_brought_to_unit_length_before_they_are_joined():
@@ -182,9 +205,9 @@ def test_there_has_to_be_something_to_choose_on(kinds, encoders, run):
     with pytest.raises(
         ConfigError, match=r"config\.data\.held_out is 0\.0; allowed: .* to choose C"
     ):
-        probe.check_choice(config, data)
+        probe.make_classifier(config, data, sampling.folds(config, data))
     config.classifier.svm.c = (1.0,)
-    probe.check_choice(config, data)
+    probe.make_classifier(config, data, sampling.folds(config, data))
 
 
 def test_an_svm_is_not_for_recordings_of_several_classes(run, encoders, tmp_path):
@@ -195,7 +218,7 @@ def test_an_svm_is_not_for_recordings_of_several_classes(run, encoders, tmp_path
     config = config_for(run, write_prepared(tmp_path / "data", splits))
     data = probe.open_data(config, encoders)
     with pytest.raises(ConfigError, match=r"config\.classifier\.name is 'svm'; allowed"):
-        probe.check_choice(config, data)
+        probe.make_classifier(config, data, sampling.folds(config, data))
 
 
 def test_data_without_any_sound_cannot_be_listened_to(run, encoders, tmp_path, capsys):
