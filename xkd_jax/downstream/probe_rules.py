@@ -1,5 +1,7 @@
 """What each field of a probe's config may be, and what fields may be beside others."""
 
+from collections.abc import Mapping
+
 import ml_collections
 
 from xkd_jax import config_check
@@ -56,13 +58,17 @@ RULES = {
 }
 
 
-def check(config: ml_collections.ConfigDict) -> None:
+def check(config: ml_collections.ConfigDict, rules: Mapping[str, Rule] = RULES) -> None:
     """Checks a probe's config, every field that can be wrong by itself or beside others.
+
+    Args:
+        config: See configs/eval/probe.py.
+        rules: Of its fields, where they are not all those of a probe.
 
     Raises:
         ConfigError: naming the first bad field, its value and what is allowed.
     """
-    config_check.check_fields(config, RULES)
+    config_check.check_fields(config, rules)
     if not config.checkpoint:
         config_check.refuse(
             config, "checkpoint", "the folder of a run, of an export, or of converted weights"
