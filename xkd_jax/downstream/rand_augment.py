@@ -234,7 +234,8 @@ def _warp(clip, row_x, row_y):
     inside = (from_x >= 0) & (from_x < width) & (from_y >= 0) & (from_y < height)
     left, top = jnp.floor(from_x - 0.5), jnp.floor(from_y - 0.5)
     right_share, lower_share = from_x - 0.5 - left, from_y - 0.5 - top
-    pixels = clip.reshape(frames, height * width, 3)
+    # A pixel's values at all times side by side: few fetches of much, where there would be many.
+    pixels = jnp.moveaxis(clip, 0, 2).reshape(height * width, frames * 3)
 
     def fetched(right, lower):
         column = jnp.clip(left + right, 0, width - 1).astype(jnp.int32)
@@ -242,9 +243,10 @@ def _warp(clip, row_x, row_y):
         share = (right_share if right else 1 - right_share) * (
             lower_share if lower else 1 - lower_share
         )
-        return share[..., None] * pixels[:, row * width + column]
+        return share[..., None] * pixels[row * width + column]
 
     warped = sum(fetched(right, lower) for right in (0, 1) for lower in (0, 1))
+    warped = jnp.moveaxis(warped.reshape(height, width, frames, 3), 2, 0)
     # The small number is for sums of shares that fall just short of 1.
     return jnp.where(inside[..., None], jnp.floor(warped + 1e-3), FILL)
 
