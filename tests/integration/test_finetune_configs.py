@@ -5,13 +5,16 @@ They are as shipped, but for the sizes of pictures and batches, and the number o
 
 import importlib
 import json
+import os
 import pkgutil
+import subprocess
 
+import numpy as np
 import pytest
 
 import configs.eval
 from tests.integration import runs
-from xkd_jax.downstream import finetune
+from xkd_jax.downstream import finetune, finetune_folder
 
 # The data of each; by default the one that no other test is like.
 FAST = {"finetune_fsd50k": "fsd50k"}
@@ -113,3 +116,38 @@ def test_the_command_line(checkpoint, data, tmp_path):
     assert code == 1
     last = output.splitlines()[-1]
     assert last == "error: config.dropout is 2.0; allowed: a number from 0 to less than 1"
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_does(checkpoint, data, tmp_path):
+    flags = [
+        "--config=configs/eval/finetune_esc50.py",
+        f"--config.checkpoint={checkpoint}",
+        f"--config.data.path={data('esc50')}",
+        "--config.data.partitions=('1',)",
+        "--config.batch_size=8",
+        "--config.evaluation.batch_size=8",
+        "--config.steps=6",
+        "--config.log.every_steps=1",
+    ]
+    found = []
+    for processes in (1, 2):
+        workdir = tmp_path / str(processes)
+        command = ["bash", "launch/local_processes.sh", str(processes), *flags]
+        done = subprocess.run(
+            [*command, f"--workdir={workdir}"],
+            cwd=runs.ROOT,
+            env=os.environ | {"XLA_FLAGS": ""},
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        lines = (workdir / "1" / "metrics.jsonl").read_text().splitlines()
+        outcome = finetune_folder.load_outcome(workdir / "1" / finetune_folder.OUTCOME)
+        found.append(([json.loads(line)["total"] for line in lines], outcome))
+    (losses, outcome), (other_losses, other) = found
+    np.testing.assert_allclose(other_losses, losses, rtol=1e-4)
+    np.testing.assert_allclose(other.scores, outcome.scores, rtol=1e-3, atol=1e-5)
+    np.testing.assert_array_equal(other.targets, outcome.targets)
