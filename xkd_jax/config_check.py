@@ -26,10 +26,19 @@ def check(config: ml_collections.ConfigDict) -> None:
     Raises:
       ConfigError: naming the first bad field, its value and what is allowed.
     """
+    check_step(config)
+    check_data(config)
+
+
+def check_step(config: ml_collections.ConfigDict) -> None:
+    """Checks all of a pretraining config but whether there are data where it says.
+
+    Raises:
+      ConfigError: naming the first bad field, its value and what is allowed.
+    """
     check_fields(config, RULES)
     if not config.steps and not config.epochs:
         refuse(config, "steps", "at least 1, or config.epochs above 0")
-    check_data(config)
     _check_views(config)
     _check_model(config)
     if config.model.variant == "xkd_mats" and config.xkd.ema_video != config.xkd.ema_audio:

@@ -21,17 +21,15 @@ Exit codes: 0 done, or stopped on request and saved; 1 an error; 3 nothing left 
 
 import contextlib
 import importlib
-import itertools
-import logging as python_logging
 import os
 import pathlib
 import signal
 import sys
-import traceback
 
-import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
+
+from xkd_jax import command_line
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The experiment: a file such as configs/k400.py.", lock_config=True
@@ -57,7 +55,6 @@ TASKS = {
     "compare": "xkd_jax.downstream.compare",
     "finetune": "xkd_jax.downstream.finetune",
 }
-HELP = {"--help", "-help", "-h", "--h", "-?", "--helpshort", "-helpshort"}
 
 
 def main(argv: list[str]) -> None:
@@ -66,7 +63,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unexpected argument {argv[1]!r}: flags are --config and --workdir.")
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
-    quieten_libraries()
+    command_line.quieten_libraries()
     import jax
 
     from xkd_jax import checkpoint, processes, train, workdir
@@ -96,26 +93,7 @@ def main(argv: list[str]) -> None:
     except (train.NonFiniteError, checkpoint.SaveError, *USER_ERRORS) as error:
         if os.environ.get("XKD_TRACEBACK"):
             raise
-        sys.exit(f"error: {_one_line(error)}{_hint(error)}")
-
-
-def quieten_libraries() -> None:
-    """Keeps what libraries say of themselves from burying what the run says; before JAX is there.
-
-    Errors that they log with a traceback are raised as well, and told of in one line. Where one
-    array of a checkpoint cannot be read, the reads of all others fail with nobody to tell.
-    XKD_TRACEBACK=1 shows all that.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if os.environ.get("XKD_TRACEBACK"):
-        return
-    for logger in (logging.get_absl_logger(), python_logging.getLogger("asyncio")):
-        logger.addFilter(lambda record: not record.exc_info)
-    sys.unraisablehook = lambda _: None
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        sys.exit(f"error: {command_line.one_line(error)}{_hint(error)}")
 
 
 def _hint(error: Exception) -> str:
@@ -133,69 +111,7 @@ def _compilation_cache() -> str:
 def run() -> None:
     """Parses the flags and runs; a wrong flag is one line and exit code 1."""
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main, flags_parser=_parse)
-
-
-def _parse(argv: list[str]) -> list[str]:
-    if HELP & set(argv):
-        print(__doc__)
-        sys.exit(0)
-    path = _config_path(argv)
-    if path and not path.is_file():
-        what = "a folder" if path.is_dir() else "no such file"
-        sys.exit(f"error: --config={path}: {what}; the shipped ones are configs/*.py")
-    try:
-        rest = flags.FLAGS(argv)
-    except Exception as error:  # a config file is a program: it may raise anything
-        sys.exit(f"error: {(path and _config_file_error(error, path)) or _flag_error(error)}")
-    if not isinstance(_CONFIG.value, ml_collections.ConfigDict):
-        sys.exit(
-            f"error: --config={path}: get_config() returns {type(_CONFIG.value).__name__}; "
-            "allowed: a ConfigDict, such as configs/base.py's"
-        )
-    return rest
-
-
-def _config_path(argv: list[str]) -> pathlib.Path | None:
-    """The file that --config names: absl knows it only after it has run the file."""
-    for flag, following in itertools.pairwise([*argv, ""]):
-        if flag.split("=")[0] in ("--config", "-config"):
-            value = flag.partition("=")[2] if "=" in flag else following
-            return pathlib.Path(value.partition(":")[0])
-    return None
-
-
-def _config_file_error(error: BaseException, path: pathlib.Path) -> str | None:
-    """What is wrong with a config file, in one line.
-
-    Args:
-      error: what parsing the flags raised.
-      path: the file.
-
-    Returns:
-      None where the error did not come from the file.
-    """
-    while error.__context__:  # to what began it
-        error = error.__context__
-    where = f"--config={path}"
-    if isinstance(error, AttributeError) and error.name == "get_config":
-        return f"{where}: has no function get_config"
-    if isinstance(error, SyntaxError):
-        return f"{where}: {_one_line(error)}"
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [f.lineno for f in frames if pathlib.Path(f.filename).absolute() == path.absolute()]
-    if not lines:
-        return None
-    return f"{where}, line {lines[-1]}: {type(error).__name__}: {_one_line(error)}"
-
-
-def _flag_error(error: BaseException) -> str:
-    if not isinstance(error, (AttributeError, KeyError)):
-        return _one_line(error)
-    reason = error.args[0]  # an unknown field, with the nearest known one
-    while isinstance(reason, Exception):
-        reason = reason.args[0]
-    return f"no such field in the config: {' '.join(str(reason).split())}"
+    app.run(main, flags_parser=command_line.parser(__doc__, _CONFIG))
 
 
 if __name__ == "__main__":

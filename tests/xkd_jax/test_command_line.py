@@ -4,8 +4,8 @@ import sys
 
 TORN_CHECKPOINT = """
 import pathlib, sys
-from xkd_jax import main
-main.quieten_libraries()
+from xkd_jax import command_line
+command_line.quieten_libraries()
 import jax, jax.numpy as jnp
 from xkd_jax import checkpoint, sharding
 

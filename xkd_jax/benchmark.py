@@ -1,0 +1,307 @@
+"""Measures how fast the training step is, and how much of the machine it uses.
+
+    python -m xkd_jax.benchmark --config=configs/k400.py --config.batch_size=4
+
+prints one line of JSON: the step on a batch of noise, which is on the device already; what feeds it
+is measured by input_pipeline.benchmark.
+
+- `milliseconds_per_step`: median, and the 10th and 90th percentile; `clips_per_second`: by the
+  median, over all devices.
+- `gflops_per_clip`: operations of the matrix products, by part (xkd_jax/flops.py). The compiler's
+  own count is of no use here: it takes a scan over layers for one layer.
+- `share_of_matmul_rate`: operations a second over those of one large matrix product of the same
+  type, `matmul_tflops` a device, measured before and after the steps.
+- `peak_memory_gb`: of a device; on a CPU, of the process. `temporaries_gb`: what the compiled step
+  needs beside its arguments, `arguments_gb`.
+- `compile_seconds`, and `first_step_seconds`: from the program's start to the first step's end.
+
+Flags:
+  --config=FILE, --config.FIELD=VALUE   as for xkd_jax.main; data are not read
+  --steps=N       steps to measure (10)
+  --breakdown     also the milliseconds of each part by itself
+  --profile=DIR   leaves a trace of three steps: tensorboard --logdir DIR, or Perfetto
+"""
+
+import functools
+import json
+import pathlib
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+from absl import app, flags
+from ml_collections import config_flags
+
+from xkd_jax import command_line, config_check, flops, pretrain, sharding, train, train_step
+from xkd_jax.models import xkd
+from xkd_jax.models.xkd import MODALITIES
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The experiment: a file such as configs/k400.py.", lock_config=True
+)
+_STEPS = flags.DEFINE_integer("steps", 10, "Steps to measure.", lower_bound=3)
+_BREAKDOWN = flags.DEFINE_bool("breakdown", False, "Also measure each part by itself.")
+_PROFILE = flags.DEFINE_string("profile", None, "Folder to leave a trace in.")
+
+# Sides of the large matrix product, by platform: half a second or less of work.
+_MATMUL_SIDE = {"cpu": 4096, "gpu": 8192, "tpu": 8192}
+_STEPS_PER_EPOCH = 1000.0  # of the schedules, which cost the same whatever it is
+
+
+def benchmark(
+    config: ml_collections.ConfigDict,
+    steps: int,
+    breakdown: bool = False,
+    profile: str | None = None,
+    started: float | None = None,
+) -> dict[str, Any]:
+    """Compiles and runs the step of a config.
+
+    Args:
+      config: see configs/base.py; `config.data` is not looked at.
+      steps: to measure.
+      breakdown: whether to measure each part by itself too.
+      profile: folder of a trace, or None.
+      started: when the program was started, by `time.time`; now by default.
+
+    Returns:
+      What the module says, ready for JSON.
+
+    Raises:
+      ValueError: for an impossible config.
+    """
+    started = started or time.time()
+    config_check.check_step(config)
+    mesh = sharding.make_mesh(config.parallel.fsdp)
+    sharding.check_batch_size(config.batch_size, mesh)
+    dtype = pretrain.compute_dtype(config)
+    model = xkd.build(config, dtype)
+    total_steps = 1_000_000
+    tx, learning_rate = train_step.make_optimizer(config, total_steps, _STEPS_PER_EPOCH)
+    step_fn = train_step.make_train_step(
+        model, config, tx, learning_rate, total_steps, _STEPS_PER_EPOCH
+    )
+    init = functools.partial(train_step.init_state, model, tx, config.seed)
+    shardings = sharding.state_shardings(jax.eval_shape(init), mesh)
+    state = jax.jit(init, out_shardings=shardings)()
+    batch = sharding.put_batch(noise(config), mesh)
+
+    before = time.perf_counter()
+    step = train.compile_step(step_fn, state, batch, mesh)
+    compile_seconds = time.perf_counter() - before
+    memory = step.memory_analysis()
+    state, metrics = step(state, batch)
+    jax.block_until_ready(metrics)
+    first_step_seconds = time.time() - started
+
+    rates = [matmul_rate(dtype)]
+    seconds = []
+    for _ in range(steps):
+        before = time.perf_counter()
+        state, metrics = step(state, batch)
+        jax.block_until_ready(metrics)
+        seconds.append(time.perf_counter() - before)
+    rates.append(matmul_rate(dtype))
+    if profile:
+        with jax.profiler.trace(profile):
+            for _ in range(3):
+                state, metrics = step(state, batch)
+            jax.block_until_ready(metrics)
+
+    median = statistics.median(seconds)
+    counts = flops.per_clip(model, config.views)
+    rate = sum(counts.values()) * config.batch_size / median
+    result = {
+        "device": f"{jax.device_count()} x {_device_name()}",
+        "dtype": dtype.name,
+        "batch_size": config.batch_size,
+        "clips_per_second": _rounded(config.batch_size / median),
+        "milliseconds_per_step": {
+            "median": _rounded(1e3 * median),
+            "p10": _rounded(1e3 * float(np.quantile(seconds, 0.1))),
+            "p90": _rounded(1e3 * float(np.quantile(seconds, 0.9))),
+        },
+        "gflops_per_clip": {
+            **{part: _rounded(count / 1e9) for part, count in counts.items()},
+            "total": _rounded(sum(counts.values()) / 1e9),
+        },
+        "matmul_tflops": _rounded(statistics.mean(rates) / 1e12),
+        "share_of_matmul_rate": _rounded(rate / jax.device_count() / statistics.mean(rates)),
+        "peak_memory_gb": _rounded(peak_memory() / 1e9),
+        "arguments_gb": _rounded(memory.argument_size_in_bytes / 1e9),
+        "temporaries_gb": _rounded(memory.temp_size_in_bytes / 1e9),
+        "compile_seconds": _rounded(compile_seconds),
+        "first_step_seconds": _rounded(first_step_seconds),
+    }
+    if breakdown:
+        result["milliseconds_by_part"] = measure_parts(model, config, tx, state, batch)
+    return result
+
+
+def noise(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
+    """This process's share of a batch of noise, of the shapes that the loader gives."""
+    rng = np.random.default_rng(0)
+    rows, video, audio = config.batch_size, config.views.video, config.views.audio
+    rows //= jax.process_count()
+
+    def pixels(*shape: int) -> np.ndarray:
+        return rng.integers(0, 256, shape, np.uint8)
+
+    def log_mels(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape, np.float32)
+
+    size, local_size = video.global_size, video.local_size
+    return {
+        "video_global": pixels(rows, video.global_frames, size, size, 3),
+        "video_local": pixels(
+            rows, video.local_count, video.local_frames, local_size, local_size, 3
+        ),
+        "audio_global": log_mels(rows, audio.mel_bands, audio.global_frames),
+        "audio_local": log_mels(rows, audio.local_count, audio.mel_bands, audio.local_frames),
+        "has_audio": np.ones(rows, bool),
+        "example_id": np.arange(rows, dtype=np.int64) + jax.process_index() * rows,
+        "epoch": np.zeros(rows, np.int32),
+    }
+
+
+def matmul_rate(dtype: jnp.dtype) -> float:
+    """Operations a second of one large matrix product on one device, the best of five."""
+    side = _MATMUL_SIDE[jax.default_backend()]
+    matrix = jnp.ones((side, side), dtype)
+    product = jax.jit(jnp.dot)
+    return 2.0 * side**3 / min(_timed(product, matrix, matrix) for _ in range(5))
+
+
+def measure_parts(
+    model: xkd.XKD,
+    config: ml_collections.ConfigDict,
+    tx: optax.GradientTransformation,
+    state: train_step.TrainState,
+    batch: dict[str, jax.Array],
+) -> dict[str, float]:
+    """Measures the parts of a step, each compiled by itself: milliseconds, the median of five.
+
+    Their sum is not the step's: what the compiler shares between them, or runs at once, it cannot
+    here.
+    """
+    views = jax.jit(lambda b, seed: train_step.make_views(model, config.views, b, seed))(
+        batch, state.seed
+    )
+    teacher = jax.jit(model.teach)(state.teacher, views)
+    student = jax.jit(model.study)(state.params, views)
+    temperatures = {m: jnp.asarray(0.1) for m in MODALITIES}
+
+    def encode(params: xkd.Params, views: dict[str, xkd.Views]) -> jax.Array:
+        outputs = model.study(params, views)  # what is not asked for is not computed
+        return sum(
+            jnp.sum(s.latent.astype(jnp.float32)) + jnp.sum(s.local_tokens.astype(jnp.float32))
+            for s in outputs.values()
+        )
+
+    def decode(params: xkd.Params, latents: dict[str, jax.Array]) -> jax.Array:
+        return sum(
+            jnp.sum(
+                getattr(model, m).decoder.apply(
+                    {"params": params[m]["decoder"]}, latents[m], student[m].mask.restore
+                )
+            )
+            for m in MODALITIES
+        )
+
+    def heads(params: xkd.Params, features: dict[str, jax.Array]) -> jax.Array:
+        outputs = {
+            m: student[m]._replace(
+                projections=getattr(model, m).projector.apply(
+                    {"params": params[m]["projector"]}, features[m]
+                )
+            )
+            for m in MODALITIES
+        }
+        terms, _ = train_step.loss_terms(outputs, teacher, state.centers, temperatures, config.xkd)
+        return terms["total"]
+
+    def update(params: xkd.Params, teacher: xkd.Params, opt_state: Any) -> Any:
+        updates, opt_state = tx.update(params, opt_state, params)  # any gradient will do
+        params = optax.apply_updates(params, updates)
+        momenta = {m: jnp.asarray(0.997) for m in MODALITIES}
+        return params, train_step.follow(model.teacher_target(params), teacher, momenta), opt_state
+
+    latents = {m: student[m].latent for m in MODALITIES}
+    features = {
+        m: jnp.zeros((*student[m].projections.shape[:2], getattr(model, m).encoder.width))
+        for m in MODALITIES
+    }
+    parts: dict[str, tuple[Callable, tuple[Any, ...]]] = {
+        "views": (
+            lambda b, seed: train_step.make_views(model, config.views, b, seed),
+            (batch, state.seed),
+        ),
+        "teachers": (model.teach, (state.teacher, views)),
+        "student_encoders": (jax.grad(encode), (state.params, views)),
+        "decoders": (jax.grad(decode, argnums=(0, 1)), (state.params, latents)),
+        "heads_and_losses": (jax.grad(heads, argnums=(0, 1)), (state.params, features)),
+        "optimizer_and_ema": (update, (state.params, state.teacher, state.opt_state)),
+    }
+    measured = {}
+    for name, (part, arguments) in parts.items():
+        compiled = jax.jit(part)
+        jax.block_until_ready(compiled(*arguments))
+        seconds = [_timed(compiled, *arguments) for _ in range(5)]
+        measured[name] = _rounded(1e3 * statistics.median(seconds))
+    return measured
+
+
+def peak_memory() -> int:
+    """Bytes that the first device has held at most; on a CPU, that the process has."""
+    statistics_of_device = jax.local_devices()[0].memory_stats()
+    if statistics_of_device and "peak_bytes_in_use" in statistics_of_device:
+        return statistics_of_device["peak_bytes_in_use"]
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _timed(function: Callable, *arguments: Any) -> float:
+    before = time.perf_counter()
+    jax.block_until_ready(function(*arguments))
+    return time.perf_counter() - before
+
+
+def _device_name() -> str:
+    """Of a CPU, what the system says it is: JAX says no more than "cpu"."""
+    kind = jax.devices()[0].device_kind
+    if kind != "cpu":
+        return kind
+    info = pathlib.Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {len(names)} cores"
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def _main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected argument {argv[1]!r}; see --help.")
+    started = time.time() - time.process_time()
+    try:
+        result = benchmark(_CONFIG.value, _STEPS.value, _BREAKDOWN.value, _PROFILE.value, started)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    command_line.quieten_libraries()
+    flags.mark_flag_as_required("config")
+    app.run(_main, flags_parser=command_line.parser(__doc__, _CONFIG))

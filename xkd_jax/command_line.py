@@ -1,0 +1,109 @@
+"""What the programs with a --config have in common: flags read, errors told in one line."""
+
+import itertools
+import logging as python_logging
+import os
+import pathlib
+import sys
+import traceback
+from collections.abc import Callable
+
+import ml_collections
+from absl import flags, logging
+
+HELP = {"--help", "-help", "-h", "--h", "-?", "--helpshort", "-helpshort"}
+
+
+def quieten_libraries() -> None:
+    """Keeps what libraries say of themselves from burying what the run says; before JAX is there.
+
+    Errors that they log with a traceback are raised as well, and told of in one line. Where one
+    array of a checkpoint cannot be read, the reads of all others fail with nobody to tell.
+    XKD_TRACEBACK=1 shows all that.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if os.environ.get("XKD_TRACEBACK"):
+        return
+    for logger in (logging.get_absl_logger(), python_logging.getLogger("asyncio")):
+        logger.addFilter(lambda record: not record.exc_info)
+    sys.unraisablehook = lambda _: None
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message without line breaks; its type where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def parser(help_text: str, config: flags.FlagHolder) -> Callable[[list[str]], list[str]]:
+    """What reads the flags, for `app.run`: a wrong one is one line and exit code 1.
+
+    Args:
+        help_text: What --help prints.
+        config: The flag --config.
+
+    Returns:
+        A function of the command line, program's name first, to what is left of it.
+    """
+    return lambda argv: _parse(argv, help_text, config)
+
+
+def _parse(argv: list[str], help_text: str, config: flags.FlagHolder) -> list[str]:
+    if HELP & set(argv):
+        print(help_text)
+        sys.exit(0)
+    path = _config_path(argv)
+    if path and not path.is_file():
+        what = "a folder" if path.is_dir() else "no such file"
+        sys.exit(f"error: --config={path}: {what}; the shipped ones are configs/*.py")
+    try:
+        rest = flags.FLAGS(argv)
+    except Exception as error:  # a config file is a program: it may raise anything
+        sys.exit(f"error: {(path and _config_file_error(error, path)) or _flag_error(error)}")
+    if not isinstance(config.value, ml_collections.ConfigDict):
+        sys.exit(
+            f"error: --config={path}: get_config() returns {type(config.value).__name__}; "
+            "allowed: a ConfigDict, such as configs/base.py's"
+        )
+    return rest
+
+
+def _config_path(argv: list[str]) -> pathlib.Path | None:
+    """The file that --config names: absl knows it only after it has run the file."""
+    for flag, following in itertools.pairwise([*argv, ""]):
+        if flag.split("=")[0] in ("--config", "-config"):
+            value = flag.partition("=")[2] if "=" in flag else following
+            return pathlib.Path(value.partition(":")[0])
+    return None
+
+
+def _config_file_error(error: BaseException, path: pathlib.Path) -> str | None:
+    """What is wrong with a config file, in one line.
+
+    Args:
+      error: what parsing the flags raised.
+      path: the file.
+
+    Returns:
+      None where the error did not come from the file.
+    """
+    while error.__context__:  # to what began it
+        error = error.__context__
+    where = f"--config={path}"
+    if isinstance(error, AttributeError) and error.name == "get_config":
+        return f"{where}: has no function get_config"
+    if isinstance(error, SyntaxError):
+        return f"{where}: {one_line(error)}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f.lineno for f in frames if pathlib.Path(f.filename).absolute() == path.absolute()]
+    if not lines:
+        return None
+    return f"{where}, line {lines[-1]}: {type(error).__name__}: {one_line(error)}"
+
+
+def _flag_error(error: BaseException) -> str:
+    if not isinstance(error, (AttributeError, KeyError)):
+        return one_line(error)
+    reason = error.args[0]  # an unknown field, with the nearest known one
+    while isinstance(reason, Exception):
+        reason = reason.args[0]
+    return f"no such field in the config: {' '.join(str(reason).split())}"
