@@ -10,8 +10,8 @@ Data: 13,320 videos of 101 classes. Clips: 25 random ones of each video to train
 Published result (the paper's, not ours): 83.8 top-1, the mean of the splits, with XKD pretrained on
 Kinetics400. Cost, by arithmetic: 373,000 clips, 28 PFLOP through ViT-B and about an hour and a half
 of one core to decode. Then 24 SVMs on up to 240,000 rows of 768 features: scaled up from 6,000 rows
-of synthetic data, less than an hour of one core each for the smaller C, and 20 for C = 1, which
-fewer iterations (config.classifier.svm.max_iterations) or a shorter list of C would spare.
+of synthetic data, up to an hour of one core each for C to 0.01, and 20 hours for C = 1, which fewer
+iterations (config.classifier.svm.max_iterations) or a shorter list of C would spare.
 """
 
 from configs.eval import probe
