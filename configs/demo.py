@@ -48,4 +48,5 @@ def get_config():
     config.log.every_steps = 10
     config.log.images_every_steps = 100
     config.checkpoint.every_steps = 100
+    config.probe.every_steps = 100
     return config

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to a pretrained toy model with pictures, in some minutes on two CPU cores.
+# From nothing to a pretrained toy model with pictures and a table of what it has learned, in some
+# minutes on two CPU cores.
 #
 #   bash launch/demo.sh [flags of xkd_jax.main, such as --config.steps=800 --workdir=runs/long]
 #
@@ -9,18 +10,25 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/environment.sh
 
 workdir=runs/demo
+data=()
 for flag in "$@"; do
     case "$flag" in
+        --config.data.split=*) ;;
+        --config.data.*=*) data+=("$flag") ;;
+        --config.data.*) echo "error: write $flag=VALUE, with =" >&2 && exit 1 ;;
         --workdir=*) workdir="${flag#--workdir=}" ;;
         --workdir) echo "error: write --workdir=FOLDER, with =" >&2 && exit 1 ;;
         --help | -h) exec python -m xkd_jax.main --help ;;
     esac
 done
 
-status=0
+stopped=0 status=0
+trap 'stopped=1' INT # the run saves and ends well; what follows it is not wanted then
 python -m xkd_jax.main --config=configs/demo.py --workdir="$workdir" "$@" || status=$?
 # 3: the run had reached its end before; what it left is what one came for.
 ((status == 0 || status == 3)) || exit "$status"
+((stopped)) && exit 130
+trap - INT
 
 cat <<EOF
 In $workdir:
@@ -28,4 +36,11 @@ In $workdir:
   metrics.jsonl    every loss term and monitor, a JSON object a line
   tensorboard/     the same: tensorboard --logdir $workdir
   checkpoints/     what the same command goes on from
+  compare/         the table that follows in half a minute, as results.json and compare.png
+
+What it has learned, beside the same networks untrained:
 EOF
+python -m xkd_jax.main --config=configs/eval/compare.py --config.checkpoint="$workdir" \
+    --workdir="$workdir/compare" --config.data.dataset=generated \
+    --config.data.path=data/generated "${data[@]}" \
+    --config.clips.train.count=1 --config.clips.test.count=1

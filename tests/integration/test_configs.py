@@ -39,7 +39,7 @@ def data_flags(videos, tmp_path_factory):
         "generated": [
             f"--config.data.path={prepared.with_name('generated')}",
             "--config.data.generated.train=2",
-            "--config.data.generated.test=0",
+            "--config.data.generated.test=2",
         ],
     }
 
