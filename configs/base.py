@@ -198,6 +198,9 @@ def get_config() -> ml_collections.ConfigDict:
     log = config.log = ml_collections.ConfigDict()
     log.every_steps = 50
     log.images_every_steps = 5000  # reconstructions, and at the end of the run; 0: never
+    # Without a step for so long, the run ends with exit code 4, for what started it to start it
+    # again; 0: never.
+    log.stall_minutes = 30.0
 
     checkpoint = config.checkpoint = ml_collections.ConfigDict()
     checkpoint.every_steps = 1000

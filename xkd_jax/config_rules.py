@@ -212,6 +212,7 @@ RULES = {
     "probe.seed": whole(0, SEED),
     "log.every_steps": whole(1, STEPS),
     "log.images_every_steps": whole(0, STEPS),
+    "log.stall_minutes": number(0, 100_000),
     "checkpoint.every_steps": whole(1, STEPS),
     "checkpoint.keep": whole(1, STEPS),
     "checkpoint.keep_every_steps": whole(0, STEPS),

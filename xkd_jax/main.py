@@ -16,7 +16,8 @@ Flags:
   --join_seconds=SECONDS  how long to wait for the other processes (300)
   --help, --helpfull      this text; the flags of the libraries too
 
-Exit codes: 0 done, or stopped on request and saved; 1 an error; 3 nothing left to train.
+Exit codes: 0 done, or stopped on request and saved; 1 an error; 3 nothing left to train; 4 no
+step has ended for too long (config.log.stall_minutes).
 """
 
 import contextlib
@@ -86,7 +87,7 @@ def main(argv: list[str]) -> None:
                 print(config, flush=True)
             task(config, _WORKDIR.value)
     except KeyboardInterrupt:
-        print("Stopped before the first step. To go on, run the same command again.")
+        print("Stopped. To go on, run the same command again.")
     except train.FinishedError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(ALREADY_FINISHED)

@@ -22,7 +22,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from xkd_jax import checkpoint, interruption, sharding, telemetry
+from xkd_jax import checkpoint, interruption, sharding, telemetry, watchdog
 
 
 class FinishedError(ValueError):
@@ -116,6 +116,10 @@ def train(
         step_fn = compile_step(step_fn, state, first, mesh)
         data = itertools.chain([first], data)
 
+        alive = stack.enter_context(
+            watchdog.Watchdog(workdir, jax.process_index(), 60 * config.log.stall_minutes)
+        )
+        alive.beat(step)
         window = telemetry.Window(config.batch_size)
         monitor = _Monitor(window, log, config.log.every_steps)
         figures_every = config.log.images_every_steps if figures else 0
@@ -125,20 +129,22 @@ def train(
             state, metrics = step_fn(state, batch)
             step += 1
             monitor.watch(step, metrics)
+            alive.beat(step)
             ends = step == total_steps
             saves = checkpoints.due(step) or ends
             draws = figures_every and (step % figures_every == 0 or ends)
             if evaluate and (ends or (evaluate_every and step % evaluate_every == 0)):
                 monitor.settle(logs=False)
-                with window.pause():
+                with window.pause(), alive.pause():
                     state, found = evaluate(state, step)
                 monitor.add(found)
             elif saves or draws:
                 monitor.settle()
             if saves:
-                checkpoints.save(step, state)
+                with alive.pause():
+                    checkpoints.save(step, state)
             if draws:
-                with window.pause():
+                with window.pause(), alive.pause():
                     log.images(step, figures(state, batch))
         monitor.finish()
         checkpoints.save(step, state)  # where a signal ended the loop
@@ -170,6 +176,8 @@ def compile_step(step_fn: Callable, state: Any, batch: Any, mesh: Mesh) -> jax.s
         values = jnp.stack([jnp.asarray(value, jnp.float32) for value in metrics.values()])
         return state, Metrics(tuple(metrics), values)
 
+    if jax.process_index() == 0:
+        print("Compiling the step", flush=True)
     started = time.perf_counter()
     out_shardings = (sharding.state_shardings(state, mesh), NamedSharding(mesh, P()))
     compiled = (

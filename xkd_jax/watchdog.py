@@ -70,7 +70,10 @@ class Watchdog:
         if self._deadline is None:
             faulthandler.cancel_dump_traceback_later()
         else:
-            faulthandler.dump_traceback_later(self._seconds + _GRACE, exit=True)
+            # The process's own stderr: what sys.stderr is at the moment may have no file.
+            faulthandler.dump_traceback_later(
+                self._seconds + _GRACE, exit=True, file=sys.__stderr__
+            )
         self._changed.notify()
 
     def _watch(self) -> None:

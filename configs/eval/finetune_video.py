@@ -92,7 +92,7 @@ def get_config() -> ml_collections.ConfigDict:
     # the paper does, would give; nothing else depends on it.
     evaluation.watch_test = True
 
-    config.log = ml_collections.ConfigDict({"every_steps": 50})
+    config.log = ml_collections.ConfigDict({"every_steps": 50, "stall_minutes": 30.0})
     # As `checkpoint` in configs/base.py.
     config.saving = ml_collections.ConfigDict(
         {"every_steps": 500, "keep": 1, "keep_every_steps": 0}

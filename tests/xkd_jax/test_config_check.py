@@ -30,7 +30,8 @@ ALLOWED = {
         xkd.center_momentum xkd.ema_video xkd.ema_audio
         optimizer.warmup_epochs optimizer.warmup_steps optimizer.b1 optimizer.b2
         optimizer.weight_decay optimizer.clip_norm
-        probe.every_steps probe.seed log.images_every_steps checkpoint.keep_every_steps""",
+        probe.every_steps probe.seed log.images_every_steps log.stall_minutes
+        checkpoint.keep_every_steps""",
     -1: "views.audio.mean",
     (0, 0, 0, 0): "views.video.color_jitter",
     (1e-3,) * 9: "xkd.mmd_gammas",  # any number of them

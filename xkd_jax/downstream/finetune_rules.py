@@ -64,6 +64,7 @@ _COMMON = {
     "evaluation.batch_size": whole(1, 2**20),
     "evaluation.watch_test": SWITCH,
     "log.every_steps": whole(1, STEPS),
+    "log.stall_minutes": number(0, 100_000),
     "saving.every_steps": whole(1, STEPS),
     "saving.keep": whole(1, STEPS),
     "saving.keep_every_steps": whole(0, STEPS),

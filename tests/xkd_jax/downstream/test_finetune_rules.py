@@ -28,7 +28,8 @@ ALLOWED = {
         augmentation.rand_augment.magnitude augmentation.rand_augment.magnitude_std
         augmentation.gain augmentation.time_masks augmentation.frequency_masks
         augmentation.time_warp optimizer.final_learning_rate optimizer.warmup_epochs optimizer.b1
-        optimizer.b2 optimizer.weight_decay evaluation.every_epochs saving.keep_every_steps""",
+        optimizer.b2 optimizer.weight_decay evaluation.every_epochs log.stall_minutes
+        saving.keep_every_steps""",
     (): "data.partitions",
     "": "paper data.train_split data.test_split data.validation_split",
     "nonsense": "checkpoint data.train_split data.test_split data.validation_split",
