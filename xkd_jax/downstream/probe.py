@@ -132,7 +132,7 @@ def evaluate(
             chosen = next(iter(outcomes.values())).chosen
             outcomes[fold.name] = _with(chosen, train, test, classifier, metric)
             continue
-        held_out = 0.0
+        held_out = None
         if len(fold.held):
             held_out = samples.of(fold.held, "test")
             if fold.kept is not fold.train:

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import tqdm
 
-from xkd_jax.downstream import labelled
 from xkd_jax.downstream.classifiers import Classifier
 from xkd_jax.downstream.metrics import Metric
 
@@ -135,46 +134,40 @@ class Outcome(NamedTuple):
 def evaluate(
     train: Samples,
     test: Samples,
-    held_out: Samples | Divided | float,
+    held_out: Samples | Divided | None,
     classifier: Classifier,
     metric: Metric,
-    seed: int = 0,
 ) -> Outcome:
     """Chooses, trains and tests, with a progress bar over the fits.
 
     Args:
         train: To train on.
         test: To test on. Nothing of it has an influence on what is chosen.
-        held_out: To choose on, being none of `train`; or `train` divided; or the share of it to
-            choose on.
+        held_out: To choose on, being none of `train`; or `train` divided; or None where there is
+            nothing to choose.
         classifier: Of `classifiers.make`.
         metric: To choose by.
-        seed: Of the draw of that share.
 
     Raises:
         ValueError: There are several candidates and no recordings to choose on.
     """
-    apart = isinstance(held_out, Samples)
-    if apart:
-        kept, validation = train, held_out
-    elif isinstance(held_out, Divided):
-        kept, validation = held_out
-    else:
-        kept, validation = labelled.held_out(train, held_out, seed)
-    if not len(validation) and len(classifier.candidates) > 1:
+    count = len(classifier.candidates)
+    if held_out is None and count > 1:
         raise ValueError(
-            f"config.data.held_out is {held_out}, which leaves none of {len(train)} recordings to "
-            f"choose one of {len(classifier.candidates)} values of {classifier.varied} on; allowed:"
-            " a larger share or more recordings, or a single value"
+            f"held_out is None; allowed with {count} values of {classifier.varied}: recordings to "
+            "choose one on"
         )
-    if apart:  # what is trained to choose is what is tested
+    chosen_on, validation = [], ()
+    if isinstance(held_out, Samples):  # what is trained to choose is what is tested
+        validation = held_out
         fitted = list(fit(classifier, train, [validation, test], "choosing and testing"))
         chosen_on = [scores for _, (scores, _) in fitted]
         tested = [scores for _, (_, scores) in fitted]
     else:
-        parts = [validation] if len(validation) else []
-        fitted = fit(classifier, kept, parts, "choosing") if parts else ()
-        chosen_on = [scores for _, [scores] in fitted]
+        if held_out is not None:
+            kept, validation = held_out
+            fitted = fit(classifier, kept, [validation], "choosing")
+            chosen_on = [scores for _, [scores] in fitted]
         tested = [scores for _, [scores] in fit(classifier, train, [test], "testing")]
     by_held_out = [metric.overall(scores, validation.targets) for scores in chosen_on]
     by_test = [metric.overall(scores, test.targets) for scores in tested]

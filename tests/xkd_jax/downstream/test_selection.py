@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from configs.eval import classifier as classifier_section
-from xkd_jax.downstream import classifiers, metrics, selection
+from xkd_jax.downstream import classifiers, labelled, metrics, selection
 from xkd_jax.downstream.selection import Samples
 
 NAMES = ("svm", "linear", "knn")
@@ -36,8 +36,12 @@ def shuffled(samples, seed=3):
     return Samples(samples.features, samples.targets[order])
 
 
-def evaluate(name, train, test, held_out=0.25, **changes):
-    return selection.evaluate(train, test, held_out, make(name, **changes), metrics.TOP1)
+def divided(train, share=0.25):
+    return selection.Divided(*labelled.held_out(train, share, seed=0))
+
+
+def evaluate(name, train, test, **changes):
+    return selection.evaluate(train, test, divided(train), make(name, **changes), metrics.TOP1)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -79,7 +83,7 @@ def test_no_recording_is_trained_on_and_chosen_on_or_tested_on():
             yield value, [np.zeros((len(part), CLASSES), np.float32) for part in parts]
 
     classifier = classifiers.Classifier("k", (1.0, 2.0), fit)
-    selection.evaluate(train, test, 0.25, classifier, metrics.TOP1)
+    selection.evaluate(train, test, divided(train), classifier, metrics.TOP1)
     (kept, [validation]), (trained, [tested]) = calls
     rows = {row.tobytes() for row in kept}
     assert not rows & {row.tobytes() for row in validation}
@@ -176,17 +180,20 @@ def test_several_classes_a_recording(name):
     train, test = recordings(80), recordings(40, seed=1)
     both = [Samples(s.features, s.targets | np.roll(s.targets, 1, axis=1)) for s in (train, test)]
     metric = metrics.MEAN_AVERAGE_PRECISION
-    outcome = selection.evaluate(*both, 0.25, make(name, multi_label=True), metric)
+    outcome = selection.evaluate(*both, divided(both[0]), make(name, multi_label=True), metric)
     assert metric.overall(outcome.scores, outcome.targets) > 0.95
 
 
 def test_a_single_candidate_needs_nothing_held_out():
     train, test = recordings(40), recordings(20, seed=1)
-    outcome = evaluate("svm", train, test, held_out=0.0, **{"svm.c": (0.1,)})
+    one = make("svm", **{"svm.c": (0.1,)})
+    outcome = selection.evaluate(train, test, None, one, metrics.TOP1)
     assert outcome.candidates[0].held_out is None
     assert outcome.chosen == 0.1 and outcome.counts["held_out"] == 0
-    with pytest.raises(ValueError, match=r"held_out is 0\.0, which leaves none of 40"):
-        evaluate("svm", train, test, held_out=0.0)
+    with pytest.raises(
+        ValueError, match="held_out is None; allowed with 2 values of C: recordings"
+    ):
+        selection.evaluate(train, test, None, make("svm"), metrics.TOP1)
 
 
 @pytest.mark.parametrize(
