@@ -7,7 +7,8 @@ Works on any labelled data: `folder` (FOLDER/<class>/*.mp4), `generated`, and wh
 `python -m input_pipeline.prepare` makes. The recipe is the paper's for UCF101 (section 8 of
 docs/method.md), but for the epoch, which is chosen on a tenth of the training recordings. The run
 is saved and resumed like pretraining. Cost: a step of 96 clips of 32x224x224 through ViT-B is some
-100 TFLOP; the memory is for 8 accelerators of 32 GB. The paper has no number for data of your own.
+100 TFLOP; on 8 TPUs of 16 GB it takes --config.parallel.remat=dots. The paper has no number for
+data of your own.
 """
 
 import ml_collections
