@@ -24,7 +24,8 @@ def without(modules: tuple[str, ...], then: str) -> subprocess.CompletedProcess:
     "modules",
     [
         "xkd_jax.train_step, xkd_jax.train, xkd_jax.checkpoint, xkd_jax.telemetry, "
-        "xkd_jax.pretrain, xkd_jax.main, xkd_jax.interop.release, xkd_jax.downstream.probe"
+        "xkd_jax.pretrain, xkd_jax.main, xkd_jax.interop.release, xkd_jax.downstream.probe, "
+        "xkd_jax.downstream.finetune"
     ],
 )
 def test_xkd_jax_without_tensorflow(modules):
