@@ -3,11 +3,11 @@
 import os
 import tempfile
 
-# Before anything imports jax. Eight devices, so that what only works on one does not pass.
+from tests import xla_flags
+
+# Before anything imports jax.
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-)
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags.EIGHT_DEVICES}"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Programs that several tests or processes compile are compiled once.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="xkd_jax_tests_"))

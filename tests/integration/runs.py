@@ -9,6 +9,8 @@ import time
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from tests import xla_flags
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -18,7 +20,7 @@ def start(*flags: str, config: str = "tests/integration/tiny_run.py") -> subproc
     return subprocess.Popen(
         command,
         cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": ""},
+        env=os.environ | {"XLA_FLAGS": xla_flags.ONE_DEVICE},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -15,6 +15,7 @@ import time
 import pytest
 
 import configs.eval
+from tests import xla_flags
 from tests.integration import runs
 from xkd_jax.downstream import probe
 
@@ -178,7 +179,7 @@ def test_two_processes_give_what_one_does(flags, tmp_path):
     done = subprocess.run(
         [*command, f"--workdir={tmp_path / 'two'}"],
         cwd=runs.ROOT,
-        env=os.environ | {"XLA_FLAGS": "", "XKD_VENV": sys.prefix},
+        env=os.environ | {"XLA_FLAGS": xla_flags.ONE_DEVICE, "XKD_VENV": sys.prefix},
         capture_output=True,
         text=True,
         timeout=500,

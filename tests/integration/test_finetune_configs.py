@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import configs.eval
+from tests import xla_flags
 from tests.integration import runs
 from xkd_jax.downstream import finetune, finetune_folder
 
@@ -137,7 +138,7 @@ def test_two_processes_give_what_one_does(checkpoint, data, tmp_path):
         done = subprocess.run(
             [*command, f"--workdir={workdir}"],
             cwd=runs.ROOT,
-            env=os.environ | {"XLA_FLAGS": ""},
+            env=os.environ | {"XLA_FLAGS": xla_flags.ONE_DEVICE},
             capture_output=True,
             text=True,
             timeout=500,

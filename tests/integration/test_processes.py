@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from tests import xla_flags
 from tests.integration import runs
 
 TINY = "--config=tests/integration/tiny_run.py"
@@ -21,7 +22,7 @@ def start(data, workdir, *flags) -> subprocess.Popen:
     return subprocess.Popen(
         [*command, f"--workdir={workdir}", *flags],
         cwd=runs.ROOT,
-        env=os.environ | {"XLA_FLAGS": "", "XKD_VENV": sys.prefix},
+        env=os.environ | {"XLA_FLAGS": xla_flags.ONE_DEVICE, "XKD_VENV": sys.prefix},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
