@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from tests import xla_flags
 from tests.integration import runs
 from tests.tiny import tiny_batch, tiny_config
 from xkd_jax import benchmark
@@ -32,6 +33,7 @@ def test_the_program_prints_one_line_of_json(tmp_path):
     done = subprocess.run(
         [*command, "--steps=3", "--breakdown", f"--profile={tmp_path}"],
         cwd=runs.ROOT,
+        env=os.environ | {"XLA_FLAGS": xla_flags.ONE_DEVICE},
         capture_output=True,
         text=True,
         check=True,
