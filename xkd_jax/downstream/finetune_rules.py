@@ -10,11 +10,9 @@ from xkd_jax.config_rules import (
     FRAMES,
     PIXELS,
     RULES,
-    SEED,
     SHARE,
     STEPS,
     SWITCH,
-    TEXT,
     Rule,
     above,
     below,
@@ -23,25 +21,14 @@ from xkd_jax.config_rules import (
     one_of,
     whole,
 )
-from xkd_jax.downstream import labelled, published, rand_augment
-from xkd_jax.interop.pretrained import NETWORKS
-
-_PAPER = sorted({f"{n.dataset}/{n.protocol}" for n in published.numbers()})
+from xkd_jax.downstream import evaluation_rules, labelled, rand_augment
 
 _COMMON = {
     "task": one_of("finetune"),
-    "seed": whole(0, SEED),
-    "paper": one_of("", *_PAPER),
-    "checkpoint": TEXT,
-    "network": one_of(*NETWORKS),
-    "untrained": SWITCH,
-    "frame_size": whole(0, PIXELS),
+    **evaluation_rules.RULES,
     "short_side": whole(0, PIXELS),
-    "compute_dtype": one_of("auto", "bfloat16", "float32"),
-    "batch_size": whole(1, 2**20),
     "epochs": number(0, EPOCHS),
     "steps": whole(0, STEPS),
-    **labelled.RULES,
     "dropout": below(1),
     "drop_path": below(1),
     "label_smoothing": below(1),

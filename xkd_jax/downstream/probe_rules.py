@@ -6,8 +6,6 @@ import ml_collections
 
 from xkd_jax import config_check
 from xkd_jax.config_rules import (
-    PIXELS,
-    SEED,
     SHARE,
     SWITCH,
     TEXT,
@@ -19,28 +17,18 @@ from xkd_jax.config_rules import (
     one_of,
     whole,
 )
-from xkd_jax.downstream import classifiers, labelled, published
-from xkd_jax.interop.pretrained import NETWORKS
+from xkd_jax.downstream import classifiers, evaluation_rules
 from xkd_jax.models.xkd import MODALITIES
 
 _PLACEMENT = one_of("uniform", "random")
-_PAPER = sorted({f"{n.dataset}/{n.protocol}" for n in published.numbers()})
 
 RULES = {
     "task": one_of("probe"),
-    "seed": whole(0, SEED),
-    "paper": one_of("", *_PAPER),
-    "checkpoint": TEXT,
-    "network": one_of(*NETWORKS),
-    "untrained": SWITCH,
+    **evaluation_rules.RULES,
     "modalities": Rule(
         "('video',), ('audio',) or ('video', 'audio')",
         lambda x: isinstance(x, tuple) and x in (("video",), ("audio",), MODALITIES),
     ),
-    "frame_size": whole(0, PIXELS),
-    "compute_dtype": one_of("auto", "bfloat16", "float32"),
-    "batch_size": whole(1, 2**20),
-    **labelled.RULES,
     "clips.train.count": whole(1, 10_000),
     "clips.train.placement": _PLACEMENT,
     "clips.train.augment": SWITCH,

@@ -11,7 +11,6 @@ from configs import base
 from input_pipeline import datasets, evaluation
 from tests.input_pipeline.prepared_files import clock_record, write_prepared
 from tests.media_files import write_media
-from tests.saved_runs import save_run
 from xkd_jax import encoders, sharding
 from xkd_jax.config_check import ConfigError
 from xkd_jax.downstream import backbones, extraction
@@ -27,13 +26,6 @@ AUGMENT = ml_collections.ConfigDict(
         "gain": 0.5,
     }
 )
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("run")
-    save_run(workdir)
-    return str(workdir)
 
 
 @pytest.fixture(scope="module")

@@ -6,20 +6,12 @@ import numpy as np
 import pytest
 
 from configs.eval import finetune_audio, finetune_video
-from tests.saved_runs import save_run
 from xkd_jax import sharding
 from xkd_jax.downstream import backbones, finetune_model, finetune_step
 from xkd_jax.downstream.finetune_step import HELD_OUT
 
 RNG = np.random.default_rng(0)
 CLASSES = 3
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("run")
-    save_run(workdir)
-    return str(workdir)
 
 
 @pytest.fixture(scope="module")

@@ -8,19 +8,11 @@ import pytest
 from configs.eval import probe as probe_config
 from input_pipeline.records import Role
 from tests.input_pipeline.prepared_files import clock_record, write_prepared
-from tests.saved_runs import save_run
 from xkd_jax.config_check import ConfigError
 from xkd_jax.downstream import backbones, extraction, metrics, probe, sampling, selection
 
 TRAIN, TEST = Role.TRAIN, Role.TEST
 COUNT = 24
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("run")
-    save_run(workdir)
-    return str(workdir)
 
 
 @pytest.fixture(scope="module")
