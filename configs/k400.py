@@ -18,6 +18,9 @@ from configs import base
 def get_config():
     """The base recipe on prepared data."""
     config = base.get_config()
+    # A third of the memory for some 2% more arithmetic: a slice of sixteen v5e takes it so, with
+    # 16 GiB each. Where memory is plenty, none is a little faster.
+    config.parallel.remat = "dots"
     config.data.dataset = "prepared"
     config.data.split = "train"
     return config

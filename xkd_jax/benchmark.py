@@ -150,23 +150,20 @@ def benchmark(
 def noise(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
     """This process's share of a batch of noise, of the shapes that the loader gives."""
     rng = np.random.default_rng(0)
-    rows, video, audio = config.batch_size, config.views.video, config.views.audio
-    rows //= jax.process_count()
+    rows = config.batch_size // jax.process_count()
 
-    def pixels(*shape: int) -> np.ndarray:
-        return rng.integers(0, 256, shape, np.uint8)
-
-    def log_mels(*shape: int) -> np.ndarray:
+    def draw(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        if dtype == np.uint8:
+            return rng.integers(0, 256, shape, np.uint8)
         return rng.standard_normal(shape, np.float32)
 
-    size, local_size = video.global_size, video.local_size
+    batch = {
+        name: draw((rows, *x.shape[1:]), x.dtype)
+        for name, x in pretrain.batch_shapes(config).items()
+        if x.ndim > 1
+    }
     return {
-        "video_global": pixels(rows, video.global_frames, size, size, 3),
-        "video_local": pixels(
-            rows, video.local_count, video.local_frames, local_size, local_size, 3
-        ),
-        "audio_global": log_mels(rows, audio.mel_bands, audio.global_frames),
-        "audio_local": log_mels(rows, audio.local_count, audio.mel_bands, audio.local_frames),
+        **batch,
         "has_audio": np.ones(rows, bool),
         "example_id": np.arange(rows, dtype=np.int64) + jax.process_index() * rows,
         "epoch": np.zeros(rows, np.int32),

@@ -10,6 +10,9 @@ Flags:
   --config=FILE           the experiment: one of configs/*.py, or a file like them
   --config.FIELD=VALUE    sets a field of the config; any number of these
   --workdir=FOLDER        of the run: checkpoints, metrics, pictures; made if missing
+  --compile_for=TOPOLOGY  trains nothing: compiles the step for a TPU slice such as v5e:16x16, which
+                          need not be there (needs the extra tpu), or for the devices here (local);
+                          prints memory, arithmetic and communication; 1 if it does not fit
   --coordinator=HOST:PORT, --processes=N, --process=I
                           of several processes, each with its own number from 0, and the address
                           of process 0; Slurm and Cloud TPUs tell them by themselves
@@ -37,6 +40,9 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run: checkpoints, metrics, pictures. Made if missing."
+)
+_COMPILE_FOR = flags.DEFINE_string(
+    "compile_for", None, "Only compile the step, for a TPU topology or for the `local` devices."
 )
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.")
 _PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes.", lower_bound=1)
@@ -76,6 +82,10 @@ def main(argv: list[str]) -> None:
     try:
         if config.get("task") not in TASKS:
             raise ValueError(f"config.task is {config.get('task')!r}; allowed: {', '.join(TASKS)}")
+        if _COMPILE_FOR.value:
+            from xkd_jax import compile_check
+
+            return compile_check.check(config, _COMPILE_FOR.value)
         group = processes.find(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         if group:
             processes.join(group, _JOIN_SECONDS.value)
@@ -111,7 +121,12 @@ def _compilation_cache() -> str:
 
 def run() -> None:
     """Parses the flags and runs; a wrong flag is one line and exit code 1."""
-    flags.mark_flags_as_required(["config", "workdir"])
+    flags.mark_flag_as_required("config")
+    flags.register_multi_flags_validator(
+        ["workdir", "compile_for"],
+        lambda values: values["workdir"] is not None or values["compile_for"],
+        message="--workdir=FOLDER is missing",
+    )
     app.run(main, flags_parser=command_line.parser(__doc__, _CONFIG))
 
 

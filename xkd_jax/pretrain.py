@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from xkd_jax import checkpoint, config_check, schedules, sharding, train, train_step
 from xkd_jax.interop import pretrained
-from xkd_jax.models import xkd
+from xkd_jax.models import vit, xkd
 from xkd_jax.report import reconstructions
 
 # Examples drawn in the pictures of reconstructions.
@@ -83,6 +83,25 @@ def make_loader(config: ml_collections.ConfigDict):
     )
 
 
+def batch_shapes(config: ml_collections.ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
+    """What the loader gives, (B, ...), over all processes."""
+    rows, video, audio = config.batch_size, config.views.video, config.views.audio
+    full = (video.global_frames, video.global_size, video.global_size, 3)
+    local = (video.local_count, video.local_frames, video.local_size, video.local_size, 3)
+    shapes = {
+        "video_global": (full, np.uint8),
+        "video_local": (local, np.uint8),
+        "audio_global": ((audio.mel_bands, audio.global_frames), np.float32),
+        "audio_local": ((audio.local_count, audio.mel_bands, audio.local_frames), np.float32),
+        "has_audio": ((), np.bool_),
+        "example_id": ((), np.int64),
+        "epoch": ((), np.int32),
+    }
+    return {
+        name: jax.ShapeDtypeStruct((rows, *shape), dtype) for name, (shape, dtype) in shapes.items()
+    }
+
+
 def given_weights(
     config: ml_collections.ConfigDict, model: xkd.XKD, workdir: str
 ) -> dict[str, Any]:
@@ -150,7 +169,7 @@ def make_probe(config: ml_collections.ConfigDict, model: xkd.XKD, mesh: Mesh):
 def compute_dtype(config: ml_collections.ConfigDict) -> jnp.dtype:
     """The dtype of matrix products: bfloat16 where the hardware is made for it."""
     if config.compute_dtype == "auto":
-        return jnp.dtype(jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
+        return jnp.dtype(jnp.float32 if vit.platform() == "cpu" else jnp.bfloat16)
     return jnp.dtype(config.compute_dtype)
 
 

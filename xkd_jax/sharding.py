@@ -7,7 +7,7 @@ no other module names a device.
 import queue
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -27,11 +27,12 @@ FSDP_RULES = (
 )
 
 
-def make_mesh(fsdp: int = 1) -> Mesh:
+def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Lays all devices of all processes out as one mesh.
 
     Args:
         fsdp: size of the `fsdp` axis; `data` gets the rest.
+        devices: others than those, such as a topology's that a program is compiled for.
 
     Returns:
         A `Mesh` with axes `data` and `fsdp`, both of type Auto.
@@ -39,15 +40,16 @@ def make_mesh(fsdp: int = 1) -> Mesh:
     Raises:
         ValueError: if `fsdp` does not divide the number of devices.
     """
-    devices = jax.device_count()
-    if fsdp < 1 or devices % fsdp:
-        allowed = ", ".join(str(n) for n in range(1, devices + 1) if devices % n == 0)
-        raise ValueError(
-            f"config.parallel.fsdp is {fsdp}; allowed with {devices} devices: {allowed}"
-        )
+    count = len(devices) if devices is not None else jax.device_count()
+    if fsdp < 1 or count % fsdp:
+        allowed = ", ".join(str(n) for n in range(1, count + 1) if count % n == 0)
+        raise ValueError(f"config.parallel.fsdp is {fsdp}; allowed with {count} devices: {allowed}")
     # Auto lets the compiler propagate shardings; jax.make_mesh now defaults to Explicit.
     return jax.make_mesh(
-        (devices // fsdp, fsdp), BATCH_AXES, axis_types=(AxisType.Auto,) * len(BATCH_AXES)
+        (count // fsdp, fsdp),
+        BATCH_AXES,
+        axis_types=(AxisType.Auto,) * len(BATCH_AXES),
+        devices=devices,
     )
 
 

@@ -25,6 +25,16 @@ def layer_norm(dtype: Dtype, name: str) -> nn.LayerNorm:
     return nn.LayerNorm(epsilon=1e-5, dtype=dtype, use_fast_variance=False, name=name)
 
 
+def platform() -> str:
+    """cpu, gpu or tpu: what the program under way is for.
+
+    Of the devices of the mesh in use (`jax.sharding.use_abstract_mesh`), which may be elsewhere;
+    without one, of this process's.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device else jax.default_backend()
+
+
 def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     """Softmax attention, `softmax(q k^T / sqrt(W)) v`, the softmax in float32.
 
@@ -36,9 +46,9 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     Returns:
       (B, N, H, W) of the inputs' dtype.
     """
-    if jax.default_backend() == "gpu" and query.dtype == jnp.bfloat16:
+    if platform() == "gpu" and query.dtype == jnp.bfloat16:
         return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
-    if jax.default_backend() != "cpu":
+    if platform() != "cpu":
         return jax.nn.dot_product_attention(query, key, value)
     # XLA on CPU multiplies contiguous (N, W) matrices 1.7 times faster than strided ones.
     query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))

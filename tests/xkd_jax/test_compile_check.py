@@ -1,0 +1,124 @@
+"""The check ahead of a run: what it reports, what it refuses, and that the program is the run's."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from tests import xla_flags
+from tests.integration import runs
+from tests.tiny import tiny_config
+from xkd_jax import compile_check
+
+TINY = "tests/integration/tiny_run.py"
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def program():
+    return compile_check.compile_program(tiny_config(), "local", jax.devices())
+
+
+def test_memory_is_of_the_state_and_of_a_share_of_the_batch(program):
+    weights = 4 * sum(x.size for x in jax.tree.leaves(state_shapes()))
+    memory = program.memory
+    assert weights < memory["arguments"] < 1.1 * weights
+    assert memory["aliased"] > 0.9 * weights, "the step does not overwrite its state"
+    assert memory["temporaries"] > 0
+    assert memory["peak"] == (
+        memory["arguments"]
+        + memory["outputs"]
+        - memory["aliased"]
+        + memory["temporaries"]
+        + memory["code"]
+    )
+
+
+def state_shapes():
+    from xkd_jax import train_step
+    from xkd_jax.models import xkd
+
+    config = tiny_config()
+    model = xkd.build(config)
+    tx, _ = train_step.make_optimizer(config, 100, 10.0)
+    return jax.eval_shape(lambda: train_step.init_state(model, tx, 0))
+
+
+def test_gradients_are_what_devices_tell_each_other(program):
+    found = program.collectives
+    assert {one.kind for one in found} <= {"all-reduce", "all-gather"}
+    moved = sum(one.size * one.times for one in found if one.kind == "all-reduce")
+    gradients = 4 * sum(x.size for x in jax.tree.leaves(state_shapes().params))
+    # Local and global views go through the encoders one after another, and each has its own.
+    assert gradients < moved < 2.2 * gradients
+
+
+def test_the_description_says_it_all(program):
+    text = compile_check.describe(program)
+    assert text.startswith("local: 8 x cpu, 8 clips a step, 1 on each; ")
+    for kind in ("arguments", "outputs", "aliased", "temporaries", "code", "peak", "all-reduce"):
+        assert f"\n  {kind} " in text
+    assert "  fits " in text and "GFLOP a clip (teachers 0," in text
+
+
+def test_what_does_not_fit_is_refused_with_what_is_left_to_try(program, monkeypatch):
+    config = tiny_config()
+    small = program._replace(capacity=int(program.memory["peak"] / 0.96))
+    assert not small.fits and small._replace(capacity=program.memory["peak"] * 2).fits
+    assert "DOES NOT FIT" in compile_check.describe(small)
+    monkeypatch.setattr(compile_check, "compile_program", lambda *_: small)
+    advice = r"on each cpu of local; allowed: 95% of .* GiB; try --config\.parallel\.remat=dots; "
+    with pytest.raises(compile_check.DoesNotFitError, match=advice):
+        compile_check.check(config, "local")
+    config.parallel.remat, config.parallel.fsdp = "full", 2
+    assert compile_check.advice(config).startswith("--config.parallel.fsdp=4; ")
+
+
+def test_only_pretraining_is_compiled_ahead():
+    config = tiny_config()
+    config.task = "probe"
+    with pytest.raises(ValueError, match=r"config\.task is 'probe'; allowed with --compile_for"):
+        compile_check.check(config, "local")
+
+
+def test_without_libtpu_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr(compile_check.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(compile_check.TargetError, match=r"needs libtpu, .* the extra `tpu`"):
+        compile_check.find_devices("v5e:4x4")
+
+
+def start(*flags):
+    command = [sys.executable, "-m", "xkd_jax.main", f"--config={TINY}", *flags]
+    return subprocess.run(
+        command,
+        cwd=runs.ROOT,
+        env=os.environ | {"XLA_FLAGS": xla_flags.EIGHT_DEVICES},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_the_program_compiles_and_trains_nothing(tmp_path):
+    done = start("--compile_for=local", "--config.batch_size=16", f"--workdir={tmp_path}/run")
+    assert done.returncode == 0, done.stdout
+    assert "local: 8 x cpu, 16 clips a step, 2 on each" in done.stdout
+    assert not (tmp_path / "run").exists()
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_a_tpu_slice_that_is_not_here():
+    done = start("--compile_for=v5e:4x4", "--config.batch_size=16")
+    assert done.returncode == 0, done.stdout
+    assert "v5e:4x4: 16 x TPU v5 lite, 16 clips a step, 1 on each" in done.stdout
+    assert "fits 16.00 GiB of a TPU v5 lite" in done.stdout
+    done = start("--compile_for=v5e:3x5")
+    assert done.returncode == 1
+    assert "error: --compile_for=v5e:3x5; allowed: local, or a TPU topology" in done.stdout
