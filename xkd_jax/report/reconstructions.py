@@ -37,7 +37,19 @@ def video_picture(clips, predictions, dropped, patch, frame_rate):
     Returns:
         `(H', W', 3)` uint8.
     """
-    rows = reconstruct_video(clips, predictions, dropped, patch)
+    return video_montage(reconstruct_video(clips, predictions, dropped, patch), frame_rate)
+
+
+def video_montage(rows, frame_rate):
+    """Draws clips one under the other, frames from left to right.
+
+    Args:
+        rows: `(3, B, T, H, W, 3)` uint8, from `reconstruct_video`.
+        frame_rate: frames per second.
+
+    Returns:
+        `(H', W', 3)` uint8.
+    """
     _, examples, frames, height, width, _ = rows.shape
     shown = np.unique(np.linspace(0, frames - 1, 8).round().astype(int))
     scale = max(1, round(112 / width))
@@ -47,7 +59,7 @@ def video_picture(clips, predictions, dropped, patch, frame_rate):
     row = top + (height + gap) * np.arange(3)[:, None]
     row = row + (3 * height + 2 * gap + block_gap) * np.arange(examples)
 
-    canvas = _Canvas(height=row[-1, -1] + height + 8, width=column[-1] + width + 8)
+    canvas = Canvas(height=row[-1, -1] + height + 8, width=column[-1] + width + 8)
     for x, frame in zip(column, shown, strict=True):
         canvas.write(x + width / 2, top - 8, f"{frame / frame_rate:.2f} s", ha="center")
     for y, name in zip(row.T.ravel(), ROWS * examples, strict=True):
@@ -73,7 +85,19 @@ def audio_picture(log_mels, predictions, dropped, patch, audio):
     Returns:
         `(H', W', 3)` uint8.
     """
-    rows = reconstruct_audio(log_mels, predictions, dropped, patch)
+    return audio_montage(reconstruct_audio(log_mels, predictions, dropped, patch), audio)
+
+
+def audio_montage(rows, audio):
+    """Draws log-mels over seconds and hertz, two examples to a line.
+
+    Args:
+        rows: `(3, B, F, T)` float32, from `reconstruct_audio`.
+        audio: `config.views.audio`.
+
+    Returns:
+        `(H', W', 3)` uint8.
+    """
     decibels = 10 / math.log(10) * (rows * audio.std + audio.mean)
     _, examples, bands, steps = rows.shape
     low, high = np.percentile(decibels[0], (1, 99.8))
@@ -113,7 +137,7 @@ def audio_picture(log_mels, predictions, dropped, patch, audio):
     bar = figure.colorbar(image, cax=figure.add_axes(np.divide(bar_box, (width, height) * 2)))
     bar.set_label("mel power, dB", **FONT)
     bar.ax.tick_params(labelsize=8, colors=INK)
-    return _draw(figure)
+    return draw(figure)
 
 
 def reconstruct_video(clips, predictions, dropped, patch):
@@ -172,7 +196,7 @@ def band_of(hz, bands, max_frequency):
     return mel(hz) / mel(max_frequency) * (bands + 1) - 1
 
 
-class _Canvas:
+class Canvas:
     """A white picture to write on, measured in pixels from the top left."""
 
     def __init__(self, height, width):
@@ -180,13 +204,15 @@ class _Canvas:
         self._figure = Figure((width / DPI, height / DPI), DPI)
 
     def write(self, x, y, text, **alignment):
+        """Writes text at a place; `alignment` is matplotlib's `ha` and `va`."""
         self._figure.text(x / self._width, 1 - y / self._height, text, **FONT, **alignment)
 
     def pixels(self):
-        return _draw(self._figure)
+        """The picture, `(height, width, 3)` uint8, to draw into."""
+        return draw(self._figure)
 
 
-def _draw(figure):
+def draw(figure):
     """A matplotlib figure as `(H, W, 3)` uint8, with no window and no state between pictures."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

@@ -1,0 +1,294 @@
+"""The networks of a run, an export or an import, as far as it holds them, for a report to ask.
+
+All answers are of whole or masked global views, made in batches, as NumPy arrays. What a folder
+does not hold is not there to be asked: exports of encoders have neither decoders nor projectors.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from xkd_jax import augment, losses
+from xkd_jax.interop import pretrained
+from xkd_jax.interop.pretrained import NETWORKS
+from xkd_jax.models import patches as patching
+from xkd_jax.models import xkd
+from xkd_jax.models.masked_autoencoder import random_mask
+from xkd_jax.models.vit import Encoder
+from xkd_jax.models.xkd import MODALITIES, encoder_params
+
+OTHER = {"video": "audio", "audio": "video"}
+
+
+class Encoded(NamedTuple):
+    """What one network makes of n whole views of one modality.
+
+    Attributes:
+        features: (n, D) float32, the mean of the patch tokens after the final norm.
+        attention: (n, H, N) float32, the last block's CLS row without its CLS column.
+        refined_attention: (n, H, N) float32, the same refined by the other modality's (Eq. 4); None
+            where the other modality is not there.
+        projections: (n, J) float32, the projector's outputs, a teacher's of refined features; None
+            without a projector.
+    """
+
+    features: np.ndarray
+    attention: np.ndarray
+    refined_attention: np.ndarray | None
+    projections: np.ndarray | None
+
+
+class Reconstructed(NamedTuple):
+    """What a masked autoencoder makes of n views.
+
+    Attributes:
+        predictions: (n, N, P) float32, of all patches, in the space of normalized patches.
+        dropped: (n, N) float32, 1 where the network did not see the patch.
+        errors: (n,) float32, mean squared error of the dropped, normalized patches; predicting
+            nothing but each patch's mean gives 1 (less what the unbiased variance takes off).
+    """
+
+    predictions: np.ndarray
+    dropped: np.ndarray
+    errors: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """Weights and what they are of.
+
+    Attributes:
+        description: Of `xkd_jax.interop.pretrained.describe`.
+        trees: Weights, as there.
+        model: The whole model, where the config is known; its parts are used as far as `trees`
+            has weights for them.
+        config: Of the run, or None.
+    """
+
+    description: Mapping[str, Any]
+    trees: Mapping[str, Any]
+    model: xkd.XKD | None
+    config: ml_collections.ConfigDict | None
+
+    def holds(self, network: str, modality: str, part: str = "encoder") -> bool:
+        """Whether there are weights of a part: encoder, decoder or projector."""
+        return part in self.description["networks"].get(network, {}).get(modality, ())
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Of which there is an encoder."""
+        return tuple(m for m in MODALITIES if self.networks_of(m))
+
+    def networks_of(self, modality: str) -> tuple[str, ...]:
+        """Out of teacher and student, those that encode a modality."""
+        return tuple(n for n in NETWORKS if self.holds(n, modality))
+
+    @property
+    def outputs(self) -> int | None:
+        """J, the number of the projectors' outputs; None where the config is not known."""
+        return None if self.model is None else self.model.video.projector.out
+
+    def patch(self, modality: str) -> tuple[int, ...]:
+        """(frames, pixels, pixels) or (mel bands, frames) of a patch."""
+        return tuple(self.description["architecture"][modality]["patch"])
+
+    def grid(self, modality: str) -> tuple[int, ...]:
+        """Tokens along (time, height, width) or (frequency, time)."""
+        return pretrained.native_grid(self.description, modality)
+
+    def view(self, modality: str) -> Mapping[str, Any]:
+        """The preprocessing of one modality."""
+        return self.description["preprocessing"][modality]
+
+    def untrained(self, seed: int = 0) -> "Networks":
+        """The same networks as they are before the first step; the config has to be known."""
+        params = jax.jit(self.model.init)(jax.random.key(seed))
+        trees = {"params": params, "teacher": self.model.teacher_target(params)}
+        trees["centers"] = {m: np.zeros(self.outputs, np.float32) for m in MODALITIES}
+        return dataclasses.replace(self, trees=jax.device_get(trees))
+
+    def encode(
+        self,
+        views: Mapping[str, np.ndarray],
+        batch_size: int,
+        advance: Callable[[int], object] = lambda count: None,
+    ) -> dict[tuple[str, str], Encoded]:
+        """Encodes whole views by all networks there are.
+
+        Args:
+            views: By modality, (n, T, H, W, 3) uint8 frames or (n, F, W) float32 log-mels; those of
+                one modality belong to those of the other.
+            batch_size: Views at a time.
+            advance: Called with the number of views just done, once for each kind of network.
+
+        Returns:
+            By network and modality.
+        """
+        made = {}
+        for network in NETWORKS:
+            held = tuple(m for m in views if self.holds(network, m))
+            if not held:
+                continue
+            root = NETWORKS[network]
+            weights = jax.device_put(self.trees[root])
+            program = jax.jit(functools.partial(self._encode, network, held))
+            parts = []
+            with _precise():
+                for batch, count in _batches({m: views[m] for m in held}, batch_size):
+                    out = jax.device_get(program(weights, batch))
+                    parts.append(jax.tree.map(lambda x, n=count: x[:n], out))
+                    advance(count)
+            whole = jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
+            made |= {(network, m): Encoded(**whole[m]) for m in held}
+        return made
+
+    def reconstruct(
+        self, modality: str, views: np.ndarray, ratio: float, batch_size: int, seed: int = 0
+    ) -> Reconstructed:
+        """Masks views at random and has the student restore them.
+
+        Args:
+            modality: Whose decoder there is.
+            views: Of it, see `encode`.
+            ratio: Share of the patches to drop.
+            batch_size: Views at a time.
+            seed: Of the masks; patches dropped at one ratio are dropped at all higher ones.
+        """
+        weights = jax.device_put(self.trees["params"])
+        program = jax.jit(functools.partial(self._reconstruct, modality, ratio))
+        tokens = int(np.prod(self.grid(modality)))
+        noise = np.random.default_rng(seed).random((len(views), tokens), np.float32)
+        parts = []
+        with _precise():
+            for batch, count in _batches({"views": views, "noise": noise}, batch_size):
+                out = jax.device_get(program(weights, batch["views"], batch["noise"]))
+                parts.append([x[:count] for x in out])
+        return Reconstructed(*(np.concatenate(rows) for rows in zip(*parts, strict=True)))
+
+    def teacher_log_probabilities(self, modality: str, projections: np.ndarray) -> np.ndarray:
+        """The centered and sharpened distributions that a teacher gives its student (Eq. 10).
+
+        Args:
+            modality: The teacher's.
+            projections: (n, J) float32, its outputs.
+
+        Returns:
+            (n, J) float32, at the temperature that the run ends with.
+        """
+        temperature = self.config.xkd.teacher_temperature[f"{modality}_end"]
+        centers = self.trees.get("centers", {}).get(modality, np.float32(0))
+        return np.asarray(losses.teacher_log_probabilities(projections, centers, temperature))
+
+    def _encode(self, network: str, held: tuple[str, ...], weights: Any, views: Any) -> Any:
+        """By modality, the fields of `Encoded` of a batch."""
+        refines = self.model is None or self.model.refine
+        tokens, rows = {}, {}
+        for m in held:
+            encoder = self._encoder(m)
+            cut, grid = self._tokenize(m, views[m])
+            variables = {"params": encoder_params(weights, m)}
+            tokens[m], rows[m] = encoder.apply(variables, cut, grid)
+        mode, weight = (
+            ("mean", "root")
+            if self.model is None
+            else (self.model.cross_attention, self.model.refine_weight)
+        )
+        out = {}
+        for m in held:
+            patch_tokens = tokens[m][:, 1:].astype(jnp.float32)
+            cross = None
+            if OTHER[m] in held:
+                cross = losses.cross_modal_attention(rows[m], rows[OTHER[m]], mode)
+            pooled = patch_tokens
+            if network == "teacher" and refines and cross is not None:
+                pooled = losses.refine(patch_tokens, cross, weight)
+            projections = None
+            if self.model is not None and self.holds(network, m, "projector"):
+                projector = getattr(self.model, m).projector
+                projections = projector.apply(
+                    {"params": weights[m]["projector"]}, pooled.mean(axis=1)
+                )
+            out[m] = {
+                "features": patch_tokens.mean(axis=1),
+                "attention": rows[m],
+                "refined_attention": cross,
+                "projections": projections,
+            }
+        return out
+
+    def _reconstruct(
+        self, modality: str, ratio: float, weights: Any, views: jax.Array, noise: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        part = getattr(self.model, modality)
+        cut, grid = self._tokenize(modality, views)
+        mask = random_mask(noise, ratio)
+        encoder = {"params": encoder_params(weights, modality)}
+        latent, _ = part.encoder.apply(encoder, cut, grid, mask.keep)
+        predictions = part.decoder.apply(
+            {"params": weights[modality]["decoder"]}, latent, mask.restore
+        )
+        targets, _, _ = patching.normalize_patches(cut.astype(jnp.float32))
+        errors = jax.vmap(losses.reconstruction_loss)(predictions, targets, mask.dropped)
+        return predictions, mask.dropped, errors
+
+    def _encoder(self, modality: str) -> Encoder:
+        row = "cls" if self.model is None else self.model.query
+        if self.model is not None:
+            return getattr(self.model, modality).encoder.clone(row=row)
+        architecture = self.description["architecture"][modality]
+        return Encoder(grid=self.grid(modality), row=row, **architecture["encoder"])
+
+    def _tokenize(self, modality: str, views: jax.Array) -> tuple[jax.Array, tuple[int, ...]]:
+        patch = self.patch(modality)
+        if modality == "video":
+            views = augment.normalize(views)
+            return patching.patchify_video(views, patch), self.grid(modality)
+        return patching.patchify_audio(views, patch), self.grid(modality)
+
+
+def load(path: str | os.PathLike) -> Networks:
+    """Loads all weights that a folder holds, and puts the networks together.
+
+    Args:
+        path: The workdir of a run, one of its checkpoints, or a folder of
+            `xkd_jax.interop.export` or `xkd_jax.interop.import_release`.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        DamagedError: It holds no weights, or none that can be read.
+    """
+    description, trees = pretrained.load(path, pretrained.everything)
+    if not description["config"]:
+        return Networks(description, trees, None, None)
+    config = ml_collections.ConfigDict(description["config"])
+    return Networks(description, trees, xkd.build(config), config)
+
+
+def _batches(
+    arrays: Mapping[str, np.ndarray], size: int
+) -> Iterator[tuple[dict[str, np.ndarray], int]]:
+    """Equal pieces of arrays of one length, the last filled up with zeros, and their lengths."""
+    total = len(next(iter(arrays.values())))
+    size = min(size, total)
+    for start in range(0, total, size):
+        count = min(size, total - start)
+        piece = {name: x[start : start + count] for name, x in arrays.items()}
+        if count < size:
+            piece = {
+                name: np.concatenate([x, np.zeros((size - count, *x.shape[1:]), x.dtype)])
+                for name, x in piece.items()
+            }
+        yield piece, count
+
+
+def _precise() -> contextlib.AbstractContextManager:
+    """Products in full float32 on every device, as `load_encoder` computes them."""
+    return jax.default_matmul_precision("highest")

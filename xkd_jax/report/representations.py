@@ -1,0 +1,189 @@
+"""Numbers and maps of what networks make of clips: spread, information, neighbors, retrieval."""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import log_softmax
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
+
+NEIGHBORS = 10
+RECALL_AT = (1, 5, 10)
+_BINS = 80
+_FEWEST_FOR_TSNE = 30
+_PERPLEXITY = 20
+
+
+class Spread(NamedTuple):
+    """How n features or outputs lie.
+
+    Attributes:
+        similarity: Mean cosine between those of different clips: 1 if all are alike.
+        rank: Effective rank (Roy and Vetterli, 2007), exp of the entropy of the shares of the
+            singular values of the centered rows: how many directions they really use.
+        deviation: Standard deviation over clips of each value, on average over the values.
+    """
+
+    similarity: float
+    rank: float
+    deviation: float
+
+
+class Outputs(NamedTuple):
+    """What n distributions over J outputs say of n clips, in nats.
+
+    Attributes:
+        entropy: Of each distribution, on average.
+        marginal: Entropy of their mean.
+        information: The latter less the former: what an output tells of the clip, at most log n.
+        used: How many of the J outputs are the largest one of some clip.
+    """
+
+    entropy: float
+    marginal: float
+    information: float
+    used: int
+
+
+class Retrieval(NamedTuple):
+    """How sounds find their videos, and videos their sounds, among n.
+
+    Attributes:
+        queries: Modality of the queries.
+        similarities: (n, n) float32 cosines, queries by candidates; the clip of both is the same on
+            the diagonal.
+        recall: By k, the share of queries whose own partner is among the first k.
+        same_class: By k, the share of the first k, the own partner aside, that are of the query's
+            class; empty without labels.
+    """
+
+    queries: str
+    similarities: np.ndarray
+    recall: dict[int, float]
+    same_class: dict[int, float]
+
+    def nearest(self, query: int, count: int) -> np.ndarray:
+        """(count,) int, the candidates most similar to a query, the nearest first."""
+        return np.argsort(-self.similarities[query], kind="stable")[:count]
+
+
+def spread(rows: np.ndarray) -> Spread:
+    """Measures how rows (n, D) lie, n at least 2."""
+    rows = np.asarray(rows, np.float64)
+    unit = normalize(rows)
+    count = len(rows)
+    similarity = (np.square(unit.sum(axis=0)).sum() - count) / (count * (count - 1))
+    singular = np.linalg.svd(rows - rows.mean(axis=0), compute_uv=False)
+    total = singular.sum()
+    shares = singular[singular > 0] / total if total > 0 else np.ones(1)
+    rank = math.exp(-(shares * np.log(shares)).sum())
+    return Spread(float(similarity), rank, float(rows.std(axis=0).mean()))
+
+
+def outputs(log_probabilities: np.ndarray) -> Outputs:
+    """Measures what distributions (n, J), given by their logarithms, say of the clips."""
+    logs = np.asarray(log_probabilities, np.float64)
+    probabilities = np.exp(logs)
+    entropy = float(-(probabilities * logs).sum(axis=1).mean())
+    mean = probabilities.mean(axis=0)
+    marginal = float(-(mean[mean > 0] * np.log(mean[mean > 0])).sum())
+    used = len(np.unique(logs.argmax(axis=1)))
+    return Outputs(entropy, marginal, max(marginal - entropy, 0.0), used)
+
+
+def student_log_probabilities(projections: np.ndarray, temperature: float) -> np.ndarray:
+    """The distributions (n, J) of a student's outputs (Eq. 11)."""
+    return log_softmax(np.asarray(projections, np.float64) / temperature, axis=1)
+
+
+def neighbor_accuracy(features: np.ndarray, labels: np.ndarray) -> float:
+    """Share of clips whose class most of their nearest neighbors have, each left out in turn.
+
+    Args:
+        features: (n, D) floats; compared by cosine.
+        labels: (n,) int.
+    """
+    k = min(NEIGHBORS, len(labels) - 1)
+    index = NearestNeighbors(n_neighbors=k + 1, metric="cosine", algorithm="brute").fit(features)
+    found = index.kneighbors(features, return_distance=False)
+    correct = 0
+    for row, neighbors in enumerate(found):
+        votes = np.bincount(labels[neighbors[neighbors != row][:k]])
+        correct += votes.argmax() == labels[row]
+    return correct / len(labels)
+
+
+def chance(labels: np.ndarray) -> float:
+    """Accuracy of always saying the commonest class."""
+    return float(np.bincount(labels).max() / len(labels))
+
+
+def retrieve(
+    queries: str, asked: np.ndarray, candidates: np.ndarray, labels: np.ndarray | None
+) -> Retrieval:
+    """Ranks candidates of one modality by their likeness to queries of the other.
+
+    Args:
+        queries: Modality of `asked`.
+        asked: (n, J) outputs; the mean over clips is taken off, as centering does.
+        candidates: (n, J) likewise, of the same clips.
+        labels: (n,) int, or None.
+    """
+    x, y = (normalize(z - z.mean(axis=0)) for z in (asked, candidates))
+    similarities = np.asarray(x @ y.T, np.float32)
+    count = len(similarities)
+    own = np.diag(similarities)[:, None]
+    # Ties count half, so that outputs that are all the same do not find anything.
+    rank = (similarities > own).sum(axis=1) + 0.5 * ((similarities == own).sum(axis=1) - 1)
+    depths = [k for k in RECALL_AT if k <= count]
+    recall = {k: float((rank < k).mean()) for k in depths}
+    same_class = {}
+    if labels is not None:
+        order = np.argsort(-similarities, axis=1, kind="stable")
+        others = np.array([row[row != n] for n, row in enumerate(order)])
+        alike = labels[others] == labels[:, None]
+        same_class = {k: float(alike[:, :k].mean()) for k in depths if k < count}
+    return Retrieval(queries, similarities, recall, same_class)
+
+
+def plane(rows: np.ndarray, seed: int = 0) -> tuple[np.ndarray, str]:
+    """Lays rows (n, D) out in the plane, near ones near.
+
+    Returns:
+        (n, 2) float64, and the method: t-SNE, or the two main components of few rows.
+    """
+    rows = normalize(np.asarray(rows, np.float64))
+    rows = rows - rows.mean(axis=0)
+    if len(rows) < _FEWEST_FOR_TSNE or np.allclose(rows, 0):
+        parts = min(2, *rows.shape)
+        found = PCA(parts, random_state=seed).fit_transform(rows)
+        return np.pad(found, ((0, 0), (0, 2 - parts))), "PCA"
+    reduced = PCA(min(30, *rows.shape), random_state=seed).fit_transform(rows)
+    made = TSNE(perplexity=_PERPLEXITY, init="pca", random_state=seed).fit_transform(reduced)
+    return made.astype(np.float64), "t-SNE"
+
+
+def densities(values: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Histograms over common bins, as densities.
+
+    Args:
+        values: By name, any number of floats.
+
+    Returns:
+        (bins,) centers of the bins, from the first to the last thousandth of all, and (bins,)
+        densities by name.
+    """
+    every = np.concatenate([np.ravel(x) for x in values.values()])
+    low, high = np.quantile(every, (0.001, 0.999))
+    if high <= low:
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, _BINS + 1)
+    made = {
+        name: np.histogram(x, edges)[0] / (np.size(x) * (edges[1] - edges[0]))
+        for name, x in values.items()
+    }
+    return (edges[:-1] + edges[1:]) / 2, made
