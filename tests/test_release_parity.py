@@ -105,7 +105,8 @@ def run_step(vectors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         momenta = dict.fromkeys(MODALITIES, meta["ema"])
         target = model.teacher_target(trees["params"])
         followed = train_step.follow(target, trees["teacher"], momenta)
-        centers = train_step.move_centers(trees["centers"], teacher, config.xkd)
+        outputs = {m: t.projections for m, t in teacher.items()}
+        centers = train_step.move_centers(trees["centers"], outputs, config.xkd)
         return teacher, student, terms, gradients, followed, centers
 
     teacher, student, terms, gradients, followed, centers = step(trees, views)

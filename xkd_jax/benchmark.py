@@ -82,7 +82,7 @@ def benchmark(
     started = started or time.time()
     config_check.check_step(config)
     mesh = sharding.make_mesh(config.parallel.fsdp)
-    sharding.check_batch_size(config.batch_size, mesh)
+    sharding.check_batch_size(config.batch_size, mesh, accumulate=config.parallel.accumulate)
     dtype = pretrain.compute_dtype(config)
     model = xkd.build(config, dtype)
     total_steps = 1_000_000

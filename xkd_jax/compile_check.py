@@ -155,7 +155,7 @@ def compile_program(
       DoesNotFitError: where the compiler itself refuses.
     """
     mesh = sharding.make_mesh(config.parallel.fsdp, devices)
-    sharding.check_batch_size(config.batch_size, mesh)
+    sharding.check_batch_size(config.batch_size, mesh, accumulate=config.parallel.accumulate)
     started = time.perf_counter()
     # So that the program is the one for these devices, and not for those of this process.
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), _compilers_refusal(config, target):
@@ -232,6 +232,7 @@ def advice(config: ml_collections.ConfigDict) -> str:
     left = {"none": ["dots", "full"], "dots": ["full"], "full": []}[parallel.remat]
     ways = [f"--config.parallel.remat={policy}" for policy in left]
     ways.append(f"--config.parallel.fsdp={max(2, 2 * parallel.fsdp)}")
+    ways.append(f"--config.parallel.accumulate={2 * parallel.accumulate}")
     ways.append("a smaller --config.batch_size, or more devices")
     return "; ".join(ways)
 

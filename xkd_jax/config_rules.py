@@ -112,6 +112,7 @@ RULES = {
     "compute_dtype": one_of("auto", "bfloat16", "float32"),
     "parallel.fsdp": whole(1, 2**20),
     "parallel.remat": one_of("none", "dots", "full"),
+    "parallel.accumulate": whole(1, 2**20),
     "init_from": TEXT,
     "data.dataset": one_of("folder", "generated", "prepared"),
     "data.path": TEXT,

@@ -37,7 +37,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> train_step.Trai
     """
     config_check.check(config)
     mesh = sharding.make_mesh(config.parallel.fsdp)
-    sharding.check_batch_size(config.batch_size, mesh)
+    sharding.check_batch_size(config.batch_size, mesh, accumulate=config.parallel.accumulate)
     loader = make_loader(config)
     total_steps = schedules.total_steps(config.steps, config.epochs, loader.steps_per_epoch)
 

@@ -53,23 +53,28 @@ def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mes
     )
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, field: str = "batch_size") -> None:
+def check_batch_size(
+    batch_size: int, mesh: Mesh, field: str = "batch_size", accumulate: int = 1
+) -> None:
     """Refuses a global batch that the mesh cannot split evenly.
 
     Args:
         batch_size: examples a step, over all devices and processes.
         mesh: the mesh of the run.
         field: of the config, which says that.
+        accumulate: `config.parallel.accumulate`, the parts that a device takes its share in.
 
     Raises:
         ValueError: if the mesh does not divide it; names the nearest sizes that it does divide.
     """
-    if batch_size > 0 and batch_size % mesh.size == 0:
+    unit = mesh.size * accumulate
+    if batch_size > 0 and batch_size % unit == 0:
         return
-    below = batch_size // mesh.size * mesh.size
-    nearest = [size for size in (below, below + mesh.size) if size > 0]
+    below = batch_size // unit * unit
+    nearest = [size for size in (below, below + unit) if size > 0]
+    parts = f" times config.parallel.accumulate={accumulate}" if accumulate > 1 else ""
     raise ValueError(
-        f"config.{field}={batch_size} does not split evenly over {mesh.size} devices; "
+        f"config.{field}={batch_size} does not split evenly over {mesh.size} devices{parts}; "
         f"the nearest allowed: {' or '.join(map(str, nearest[:2]))}."
     )
 

@@ -198,22 +198,31 @@ def make_train_step(
         momenta = {
             m: schedules.cosine(state.step, xkd[f"ema_{m}"], 1.0, total_steps) for m in MODALITIES
         }
-        views = make_views(model, config.views, batch, state.seed)
-        teacher = model.teach(state.teacher, views)
 
-        def objective(params: Params) -> tuple[jax.Array, tuple[Metrics, Metrics]]:
-            student = model.study(params, views)
-            terms, monitors = loss_terms(student, teacher, state.centers, temperatures, xkd)
-            return terms["total"], (terms, monitors)
+        def of_microbatch(batch: dict[str, Any]):
+            """Gradients, terms, monitors and the teachers' mean outputs, by modality (1, J)."""
+            views = make_views(model, config.views, batch, state.seed)
+            teacher = model.teach(state.teacher, views)
 
-        gradients, (terms, monitors) = jax.grad(objective, has_aux=True)(state.params)
+            def objective(params: Params) -> tuple[jax.Array, tuple[Metrics, Metrics]]:
+                student = model.study(params, views)
+                terms, monitors = loss_terms(student, teacher, state.centers, temperatures, xkd)
+                return terms["total"], (terms, monitors)
+
+            gradients, (terms, monitors) = jax.grad(objective, has_aux=True)(state.params)
+            outputs = {m: t.projections.mean(axis=0, keepdims=True) for m, t in teacher.items()}
+            return gradients, terms, monitors, outputs
+
+        gradients, terms, monitors, outputs = mean_over_microbatches(
+            of_microbatch, batch, config.parallel.accumulate
+        )
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         new_state = state.replace(
             step=state.step + 1,
             params=params,
             teacher=follow(model.teacher_target(params), state.teacher, momenta),
-            centers=move_centers(state.centers, teacher, xkd) if xkd.centering else state.centers,
+            centers=move_centers(state.centers, outputs, xkd) if xkd.centering else state.centers,
             opt_state=opt_state,
         )
 
@@ -233,6 +242,28 @@ def make_train_step(
     return train_step
 
 
+def mean_over_microbatches(function: Callable[[Any], Any], batch: Any, count: int) -> Any:
+    """The mean of what a function makes of each of `count` parts of a batch, one after another.
+
+    Args:
+      function: of a batch, to a pytree of float arrays.
+      batch: pytree of arrays (B, ...); `count` divides B. Part i is rows i, i + count and so on, so
+        that each device has a share of every part already.
+      count: of the parts; with 1, this is the function.
+    """
+    if count == 1:
+        return function(batch)
+    parts = jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch)
+    of_first = jax.eval_shape(function, jax.tree.map(lambda x: x[0], parts))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), of_first)
+
+    def add(sums: Any, part: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, sums, function(part)), None
+
+    sums, _ = jax.lax.scan(add, zeros, parts)
+    return jax.tree.map(lambda x: x / count, sums)
+
+
 def follow(target: Params, teacher: Params, momenta: dict[str, jax.Array]) -> Params:
     """`m teacher + (1 - m) student` for every parameter, each modality with its momentum.
 
@@ -248,15 +279,13 @@ def follow(target: Params, teacher: Params, momenta: dict[str, jax.Array]) -> Pa
 
 
 def move_centers(
-    centers: dict[str, jax.Array],
-    teacher: dict[str, TeacherOutput],
-    xkd: ml_collections.ConfigDict,
+    centers: dict[str, jax.Array], outputs: dict[str, jax.Array], xkd: ml_collections.ConfigDict
 ) -> dict[str, jax.Array]:
-    """Each teacher's centre after it has been used (section 4.6 of docs/method.md)."""
-    return {
-        m: losses.update_center(centers[m], teacher[m].projections, xkd.center_momentum)
-        for m in MODALITIES
-    }
+    """Each teacher's centre after it has been used (section 4.6 of docs/method.md).
+
+    `outputs` are the teachers' (B, J), or their means over the batch (1, J), by modality.
+    """
+    return {m: losses.update_center(centers[m], outputs[m], xkd.center_momentum) for m in centers}
 
 
 def part_norms(prefix: str, params: Params) -> Metrics:

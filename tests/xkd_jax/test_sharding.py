@@ -32,6 +32,14 @@ def test_batch_that_the_mesh_does_not_divide_is_refused(batch_size, allowed):
     sharding.check_batch_size(8, sharding.make_mesh())
 
 
+def test_batch_that_cannot_be_taken_in_parts_is_refused():
+    mesh = sharding.make_mesh()
+    message = r"batch_size=40 .* 8 devices times config\.parallel\.accumulate=2; .*: 32 or 48\.$"
+    with pytest.raises(ValueError, match=message):
+        sharding.check_batch_size(40, mesh, accumulate=2)
+    sharding.check_batch_size(48, mesh, accumulate=2)
+
+
 @pytest.mark.parametrize("fsdp", [1, 4])
 def test_batch_is_split_over_all_devices_in_order(fsdp):
     batch = {"x": np.arange(32, dtype=np.float32).reshape(16, 2), "flag": np.arange(16) % 3 == 0}

@@ -3,11 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import AxisType
 
 from tests.tiny import random_params, tiny_batch, tiny_config
-from xkd_jax import sharding, train, train_step
+from xkd_jax import hlo, sharding, train, train_step
 from xkd_jax.models import xkd
 from xkd_jax.models.xkd import MODALITIES
 
@@ -140,6 +141,49 @@ def test_eight_devices_agree_with_one(config, one_device):
         np.testing.assert_allclose(
             state.centers[m], state_of_eight.centers[m], rtol=1e-3, atol=1e-4
         )
+
+
+@pytest.mark.slow
+def test_a_batch_in_parts_is_the_batch():
+    """But for MMD, which is of each part: gradients, centres and metrics are the whole batch's."""
+    config = tiny_config()
+    config.xkd.lambda_da = 0.0
+    batches = [tiny_batch(config, seed=seed) for seed in range(2)]
+    state, metrics = make_run(config)[0](batches)
+    config.parallel.accumulate = 2
+    run, before = make_run(config, data=2, fsdp=2)
+    state_of_parts, metrics_of_parts = run(batches)
+    assert state_of_parts.step == before.step + 2, "one update a batch"
+    for whole, parts in zip(metrics, metrics_of_parts, strict=True):
+        assert list(parts) == list(whole)
+        for name, value in whole.items():
+            if not name.startswith("alignment"):
+                np.testing.assert_allclose(parts[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+    assert metrics_of_parts[0]["alignment/student"] != metrics[0]["alignment/student"]
+    moments = (optax.tree.get(s.opt_state, "mu") for s in (state_of_parts, state))
+    for parts, whole in zip(*map(jax.tree.leaves, moments), strict=True):
+        np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-5 * np.abs(whole).max())
+    for m in MODALITIES:
+        np.testing.assert_allclose(state_of_parts.centers[m], state.centers[m], rtol=1e-4)
+    again, _ = run(batches)
+    jax.tree.map(np.testing.assert_array_equal, again, state_of_parts)
+
+
+def test_parts_of_a_batch_stay_on_their_devices():
+    mesh = sharding.make_mesh()
+    batch = sharding.put_batch({"x": np.arange(48, dtype=np.float32).reshape(24, 2)}, mesh)
+    seen = []
+
+    def largest(part):
+        seen.append(part["x"].shape)
+        return {"largest": part["x"].max(axis=0)}
+
+    compiled = jax.jit(lambda batch: train_step.mean_over_microbatches(largest, batch, 3))
+    compiled = compiled.lower(batch).compile()
+    assert set(seen) == {(8, 2)}
+    # Rows 0, 3, ... 21; 1, ... 22; 2, ... 23; of which the last are the largest.
+    np.testing.assert_array_equal(compiled(batch)["largest"], [44, 45])
+    assert {one.kind for one in hlo.collectives(compiled.as_text())} == {"all-reduce"}
 
 
 def test_bfloat16_leaves_losses_in_float32_and_near(config):
