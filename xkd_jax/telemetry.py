@@ -117,6 +117,7 @@ class Window:
         self._sums = {}
         self._steps = 0
         self._waited = 0.0
+        self._on_devices = 0.0
         self._started = time.perf_counter()
 
     def __len__(self) -> int:
@@ -134,6 +135,17 @@ class Window:
         started = time.perf_counter()
         yield
         self._waited += time.perf_counter() - started
+
+    @contextlib.contextmanager
+    def on_devices(self) -> Iterator[None]:
+        """Counts the time inside as waiting for what the devices compute."""
+        started = time.perf_counter()
+        yield
+        self._on_devices += time.perf_counter() - started
+
+    def away(self) -> float:
+        """The share of the time so far in which this process did not wait for its devices."""
+        return 1.0 - self._on_devices / (time.perf_counter() - self._started)
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:

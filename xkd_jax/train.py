@@ -22,7 +22,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from xkd_jax import checkpoint, interruption, sharding, telemetry, watchdog
+from xkd_jax import bottlenecks, checkpoint, interruption, sharding, telemetry, watchdog
 
 
 class FinishedError(ValueError):
@@ -224,6 +224,7 @@ class _Monitor:
         self._window = window
         self._log = log
         self._every_steps = every_steps
+        self._bottlenecks = bottlenecks.Bottlenecks()
         self._in_flight = None
         self._step = None
 
@@ -241,9 +242,13 @@ class _Monitor:
         if self._in_flight is None:
             return
         (self._step, metrics), self._in_flight = self._in_flight, None
-        self._window.add(metrics.to_floats(self._step))
+        with self._window.on_devices():
+            floats = metrics.to_floats(self._step)
+        self._window.add(floats)
         if logs and self._step % self._every_steps == 0:
-            self._log.scalars(self._step, self._window.close())
+            away, means = self._window.away(), self._window.close()
+            self._log.scalars(self._step, means)
+            self._bottlenecks.look(self._step, means["speed/data_wait"], away)
 
     def add(self, metrics: dict[str, float]) -> None:
         """Ends the window at the step just settled, and logs it with metrics of that step alone."""

@@ -42,9 +42,12 @@ def test_window_averages_in_order_and_shares_out_the_time(monkeypatch):
             now += 0.5
         with window.pause():
             now += 100
-        now += 1.5
+        with window.on_devices():
+            now += 1.0
+        now += 0.5
         window.add({"z": value, "a": 10 * value})
     assert len(window) == 2
+    assert window.away() == 0.5  # half a second of data and half a second of its own, of two
     means = window.close()
     assert list(means.items()) == [
         ("z", 2.0),
