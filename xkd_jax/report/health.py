@@ -326,6 +326,9 @@ def _by_outputs(measured: Measured, remedies: Mapping[str, str]) -> list[Finding
     for (network, m), nats in measured.information.items():
         if measured.clips < FEWEST or nats >= INFORMATIVE * most:
             continue
+        followed = measured.information.get(("teacher", OTHER[m]), math.inf)
+        if network == "student" and followed < INFORMATIVE * most:
+            continue  # there is nothing to follow
         numbers = (
             f"they tell {nats:.2g} nats of it, {nats / most:.0%} of the {most:.2g} that it takes "
             f"to tell {measured.clips} clips apart"

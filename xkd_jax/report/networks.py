@@ -71,12 +71,14 @@ class Networks:
         model: The whole model, where the config is known; its parts are used as far as `trees`
             has weights for them.
         config: Of the run, or None.
+        programs: That have been made already; networks of the same sizes share them.
     """
 
     description: Mapping[str, Any]
     trees: Mapping[str, Any]
     model: xkd.XKD | None
     config: ml_collections.ConfigDict | None
+    programs: dict[Any, Callable] = dataclasses.field(default_factory=dict)
 
     def holds(self, network: str, modality: str, part: str = "encoder") -> bool:
         """Whether there are weights of a part: encoder, decoder or projector."""
@@ -139,7 +141,7 @@ class Networks:
                 continue
             root = NETWORKS[network]
             weights = jax.device_put(self.trees[root])
-            program = jax.jit(functools.partial(self._encode, network, held))
+            program = self._program(self._encode, network, held)
             parts = []
             with _precise():
                 for batch, count in _batches({m: views[m] for m in held}, batch_size):
@@ -163,7 +165,7 @@ class Networks:
             seed: Of the masks; patches dropped at one ratio are dropped at all higher ones.
         """
         weights = jax.device_put(self.trees["params"])
-        program = jax.jit(functools.partial(self._reconstruct, modality, ratio))
+        program = self._program(self._reconstruct, modality, ratio)
         tokens = int(np.prod(self.grid(modality)))
         noise = np.random.default_rng(seed).random((len(views), tokens), np.float32)
         parts = []
@@ -186,6 +188,11 @@ class Networks:
         temperature = self.config.xkd.teacher_temperature[f"{modality}_end"]
         centers = self.trees.get("centers", {}).get(modality, np.float32(0))
         return np.asarray(losses.teacher_log_probabilities(projections, centers, temperature))
+
+    def _program(self, function: Callable, *settings: Any) -> Callable:
+        """A function of weights and views, compiled once; it must not look at `trees`."""
+        key = (function.__name__, *settings)
+        return self.programs.setdefault(key, jax.jit(functools.partial(function, *settings)))
 
     def _encode(self, network: str, held: tuple[str, ...], weights: Any, views: Any) -> Any:
         """By modality, the fields of `Encoded` of a batch."""

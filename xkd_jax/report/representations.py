@@ -103,11 +103,15 @@ def student_log_probabilities(projections: np.ndarray, temperature: float) -> np
 def neighbor_accuracy(features: np.ndarray, labels: np.ndarray) -> float:
     """Share of clips whose class most of their nearest neighbors have, each left out in turn.
 
+    There are `NEIGHBORS` of them, or less where the classes are smaller.
+
     Args:
         features: (n, D) floats; compared by cosine.
         labels: (n,) int.
     """
-    k = min(NEIGHBORS, len(labels) - 1)
+    # No more than there are others of a common class, or the classes would be outvoted.
+    counts = np.bincount(labels)
+    k = max(1, min(NEIGHBORS, int(np.median(counts[counts > 0])) - 1, len(labels) - 1))
     index = NearestNeighbors(n_neighbors=k + 1, metric="cosine", algorithm="brute").fit(features)
     found = index.kneighbors(features, return_distance=False)
     correct = 0
@@ -158,7 +162,9 @@ def plane(rows: np.ndarray, seed: int = 0) -> tuple[np.ndarray, str]:
     """
     rows = normalize(np.asarray(rows, np.float64))
     rows = rows - rows.mean(axis=0)
-    if len(rows) < _FEWEST_FOR_TSNE or np.allclose(rows, 0):
+    if np.allclose(rows, 0):
+        return np.zeros((len(rows), 2)), "PCA"
+    if len(rows) < _FEWEST_FOR_TSNE:
         parts = min(2, *rows.shape)
         found = PCA(parts, random_state=seed).fit_transform(rows)
         return np.pad(found, ((0, 0), (0, 2 - parts))), "PCA"

@@ -26,10 +26,16 @@ from xkd_jax.report.survey import Survey
 _SMALL = 100  # pixels of frames up to which the page shows each as a square
 _SHOWN_QUERIES, _SHOWN_CANDIDATES = 4, 5
 _SHOWN_ATTENTION = 2
+_SHOWN_LEFT_OUT = 20  # files
 
 
-def verdict(found: Verdict, facts: Sequence[tuple[str, object]], missing: Sequence[str]) -> Section:
-    """How the run is, what is looked at, and what cannot be shown."""
+def verdict(
+    found: Verdict,
+    facts: Sequence[tuple[str, object]],
+    missing: Sequence[str],
+    left_out: Sequence[tuple[str, str]] = (),
+) -> Section:
+    """How the run is, what is looked at, and what cannot be shown or used."""
     section = Section("verdict", "Verdict")
     section.numbers = {
         "level": found.level,
@@ -62,7 +68,15 @@ def verdict(found: Verdict, facts: Sequence[tuple[str, object]], missing: Sequen
     if missing:
         lines = "".join(f"<li>{escape(line)}</li>" for line in missing)
         section.add(f"<h3>What cannot be shown</h3><ul>{lines}</ul>")
-        section.numbers["not_shown"] = list(missing)
+    if left_out:
+        lines = "".join(
+            f"<li>{escape(name)}: {escape(reason)}</li>"
+            for name, reason in left_out[:_SHOWN_LEFT_OUT]
+        )
+        more = len(left_out) - _SHOWN_LEFT_OUT
+        lines += f"<li>and {more} more</li>" if more > 0 else ""
+        section.add(f"<h3>Files that cannot be used</h3><ul>{lines}</ul>")
+    section.numbers |= {"not_shown": list(missing), "left_out": [list(x) for x in left_out]}
     return section
 
 
@@ -282,8 +296,8 @@ def distributions(networks: Networks, survey: Survey) -> Section:
         section.say(
             "Cosine: between features of different clips, on average, 1 if all are alike. Rank: "
             "how many directions the features really use. Entropy, in nats: of the distribution "
-            "over the J outputs (a teacher's centered and sharpened), and of the mean distribution; "
-            "their difference is what an output tells of the clip, at most "
+            "over the J outputs (a teacher's centered and sharpened), and of their mean; the "
+            "difference is what an output tells of the clip, at most "
             f"log n = {math.log(len(clips)):.2f}." + known,
             "faint",
         )
@@ -378,8 +392,8 @@ def _neighbors(section: Section, survey: Survey) -> None:
     section.add(table(("", "this network", "untrained"), rows))
     error = math.sqrt(0.25 / count)
     section.say(
-        f"Share of {count} clips whose class most of their {representations.NEIGHBORS} nearest "
-        f"neighbors by features have, each left out in turn; the commonest class makes "
+        f"Share of {count} clips whose class most of their nearest neighbors (at most "
+        f"{representations.NEIGHBORS}) by features have, each left out in turn; the commonest class makes "
         f"{chance:.0%}. So few clips leave each number uncertain by up to ±{error:.0%}: the "
         "evaluations of the paper are configs/eval/.",
         "faint",
@@ -535,6 +549,4 @@ def facts_of(
         rows.append(("log", f"{len(log)} lines up to step {log.steps[-1]}"))
     if survey is not None:
         rows.append(("clips", survey.clips.origin))
-        if survey.clips.left_out:
-            rows.append(("left out", f"{len(survey.clips.left_out)} files that cannot be used"))
     return rows

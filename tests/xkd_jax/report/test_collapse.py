@@ -1,0 +1,70 @@
+"""Runs made to collapse are called collapsed, by a monitor and since a step; others are not."""
+
+import json
+
+import pytest
+
+from tests.integration import runs
+from xkd_jax.report import __main__ as program
+
+# Teachers that follow fast collapse within the few steps that a test has.
+FAST = ("--config.xkd.ema_video=0.9", "--config.xkd.ema_audio=0.9")
+
+
+@pytest.fixture(scope="module")
+def verdict_of(tmp_path_factory):
+    """Function of flags to the verdict on a run of 150 steps, as report.json has it."""
+    data = tmp_path_factory.mktemp("data")
+
+    def verdict_of(*flags):
+        workdir = tmp_path_factory.mktemp("run")
+        code, output = runs.run(
+            f"--workdir={workdir}",
+            f"--config.data.path={data}",
+            "--config.data.generated.train=32",
+            "--config.data.generated.test=24",
+            "--config.steps=150",
+            "--config.checkpoint.every_steps=0",
+            "--config.log.every_steps=10",
+            *flags,
+        )
+        assert code == 0, output
+        program.main([f"--workdir={workdir}", "--shown=1"])
+        found = json.loads((workdir / "report" / "report.json").read_text())
+        assert (workdir / "report" / "report.html").is_file()
+        return found["verdict"]
+
+    return verdict_of
+
+
+def collapsed(verdict):
+    return [f for f in verdict["findings"] if f["level"] == "collapsed"]
+
+
+@pytest.mark.slow
+def test_a_run_that_learns(verdict_of):
+    verdict = verdict_of()
+    assert not collapsed(verdict), verdict
+    assert any(
+        "Reconstruction of masked video is learned" in f["text"] for f in verdict["findings"]
+    )
+    assert not verdict["not_shown"]
+
+
+@pytest.mark.slow
+def test_no_centering(verdict_of):
+    verdict = verdict_of("--config.xkd.centering=False", *FAST)
+    assert verdict["headline"].startswith("Collapsed, since step ")
+    by_monitor = [f for f in collapsed(verdict) if f["since_step"] is not None]
+    assert any("distillation" in f["text"] for f in by_monitor)
+    assert any("config.xkd.centering=True" in tip for f in by_monitor for tip in f["try"])
+    # What the networks make of clips says so as well.
+    assert any("hardly depend on the clip" in f["text"] for f in collapsed(verdict))
+
+
+@pytest.mark.slow
+def test_no_projector_norm(verdict_of):
+    verdict = verdict_of("--config.model.projector.norm=none")
+    assert verdict["headline"].startswith("Collapsed, since step ")
+    by_monitor = [f for f in collapsed(verdict) if f["since_step"] is not None]
+    assert any("norm='every'" in tip for f in by_monitor for tip in f["try"])
