@@ -157,17 +157,17 @@ def compile_program(
     mesh = sharding.make_mesh(config.parallel.fsdp, devices)
     sharding.check_batch_size(config.batch_size, mesh, accumulate=config.parallel.accumulate)
     started = time.perf_counter()
-    # So that the program is the one for these devices, and not for those of this process.
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), _compilers_refusal(config, target):
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # of these devices, not of those here
         model = xkd.build(config, pretrain.compute_dtype(config))
-        tx, learning_rate = train_step.make_optimizer(config, _TOTAL_STEPS, _STEPS_PER_EPOCH)
-        step_fn = train_step.make_train_step(
-            model, config, tx, learning_rate, _TOTAL_STEPS, _STEPS_PER_EPOCH
-        )
-        state = jax.eval_shape(functools.partial(train_step.init_state, model, tx, config.seed))
-        state = _placed(state, sharding.state_shardings(state, mesh))
-        batch = pretrain.batch_shapes(config)
-        batch = _placed(batch, dict.fromkeys(batch, sharding.batch_sharding(mesh)))
+    tx, learning_rate = train_step.make_optimizer(config, _TOTAL_STEPS, _STEPS_PER_EPOCH)
+    step_fn = train_step.make_train_step(
+        model, config, tx, learning_rate, _TOTAL_STEPS, _STEPS_PER_EPOCH
+    )
+    state = jax.eval_shape(functools.partial(train_step.init_state, model, tx, config.seed))
+    state = _placed(state, sharding.state_shardings(state, mesh))
+    batch = pretrain.batch_shapes(config)
+    batch = _placed(batch, dict.fromkeys(batch, sharding.batch_sharding(mesh)))
+    with _compilers_refusal(config, target):
         compiled = train.compile_step(step_fn, state, batch, mesh)
     return Program(
         target=target,

@@ -108,6 +108,23 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
     return jax.tree_util.tree_map_with_path(sharding_of, state)
 
 
+def by_example(activations: jax.Array, axis: int = 0) -> jax.Array:
+    """Keeps activations split by example where weights are split too, so that those are gathered.
+
+    Left to itself, the compiler leaves a layer's weights where they are, and gathers all examples'
+    activations instead, which are more. To be used after each product with weights; it does nothing
+    but in a program for a mesh with `fsdp`, that of `jax.sharding.use_abstract_mesh`.
+
+    Args:
+        activations: of any shape.
+        axis: that of the examples.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.shape.get("fsdp", 1) == 1:
+        return activations
+    return jax.lax.with_sharding_constraint(activations, P(*[None] * axis, BATCH_AXES))
+
+
 def put_batch(batch: Any, mesh: Mesh) -> Any:
     """Starts a batch's way to the devices.
 

@@ -180,9 +180,9 @@ def compile_step(step_fn: Callable, state: Any, batch: Any, mesh: Mesh) -> jax.s
         print("Compiling the step", flush=True)
     started = time.perf_counter()
     out_shardings = (sharding.state_shardings(state, mesh), NamedSharding(mesh, P()))
-    compiled = (
-        jax.jit(step, donate_argnums=0, out_shardings=out_shardings).lower(state, batch).compile()
-    )
+    jitted = jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for sharding.by_example
+        compiled = jitted.lower(state, batch).compile()
     if jax.process_index() == 0:
         print(f"Compiled the step in {time.perf_counter() - started:.1f} s", flush=True)
     return compiled

@@ -1,11 +1,12 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
 from tests.tiny import tiny_config
-from xkd_jax import sharding, train_step
-from xkd_jax.models import xkd
+from xkd_jax import hlo, sharding, train_step
+from xkd_jax.models import vit, xkd
 
 
 @pytest.mark.parametrize(("fsdp", "data"), [(1, 8), (2, 4), (8, 1)])
@@ -74,6 +75,37 @@ def test_what_fsdp_does_not_divide_stays_whole():
     shardings = sharding.state_shardings({"params": state}, sharding.make_mesh(fsdp=4))["params"]
     assert shardings["kernel"].spec == P()
     assert shardings["other"]["kernel"].spec == P(None, "fsdp")
+
+
+@pytest.mark.parametrize("fsdp", [2, 8])
+def test_with_fsdp_weights_are_gathered_and_no_activations(fsdp):
+    """Left to itself, the compiler gathers the tokens of all examples."""
+    batch, width, tokens = 16, 32, 10
+    mesh = sharding.make_mesh(fsdp)
+    encoder = vit.Encoder(grid=(tokens,), width=width, depth=3, heads=4)
+    patches = jax.ShapeDtypeStruct(
+        (batch, tokens, 24), np.float32, sharding=sharding.batch_sharding(mesh)
+    )
+    params = jax.eval_shape(encoder.init, jax.random.key(0), patches)
+    shardings = sharding.state_shardings(params, mesh)
+    params = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), params, shardings
+    )
+    gradient = jax.jit(
+        jax.grad(lambda params, patches: jnp.mean(encoder.apply(params, patches)[0] ** 2)),
+        out_shardings=shardings,
+    )
+
+    def gathered():
+        programs = hlo.computations(gradient.lower(params, patches).compile().as_text())
+        lines = [line for lines in programs.values() for line in lines]
+        moved = [line for line in lines if line.op in ("all-gather", "all-to-all")]
+        assert moved
+        return {extents for line in moved for _, extents in hlo.shapes(line.shape)}
+
+    assert any(len(shape) > 2 and shape[1] == 1 + tokens for shape in gathered())
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        assert not any(1 + tokens in shape and len(shape) > 2 for shape in gathered())
 
 
 def test_prefetch_gives_every_batch_once_in_order():

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from xkd_jax import sharding
 from xkd_jax.models.vit import Dtype, Transformer, normal, truncated_normal, xavier
 
 
@@ -79,6 +80,7 @@ class Decoder(nn.Module):
         tokens = nn.Dense(self.width, dtype=self.dtype, kernel_init=xavier, name="embedding")(
             tokens
         )
+        tokens = sharding.by_example(tokens)
         cls_token, kept = tokens[:, :1], tokens[:, 1:]
         masked = jnp.broadcast_to(
             mask_token.astype(self.dtype), (batch, count - kept.shape[1], self.width)
@@ -97,4 +99,4 @@ class Decoder(nn.Module):
         predictions = nn.Dense(
             self.patch_size, dtype=self.dtype, kernel_init=xavier, name="prediction"
         )(tokens[:, 1:])
-        return predictions.astype(jnp.float32)
+        return sharding.by_example(predictions).astype(jnp.float32)

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from xkd_jax import sharding
 from xkd_jax.models.vit import Dtype, layer_norm, truncated_normal
 
 
@@ -33,11 +34,11 @@ class Projector(nn.Module):
     def __call__(self, features: jax.Array) -> jax.Array:
         """Maps mean tokens (B, D) to projections (B, J) float32."""
         for i in range(self.layers - 1):
-            features = self._dense(self.hidden, f"hidden_{i}")(features)
+            features = self._dense(features, self.hidden, f"hidden_{i}")
             if self.norm == "every":
                 features = layer_norm(self.dtype, f"hidden_norm_{i}")(features)
             features = nn.gelu(features, approximate=False)
-        features = self._dense(self.bottleneck, "bottleneck")(features).astype(jnp.float32)
+        features = self._dense(features, self.bottleneck, "bottleneck").astype(jnp.float32)
         features /= jnp.maximum(jnp.linalg.norm(features, axis=-1, keepdims=True), 1e-12)
 
         # Weight normalisation with its gain fixed at 1: only the columns' directions are learned.
@@ -48,6 +49,7 @@ class Projector(nn.Module):
             kernel.astype(self.dtype),
             preferred_element_type=jnp.float32,
         )
+        projections = sharding.by_example(projections, projections.ndim - 2)
         if self.norm == "none":
             return projections
         return nn.LayerNorm(
@@ -58,5 +60,6 @@ class Projector(nn.Module):
             name="output_norm",
         )(projections)
 
-    def _dense(self, features: int, name: str) -> nn.Dense:
-        return nn.Dense(features, dtype=self.dtype, kernel_init=truncated_normal, name=name)
+    def _dense(self, x: jax.Array, features: int, name: str) -> jax.Array:
+        layer = nn.Dense(features, dtype=self.dtype, kernel_init=truncated_normal, name=name)
+        return sharding.by_example(layer(x), x.ndim - 2)

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from xkd_jax import sharding
 from xkd_jax.models.positions import resize_positions
 
 Dtype = jnp.dtype
@@ -100,20 +101,22 @@ class Block(nn.Module):
         `scales` (2, B) float are factors of what attention and MLP add to the tokens, 1 by default.
         """
 
-        def dense(features: int, name: str, **kwargs) -> nn.Dense:
-            return nn.Dense(features, dtype=self.dtype, kernel_init=xavier, name=name, **kwargs)
+        def dense(x: jax.Array, features: int, name: str, **kwargs) -> jax.Array:
+            layer = nn.Dense(features, dtype=self.dtype, kernel_init=xavier, name=name, **kwargs)
+            return sharding.by_example(layer(x))
 
-        qkv = dense(3 * self.width, "qkv", use_bias=False)(
-            layer_norm(self.dtype, "attention_norm")(tokens)
-        )
+        normed = layer_norm(self.dtype, "attention_norm")(tokens)
+        qkv = dense(normed, 3 * self.width, "qkv", use_bias=False)
         qkv = qkv.reshape(*qkv.shape[:2], 3, self.heads, self.width // self.heads)
         query, key, value = (qkv[:, :, i] for i in range(3))
         row = attention_row(query, key, self.row) if self.row else None
-        attended = dense(self.width, "out")(attend(query, key, value).reshape(tokens.shape))
+        attended = attend(query, key, value).reshape(tokens.shape)
+        attended = dense(attended, self.width, "out")
         tokens += attended if scales is None else _scaled(attended, scales[0])
 
-        hidden = dense(4 * self.width, "mlp_in")(layer_norm(self.dtype, "mlp_norm")(tokens))
-        hidden = dense(self.width, "mlp_out")(nn.gelu(hidden, approximate=False))
+        normed = layer_norm(self.dtype, "mlp_norm")(tokens)
+        hidden = nn.gelu(dense(normed, 4 * self.width, "mlp_in"), approximate=False)
+        hidden = dense(hidden, self.width, "mlp_out")
         tokens += hidden if scales is None else _scaled(hidden, scales[1])
         return tokens, row
 
@@ -225,7 +228,7 @@ class Encoder(nn.Module):
         tokens = nn.Dense(self.width, dtype=self.dtype, kernel_init=xavier, name="patch_embedding")(
             patches
         )
-        tokens += positions.astype(self.dtype)
+        tokens = sharding.by_example(tokens) + positions.astype(self.dtype)
         cls_token = (cls_token + cls_position).astype(self.dtype)
         cls_token = jnp.broadcast_to(cls_token, (tokens.shape[0], 1, self.width))
         tokens = jnp.concatenate([cls_token, tokens], axis=1)

@@ -1,0 +1,68 @@
+"""A run is the same however its four devices are spread over processes, and share the state."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests import xla_flags
+from tests.integration import runs
+
+STEPS = 20
+
+
+def losses(data, workdir, processes, devices, fsdp) -> dict[str, list[float]]:
+    """Every term of the loss at every step of a run of so many processes of so many devices."""
+    count = f"--xla_force_host_platform_device_count={devices}"
+    done = subprocess.run(
+        [
+            *("bash", "launch/local_processes.sh", str(processes)),
+            *("--config=tests/integration/tiny_run.py", f"--workdir={workdir}"),
+            *(f"--config.data.path={data}", f"--config.steps={STEPS}"),
+            *("--config.log.every_steps=1", f"--config.checkpoint.every_steps={STEPS}"),
+            f"--config.parallel.fsdp={fsdp}",
+        ],
+        cwd=runs.ROOT,
+        env=os.environ | {"XLA_FLAGS": f"{xla_flags.ONE_DEVICE} {count}", "XKD_VENV": sys.prefix},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert f"4 cpu device(s), {processes} process(es)" in done.stdout
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    terms = [name for name in lines[0] if name.startswith(("recon", "align", "distill", "total"))]
+    return {name: [line[name] for line in lines] for name in terms}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tmp_path_factory.mktemp("data") / "generated"
+
+
+@pytest.fixture(scope="module")
+def one_process(data, tmp_path_factory):
+    return losses(data, tmp_path_factory.mktemp("runs") / "run", 1, 4, fsdp=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "devices", "fsdp"), [(2, 2, 1), (4, 1, 1), (2, 2, 4)])
+def test_losses_are_those_of_one_process(one_process, data, tmp_path, processes, devices, fsdp):
+    """Which they can only be on the same examples, views, masks and colours."""
+    found = losses(data, tmp_path / "run", processes, devices, fsdp)
+    assert list(found) == list(one_process)
+    for name, expected in one_process.items():
+        # With fsdp the compiler adds products up in another order, which training then magnifies.
+        for steps, tolerance in ((10, 1e-5), (STEPS, 1e-5 if fsdp == 1 else 2e-4)):
+            np.testing.assert_allclose(
+                found[name][:steps],
+                expected[:steps],
+                rtol=tolerance,
+                atol=tolerance,
+                err_msg=f"{name}, {steps} steps",
+            )
+    assert one_process["total"][-1] < one_process["total"][0], "nothing has been learned"
