@@ -118,7 +118,7 @@ def inpaint(
         log_mels, made.predictions, made.dropped, model.patch("audio")
     )
     heard = [
-        np.resize(sound.waveform(row, audio), len(clips[0].waveform))
+        _of_length(sound.waveform(row, audio), len(clips[0].waveform))
         for row in tqdm.tqdm(rows[2], desc="sounds", unit="window", leave=False)
     ]
     waves = np.stack([[c.waveform for c in clips], heard])
@@ -137,6 +137,11 @@ def _check_ratio(ratio: float, tokens: int, modality: str) -> None:
             f"--mask={ratio:g} leaves {kept_count(tokens, ratio)} of {tokens} patches of "
             f"{modality} to see; allowed: between {0.5 / tokens:.2g} and {1 - 0.5 / tokens:.4g}"
         )
+
+
+def _of_length(waveform: np.ndarray, length: int) -> np.ndarray:
+    """A sound (S,) cut, or silent at its end: log-mels do not end exactly where windows do."""
+    return np.pad(waveform[:length], (0, max(length - len(waveform), 0)))
 
 
 def _joined(windows: np.ndarray, skipped: int, count: int | None) -> np.ndarray:

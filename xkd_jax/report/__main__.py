@@ -74,7 +74,12 @@ def report(
     verdict = health.judge(log, config, networks and networks.outputs, measured)
 
     parts = [
-        sections.verdict(verdict, sections.facts_of(networks, log, survey, str(workdir)), missing)
+        sections.verdict(
+            verdict,
+            sections.facts_of(networks, log, survey, str(workdir)),
+            missing,
+            () if survey is None else survey.clips.left_out,
+        )
     ]
     if log is not None:
         parts.append(sections.curves(log, verdict))

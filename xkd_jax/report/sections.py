@@ -392,8 +392,8 @@ def _neighbors(section: Section, survey: Survey) -> None:
     section.add(table(("", "this network", "untrained"), rows))
     error = math.sqrt(0.25 / count)
     section.say(
-        f"Share of {count} clips whose class most of their nearest neighbors (at most "
-        f"{representations.NEIGHBORS}) by features have, each left out in turn; the commonest class makes "
+        f"Share of {count} clips whose class most of their nearest neighbors by features have (at "
+        f"most {representations.NEIGHBORS}), each left out in turn; the commonest class makes "
         f"{chance:.0%}. So few clips leave each number uncertain by up to ±{error:.0%}: the "
         "evaluations of the paper are configs/eval/.",
         "faint",
