@@ -18,8 +18,9 @@ from configs import base
 def get_config():
     """The base recipe on prepared data."""
     config = base.get_config()
-    # A third of the memory for some 2% more arithmetic: a slice of sixteen v5e takes it so, with
-    # 16 GiB each. Where memory is plenty, none is a little faster.
+    # 6 GiB a chip for 16 on sixteen TPU v5e of 16 GiB each, at the cost of computing norms,
+    # activations and attention twice (docs/performance.md). Where memory is plenty, as on GPUs of
+    # 80 GB with 16 clips each, none saves that.
     config.parallel.remat = "dots"
     config.data.dataset = "prepared"
     config.data.split = "train"

@@ -11,7 +11,7 @@ import pytest
 from tests import xla_flags
 from tests.integration import runs
 from tests.tiny import tiny_config
-from xkd_jax import compile_check
+from xkd_jax import compile_check, hlo
 
 TINY = "tests/integration/tiny_run.py"
 needs_libtpu = pytest.mark.skipif(
@@ -56,6 +56,17 @@ def test_gradients_are_what_devices_tell_each_other(program):
     gradients = 4 * sum(x.size for x in jax.tree.leaves(state_shapes().params))
     # Local and global views go through the encoders one after another, and each has its own.
     assert gradients < moved < 2.2 * gradients
+
+
+@pytest.mark.slow
+def test_more_devices_do_not_make_more_communication(program):
+    few = compile_check.compile_program(tiny_config(), "local", jax.devices()[:4])
+    assert (few.devices, program.devices) == (4, 8)
+    count, moved = (sum(x) for x in zip(*hlo.by_kind(few.collectives).values(), strict=True))
+    counted, of_eight = (
+        sum(x) for x in zip(*hlo.by_kind(program.collectives).values(), strict=True)
+    )
+    assert counted <= 1.1 * count and of_eight <= 1.01 * moved
 
 
 def test_the_description_says_it_all(program):
