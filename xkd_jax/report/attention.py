@@ -134,7 +134,7 @@ def value_range(log_mels: np.ndarray) -> tuple[float, float]:
 
 def montage(rows: Mapping[str, np.ndarray]) -> np.ndarray:
     """Pictures of one size under one another, each with its name, (H, W, 3) uint8."""
-    left, gap = 200, 4  # pixels
+    left, gap = 20 + 7 * max(map(len, rows)), 4  # pixels, 7 for a letter
     height, width = next(iter(rows.values())).shape[:2]
     canvas = Canvas(height=len(rows) * (height + gap) + gap, width=left + width + gap)
     for n, name in enumerate(rows):

@@ -9,10 +9,13 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from xkd_jax.downstream.figures import COLORS, DPI, FAINT, FONT, INK
+from xkd_jax.downstream.figures import DPI, FAINT, FONT, INK
 from xkd_jax.report.reconstructions import draw
 
 _POINTS = 600  # of a line on the page; longer ones are averaged
+# The first ones of the page in light colors, page.css.
+_COLORS = ("#3b6ea5", "#d98b3a", "#4f9a5b", "#a55a7a", "#7d7d7d", "#7a68b0")
+_COLORS += ("#2a9d9d", "#c2543f", "#9a8a2c", "#5b7fd1")
 _SHAPES = {"video": "o", "audio": "s"}
 
 
@@ -147,8 +150,8 @@ class Scatter:
 
 
 def color_of(number: int) -> Any:
-    """The color of a series or group; the page's script has the same few first ones."""
-    return COLORS[number] if number < len(COLORS) else colormaps["tab20"](number % 20)
+    """The color of a series or group."""
+    return _COLORS[number] if number < len(_COLORS) else colormaps["tab20"](number % 20)
 
 
 def _finish(axes: Any, title: str, entries: int) -> None:

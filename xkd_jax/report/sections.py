@@ -248,7 +248,7 @@ def attended(networks: Networks, survey: Survey) -> Section:
         section.say(f"Share of the weight that refinement moves to other tokens: {moved}.", "faint")
     section.numbers = {"moved_by_refinement": shifts}
     lay = {"video": attention.over_frames, "audio": attention.over_spectrogram}
-    for n in survey.examples[:_SHOWN_ATTENTION]:
+    for k, n in enumerate(survey.examples[:_SHOWN_ATTENTION]):
         for m in survey.clips.views:
             view, patches = survey.clips.views[m][n], networks.grid(m)
             contents, strips = {}, {m: lay[m](view, None, patches)}
@@ -268,7 +268,7 @@ def attended(networks: Networks, survey: Survey) -> Section:
             title = f"<h3>{m}: {escape(title_of(survey, n))}</h3>"
             inner = tabs("network:", contents, next(iter(contents)))
             section.add(f'<div class="card">{title}{inner}</div>')
-            section.pictures[f"attention_{m}_{n}"] = attention.montage(strips)
+            section.pictures[f"attention_{m}_{k + 1}"] = attention.montage(strips)
     return section
 
 
