@@ -212,7 +212,7 @@ def describe(program: Program) -> str:
             "memory of a device, GiB:",
             *(f"  {kind:<14}{size / 2**30:8.2f}" for kind, size in program.memory.items()),
             f"  {verdict}",
-            f"arithmetic: {arithmetic / 1e9:.3g} GFLOP a clip ({parts}), "
+            f"arithmetic: {arithmetic / 1e9:.4g} GFLOP a clip ({parts}), "
             f"{arithmetic * clips / 1e12:.2f} TFLOP a device and step",
             f"  XLA counts {program.flops_of_compiler / 1e12:.2f} TFLOP: it takes each scan over "
             "layers for one layer",
