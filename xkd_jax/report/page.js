@@ -115,7 +115,7 @@
         make(svg, "line", { class: "axis", x1: left, x2: width - right, y1: Y(v), y2: Y(v) });
         make(svg, "text", { x: left - 5, y: Y(v) + 4, "text-anchor": "end" }, say(v));
       });
-      ticks(range[0], range[1], Math.max(2, Math.floor(width / 90))).forEach((x) =>
+      ticks(range[0], range[1], Math.max(2, Math.floor(width / 70))).forEach((x) =>
         make(svg, "text", { x: X(x), y: height - bottom + 15, "text-anchor": X(x) > width - 24 ? "end" : "middle" }, say(x)));
       make(svg, "text", { x: width - right, y: height - 4, "text-anchor": "end" }, spec.xLabel);
       spec.marks.filter((m) => m.x >= range[0] && m.x <= range[1]).forEach((m) => {

@@ -172,7 +172,7 @@ def _video(section: Section, survey: Survey, rate: float) -> None:
     for k, n in enumerate(survey.examples):
         original = restored[min(restored)].rows[0, k]
         small = original.shape[1] <= _SMALL
-        section.add(sprite(f"original_{k}", original))
+        frames = sprite(f"original_{k}", original)
         contents = {}
         for ratio, r in restored.items():
             percent = round(100 * ratio)
@@ -181,11 +181,11 @@ def _video(section: Section, survey: Survey, rate: float) -> None:
                 f"{percent}% masked": f"masked_{k}_{percent}",
                 "reconstructed": f"restored_{k}_{percent}",
             }
-            section.add(sprite(f"masked_{k}_{percent}", r.rows[1, k]))
-            section.add(sprite(f"restored_{k}_{percent}", r.rows[2, k]))
+            frames += sprite(f"masked_{k}_{percent}", r.rows[1, k])
+            frames += sprite(f"restored_{k}_{percent}", r.rows[2, k])
             contents[f"{ratio:.0%}"] = player(keys, len(original), rate, small)
         title = f"<h3>{escape(title_of(survey, n))}</h3>"
-        section.add(f'<div class="card">{title}{tabs("masked:", contents, first)}</div>')
+        section.add(f'<div class="card">{title}{frames}{tabs("masked:", contents, first)}</div>')
     for ratio, r in restored.items():
         section.pictures[f"reconstruction_video_{round(100 * ratio)}"] = (
             reconstructions.video_montage(r.rows, rate)
@@ -416,13 +416,13 @@ def retrieval(survey: Survey) -> Section:
             }
             alike = [f"{r:.0%}" for k, r in found.same_class.items() if k in (1, 10)]
             recall = [f"{found.recall[k]:.1%}" for k in depths]
-            rows.append((direction, name, *recall, *alike))
+            rows.append((f"{direction}, {name}", *recall, *alike))
     alike_head = []
     if survey.clips.labels is not None:
         kept = next(iter(survey.retrievals.values()))[0].same_class
         alike_head = [f"same class @{k}" for k in kept if k in (1, 10)]
-    rows.append(("", "chance", *(f"{k / count:.1%}" for k in depths), *_chance(survey, alike_head)))
-    head = ("", "outputs of", *(f"recall@{k}" for k in depths), *alike_head)
+    rows.append(("chance", *(f"{k / count:.1%}" for k in depths), *_chance(survey, alike_head)))
+    head = ("", *(f"recall@{k}" for k in depths), *alike_head)
     section.add(table(head, rows))
     section.say(
         f"Among {count} clips, by the cosine of the projectors' outputs, each network's mean taken "
