@@ -146,6 +146,8 @@ def get_config() -> ml_collections.ConfigDict:
     xkd.lambda_da = 1.0
     xkd.lambda_kd = 1.0
     xkd.total = "release"
+    # Whose reconstruction the total has; that of a modality that is not named is a monitor.
+    xkd.reconstruct = ("video", "audio")
     # Refinement (Eqs. 4-6). cross_attention: mean | softmax (S3). query: cls | mean ("w/o CLS").
     # refine_weight: root | ratio of the squared norms.
     xkd.refine = True

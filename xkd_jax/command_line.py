@@ -59,6 +59,9 @@ def _parse(argv: list[str], help_text: str, config: flags.FlagHolder) -> list[st
         rest = flags.FLAGS(argv)
     except Exception as error:  # a config file is a program: it may raise anything
         sys.exit(f"error: {(path and _config_file_error(error, path)) or _flag_error(error)}")
+    if isinstance(config.value, str):  # what configs/ablation.py:list has to say
+        print(config.value)
+        sys.exit(0)
     if not isinstance(config.value, ml_collections.ConfigDict):
         sys.exit(
             f"error: --config={path}: get_config() returns {type(config.value).__name__}; "

@@ -175,6 +175,10 @@ RULES = {
     "xkd.lambda_da": number(0, WEIGHT),
     "xkd.lambda_kd": number(0, WEIGHT),
     "xkd.total": one_of("release", "sum"),
+    "xkd.reconstruct": Rule(
+        f"one or more, none twice, of {', '.join(map(repr, MODALITIES))}",
+        lambda x: isinstance(x, tuple) and 0 < len(x) == len(set(x)) and set(x) <= {*MODALITIES},
+    ),
     "xkd.refine": SWITCH,
     "xkd.cross_attention": one_of("mean", "softmax"),
     "xkd.query": one_of("cls", "mean"),

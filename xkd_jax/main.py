@@ -7,7 +7,8 @@ The same command resumes an interrupted run from its newest checkpoint. Every fi
 --config.batch_size=64 or --config.model.video.patch="(4,16,16)".
 
 Flags:
-  --config=FILE           the experiment: one of configs/*.py, or a file like them
+  --config=FILE           the experiment: one of configs/*.py, or a file like them; FILE:NAME for a
+                          file of several, such as configs/ablation.py, and FILE:list to see them
   --config.FIELD=VALUE    sets a field of the config; any number of these
   --workdir=FOLDER        of the run: checkpoints, metrics, pictures; made if missing
   --compile_for=TOPOLOGY  trains nothing: compiles the step for a TPU slice such as v5e:16x16, which
@@ -124,7 +125,11 @@ def run() -> None:
     flags.mark_flag_as_required("config")
     flags.register_multi_flags_validator(
         ["workdir", "compile_for"],
-        lambda values: values["workdir"] is not None or values["compile_for"],
+        lambda values: (
+            values["workdir"] is not None
+            or values["compile_for"]
+            or isinstance(_CONFIG.value, str)  # text to be printed, not a run
+        ),
         message="--workdir=FOLDER is missing",
     )
     app.run(main, flags_parser=command_line.parser(__doc__, _CONFIG))

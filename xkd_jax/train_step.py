@@ -171,7 +171,10 @@ def loss_terms(
         "alignment": xkd.lambda_da,
         "distillation": xkd.lambda_kd,
     }
-    total = sum(weights[name.split("/")[0]] * term for name, term in terms.items())
+    left_out = {f"reconstruction/{m}" for m in MODALITIES if m not in xkd.reconstruct}
+    total = sum(
+        weights[name.split("/")[0]] * term for name, term in terms.items() if name not in left_out
+    )
     # The release averages each pair of terms and divides by its weights' sum, 7.
     terms["total"] = total / 14.0 if xkd.total == "release" else total
     return terms, monitors

@@ -16,7 +16,7 @@ from tests.media_files import write_media
 
 # By default the paper's main run; the slow ones share its blocks or change its sizes.
 FAST = ("k400",)
-SLOW = ("k400_mas", "k400_mats", "kinetics_sound", "audioset", "folder", "demo")
+SLOW = ("k400_mas", "k400_mats", "kinetics_sound", "audioset", "folder", "demo", "ablation")
 
 
 @pytest.fixture(scope="module")

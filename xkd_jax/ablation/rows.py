@@ -1,0 +1,395 @@
+"""Every row of the paper's ablations as changes of a config, and the paper's numbers of each.
+
+The numbers themselves are in `xkd_jax.downstream.published`; a row says under which title. Rows of
+which the paper shows a curve alone, or a remark, have none. docs/method.md, which has all that is
+known here of the paper's tables, tells them apart as Tables 1-3, Table S16, the comparison with
+other methods, and the studies of appendix B, no further: so `table2` selects all rows of Tables
+1-3, and so on (`TABLES`).
+"""
+
+import difflib
+import functools
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from configs import base
+from xkd_jax.downstream import published
+
+
+class Times(NamedTuple):
+    """A multiple of what the base config has, for lengths that the paper varies by factors."""
+
+    factor: int
+
+
+class Row(NamedTuple):
+    """A line of a table.
+
+    Attributes:
+        about: What it is, in a few words.
+        changes: Fields of the config with their values, or `Times`, in which its pretraining
+            differs from its study's default.
+        published: Titles in `xkd_jax.downstream.published`, of any table.
+        network: Whose features are evaluated: teacher or student.
+    """
+
+    about: str
+    changes: Mapping[str, Any]
+    published: tuple[str, ...] = ()
+    network: str = "teacher"
+
+
+class Study(NamedTuple):
+    """A table of the paper, or what stands together in it.
+
+    Attributes:
+        title: Of it.
+        where: Where it stands in the paper.
+        rows: Names in `ROWS`.
+        tables: Names of tables in `xkd_jax.downstream.published`. The first says which columns
+            there are; what it leaves out of them is looked for in the others.
+        recipe: What its pretrainings have in common in the paper, beside configs/k400.py. Not part
+            of its rows: another base config has a recipe of its own.
+    """
+
+    title: str
+    where: str
+    rows: tuple[str, ...]
+    tables: tuple[str, ...] = ()
+    recipe: Mapping[str, Any] = {}
+
+
+def _temperatures(video: Sequence[float], audio: Sequence[float]) -> dict[str, float]:
+    """Teachers' temperatures, (start, end) of each modality."""
+    return {
+        f"xkd.teacher_temperature.{m}_{end}": value
+        for m, values in (("video", video), ("audio", audio))
+        for end, value in zip(("start", "end"), values, strict=True)
+    }
+
+
+def _local_windows(video: int, audio: int) -> dict[str, Times]:
+    """Local views longer by these factors than the base's, which are of 1 s in the paper."""
+    changes = {}
+    if video > 1:
+        changes["views.video.local_frames"] = Times(video)
+    if audio > 1:
+        changes["views.audio.local_seconds"] = Times(audio)
+        changes["views.audio.local_frames"] = Times(audio)
+    return changes
+
+
+def _large_video() -> dict[str, int]:
+    """ViT-L for video, and the decoder that goes with it."""
+    sizes = {"encoder": base.ENCODERS["large"], "decoder": base.DECODERS["large"]}
+    return {
+        f"model.video.{network}.{field}": value
+        for network, size in sizes.items()
+        for field, value in zip(("width", "depth", "heads"), size, strict=True)
+    }
+
+
+def _ablation(what: str) -> tuple[str]:
+    """The title that `published` gives to a row of the ablations of 400 epochs."""
+    return (f"XKD with {what}, Kinetics400",)
+
+
+_NO_KD, _NO_DA = {"xkd.lambda_kd": 0.0}, {"xkd.lambda_da": 0.0}
+_DEFAULT = "default"
+
+_MAIN = {
+    "xkd": Row("XKD", {}, ("XKD, Kinetics400",)),
+    "recon_video": Row(
+        "masked video alone",
+        _NO_KD | _NO_DA | {"xkd.reconstruct": ("video",)},
+        ("masked video alone, Kinetics400",),
+    ),
+    "recon_audio": Row(
+        "masked sound alone",
+        _NO_KD | _NO_DA | {"xkd.reconstruct": ("audio",)},
+        ("masked sound alone, Kinetics400",),
+    ),
+    "ae": Row("L_ae alone", _NO_KD | _NO_DA, ("L_ae alone, Kinetics400",)),
+    "ae_kd": Row("L_ae + L_kd", _NO_DA, ("L_ae + L_kd, Kinetics400",)),
+    "ae_da": Row("L_ae + L_da", _NO_KD, ("L_ae + L_da, Kinetics400",)),
+    "no_refine": Row(
+        "without refinement", {"xkd.refine": False}, ("without refinement, Kinetics400",)
+    ),
+    "student": Row(
+        "XKD, its student evaluated", {}, ("XKD, student, Kinetics400",), network="student"
+    ),
+    # The paper evaluates the students of XKD-MAS, which share their blocks.
+    "mas": Row(
+        "XKD-MAS, its student",
+        {"model.variant": "xkd_mas"},
+        ("XKD-MAS, student, Kinetics400", "XKD-MAS, Kinetics400"),
+        network="student",
+    ),
+    "mas_teacher": Row(
+        "XKD-MAS, its teacher", {"model.variant": "xkd_mas"}, ("XKD-MAS, teacher, Kinetics400",)
+    ),
+    "mats": Row("XKD-MATS", {"model.variant": "xkd_mats"}, ("XKD-MATS, Kinetics400",)),
+    "xkd_audioset": Row(
+        "XKD, ViT-L for video, on AudioSet", _large_video(), ("XKD, AudioSet, ViT-L for video",)
+    ),
+}
+
+_PROJECTOR = {
+    **{
+        f"projector_layers_{n}": Row(
+            f"{n} projector layers",
+            {"model.projector.layers": n},
+            _ablation(f"{n} projector layers"),
+        )
+        for n in (2, 4)
+    },
+    **{
+        f"projector_out_{n}": Row(
+            f"{n} projector outputs", {"model.projector.out": n}, _ablation(f"{n} outputs")
+        )
+        for n in (4096, 16384, 32768)
+    },
+    **{
+        f"projector_norm_{norm}": Row(about, {"model.projector.norm": norm})
+        for norm, about in (
+            ("last", "a norm after the projector's last layer alone"),
+            ("none", "no norm in the projector: collapses"),
+        )
+    },
+}
+
+_OBJECTIVE = {
+    "da1": Row("alignment DA1 (S1)", {"xkd.alignment": "da1"}, _ablation("alignment DA1")),
+    "da2": Row("alignment DA2 (S2)", {"xkd.alignment": "da2"}, _ablation("alignment DA2")),
+    "attention_softmax": Row(
+        "cross-modal attention by softmax (S3)",
+        {"xkd.cross_attention": "softmax"},
+        _ablation("softmax cross-attention"),
+    ),
+    "no_cls": Row("the mean of queries for CLS", {"xkd.query": "mean"}, _ablation("mean query")),
+    "no_centering": Row("no centring: collapses", {"xkd.centering": False}),
+    "no_reconstruction": Row("lambda_ae = 0: collapses", {"xkd.lambda_ae": 0.0}),
+}
+
+_VIEWS = {
+    **{
+        f"local_{video}s_{audio}s": Row(
+            f"local windows of {video} s of video, {audio} s of sound",
+            _local_windows(video, audio),
+            _ablation(f"local windows of {video} s of video and {audio} s of sound"),
+        )
+        for video, audio in ((2, 2), (2, 1), (1, 2), (4, 1))
+    },
+    **{
+        f"views_{video}_{audio}": Row(
+            f"local views: {video} of video, {audio} of sound",
+            {"views.video.local_count": video, "views.audio.local_count": audio},
+            _ablation(f"{video} local views of video and {audio} of sound"),
+        )
+        for video, audio in ((1, 2), (2, 1), (2, 2), (3, 1))
+    },
+    **{
+        f"mask_v{video:.2f}_a{audio:.2f}": Row(
+            f"mask ratios {video:.2f} of video, {audio:.2f} of sound",
+            {"model.video.mask_ratio": video, "model.audio.mask_ratio": audio},
+        )
+        for video in (0.80, 0.85, 0.90)
+        for audio in (0.75, 0.80, 0.85)
+    },
+}
+
+_TEMPERATURES = {
+    **{
+        f"temperature_v{video:.2f}_a{audio:.2f}": Row(
+            f"teacher temperatures {video:.2f} of video, {audio:.2f} of sound",
+            _temperatures((video, video), (audio, audio)),
+            _ablation(f"teacher temperatures {audio} (audio) and {video} (video)"),
+        )
+        for video, audio in (
+            *((0.04, 0.04), (0.06, 0.06), (0.07, 0.07), (0.08, 0.08)),
+            *((0.09, 0.07), (0.10, 0.07), (0.11, 0.07), (0.12, 0.07)),
+        )
+    },
+    "temperature_v0.09-0.11_a0.04-0.06": Row(
+        "teacher temperatures 0.09 to 0.11 of video, 0.04 to 0.06 of sound",
+        _temperatures((0.09, 0.11), (0.04, 0.06)),
+        _ablation("teacher temperatures 0.04 to 0.06 (audio) and 0.09 to 0.11 (video)"),
+    ),
+}
+
+# The paper's range; what lies between its ends is chosen here.
+_EMA = {
+    f"ema_{momentum}": Row(
+        f"teachers' momentum from {momentum}",
+        {"xkd.ema_video": momentum, "xkd.ema_audio": momentum},
+    )
+    for momentum in (0.98, 0.99, 0.997, 0.999)
+}
+
+ROWS: Mapping[str, Row] = {
+    **_MAIN,
+    _DEFAULT: Row("the ablations' default", {}, _ablation("the ablations' defaults")),
+    **_PROJECTOR,
+    **_OBJECTIVE,
+    **_VIEWS,
+    **_TEMPERATURES,
+    **_EMA,
+}
+
+_TABLES_1_3, _TABLE_S16, _COMPARISON = "Tables 1-3", "Table S16", "comparison with other methods"
+_BUDGET = {"epochs": 400.0}
+_APPENDIX = _BUDGET | _temperatures((0.04, 0.06), (0.04, 0.06))
+
+
+def _appendix(title: str, *rows: str, published_in: tuple[str, ...] = ("ablations",)) -> Study:
+    return Study(title, "appendix B", (_DEFAULT, *rows), published_in, _APPENDIX)
+
+
+def _starting_with(prefix: str) -> list[str]:
+    return [name for name in ROWS if name.startswith(prefix)]
+
+
+STUDIES: Mapping[str, Study] = {
+    "main": Study(
+        "Losses, refinement, variants and networks; linear evaluation, split 1",
+        _TABLES_1_3,
+        tuple(name for name in _MAIN if name != "xkd_audioset"),
+        (_TABLES_1_3,),
+        _BUDGET,
+    ),
+    "comparison": Study(
+        "The methods compared; mean of all splits",
+        _COMPARISON,
+        ("xkd", "mas", "mats", "xkd_audioset", "ae"),
+        (_COMPARISON,),
+        _BUDGET,
+    ),
+    "masked_video": Study(
+        "Masked video alone beside XKD; mean of all splits",
+        _TABLE_S16,
+        ("recon_video", "xkd"),
+        (_TABLE_S16, _COMPARISON, _TABLES_1_3),
+        _BUDGET,
+    ),
+    "projector_layers": _appendix("Projector's layers", *_starting_with("projector_layers_")),
+    "projector_out": _appendix("Projector's outputs", *_starting_with("projector_out_")),
+    "alignment": _appendix("Domain alignment", "da1", "da2"),
+    "attention": _appendix("Cross-modal attention", "attention_softmax", "no_cls"),
+    "local_windows": _appendix("Length of the local views", *_starting_with("local_")),
+    "local_views": _appendix("Number of local views", *_starting_with("views_")),
+    "temperatures": _appendix("Teachers' temperatures", *_starting_with("temperature_")),
+    "ema": _appendix("Teachers' momentum", *_EMA),
+    "mask_ratios": _appendix("Mask ratios", *_starting_with("mask_")),
+    "projector_norm": _appendix("Projector's norms", *_starting_with("projector_norm_")),
+    "collapse": _appendix("Against collapse", "no_centering", "no_reconstruction"),
+}
+
+_TABLED = tuple(name for name, study in STUDIES.items() if study.recipe == _APPENDIX)
+# What the numbers of the paper's tables select, each as narrowly as is known.
+TABLES: Mapping[str, tuple[str, ...]] = {
+    **{f"table{n}": ("main",) for n in (1, 2, 3)},
+    **{f"table{n}": ("comparison",) for n in (4, 5, 6)},
+    **{f"tableS{n}": _TABLED for n in range(8, 16)},
+    "tableS16": ("masked_video",),
+}
+
+
+class Selected(NamedTuple):
+    """Rows of one study that are to be run.
+
+    Attributes:
+        study: Its name.
+        rows: Theirs, in the study's order.
+    """
+
+    study: str
+    rows: tuple[str, ...]
+
+
+def select(names: Sequence[str]) -> list[Selected]:
+    """Finds rows by what people call them.
+
+    Args:
+        names: Of rows, of studies, or of the paper's tables; `all` for everything.
+
+    Returns:
+        The studies in their order, each with those of its rows that were asked for. A row that was
+        asked for by its own name stands in the first study that has it.
+
+    Raises:
+        ValueError: For a name that there is none of.
+    """
+    wanted: dict[str, set[str]] = {study: set() for study in STUDIES}
+    for name in names:
+        if name in ROWS and name not in STUDIES:
+            wanted[study_of(name)].add(name)
+            continue
+        for study in _studies_called(name):
+            wanted[study] |= set(STUDIES[study].rows)
+    return [
+        Selected(study, tuple(name for name in STUDIES[study].rows if name in rows))
+        for study, rows in wanted.items()
+        if rows
+    ]
+
+
+def study_of(name: str) -> str:
+    """The first study that has a row."""
+    return next(study for study in STUDIES if name in STUDIES[study].rows)
+
+
+def _studies_called(name: str) -> Sequence[str]:
+    if name == "all":
+        return tuple(STUDIES)
+    if name in STUDIES:
+        return (name,)
+    if name in TABLES:
+        return TABLES[name]
+    raise ValueError(f"--rows has {name!r}: {unknown(name, (*TABLES, *STUDIES, *ROWS))}")
+
+
+def unknown(name: str, known: Sequence[str]) -> str:
+    """What to say of a name that there is none of."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    listed = "--config=configs/ablation.py:list prints all"
+    return f"the nearest are {', '.join(near)}; {listed}" if near else f"nothing like it; {listed}"
+
+
+def changed(config: ml_collections.ConfigDict, row: Row) -> dict[str, Any]:
+    """The fields that a row changes, with the values they get on top of a config."""
+    return {
+        field: value_of(config, field) * change.factor if isinstance(change, Times) else change
+        for field, change in row.changes.items()
+    }
+
+
+def value_of(config: ml_collections.ConfigDict, field: str) -> Any:
+    """The value of a field such as `model.video.patch`."""
+    return functools.reduce(operator.getitem, field.split("."), config)
+
+
+def paper(study: Study, row: Row) -> dict[tuple[str, str], float]:
+    """The paper's numbers of a row, in percent, by (data set, protocol); see `published`."""
+    found: dict[tuple[str, str], float] = {}
+    for number in sorted(
+        (number for number in published.numbers() if number.table in study.tables),
+        key=lambda number: study.tables.index(number.table),
+    ):
+        column = number.dataset, number.protocol
+        if number.model in row.published and column in columns(study):
+            found.setdefault(column, number.percent)
+    return found
+
+
+@functools.cache
+def _columns(table: str) -> tuple[tuple[str, str], ...]:
+    found = (n for n in published.numbers() if n.table == table)
+    return tuple(dict.fromkeys((number.dataset, number.protocol) for number in found))
+
+
+def columns(study: Study) -> tuple[tuple[str, str], ...]:
+    """What the paper's numbers in a study are of: (data set, protocol) each."""
+    return _columns(study.tables[0])
