@@ -77,8 +77,8 @@ def of_run(config: ml_collections.ConfigDict, count: int, seed: int = 0) -> Clip
         source, ids, class_names = recordings.source, recordings.example_ids, data.class_names
         labels = None if data.multi_label else recordings.targets.argmax(axis=1)
         origin = (
-            f"{len(ids)} clips of the run's data, split {data.partitions[0].name!r}, of which it "
-            "was not trained"
+            f"{len(ids)} clips of the run's data, split {data.partitions[0].name!r}, which it "
+            "was not trained on"
             if data.partitions[0].name != "random"
             else f"{len(ids)} clips of the run's data, which it may have been trained on"
         )
