@@ -6,10 +6,11 @@ import os
 import pathlib
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import ml_collections
 from absl import flags, logging
+from ml_collections import config_flags
 
 HELP = {"--help", "-help", "-h", "--h", "-?", "--helpshort", "-helpshort"}
 
@@ -47,7 +48,29 @@ def parser(help_text: str, config: flags.FlagHolder) -> Callable[[list[str]], li
     return lambda argv: _parse(argv, help_text, config)
 
 
-def _parse(argv: list[str], help_text: str, config: flags.FlagHolder) -> list[str]:
+def load_config(path: str, overrides: Sequence[str]) -> ml_collections.ConfigDict:
+    """What --config=PATH and --config.FIELD=VALUE give, in programs whose flags they are not.
+
+    Args:
+        path: As --config takes it.
+        overrides: Flags, `--config.FIELD=VALUE` each.
+
+    Returns:
+        The config; where there is none, the program ends with one line and exit code 1.
+    """
+    argv = ["", f"--config={path}", *overrides]
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    _parse(argv, "", config, values)
+    return config.value
+
+
+def _parse(
+    argv: list[str],
+    help_text: str,
+    config: flags.FlagHolder,
+    values: flags.FlagValues = flags.FLAGS,
+) -> list[str]:
     if HELP & set(argv):
         print(help_text)
         sys.exit(0)
@@ -56,7 +79,7 @@ def _parse(argv: list[str], help_text: str, config: flags.FlagHolder) -> list[st
         what = "a folder" if path.is_dir() else "no such file"
         sys.exit(f"error: --config={path}: {what}; the shipped ones are configs/*.py")
     try:
-        rest = flags.FLAGS(argv)
+        rest = values(argv)
     except Exception as error:  # a config file is a program: it may raise anything
         sys.exit(f"error: {(path and _config_file_error(error, path)) or _flag_error(error)}")
     if isinstance(config.value, str):  # what configs/ablation.py:list has to say

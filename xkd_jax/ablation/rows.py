@@ -287,7 +287,11 @@ STUDIES: Mapping[str, Study] = {
     "collapse": _appendix("Against collapse", "no_centering", "no_reconstruction"),
 }
 
-_TABLED = tuple(name for name, study in STUDIES.items() if study.recipe == _APPENDIX)
+# The studies of appendix B that have a table there.
+_TABLED = (
+    *("projector_layers", "projector_out", "alignment", "attention"),
+    *("local_windows", "local_views", "temperatures"),
+)
 # What the numbers of the paper's tables select, each as narrowly as is known.
 TABLES: Mapping[str, tuple[str, ...]] = {
     **{f"table{n}": ("main",) for n in (1, 2, 3)},

@@ -1,0 +1,133 @@
+"""What rows need on a base config: which pretrainings, in which folders, with which flags."""
+
+import json
+import pathlib
+import shlex
+
+import pytest
+
+from tests.tiny import tiny_config
+from xkd_jax import command_line
+from xkd_jax.ablation import plan, rows
+from xkd_jax.config_check import ConfigError
+
+DEMO = "configs/demo.py"
+OUTPUT = pathlib.Path("out")
+
+
+def make_base(*flags, path=DEMO):
+    return plan.Base(path, flags, command_line.load_config(path, flags))
+
+
+def jobs(base, *names, seeds=(0,), output=OUTPUT):
+    return plan.jobs(base, rows.select(names), seeds, output)
+
+
+def test_rows_of_one_config_share_a_pretraining():
+    first, second = jobs(make_base(), "xkd", "student", "default", "no_refine")
+    assert first == ("xkd", 0, ("xkd", "student", "default"), OUTPUT / "xkd/seed0")
+    assert second.rows == ("no_refine",)
+    assert first.networks() == ("teacher", "student")
+    # Whichever of them are asked for.
+    assert jobs(make_base(), "student")[0].workdir == OUTPUT / "xkd/seed0"
+    # 0.998 is the demo's own momentum, not the paper's.
+    runs = plan.runs_of_rows(
+        make_base("--config.xkd.ema_video=0.99", "--config.xkd.ema_audio=0.99")
+    )
+    assert runs["ema_0.99"] == "xkd" and runs["ema_0.997"] == "ema_0.997"
+
+
+def test_every_seed_has_a_run_of_its_own_counted_from_the_bases():
+    base = make_base("--config.seed=7")
+    found = jobs(base, "xkd", "da1", seeds=range(2))
+    assert [(j.run, j.seed) for j in found] == [("xkd", 0), ("da1", 0), ("xkd", 1), ("da1", 1)]
+    assert [plan.row_config(base, j.run, j.seed).seed for j in found] == [7, 7, 8, 8]
+    assert base.config.seed == 7 and base.config.xkd.alignment == "da"  # it is left as it was
+
+
+@pytest.mark.parametrize("row", rows.ROWS)
+def test_the_flags_give_the_rows_config(row):
+    """So the program, which is given flags, trains what has been checked."""
+    base = make_base("--config.steps=3", path="configs/k400.py")
+    [job] = jobs(base, row, seeds=[2])
+    path, *flags, workdir = plan.pretraining_flags(base, job)
+    made = command_line.load_config(path.removeprefix("--config="), flags)
+    assert made.to_dict() == plan.row_config(base, row, 2).to_dict()
+    assert made.steps == 3
+    assert workdir == f"--workdir={job.workdir}"
+    assert shlex.split(shlex.join(flags)) == flags
+
+
+def test_an_evaluation_is_of_the_bases_data():
+    base = make_base("--config.data.path=clips", "--config.data.generated.test=5")
+    [job] = jobs(base, "mas")
+    path, *flags, workdir = plan.evaluation_flags(
+        base, job, "student", ["--config.classifiers=('knn',)"]
+    )
+    config = command_line.load_config(path.removeprefix("--config="), flags)
+    assert workdir == "--workdir=out/mas/seed0/student"
+    assert (config.checkpoint, config.network) == ("out/mas/seed0", "student")
+    assert (config.data.dataset, config.data.path) == ("generated", "clips")
+    assert config.data.generated.test == 5
+    assert config.classifiers == ("knn",)
+    assert config.features.cache == "out/features"
+
+
+def test_what_a_base_cannot_have_is_left_out_and_refused_alone():
+    base = make_base()  # clips of two seconds
+    found = jobs(base, "local_windows")
+    assert "local_4s_1s" not in {row for job in found for row in job.rows}
+    assert set(plan.impossible(base, rows.select(["local_windows"]))) == {"local_4s_1s"}
+    with pytest.raises(ConfigError, match=r"row local_4s_1s .*demo.py: .*local_frames is 16"):
+        jobs(base, "local_4s_1s")
+
+
+def test_a_folder_with_another_run_is_refused(tmp_path):
+    base = make_base()
+    [job] = jobs(base, "da1", output=tmp_path)
+    plan.check_same_run(base, job)
+    job.workdir.mkdir(parents=True)
+    config = plan.row_config(base, "da1", 0)
+    (job.workdir / "config.json").write_text(json.dumps(config.to_dict()))
+    plan.check_same_run(base, job)
+    # How often it is logged is not what it learns.
+    plan.check_same_run(make_base("--config.log.every_steps=7"), job)
+    with pytest.raises(ConfigError, match=r"config.steps is 9; allowed: 500, as .*da1/seed0"):
+        plan.check_same_run(make_base("--config.steps=9"), job)
+
+
+def test_a_run_is_at_its_end_by_its_newest_checkpoint(tmp_path):
+    base = make_base("--config.steps=20")
+    [job] = jobs(base, "xkd", output=tmp_path)
+    for step, is_end in ((10, False), (20, True)):
+        assert not plan.is_pretrained(base, job)
+        folder = job.workdir / "checkpoints" / str(step)
+        folder.mkdir(parents=True)
+        (folder / "_CHECKPOINT_METADATA").write_text("{}")
+        assert plan.is_pretrained(base, job) == is_end
+    # How many steps so many epochs are, only the data tell.
+    assert not plan.is_pretrained(make_base("--config.steps=0"), job)
+
+
+def test_evaluations_are_of_one_protocol(tmp_path):
+    base = make_base()
+    [job] = jobs(base, "xkd", output=tmp_path)
+
+    def protocol(*more):
+        path, *flags, _ = plan.evaluation_flags(base, job, "teacher", more)
+        return command_line.load_config(path.removeprefix("--config="), flags)
+
+    assert plan.evaluated(job, "teacher") is None
+    folder = job.evaluation("teacher")
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps({"protocol": protocol().to_dict()}))
+    assert plan.evaluated(job, "teacher", protocol())
+    assert plan.evaluated(job, "teacher", protocol("--config.features.cache=elsewhere"))
+    assert plan.evaluated(job, "teacher", protocol("--config.clips.test.count=3")) is None
+    assert plan.evaluated(job, "student", protocol()) is None
+
+
+def test_the_tiny_config_takes_every_row_that_its_clips_are_long_enough_for():
+    base = plan.Base("tiny", (), tiny_config())
+    left_out = plan.impossible(base, rows.select(["all"]))
+    assert set(left_out) == {"local_4s_1s"}

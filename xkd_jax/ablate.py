@@ -1,0 +1,294 @@
+"""Runs rows of the paper's ablations on any base config, and sets the paper's numbers beside.
+
+    python -m xkd_jax.ablate --base=configs/demo.py --rows=table3 --seeds=3
+
+For each row and seed: a pretraining, with the row's changes on top of the base, and what the
+features are worth on the base's data, by a linear SVM and by nearest neighbors
+(configs/eval/compare.py). It ends with a table, of means and spreads over the seeds, and leaves
+`results.json`, `table.md` and `table.png` in the output folder. Stopped at any instant, the same
+command goes on where it was; what is finished is not done again. Rows that are the same pretraining
+share it. --config=configs/ablation.py:list of xkd_jax.main prints all rows.
+
+Flags:
+  --base=FILE             the config that rows are changes of: one of configs/*.py; for the paper's
+                          own recipe of appendix B, configs/ablation.py:default
+  --rows=NAME,...         rows (no_refine), studies (local_views), tables (table3, tableS12), or all
+  --seeds=N               how many, from the base's on (1)
+  --seed=I                the I-th of them alone, from 0; no table is made
+  --output=FOLDER         of everything; made if missing (runs/ablations/BASE)
+  --config.FIELD=VALUE    sets a field of the base, for all rows
+  --eval.FIELD=VALUE      sets a field of configs/eval/compare.py
+  --jobs                  runs nothing: prints a command for each pretraining, to be run in any
+                          order or at once; then --table_only makes the table
+  --dry_run               runs nothing: says what is finished and what is not
+  --table_only            runs nothing: makes the table of what is finished
+  --help                  this text
+
+What a run says is in `log.txt` in its folder. A run that fails is told of and left out, and so is a
+row that the base cannot have, as windows longer than its clips; the others go on. Exit codes: 0
+done, or stopped on request; 1 an error, or a run has failed.
+"""
+
+import argparse
+import collections
+import os
+import pathlib
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+from xkd_jax import command_line
+from xkd_jax.ablation import plan, rows, tables
+from xkd_jax.main import ALREADY_FINISHED, USER_ERRORS
+
+LOG = "log.txt"
+_CONFIG, _EVALUATION = "--config.", "--eval."
+
+
+class Failed(RuntimeError):
+    """A run ended with an error; the message says which, and why."""
+
+
+class Stopped(BaseException):
+    """Someone has asked the program to end."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Reads the flags, and runs, prints or tabulates.
+
+    Returns:
+        The exit code.
+    """
+    arguments, base_flags, evaluation_flags = _parse(sys.argv[1:] if argv is None else argv)
+    base = plan.Base(
+        arguments.base, tuple(base_flags), command_line.load_config(arguments.base, base_flags)
+    )
+    output = arguments.output or pathlib.Path("runs/ablations", pathlib.Path(base.path).stem)
+    seeds = range(arguments.seeds) if arguments.seed is None else [arguments.seed]
+    try:
+        if base.config.get("task") != "pretrain":
+            raise ValueError(f"--base={base.path} is no pretraining: its task is another")
+        selected = rows.select(arguments.rows)
+        jobs = plan.jobs(base, selected, seeds, output)
+        for row, reason in plan.impossible(base, selected).items():
+            print(f"left out: {row}, impossible on {base.path}: {reason}", file=sys.stderr)
+        if arguments.jobs:
+            for job in jobs:
+                print(shlex.join(_command(arguments, job, output, base_flags, evaluation_flags)))
+            return 0
+        for job in jobs:
+            plan.check_same_run(base, job)
+        runner = Runner(base, evaluation_flags)
+        if arguments.dry_run:
+            for job in jobs:
+                print(f"{job.workdir}: {runner.state(job)} ({', '.join(job.rows)})")
+            return 0
+        failures = [] if arguments.table_only else runner.run(jobs)
+        if arguments.seed is None:
+            found = tables.collect(base, selected, jobs)
+            tables.write(output, found)
+            print(tables.text(found))
+            print(f"In {output}: {tables.FILE}, {tables.MARKDOWN}, {tables.PICTURE}", flush=True)
+    except Stopped:
+        print("Stopped. To go on, run the same command again.")
+        return 0
+    except USER_ERRORS as error:
+        if os.environ.get("XKD_TRACEBACK"):
+            raise
+        sys.exit(f"error: {command_line.one_line(error)}")
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
+    """The flags: those of this program, of the base, of the evaluation (as `--config.`)."""
+    if command_line.HELP & set(argv):
+        print(__doc__)
+        sys.exit(0)
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--base", required=True)
+    parser.add_argument("--rows", required=True, type=lambda text: text.split(","))
+    parser.add_argument("--seeds", type=_count, default=1)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--output", type=pathlib.Path)
+    only = parser.add_mutually_exclusive_group()
+    for name in ("--jobs", "--dry_run", "--table_only"):
+        only.add_argument(name, action="store_true")
+    arguments, rest = parser.parse_known_args(argv)
+    for flag in rest:
+        if not flag.startswith((_CONFIG, _EVALUATION)) or "=" not in flag:
+            parser.error(f"{flag} is no flag; allowed: --config.FIELD=VALUE, --eval.FIELD=VALUE")
+    if arguments.seed is not None and arguments.seed < 0:
+        parser.error(f"--seed={arguments.seed}; allowed: 0 or more")
+    return (
+        arguments,
+        [flag for flag in rest if flag.startswith(_CONFIG)],
+        [_CONFIG + flag.removeprefix(_EVALUATION) for flag in rest if flag.startswith(_EVALUATION)],
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells of a wrong flag in one line."""
+
+    def error(self, message: str):
+        sys.exit(f"error: {message}")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: 1 or more")
+    return int(text)
+
+
+def _command(
+    arguments: argparse.Namespace,
+    job: plan.Job,
+    output: pathlib.Path,
+    base_flags: Sequence[str],
+    evaluation_flags: Sequence[str],
+) -> list[str]:
+    return [
+        *("python", "-m", "xkd_jax.ablate", f"--base={arguments.base}"),
+        *(f"--rows={','.join(job.rows)}", f"--seed={job.seed}", f"--output={output}"),
+        *base_flags,
+        *(_EVALUATION + flag.removeprefix(_CONFIG) for flag in evaluation_flags),
+    ]
+
+
+class Runner:
+    """Does jobs one after another, each in processes of its own.
+
+    Args:
+        base: Of the pretrainings.
+        evaluation_flags: `--config.FIELD=VALUE`, of all evaluations.
+    """
+
+    def __init__(self, base: plan.Base, evaluation_flags: Sequence[str]):
+        self._base = base
+        self._evaluation_flags = evaluation_flags
+        self._seconds: dict[str, list[float]] = collections.defaultdict(list)
+
+    def run(self, jobs: Sequence[plan.Job]) -> list[Failed]:
+        """Does what is not done yet.
+
+        Args:
+            jobs: In the order in which to do them.
+
+        Returns:
+            What has failed.
+
+        Raises:
+            Stopped: By SIGINT or SIGTERM; the run under way has saved its state.
+        """
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, _stop)
+        failures = []
+        for place, job in enumerate(jobs):
+            told = f"[{place + 1}/{len(jobs)}] {job.run}, seed {job.seed}"
+            try:
+                for kind, network in self._remaining(job):
+                    print(f"{told}: {kind}{self._left(kind, jobs[place:])}", flush=True)
+                    start = time.monotonic()
+                    if network is None:
+                        self._pretrain(job)
+                    else:
+                        self._evaluate(job, network)
+                    self._seconds[kind].append(time.monotonic() - start)
+            except Failed as error:
+                failures.append(error)
+                print(f"{told}: failed", flush=True)
+            else:
+                print(f"{told}: finished", flush=True)
+        return failures
+
+    def state(self, job: plan.Job) -> str:
+        """What has become of a job so far, in words."""
+        if not list(self._remaining(job)):
+            return "finished"
+        step = plan.checkpoint.latest_step(job.workdir)
+        if step is None:
+            return "not begun"
+        return f"{'pretrained' if plan.is_pretrained(self._base, job) else 'begun'}, at step {step}"
+
+    def _remaining(self, job: plan.Job) -> Iterator[tuple[str, str | None]]:
+        """What is to do: (in words, the network to evaluate or None for the pretraining) each."""
+        networks = [n for n in job.networks() if not self._is_evaluated(job, n)]
+        if networks and not plan.is_pretrained(self._base, job):
+            yield "pretraining", None
+        for network in networks:
+            yield f"evaluating the {network}", network
+
+    def _is_evaluated(self, job: plan.Job, network: str) -> bool:
+        path, *flags = plan.evaluation_flags(self._base, job, network, self._evaluation_flags)
+        overrides = [flag for flag in flags if flag.startswith(_CONFIG)]
+        protocol = command_line.load_config(path.removeprefix("--config="), overrides)
+        return plan.evaluated(job, network, protocol) is not None
+
+    def _pretrain(self, job: plan.Job) -> None:
+        """Trains to the end: a run says so only when it is asked to go on."""
+        while not plan.is_pretrained(self._base, job):
+            before = plan.checkpoint.latest_step(job.workdir)
+            code = self._start(plan.pretraining_flags(self._base, job), job)
+            if code == ALREADY_FINISHED:
+                return
+            if code == 0 and plan.checkpoint.latest_step(job.workdir) == before:
+                raise Failed(f"{job.workdir} has not got further; see {job.workdir / LOG}")
+
+    def _evaluate(self, job: plan.Job, network: str) -> None:
+        self._start(plan.evaluation_flags(self._base, job, network, self._evaluation_flags), job)
+
+    def _start(self, flags: Sequence[str], job: plan.Job) -> int:
+        """Runs `xkd_jax.main` to its end, which is 0 or that there is nothing left to do.
+
+        Raises:
+            Failed: It ended otherwise.
+            Stopped: On request.
+        """
+        job.workdir.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "xkd_jax.main", *flags]
+        with (job.workdir / LOG).open("a") as log:
+            print(f"\n$ {shlex.join(command)}", file=log, flush=True)
+            # A session of its own: Ctrl-C reaches it once, from here.
+            process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+            try:
+                code = process.wait()
+            except BaseException:
+                process.terminate()  # it saves, and ends
+                process.wait()
+                raise
+        if code not in (0, ALREADY_FINISHED):
+            raise Failed(f"{job.workdir} ended with {code}: {_last_line(job.workdir / LOG)}")
+        return code
+
+    def _left(self, kind: str, jobs: Sequence[plan.Job]) -> str:
+        """The time that is left, from what it has taken so far."""
+        known = {kind: sum(seconds) / len(seconds) for kind, seconds in self._seconds.items()}
+        if kind not in known:
+            return ""
+        left = [kind for job in jobs for kind, _ in self._remaining(job)]
+        seconds = sum(known.get(kind, 0.0) for kind in left)
+        return f", about {_duration(seconds)} left"
+
+
+def _stop(*_) -> None:
+    raise Stopped
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def _last_line(path: pathlib.Path) -> str:
+    lines = path.read_text(errors="replace").split("\n")
+    return next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,246 @@
+"""What rows have come to: ours over the seeds with its spread, and the paper's beside.
+
+All numbers of `results.json` are shares of 1, but for the paper's, which are in percent as it gives
+them; people are told percents.
+"""
+
+import json
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from xkd_jax.ablation import listing, plan, rows
+from xkd_jax.downstream import figures, metrics
+from xkd_jax.downstream.results import FILE, aligned, percent
+from xkd_jax.telemetry import write_whole
+
+MARKDOWN, PICTURE = "table.md", "table.png"
+MISSING = "-"
+UNTRAINED = "untrained networks"
+
+
+def collect(
+    base: plan.Base, selected: Sequence[rows.Selected], jobs: Sequence[plan.Job]
+) -> dict[str, Any]:
+    """All that finished evaluations say.
+
+    Returns:
+        `base` and `flags`; `metric` and `chance`, None before there is any evaluation; `measures`,
+        such as "video svm"; `studies`, each with `study`, `title`, `where` and `rows`: of each
+        `row`, `about`, `network`, `changes`, `seeds` (by seed the score of each measure), `scores`
+        (of each measure mean and spread), `untrained` (of each measure the score of fresh weights,
+        the same for all seeds) and `paper` (by column, in percent).
+    """
+    found = {
+        (row, job.seed): plan.evaluated(job, rows.ROWS[row].network)
+        for job in jobs
+        for row in job.rows
+    }
+    any_found = next(filter(None, found.values()), None)
+    return {
+        "base": base.path,
+        "flags": list(base.flags),
+        "metric": any_found and any_found["metric"],
+        "chance": any_found and any_found["chance"],
+        "measures": [_measure(row) for row in any_found["rows"]] if any_found else [],
+        "studies": [
+            {
+                "study": study,
+                "title": rows.STUDIES[study].title,
+                "where": rows.STUDIES[study].where,
+                "rows": [
+                    _row(base, study, name, {s: f for (row, s), f in found.items() if row == name})
+                    for name in names
+                ],
+            }
+            for study, names in selected
+        ],
+    }
+
+
+def _measure(row: Mapping[str, Any]) -> str:
+    return f"{row['features']} {row['classifier']}"
+
+
+def _row(
+    base: plan.Base, study: str, name: str, found: Mapping[int, dict[str, Any] | None]
+) -> dict[str, Any]:
+    row = rows.ROWS[name]
+    scores = {
+        weights: {
+            str(seed): {_measure(r): r[weights]["scores"][of["metric"]]["mean"] for r in of["rows"]}
+            for seed, of in found.items()
+            if of
+        }
+        for weights in ("pretrained", "untrained")
+    }
+    return {
+        "row": name,
+        "about": row.about,
+        "network": row.network,
+        "changes": rows.changed(base.config, row),
+        "seeds": scores["pretrained"],
+        "scores": _over_seeds(scores["pretrained"]),
+        "untrained": next(iter(scores["untrained"].values()), {}),
+        "paper": {
+            listing.column(of): value for of, value in rows.paper(rows.STUDIES[study], row).items()
+        },
+    }
+
+
+def _over_seeds(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
+    values: dict[str, list[float]] = {}
+    for of_seed in scores.values():
+        for measure, score in of_seed.items():
+            values.setdefault(measure, []).append(score)
+    return {
+        measure: {
+            "mean": float(np.mean(of)),
+            "spread": float(np.std(of, ddof=1)) if len(of) > 1 else None,
+        }
+        for measure, of in values.items()
+    }
+
+
+def write(output: pathlib.Path, found: Mapping[str, Any]) -> None:
+    """Writes `results.json`, `table.md` and `table.png`, each whole or not at all."""
+    output.mkdir(parents=True, exist_ok=True)
+    write_whole(output / FILE, (json.dumps(found, indent=2, allow_nan=False) + "\n").encode())
+    write_whole(output / MARKDOWN, markdown(found).encode())
+    figures.save(output / PICTURE, picture(found))
+
+
+def text(found: Mapping[str, Any]) -> str:
+    """The tables as lines for the terminal."""
+    return "\n\n".join("\n".join(_terminal(found, study)) for study in found["studies"])
+
+
+def _terminal(found: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[str]:
+    """Ours and, below, the paper's: side by side they would be wider than a terminal."""
+    yield f"{study['title']} ({study['study']})"
+    for title, lines in ((_ours(found), _our_cells), (_theirs(study), _paper_cells)):
+        yield title
+        yield from aligned([(row, values, "") for row, *values in lines(found, study)])
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """The tables as Markdown, the paper's numbers to the right of ours."""
+    return "\n".join(line for study in found["studies"] for line in _markdown(found, study))
+
+
+def _markdown(found: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[str]:
+    ours, theirs = list(_our_cells(found, study)), list(_paper_cells(found, study))
+    abouts = ["what", *(row["about"] for row in study["rows"]), ""]
+    yield f"**{study['title']}.** {_ours(found)}. {_theirs(study)}."
+    yield ""
+    for place, (our, their, about) in enumerate(zip(ours, theirs, abouts, strict=False)):
+        cells = [our[0], about, *our[1:], *their[1:]]
+        if not place:
+            cells = [*cells[: len(our) + 1], *(f"paper: {column}" for column in their[1:])]
+        yield f"| {' | '.join(cells)} |"
+        if not place:
+            yield f"| --- | --- |{' ---: |' * (len(cells) - 2)}"
+    yield ""
+
+
+def _ours(found: Mapping[str, Any]) -> str:
+    metric = "" if found["metric"] is None else f"{metrics.TITLES[found['metric']]} "
+    chance = "" if found["chance"] is None else f", chance {percent(found['chance'])}"
+    return f"Ours: {metric}on the data of {found['base']}, in %, mean ± spread of the seeds{chance}"
+
+
+def _theirs(study: Mapping[str, Any]) -> str:
+    return f"The paper's, after Kinetics400, in %: {study['where']}"
+
+
+def _our_cells(found: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Lines of cells, the first the head; the last of the untrained, where they are known."""
+    yield ["row", "seeds", *found["measures"]]
+    for row in study["rows"]:
+        scores = [row["scores"].get(measure) for measure in found["measures"]]
+        told = [percent(**score) if score else MISSING for score in scores]
+        yield [row["row"], str(len(row["seeds"])), *told]
+    first = next((row for row in study["rows"] if row["untrained"]), None)
+    if first:
+        yield [UNTRAINED, "", *(percent(first["untrained"][m]) for m in found["measures"])]
+
+
+def _paper_cells(found: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Likewise."""
+    columns = _paper_columns(study)
+    yield ["row", *columns]
+    for row in study["rows"]:
+        yield [
+            row["row"],
+            *(f"{row['paper'][c]:.1f}" if c in row["paper"] else MISSING for c in columns),
+        ]
+    if any(row["untrained"] for row in study["rows"]):
+        yield [UNTRAINED, *[MISSING] * len(columns)]
+
+
+def _paper_columns(study: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(column for row in study["rows"] for column in row["paper"]))
+
+
+def picture(found: Mapping[str, Any]) -> np.ndarray:
+    """Draws each study as a line of panels, a panel for each measure: ours, then the paper's.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    studies = found["studies"]
+    panels = [[*found["measures"], *_paper_columns(study)] for study in studies]
+    heights = [0.24 * len(study["rows"]) + 1.1 for study in studies]
+    widest = max(1, *map(len, panels))
+    left = 0.3 + 0.085 * max(len(row["row"]) for study in studies for row in study["rows"])
+    width, height = left + 1.6 * widest + 0.2, sum(heights) + 0.3
+    figure = Figure((width, height), figures.DPI)
+    top = height
+    for study, names, space in zip(studies, panels, heights, strict=True):
+        figure.text(
+            0.1 / width,
+            (top - 0.25) / height,
+            f"{study['title']}. {_ours(found)} (blue). {_theirs(study)} (orange).",
+            **figures.FONT,
+        )
+        for place, name in enumerate(names):
+            box = (left + 1.6 * place, top - space + 0.3, 1.45, space - 0.85)
+            axes = figure.add_axes([v / w for v, w in zip(box, (width, height) * 2, strict=True)])
+            is_ours = place < len(found["measures"])
+            _panel(axes, study["rows"], name, is_ours)
+            axes.set_title(name if is_ours else f"paper: {name}", loc="left", **figures.FONT)
+            if place:
+                axes.set_yticklabels([])
+        top -= space
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _panel(axes, of_rows: Sequence[Mapping[str, Any]], name: str, is_ours: bool) -> None:
+    color = figures.COLORS[0 if is_ours else 1]
+    for y, row in enumerate(of_rows):
+        if is_ours:
+            score = row["scores"].get(name)
+            mean = score and 100 * score["mean"]
+            spread = 100 * (score["spread"] or 0.0) if score else 0.0
+        else:
+            mean, spread = row["paper"].get(name), 0.0
+        if mean is None:
+            continue
+        axes.errorbar(mean, y, xerr=spread, fmt="o", color=color, markersize=4, capsize=2)
+        axes.annotate(
+            f"{mean:.1f}", (mean, y), (0, 3), textcoords="offset points", ha="center", size=6,
+            color=figures.INK,
+        )  # fmt: skip
+    axes.set_yticks(range(len(of_rows)), [row["row"] for row in of_rows])
+    axes.set_ylim(len(of_rows) - 0.5, -0.7)
+    axes.margins(x=0.2)
+    axes.grid(axis="y", color=figures.GRAY)
+    axes.tick_params(labelsize=7, colors=figures.INK, length=2)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
