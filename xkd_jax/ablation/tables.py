@@ -240,6 +240,8 @@ def _panel(axes, of_rows: Sequence[Mapping[str, Any]], name: str, is_ours: bool)
     axes.set_yticks(range(len(of_rows)), [row["row"] for row in of_rows])
     axes.set_ylim(len(of_rows) - 0.5, -0.7)
     axes.margins(x=0.2)
+    if not axes.containers:  # nothing to read off
+        axes.set_xticks([])
     axes.grid(axis="y", color=figures.GRAY)
     axes.tick_params(labelsize=7, colors=figures.INK, length=2)
     for side in ("top", "right"):

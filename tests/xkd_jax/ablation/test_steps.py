@@ -1,0 +1,99 @@
+"""Every row of the ablations trains: its step, at tiny size.
+
+Rows that differ in numbers alone, such as temperatures, are one program but for its constants: they
+are traced once, and one of them is run.
+"""
+
+import functools
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from configs import base
+from tests.tiny import tiny_batch, tiny_config
+from xkd_jax import config_check, train_step
+from xkd_jax.ablation import rows
+from xkd_jax.models import xkd
+
+# Of what their weights do to the gradients, see below.
+WEIGHTED = ("recon_video", "recon_audio", "ae", "ae_kd", "ae_da", "no_reconstruction")
+
+
+def make_config(name):
+    """A row on the tiny config, of clips that are long enough for the longest local views."""
+    config = tiny_config()
+    config.batch_size = 2
+    config.views.video.global_frames = 16
+    config.update_from_flattened_dict(rows.changed(config, rows.ROWS[name]))
+    if name == "xkd_audioset":  # larger than the other encoder, but not as large as ViT-L
+        config.model.video.encoder = base.transformer((48, 3, 4))
+        config.model.video.decoder = base.transformer((24, 2, 2))
+    config_check.check_step(config)
+    return config
+
+
+def program(name):
+    """What distinguishes a row's program from others': its config without numbers of the losses."""
+    config = make_config(name).to_dict()
+    config["xkd"] = {
+        field: value
+        for field, value in config["xkd"].items()
+        if not isinstance(value, (float, dict))
+    }
+    return json.dumps(config, sort_keys=True)
+
+
+FIRST = {}  # of the rows of each program
+for _name in rows.ROWS:
+    FIRST.setdefault(program(_name), _name)
+
+
+def make_step(name):
+    config = make_config(name)
+    model = xkd.build(config)
+    tx, learning_rate = train_step.make_optimizer(config, config.steps, 10.0)
+    step = train_step.make_train_step(model, config, tx, learning_rate, config.steps, 10.0)
+    return config, step, functools.partial(train_step.init_state, model, tx, config.seed)
+
+
+@functools.cache
+def traced(name):
+    config, step, init = make_step(name)
+    before = jax.eval_shape(init)
+    return before, *jax.eval_shape(step, before, tiny_batch(config))
+
+
+@pytest.mark.parametrize("name", rows.ROWS)
+def test_every_row_has_a_step(name):
+    before, after, metrics = traced(FIRST[program(name)])
+    assert after == before  # shapes and types
+    assert metrics["total"].shape == ()
+    of_alignment = [term for term in metrics if term.startswith("alignment/")]
+    assert len(of_alignment) == {"da2": 4}.get(name, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", dict.fromkeys([*FIRST.values(), *WEIGHTED]))
+def test_every_program_runs_and_its_weights_reach_the_right_parts(name):
+    config, step, init = make_step(name)
+    state = jax.jit(init)()
+    after, metrics = jax.jit(step)(state, tiny_batch(config))
+    metrics = {key: float(value) for key, value in metrics.items()}
+    assert all(map(np.isfinite, metrics.values()))
+    assert int(after.step) == 1
+
+    def learns(part):
+        return metrics[f"gradient_norm/{part}"] > 0
+
+    only = {"recon_video": ["video"], "recon_audio": ["audio"]}.get(name, ["video", "audio"])
+    shared = ["encoder"] if config.model.variant == "xkd" else []
+    for m in ("video", "audio"):
+        for part in (*shared, "decoder"):
+            is_weighted = m in only and (part == "encoder" or name != "no_reconstruction")
+            assert learns(f"{m}/{part}") == is_weighted, (m, part)
+        assert learns(f"{m}/projector") == (name not in ("ae", "recon_video", "recon_audio"))
+    assert all(metrics[f"reconstruction/{m}"] > 0 for m in ("video", "audio"))
+    centers = [np.abs(np.asarray(center)).max() for center in after.centers.values()]
+    assert all(center > 0 for center in centers) == (name != "no_centering")
