@@ -45,7 +45,7 @@ def generated(tmp_path):
     return ["--config.data.dataset=generated", f"--config.data.path={tmp_path / 'data'}", *few]
 
 
-@pytest.mark.parametrize("data", ["prepared", "generated"])
+@pytest.mark.parametrize("data", ["prepared", pytest.param("generated", marks=pytest.mark.slow)])
 def test_it_prints_one_line_of_figures(data, request):
     data_flags = request.getfixturevalue(data)
     finished = run("--config=configs/base.py", *_SMALL, *data_flags, "--clips=30", "--threads=2")

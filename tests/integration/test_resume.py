@@ -59,6 +59,7 @@ def test_killed_at_a_random_instant(seed, data, undisturbed, tmp_path):
     assert losses(tmp_path)[STEPS] == losses(undisturbed)[STEPS]
 
 
+@pytest.mark.slow
 def test_terminated(data, undisturbed, tmp_path):
     flags = (data, f"--workdir={tmp_path}")
     process = runs.start(*flags)

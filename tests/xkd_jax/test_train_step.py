@@ -128,6 +128,7 @@ def test_learns_to_reconstruct_a_pattern(config, one_device):
         assert metrics[-1][name] < 0.5 * metrics[0][name]
 
 
+@pytest.mark.slow
 def test_eight_devices_agree_with_one(config, one_device):
     """MMD and centres are of the global batch, however devices share it and the weights."""
     run, _ = one_device
@@ -186,6 +187,7 @@ def test_parts_of_a_batch_stay_on_their_devices():
     assert {one.kind for one in hlo.collectives(compiled.as_text())} == {"all-reduce"}
 
 
+@pytest.mark.slow
 def test_bfloat16_leaves_losses_in_float32_and_near(config):
     """Only matrix products are in bfloat16; what comes out is float32 and close."""
     views = jax.jit(

@@ -14,6 +14,8 @@ from tests.xkd_jax.downstream import labelled_clips
 from xkd_jax.config_check import ConfigError
 from xkd_jax.downstream import finetune, finetune_folder, metrics
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
