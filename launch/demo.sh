@@ -38,6 +38,8 @@ In $workdir:
   checkpoints/     what the same command goes on from
   compare/         the table that follows in half a minute, as results.json and compare.png
 
+To look inside, in one page: python -m xkd_jax.report --workdir=$workdir
+
 What it has learned, beside the same networks untrained:
 EOF
 python -m xkd_jax.main --config=configs/eval/compare.py --config.checkpoint="$workdir" \
