@@ -40,6 +40,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
+import ml_collections
+
 from xkd_jax import command_line
 from xkd_jax.ablation import plan, rows, tables
 from xkd_jax.main import ALREADY_FINISHED, USER_ERRORS
@@ -171,6 +173,7 @@ class Runner:
         self._base = base
         self._evaluation_flags = evaluation_flags
         self._seconds: dict[str, list[float]] = collections.defaultdict(list)
+        self._protocols: dict[str, ml_collections.ConfigDict] = {}
 
     def run(self, jobs: Sequence[plan.Job]) -> list[Failed]:
         """Does what is not done yet.
@@ -223,10 +226,12 @@ class Runner:
             yield f"evaluating the {network}", network
 
     def _is_evaluated(self, job: plan.Job, network: str) -> bool:
-        path, *flags = plan.evaluation_flags(self._base, job, network, self._evaluation_flags)
-        overrides = [flag for flag in flags if flag.startswith(_CONFIG)]
-        protocol = command_line.load_config(path.removeprefix("--config="), overrides)
-        return plan.evaluated(job, network, protocol) is not None
+        # But for places, which do not count, it is the same protocol for all jobs.
+        if network not in self._protocols:
+            flags = plan.evaluation_flags(self._base, job, network, self._evaluation_flags)
+            overrides = [flag for flag in flags if flag.startswith(_CONFIG)]
+            self._protocols[network] = command_line.load_config(plan.EVALUATION, overrides)
+        return plan.evaluated(job, network, self._protocols[network]) is not None
 
     def _pretrain(self, job: plan.Job) -> None:
         """Trains to the end: a run says so only when it is asked to go on."""
@@ -281,6 +286,8 @@ def _stop(*_) -> None:
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{round(seconds)} s"
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 

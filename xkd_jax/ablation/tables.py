@@ -154,7 +154,7 @@ def _ours(found: Mapping[str, Any]) -> str:
 
 
 def _theirs(study: Mapping[str, Any]) -> str:
-    return f"The paper's, after Kinetics400, in %: {study['where']}"
+    return f"The paper's, in %: {study['where']}"
 
 
 def _our_cells(found: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[list[str]]:

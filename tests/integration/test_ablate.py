@@ -1,0 +1,142 @@
+"""Ablations as a user runs them: real pretrainings and evaluations, stopped and gone on with."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests import xla_flags
+from tests.integration import runs
+
+STEPS = 24  # of tests/integration/tiny_run.py
+FLAGS = (
+    *("--config.data.generated.train=40", "--config.data.generated.test=10"),
+    *("--config.checkpoint.every_steps=1", "--config.log.every_steps=1"),
+    *("--eval.classifier.svm.c=(0.1,)", "--eval.classifier.knn.k=(1,)"),
+    "--eval.clips.train.count=1",
+    "--eval.clips.test.count=1",
+)
+
+
+def ablate(*flags: str, base: str = "tests/integration/tiny_run.py") -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "xkd_jax.ablate", f"--base={base}", *flags],
+        cwd=runs.ROOT,
+        env=os.environ | {"XLA_FLAGS": xla_flags.ONE_DEVICE},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def output_of(process: subprocess.Popen) -> str:
+    output, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, output
+    return output
+
+
+def logged_steps(workdir: pathlib.Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").open()]
+
+
+@pytest.mark.slow
+def test_rows_are_run_stopped_gone_on_with_and_tabled(tmp_path):
+    output = tmp_path / "out"
+    flags = [f"--config.data.path={tmp_path / 'data'}", "--rows=student,ae,no_refine,xkd"]
+    flags += [f"--output={output}", *FLAGS]
+
+    process = ablate(*flags)
+    runs.wait_for_step(process, output / "ae/seed0", 3)
+    process.terminate()
+    assert "Stopped. To go on" in output_of(process)
+    stopped_at = runs.saved_steps(output / "ae/seed0")[-1]
+    assert 3 <= stopped_at < STEPS
+    first = (output / "xkd/seed0/metrics.jsonl").stat().st_mtime_ns
+    evaluated = [
+        (output / "xkd/seed0" / network / "results.json").stat().st_mtime_ns
+        for network in ("teacher", "student")
+    ]
+    assert not (output / "no_refine").exists()
+
+    said = output_of(ablate(*flags))
+    # What was finished is not done again, what was begun goes on, and no step is done twice.
+    assert (output / "xkd/seed0/metrics.jsonl").stat().st_mtime_ns == first
+    assert evaluated == [
+        (output / "xkd/seed0" / network / "results.json").stat().st_mtime_ns
+        for network in ("teacher", "student")
+    ]
+    for run in ("xkd", "ae", "no_refine"):
+        assert logged_steps(output / run / "seed0") == list(range(1, STEPS + 1))
+    assert "left" in said  # of the time
+
+    # The rows trained what they say.
+    def last(run, term):
+        return json.loads((output / run / "seed0/metrics.jsonl").read_text().splitlines()[-1])[term]
+
+    assert last("ae", "gradient_norm/video/projector") == 0
+    assert last("xkd", "gradient_norm/video/projector") > 0
+    found = json.loads((output / "results.json").read_text())
+    [study] = found["studies"]
+    table = {row["row"]: row for row in study["rows"]}
+    assert list(table) == ["xkd", "ae", "no_refine", "student"]
+    for name, row in table.items():
+        run = {"student": "xkd"}.get(name, name)
+        path = output / run / "seed0" / row["network"] / "results.json"
+        for of in json.loads(path.read_text())["rows"]:
+            measure = f"{of['features']} {of['classifier']}"
+            score = of["pretrained"]["scores"]["top1"]["mean"]
+            assert row["scores"][measure] == {"mean": score, "spread": None}
+    assert table["no_refine"]["paper"]["HMDB51 SVM"] == 53.5
+    for told in (said, (output / "table.md").read_text()):
+        assert "53.5" in told and "no_refine" in told and "The paper's" in told
+    assert (output / "table.png").stat().st_size > 1000
+
+    # And again, nothing is left to do.
+    start = time.monotonic()
+    output_of(ablate(*flags, "--table_only"))
+    assert time.monotonic() - start < 100
+    assert json.loads((output / "results.json").read_text()) == found
+    listed = output_of(ablate(*flags, "--dry_run")).splitlines()
+    assert len(listed) == 3 and all(": finished (" in line for line in listed)
+
+
+def refusal(*flags: str, **kwargs) -> str:
+    process = ablate(*flags, **kwargs)
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 1
+    [line] = output.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--rows=no_refin"], "no_refine"),
+        (["--rows=xkd", "--config.xkd.lambda_aee=1"], "lambda_ae"),
+        (["--rows=xkd", "--seeds=0"], "allowed: 1 or more"),
+        (["--rows=xkd", "--steps=3"], "--steps=3 is no flag; allowed: --config.FIELD=VALUE"),
+    ],
+)
+def test_wrong_flags_are_refused_in_one_line(flags, told, tmp_path):
+    line = refusal(*flags, f"--output={tmp_path / 'out'}")
+    assert line.startswith("error: ") and told in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_base_that_is_not_there_or_no_pretraining_is_refused():
+    assert "no such file" in refusal("--rows=xkd", base="configs/no.py")
+    assert "is no pretraining" in refusal("--rows=xkd", base="configs/eval/svm.py")
+
+
+def test_jobs_are_commands_that_make_the_same_runs():
+    flags = ["--rows=xkd,student,ae", "--seeds=2", "--output=my out", "--config.steps=3"]
+    lines = output_of(ablate(*flags, "--eval.classifier.knn.k=(1,)", "--jobs")).splitlines()
+    assert len(lines) == 4  # two pretrainings, of two seeds
+    assert lines[3] == (
+        "python -m xkd_jax.ablate --base=tests/integration/tiny_run.py --rows=ae --seed=1 "
+        "'--output=my out' --config.steps=3 '--eval.classifier.knn.k=(1,)'"
+    )
