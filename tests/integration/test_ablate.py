@@ -132,6 +132,25 @@ def test_a_base_that_is_not_there_or_no_pretraining_is_refused():
     assert "is no pretraining" in refusal("--rows=xkd", base="configs/eval/svm.py")
 
 
+def test_a_run_that_fails_is_told_of_and_its_row_stays_empty(tmp_path):
+    flags = ["--rows=da1", f"--output={tmp_path}", f"--config.data.path={tmp_path / 'nowhere'}"]
+    process = ablate(*flags, base="configs/folder.py")
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 1
+    assert output.splitlines()[-1].startswith(f"error: {tmp_path}/da1/seed0 ended with 1: error: ")
+    assert output.splitlines()[-1].endswith("allowed: an existing folder")
+    [study] = json.loads((tmp_path / "results.json").read_text())["studies"]
+    assert [(row["row"], row["scores"]) for row in study["rows"]] == [("da1", {})]
+
+
+def test_the_program_lists_all_rows_and_asks_for_no_workdir():
+    code, output = runs.run(config="configs/ablation.py:list")
+    assert code == 0
+    assert "\n  no_refine " in output and "\n  ema_0.99 " in output
+    code, output = runs.run(config="configs/ablation.py:da1")
+    assert code == 1 and "--workdir=FOLDER is missing" in output
+
+
 def test_jobs_are_commands_that_make_the_same_runs():
     flags = ["--rows=xkd,student,ae", "--seeds=2", "--output=my out", "--config.steps=3"]
     lines = output_of(ablate(*flags, "--eval.classifier.knn.k=(1,)", "--jobs")).splitlines()
