@@ -135,6 +135,7 @@ def markdown(found: Mapping[str, Any]) -> str:
 def _markdown(found: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[str]:
     ours, theirs = list(_our_cells(found, study)), list(_paper_cells(found, study))
     abouts = ["what", *(row["about"] for row in study["rows"]), ""]
+    theirs.append([UNTRAINED, *[MISSING] * len(_paper_columns(study))])
     yield f"**{study['title']}.** {_ours(found)}. {_theirs(study)}."
     yield ""
     for place, (our, their, about) in enumerate(zip(ours, theirs, abouts, strict=False)):
@@ -170,7 +171,7 @@ def _our_cells(found: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[l
 
 
 def _paper_cells(found: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Likewise."""
+    """Likewise, without the last."""
     columns = _paper_columns(study)
     yield ["row", *columns]
     for row in study["rows"]:
@@ -178,8 +179,6 @@ def _paper_cells(found: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator
             row["row"],
             *(f"{row['paper'][c]:.1f}" if c in row["paper"] else MISSING for c in columns),
         ]
-    if any(row["untrained"] for row in study["rows"]):
-        yield [UNTRAINED, *[MISSING] * len(columns)]
 
 
 def _paper_columns(study: Mapping[str, Any]) -> list[str]:
