@@ -1,9 +1,11 @@
 """Moving shapes whose movements are heard: what the generated clips show and sound.
 
-Each class is a way to move, with the sound that it makes: a ball-like bounce thuds, two shapes that
-collide clack, and so on. A clip repeats its event at a steady beat, seen and heard at the same
-instant. What does not tell the class is random: shapes, colors, sizes, places, tempo, pitch within
-a third, loudness, the texture that moves behind, the silent shapes that drift about, and the noise.
+Each class is a way to move, with the sound that it makes and the form that moves: a disc bounces
+and thuds, two squares collide and clack, and so on. A clip repeats its event at a steady beat, seen
+and heard at the same instant, and what is bigger sounds lower. What does not tell the class is
+random: whether the shapes are bright in a dim scene or dark in a bright one, all colors, sizes,
+places, tilts, tempo, loudness, the clouds that move behind, the silent shapes that drift about, and
+the noise.
 """
 
 import collections.abc
@@ -46,53 +48,55 @@ class _Path:
 
 def _bounce(phase: np.ndarray, size: float, rng: np.random.Generator) -> list[_Path]:
     fraction = phase % 1
-    return [_Path(y=22 - size / 2 - 4 * rng.uniform(26, 36) * fraction * (1 - fraction))]
+    return [_Path(y=30 - size - 4 * rng.uniform(44, 54) * fraction * (1 - fraction))]
 
 
 def _collide(phase: np.ndarray, size: float, rng: np.random.Generator) -> list[_Path]:
-    gap = size + rng.uniform(18, 26) * np.abs(np.sin(np.pi * phase))
+    gap = size + rng.uniform(22, 32) * np.abs(np.sin(np.pi * phase))
     return [_Path(x=-gap), _Path(x=gap)]
 
 
 def _tick(phase: np.ndarray, size: float, rng: np.random.Generator) -> list[_Path]:
     step = np.floor(phase) + np.minimum(phase % 1 / 0.15, 1)
-    return [_Path(angle=rng.choice([-1, 1]) * np.pi / 5 * step, scale=1.3)]
+    return [_Path(angle=rng.choice([-1, 1]) * np.pi / 4 * step, scale=1.7)]
 
 
 def _flash(phase: np.ndarray, size: float, rng: np.random.Generator) -> list[_Path]:
-    return [_Path(alpha=np.where(phase % 1 < 0.4, 1.0, 0.15))]
+    return [_Path(alpha=np.where(phase % 1 < 0.4, 1.0, 0.1), scale=1.3)]
 
 
 def _jump(phase: np.ndarray, size: float, rng: np.random.Generator) -> list[_Path]:
     whole = np.floor(phase).astype(int)
     turns = np.cumsum(rng.uniform(0.25, 0.75, whole.max() - whole.min() + 1))[whole - whole.min()]
-    radius = rng.uniform(20, 26)
+    radius = rng.uniform(22, 28)
     return [_Path(x=1.4 * radius * np.cos(2 * np.pi * turns), y=radius * np.sin(2 * np.pi * turns))]
 
 
 def _grow(phase: np.ndarray, size: float, rng: np.random.Generator) -> list[_Path]:
-    return [_Path(scale=0.4 + 1.6 * (phase % 1))]
+    return [_Path(scale=0.4 + 1.3 * (phase % 1))]
 
 
 def _orbit(phase: np.ndarray, size: float, rng: np.random.Generator) -> list[_Path]:
     angle = rng.choice([-1, 1]) * 2 * np.pi * phase
-    radius = rng.uniform(20, 26)
+    radius = rng.uniform(24, 30)
     return [_Path(x=radius * np.sin(angle), y=-radius * np.cos(angle))]
 
 
 def _rattle(phase: np.ndarray, size: float, rng: np.random.Generator) -> list[_Path]:
-    shaking = np.where(phase % 1 < 0.5, np.sin(2 * np.pi * 4 * phase), 0.0)
-    return [_Path(x=rng.uniform(8, 12) * shaking)]
+    shaking = np.where(phase % 1 < 0.6, np.sin(2 * np.pi * 3 * phase), 0.0)
+    places = rng.uniform((-34, -24), (34, 24), (5, 2))
+    return [_Path(x=x + rng.uniform(7, 10) * shaking, y=y, scale=0.55) for x, y in places]
 
 
 def _pass(phase: np.ndarray, size: float, rng: np.random.Generator) -> list[_Path]:
-    return [_Path(x=rng.choice([-1, 1]) * 150 * ((phase + 0.5) % 1 - 0.5))]
+    way = rng.choice([-1, 1]) * 150 * ((phase + 0.5) % 1 - 0.5)
+    return [_Path(x=way, y=y) for y in (-18, 18)]
 
 
 def _split(phase: np.ndarray, size: float, rng: np.random.Generator) -> list[_Path]:
     fraction = phase % 1
     apart = np.clip(np.minimum(fraction / 0.1, (0.6 - fraction) / 0.1), 0, 1)
-    distance = rng.uniform(16, 24) * apart
+    distance = 0.5 * size + rng.uniform(18, 26) * apart
     return [_Path(y=-distance), _Path(y=distance)]
 
 
@@ -164,32 +168,53 @@ def _decay(time: np.ndarray, seconds: float) -> np.ndarray:
     return np.clip(time / 0.001, 0, 1) * np.exp(-np.maximum(time, 0) / seconds)
 
 
-# name: movement, sound, how many times faster than the others it repeats
+# Signed distance to the edge, negative inside, of forms of radius 1 at (u, v).
+_FORMS: dict[str, collections.abc.Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "disc": lambda u, v: np.hypot(u, v) - 0.95,
+    "half": lambda u, v: np.maximum(np.hypot(u, v) - 1.0, v - 0.1),
+    "ring": lambda u, v: np.abs(np.hypot(u, v) - 0.8) - 0.25,
+    "square": lambda u, v: np.maximum(np.abs(u), np.abs(v)) - 0.85,
+    "triangle": lambda u, v: np.maximum(np.abs(u) * 0.87 + v * 0.5, -v) - 0.6,
+    "bar": lambda u, v: np.maximum(np.abs(u) - 1.0, np.abs(v) - 0.3),
+    "cross": lambda u, v: np.maximum(
+        np.minimum(np.abs(u), np.abs(v)) - 0.32, np.maximum(np.abs(u), np.abs(v)) - 1.0
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Class:
+    """What moves, how, and how it sounds.
+
+    Attributes:
+        movement: (phase, size, rng) -> paths.
+        sound: (time, period, pitch, rng) -> samples.
+        form: Name of `_FORMS`.
+        speed: How many times faster than most it repeats.
+        tilt: Largest angle by which the form is turned, in radians.
+    """
+
+    movement: collections.abc.Callable[..., list[_Path]]
+    sound: collections.abc.Callable[..., np.ndarray]
+    form: str
+    speed: float = 1.0
+    tilt: float = np.pi
+
+
 _CLASSES = {
-    "bounce": (_bounce, _thud, 1.0),
-    "collide": (_collide, _clack, 1.0),
-    "flash": (_flash, _buzz, 1.0),
-    "grow": (_grow, _rise, 1.0),
-    "jump": (_jump, _chirp, 1.0),
-    "orbit": (_orbit, _bell, 1.0),
-    "pass": (_pass, _whoosh, 1.0),
-    "rattle": (_rattle, _shaker, 0.8),
-    "split": (_split, _ding_dong, 0.8),
-    "tick": (_tick, _click, 2.0),
+    "bounce": _Class(_bounce, _thud, "disc"),
+    "collide": _Class(_collide, _clack, "square"),
+    "flash": _Class(_flash, _buzz, "ring"),
+    "grow": _Class(_grow, _rise, "disc"),
+    "jump": _Class(_jump, _chirp, "triangle"),
+    "orbit": _Class(_orbit, _bell, "half"),
+    "pass": _Class(_pass, _whoosh, "bar", tilt=0.0),
+    "rattle": _Class(_rattle, _shaker, "square", speed=0.8),
+    "split": _Class(_split, _ding_dong, "half", speed=0.8, tilt=0.3),
+    "tick": _Class(_tick, _click, "bar", speed=2.0),
 }
 CLASS_NAMES = tuple(_CLASSES)
-
-# Signed distance to the edge, negative inside, of shapes of radius 1 at (u, v). None of them looks
-# the same after a fifth of half a turn.
-_SHAPES: tuple[collections.abc.Callable[[np.ndarray, np.ndarray], np.ndarray], ...] = (
-    lambda u, v: np.maximum(np.abs(u), np.abs(v)) - 0.8,  # square
-    lambda u, v: np.maximum(np.abs(u) * 0.87 + v * 0.5, -v) - 0.6,  # triangle
-    lambda u, v: np.maximum(np.abs(u) - 1.0, np.abs(v) - 0.4),  # bar
-    lambda u, v: np.maximum(np.hypot(u, v) - 1.0, v - 0.1),  # half a disc
-    lambda u, v: np.maximum(
-        np.minimum(np.abs(u), np.abs(v)) - 0.32, np.maximum(np.abs(u), np.abs(v)) - 1.0
-    ),  # cross
-)
+_SMALLEST, _LARGEST = 16.0, 22.0  # radius of a shape, in pixels
 
 
 def render(seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarray, int]:
@@ -207,39 +232,63 @@ def render(seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarray, i
     """
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     label = index % len(CLASS_NAMES)
-    movement, sound, speed = _CLASSES[CLASS_NAMES[label]]
-    period = rng.uniform(0.8, 1.25) / speed  # seconds between events
+    kind = _CLASSES[CLASS_NAMES[label]]
+    period = rng.uniform(0.8, 1.25) / kind.speed  # seconds between events
     first = rng.uniform(-1, 0) * period
     frame_times = np.arange(SECONDS * FRAME_RATE) / FRAME_RATE
-    size = rng.uniform(9, 14)
-    frames = _background(rng)
+    size = rng.uniform(_SMALLEST, _LARGEST)
+    # Bigger is lower, by two thirds of an octave from the smallest to the largest.
+    pitch = 2 ** (((_SMALLEST + _LARGEST) / 2 - size) / 9)
+    dim = rng.random() < 0.5
+    frames = _background(dim, rng)
     for _ in range(rng.integers(1, 3)):
-        _draw(frames, _drift(frame_times, rng), rng.uniform(5, 9), _color(rng), (0, 0), rng)
-    color, center = _color(rng), rng.uniform((-14, -8), (14, 8))
-    for path in movement((frame_times - first) / period, size, rng):
-        _draw(frames, path, size, color, center, rng)
+        form = rng.choice(list(_FORMS))
+        color = _color(rng.random() < 0.5, rng)
+        way = _drift(frame_times, rng)
+        _draw(frames, way, form, rng.uniform(4, 7), rng.uniform(-np.pi, np.pi), color, (0, 0))
+    color, center = _color(dim, rng), rng.uniform((-12, -6), (12, 6))
+    tilt = rng.uniform(-kind.tilt, kind.tilt)
+    for path in kind.movement((frame_times - first) / period, size, rng):
+        _draw(frames, path, kind.form, size, tilt, color, center)
     frames = np.clip(frames * 255, 0, 255).round().astype(np.uint8)
-    return frames, _soundtrack(sound, first, period, rng), label
+    return frames, _soundtrack(kind.sound, first, period, pitch, rng), label
 
 
-def _color(rng: np.random.Generator) -> np.ndarray:
-    """A bright color, (3,) in [0, 1]."""
-    return np.array(colorsys.hsv_to_rgb(*rng.uniform((0, 0.5, 0.75), (1, 1, 1))), np.float32)
+def _color(bright: bool, rng: np.random.Generator) -> np.ndarray:
+    """A bright or a dark color, (3,) float32 in [0, 1]."""
+    light = np.float32(colorsys.hsv_to_rgb(*rng.uniform((0, 0.15, 0.85), (1, 0.5, 1))))
+    return light if bright else 0.6 * (1 - light)
 
 
-def _background(rng: np.random.Generator) -> np.ndarray:
-    """A texture that moves steadily, dim to middling: (T, HEIGHT, WIDTH, 3) float32 in [0, 1]."""
-    margin = 64
-    texture = np.zeros((HEIGHT + margin, WIDTH + margin), np.float32)
-    for cells, weight in ((rng.integers(4, 8), 0.6), (rng.integers(12, 28), 0.4)):
-        grain = PIL.Image.fromarray(rng.random((cells, cells), np.float32))
-        texture += weight * np.asarray(grain.resize(texture.shape[::-1], PIL.Image.BICUBIC))
-    dark = colorsys.hsv_to_rgb(*rng.uniform((0, 0, 0.05), (1, 0.8, 0.2)))
-    light = colorsys.hsv_to_rgb(*rng.uniform((0, 0, 0.35), (1, 0.8, 0.6)))
-    colored = texture[..., None] * np.subtract(light, dark, dtype=np.float32) + np.float32(dark)
+def _background(dim: bool, rng: np.random.Generator) -> np.ndarray:
+    """A sky above a ground, clouded, that moves steadily: (T, HEIGHT, WIDTH, 3) float32 in [0, 1].
+
+    Muted colors: a patch's own mean and deviation are taken off what the decoder is to predict, and
+    where hue is most of what is left, it is most of what is learned.
+    """
+    margin = 32
+    size = (HEIGHT + margin, WIDTH + margin)
+    sky, far, ground = np.float32(
+        [colorsys.hsv_to_rgb(*rng.uniform((0, 0.1, 0.12), (1, 0.35, 0.45))) for _ in range(3)]
+    )
+    down = np.linspace(-1, 1, size[0])[:, None] + rng.uniform(-0.3, 0.3)
+    across = np.linspace(-1, 1, size[1])[None, :] * rng.uniform(-0.5, 0.5)
+    below = 1 / (1 + np.exp(-6 * (down + across + 1.2 * (_clouds(4, size, rng) - 0.5))))
+    aside = np.clip(2 * _clouds(3, size, rng) - 0.5, 0, 1)
+    below, aside = below[..., None].astype(np.float32), aside[..., None]
+    scene = below * ground + (1 - below) * (aside * far + (1 - aside) * sky)
+    scene *= 0.7 + 0.6 * _clouds(5, size, rng)[..., None]
+    if not dim:
+        scene = 1 - 0.9 * scene
     start, end = rng.integers(0, margin + 1, (2, 2))
     corners = np.linspace(start, end, SECONDS * FRAME_RATE).round().astype(int)
-    return np.stack([colored[y : y + HEIGHT, x : x + WIDTH] for y, x in corners])
+    return np.stack([scene[y : y + HEIGHT, x : x + WIDTH] for y, x in corners])
+
+
+def _clouds(cells: int, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Smooth noise of so many cells a side: (*size) float32, about [0, 1]."""
+    grain = PIL.Image.fromarray(rng.random((cells, cells), np.float32))
+    return np.asarray(grain.resize(size[::-1], PIL.Image.BICUBIC))
 
 
 def _drift(times: np.ndarray, rng: np.random.Generator) -> _Path:
@@ -252,14 +301,14 @@ def _drift(times: np.ndarray, rng: np.random.Generator) -> _Path:
 def _draw(
     frames: np.ndarray,
     path: _Path,
+    form: str,
     size: float,
+    tilt: float,
     color: np.ndarray,
     center: tuple[float, float] | np.ndarray,
-    rng: np.random.Generator,
 ) -> None:
-    """Draws a random shape along its path into frames (T, HEIGHT, WIDTH, 3), in place."""
-    shape = _SHAPES[rng.integers(len(_SHAPES))]
-    tilt = rng.uniform(0, 2 * np.pi)
+    """Draws a form along its path into frames (T, HEIGHT, WIDTH, 3), in place."""
+    distance_to_edge = _FORMS[form]
     ways = np.broadcast_arrays(np.arange(len(frames)), *dataclasses.astuple(path))
     for frame, (_, x, y, scale, angle, alpha) in zip(frames, zip(*ways, strict=True), strict=True):
         radius = size * scale
@@ -272,7 +321,7 @@ def _draw(
         across = np.arange(left, right)[None, :] + 0.5 - x
         down = np.arange(top, bottom)[:, None] + 0.5 - y
         cos, sin = np.cos(angle + tilt), np.sin(angle + tilt)
-        distance = radius * shape(
+        distance = radius * distance_to_edge(
             (cos * across + sin * down) / radius, (cos * down - sin * across) / radius
         )
         cover = (alpha * np.clip(0.5 - distance, 0, 1))[..., None].astype(np.float32)
@@ -284,11 +333,11 @@ def _soundtrack(
     sound: collections.abc.Callable,
     first: float,
     period: float,
+    pitch: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """The sounds of all events, and noise: (S,) float32 in [-1, 1]."""
     times = np.arange(SECONDS * SAMPLE_RATE) / SAMPLE_RATE
-    pitch = 2 ** rng.uniform(-0.15, 0.15)
     events = np.zeros(len(times))
     for count in itertools.count(-1):
         begin = first + count * period
