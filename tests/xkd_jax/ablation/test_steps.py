@@ -65,6 +65,7 @@ def traced(name):
     return before, *jax.eval_shape(step, before, tiny_batch(config))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", rows.ROWS)
 def test_every_row_has_a_step(name):
     before, after, metrics = traced(FIRST[program(name)])
