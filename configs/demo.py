@@ -15,12 +15,12 @@ def get_config():
     """The base recipe with a small model, short clips and some thousand steps."""
     config = base.get_config()
     config.data.dataset = "generated"
-    config.data.path = "data/generated"
+    config.data.path = "data/shapes"
     config.data.split = "train"
     config.data.generated.train = 1024
     config.data.generated.test = 256
     config.batch_size = 16
-    config.steps = 1500
+    config.steps = 2000
 
     video, audio = config.views.video, config.views.audio
     video.global_frames = video.local_frames = 16  # clips of two seconds
@@ -51,7 +51,7 @@ def get_config():
     temperature.audio_start = temperature.audio_end = 0.02
     config.xkd.ema_video = config.xkd.ema_audio = 0.998
     config.log.every_steps = 20
-    config.log.images_every_steps = 300
-    config.checkpoint.every_steps = 300
-    config.probe.every_steps = 300
+    config.log.images_every_steps = 400
+    config.checkpoint.every_steps = 400
+    config.probe.every_steps = 400
     return config

@@ -4,17 +4,18 @@
 #
 #   bash launch/demo.sh [flags of xkd_jax.main, such as --config.steps=800 --workdir=runs/long]
 #
-# Run again, it goes on where it stopped and reuses the environment and the data.
+# Run again, it goes on where it stopped and reuses the environment and the data. With flags that name
+# other data (--config.data.NAME=VALUE), it takes those.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/environment.sh
 
 workdir=runs/demo
-data=()
+given=()
 for flag in "$@"; do
     case "$flag" in
         --config.data.split=*) ;;
-        --config.data.*=*) data+=("$flag") ;;
+        --config.data.*=*) given+=("$flag") ;;
         --config.data.*) echo "error: write $flag=VALUE, with =" >&2 && exit 1 ;;
         --workdir=*) workdir="${flag#--workdir=}" ;;
         --workdir) echo "error: write --workdir=FOLDER, with =" >&2 && exit 1 ;;
@@ -22,9 +23,18 @@ for flag in "$@"; do
     esac
 done
 
+data=(--config.data.dataset=generated --config.data.path=data/shapes "${given[@]}")
+if ((${#given[@]} == 0)); then
+    # As for any data set that is trained on for long: decoding videos costs more than these networks.
+    python -m input_pipeline.datasets.generated --output=data/shapes --train=1024 --test=256
+    python -m input_pipeline.prepare --dataset=generated --source=data/shapes \
+        --output=data/shapes_prepared --short_side=32
+    data=(--config.data.dataset=prepared --config.data.path=data/shapes_prepared)
+fi
+
 stopped=0 status=0
 trap 'stopped=1' INT # the run saves and ends well; what follows it is not wanted then
-python -m xkd_jax.main --config=configs/demo.py --workdir="$workdir" "$@" || status=$?
+python -m xkd_jax.main --config=configs/demo.py --workdir="$workdir" "${data[@]}" "$@" || status=$?
 # 3: the run had reached its end before; what it left is what one came for.
 ((status == 0 || status == 3)) || exit "$status"
 ((stopped)) && exit 130
@@ -43,6 +53,5 @@ To look inside, in one page: python -m xkd_jax.report --workdir=$workdir
 What it has learned, beside the same networks untrained:
 EOF
 python -m xkd_jax.main --config=configs/eval/compare.py --config.checkpoint="$workdir" \
-    --workdir="$workdir/compare" --config.data.dataset=generated \
-    --config.data.path=data/generated "${data[@]}" \
+    --workdir="$workdir/compare" "${data[@]}" \
     --config.clips.train.count=1 --config.clips.test.count=1
