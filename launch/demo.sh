@@ -23,7 +23,8 @@ for flag in "$@"; do
     esac
 done
 
-data=(--config.data.dataset=generated --config.data.path=data/shapes "${given[@]}")
+data=(--config.data.dataset=generated --config.data.path=data/shapes
+    --config.data.generated.train=1024 --config.data.generated.test=256 "${given[@]}")
 if ((${#given[@]} == 0)); then
     # As for any data set that is trained on for long: decoding videos costs more than these networks.
     python -m input_pipeline.datasets.generated --output=data/shapes --train=1024 --test=256
