@@ -49,7 +49,7 @@ def get_config():
     temperature = config.xkd.teacher_temperature
     temperature.video_start = temperature.video_end = 0.02
     temperature.audio_start = temperature.audio_end = 0.02
-    config.xkd.ema_video = config.xkd.ema_audio = 0.998
+    config.xkd.ema_video = config.xkd.ema_audio = 0.996
     config.log.every_steps = 20
     config.log.images_every_steps = 400
     config.checkpoint.every_steps = 400

@@ -29,7 +29,7 @@ if ((${#given[@]} == 0)); then
     # As for any data set that is trained on for long: decoding videos costs more than these networks.
     python -m input_pipeline.datasets.generated --output=data/shapes --train=1024 --test=256
     python -m input_pipeline.prepare --dataset=generated --source=data/shapes \
-        --output=data/shapes_prepared --short_side=32
+        --output=data/shapes_prepared --short_side=64
     data=(--config.data.dataset=prepared --config.data.path=data/shapes_prepared)
 fi
 
@@ -55,4 +55,4 @@ What it has learned, beside the same networks untrained:
 EOF
 python -m xkd_jax.main --config=configs/eval/compare.py --config.checkpoint="$workdir" \
     --workdir="$workdir/compare" "${data[@]}" \
-    --config.clips.train.count=1 --config.clips.test.count=1
+    --config.clips.train.count=3 --config.clips.test.count=3
