@@ -97,6 +97,7 @@ def test_a_workdir_that_is_a_file(tmp_path):
     assert f"--workdir={tmp_path}/run" in refusal(f"--workdir={tmp_path}/run")
 
 
+@pytest.mark.slow
 def test_good_and_broken_files(tmp_path):
     """Trains on the good ones, and says how many it left out and why."""
     videos = tmp_path / "videos"

@@ -14,9 +14,16 @@ from input_pipeline import prepare
 from tests.integration import runs
 from tests.media_files import write_media
 
-# By default the paper's main run; the slow ones share its blocks or change its sizes.
-FAST = ("k400",)
-SLOW = ("k400_mas", "k400_mats", "kinetics_sound", "audioset", "folder", "demo", "ablation")
+TESTED = (
+    "k400",
+    "k400_mas",
+    "k400_mats",
+    "kinetics_sound",
+    "audioset",
+    "folder",
+    "demo",
+    "ablation",
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +68,11 @@ def shrunk(name: str) -> list[str]:
 
 def test_all_configs_are_tested():
     shipped = {m.name for m in pkgutil.iter_modules(configs.__path__) if not m.ispkg}
-    assert shipped == {*FAST, *SLOW, "base"}
+    assert shipped == {*TESTED, "base"}
 
 
-@pytest.mark.parametrize("name", [*FAST, *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TESTED)
 def test_a_step(name, data_flags, tmp_path):
     dataset = importlib.import_module(f"configs.{name}").get_config().data.dataset
     images = 1 if name == "k400" else 0

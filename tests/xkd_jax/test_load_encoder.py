@@ -78,6 +78,7 @@ def test_sizes(plain):
     assert audio == ((16, 64), 1.0, 16000, (4, 4), 16, 32, 4)
 
 
+@pytest.mark.slow
 def test_other_sizes_than_those_of_training(plain):
     larger = xkd_jax.load_encoder(plain[0], frame_size=48, seconds=1.5)
     assert larger.sizes.view == (12, 48, 48, 3)
