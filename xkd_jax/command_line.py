@@ -1,12 +1,13 @@
 """What the programs with a --config have in common: flags read, errors told in one line."""
 
+import contextlib
 import itertools
 import logging as python_logging
 import os
 import pathlib
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import ml_collections
 from absl import flags, logging
@@ -28,6 +29,23 @@ def quieten_libraries() -> None:
     for logger in (logging.get_absl_logger(), python_logging.getLogger("asyncio")):
         logger.addFilter(lambda record: not record.exc_info)
     sys.unraisablehook = lambda _: None
+
+
+@contextlib.contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Ends the program with one line where its input is wrong, exit code 1; with 130 if stopped.
+
+    With the environment variable XKD_TRACEBACK, errors come with all that led to them.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if os.environ.get("XKD_TRACEBACK"):
+            raise
+        sys.exit(f"error: {one_line(error)}")
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        sys.exit(130)
 
 
 def one_line(error: BaseException) -> str:

@@ -18,7 +18,6 @@ import contextlib
 import fractions
 import os
 import pathlib
-import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -285,7 +284,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--seed", type=int, default=0, metavar="N", help="of the masks (0)")
     flags = parser.parse_args(arguments)
     command_line.quieten_libraries()
-    try:
+    with command_line.errors_in_one_line():
         if flags.output.suffix.lower() != ".mp4":
             raise ValueError(f"--output={flags.output}: allowed: a name that ends in .mp4")
         if not flags.output.absolute().parent.is_dir():
@@ -294,13 +293,6 @@ def main(arguments: list[str] | None = None) -> None:
             raise ValueError(f"--output={flags.output} is --input; allowed: another file")
         restored = inpaint(flags.checkpoint, flags.input, flags.mask, flags.seconds, flags.seed)
         write(flags.output, restored, flags.mask)
-    except (ValueError, OSError) as error:
-        if os.environ.get("XKD_TRACEBACK"):
-            raise
-        sys.exit(f"error: {command_line.one_line(error)}")
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        sys.exit(130)
     length = restored.frames.shape[1] / restored.frame_rate
     sound = "twice, with each sound" if restored.waveforms is not None else "once, without sound"
     print(f"{flags.output}: {length:.4g} s of {flags.input}, {sound}")

@@ -22,9 +22,7 @@ Exit code 0 if the page is written, whatever its verdict; 1 for unusable argumen
 import argparse
 import json
 import math
-import os
 import pathlib
-import sys
 import time
 
 from xkd_jax import command_line
@@ -254,15 +252,8 @@ def main(arguments: list[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     command_line.quieten_libraries()
     output = flags.output or flags.workdir / "report"
-    try:
+    with command_line.errors_in_one_line():
         headline = report(flags.workdir, flags.input, output, flags.clips, flags.shown)
-    except (ValueError, OSError) as error:
-        if os.environ.get("XKD_TRACEBACK"):
-            raise
-        sys.exit(f"error: {command_line.one_line(error)}")
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        sys.exit(130)
     print(f"{headline}\n{output / 'report.html'}")
 
 

@@ -33,17 +33,22 @@
 
   const groups = new Map(); // by name: charts that are zoomed together
 
+  function plot(host, title) {
+    const svg = document.createElementNS(SVG, "svg");
+    svg.setAttribute("role", "img");
+    svg.setAttribute("aria-label", title);
+    host.append(svg);
+    const legend = add(host, "div", { className: "legend" });
+    const tip = add(host, "div", { className: "tip", hidden: true });
+    return { svg, legend, tip };
+  }
+
   function lineChart(host, spec) {
     const head = add(host, "div", { className: "head" });
     add(head, "h3", { textContent: spec.title });
     const logButton = add(head, "button", { textContent: "log", type: "button", title: "logarithmic scale" });
     const reset = add(head, "button", { textContent: "reset zoom", type: "button", hidden: true });
-    const svg = document.createElementNS(SVG, "svg");
-    svg.setAttribute("role", "img");
-    svg.setAttribute("aria-label", spec.title);
-    host.append(svg);
-    const legend = add(host, "div", { className: "legend" });
-    const tip = add(host, "div", { className: "tip", hidden: true });
+    const { svg, legend, tip } = plot(host, spec.title);
     const hidden = new Set();
     const full = [spec.x[0], spec.x[spec.x.length - 1]];
     if (full[0] === full[1]) { full[0] -= 0.5; full[1] += 0.5; }
@@ -185,12 +190,7 @@
   function scatterChart(host, spec) {
     const head = add(host, "div", { className: "head" });
     add(head, "h3", { textContent: spec.title });
-    const svg = document.createElementNS(SVG, "svg");
-    svg.setAttribute("role", "img");
-    svg.setAttribute("aria-label", spec.title);
-    host.append(svg);
-    const legend = add(host, "div", { className: "legend" });
-    const tip = add(host, "div", { className: "tip", hidden: true });
+    const { svg, legend, tip } = plot(host, spec.title);
     const hidden = new Set();
     const xs = spec.points.map((p) => p[0]), ys = spec.points.map((p) => p[1]);
     const low = [Math.min(...xs), Math.min(...ys)], high = [Math.max(...xs), Math.max(...ys)];
