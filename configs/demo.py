@@ -3,8 +3,8 @@
     python -m xkd_jax.main --config=configs/demo.py --workdir=RUN
 
 Data: `generated`, real MP4 files of moving shapes whose movements are heard, written on first use.
-It shows that the whole system works: reconstruction and alignment fall, and a linear classifier tells
-more classes from the features of both modalities than from an untrained network's.
+It shows that the whole system works: reconstruction and alignment fall, and a linear classifier
+tells more classes from the features of both modalities than from an untrained network's.
 `launch/demo.sh` runs this. The numbers are chosen for speed and are not the paper's.
 """
 
