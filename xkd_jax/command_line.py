@@ -31,11 +31,23 @@ def quieten_libraries() -> None:
     sys.unraisablehook = lambda _: None
 
 
+def keep_compiled_programs() -> None:
+    """Has JAX keep what it compiles on disk, so that the same program starts at once next time."""
+    import jax
+
+    default = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(default / "xkd_jax" / "compiled")
+    jax.config.update("jax_compilation_cache_dir", folder)
+
+
 @contextlib.contextmanager
-def errors_in_one_line() -> Iterator[None]:
+def errors_in_one_line(stopped: str = "Stopped.") -> Iterator[None]:
     """Ends the program with one line where its input is wrong, exit code 1; with 130 if stopped.
 
     With the environment variable XKD_TRACEBACK, errors come with all that led to them.
+
+    Args:
+        stopped: What to say when the user stops it.
     """
     try:
         yield
@@ -44,7 +56,7 @@ def errors_in_one_line() -> Iterator[None]:
             raise
         sys.exit(f"error: {one_line(error)}")
     except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
+        print(stopped, file=sys.stderr)
         sys.exit(130)
 
 

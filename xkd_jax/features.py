@@ -28,7 +28,6 @@ import itertools
 import json
 import os
 import pathlib
-import sys
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -38,7 +37,7 @@ import jax
 import numpy as np
 import tqdm
 
-from xkd_jax import encoders
+from xkd_jax import command_line, encoders
 from xkd_jax.interop import pretrained
 from xkd_jax.models.xkd import MODALITIES
 
@@ -295,13 +294,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     add("--threads", type=_count, default=None, metavar="N", help="that decode (one a core)")
     flags = parser.parse_args(arguments)
-    try:
+    command_line.keep_compiled_programs()
+    with command_line.errors_in_one_line("Stopped. To go on, run the same command again."):
         run(flags)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
-    except KeyboardInterrupt:
-        print("Stopped. To go on, run the same command again.", file=sys.stderr)
-        sys.exit(130)
 
 
 def _count(text: str) -> int:

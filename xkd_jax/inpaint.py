@@ -284,6 +284,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--seed", type=int, default=0, metavar="N", help="of the masks (0)")
     flags = parser.parse_args(arguments)
     command_line.quieten_libraries()
+    command_line.keep_compiled_programs()
     with command_line.errors_in_one_line():
         if flags.output.suffix.lower() != ".mp4":
             raise ValueError(f"--output={flags.output}: allowed: a name that ends in .mp4")

@@ -27,7 +27,6 @@ step has ended for too long (config.log.stall_minutes).
 import contextlib
 import importlib
 import os
-import pathlib
 import signal
 import sys
 
@@ -76,7 +75,7 @@ def main(argv: list[str]) -> None:
 
     from xkd_jax import checkpoint, processes, train, workdir
 
-    jax.config.update("jax_compilation_cache_dir", _compilation_cache())
+    command_line.keep_compiled_programs()
     config = _CONFIG.value
     # The loop has its own way to stop, with a save; this is for the time before it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -112,12 +111,6 @@ def _hint(error: Exception) -> str:
     """Where the message may not say enough: it is of a library, and names nothing of the user's."""
     ours = type(error) not in (ValueError, OSError) or "config." in str(error)
     return "" if ours else " (XKD_TRACEBACK=1 shows where)"
-
-
-def _compilation_cache() -> str:
-    """Where compiled programs are kept, so that a resumed run starts at once."""
-    default = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(default / "xkd_jax" / "compiled")
 
 
 def run() -> None:

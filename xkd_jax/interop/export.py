@@ -10,12 +10,12 @@ the optimizer's state.
 
 import argparse
 import pathlib
-import sys
 from typing import Any
 
 import numpy as np
 
 from configs import base
+from xkd_jax import command_line
 from xkd_jax.interop import pretrained, release, torch_files
 from xkd_jax.models import xkd
 from xkd_jax.models.xkd import MODALITIES
@@ -162,12 +162,10 @@ def main(arguments: list[str] | None = None) -> None:
     add("--everything", action="store_true", help="heads, decoders and centers too")
     add("--overwrite", action="store_true", help="replace what is at --output")
     flags = parser.parse_args(arguments)
-    try:
+    with command_line.errors_in_one_line():
         found, written = export(
             flags.checkpoint, flags.output, flags.format, flags.everything, flags.overwrite
         )
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
     print(pretrained.summary(found.description))
     print(f"{flags.output}: {'written' if written else 'holds the same already, left as it is'}")
 

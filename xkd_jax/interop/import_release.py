@@ -12,11 +12,11 @@ import dataclasses
 import hashlib
 import pathlib
 import re
-import sys
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from xkd_jax import command_line
 from xkd_jax.interop import pretrained, release, sizes, torch_files
 from xkd_jax.models import xkd
 from xkd_jax.models.xkd import MODALITIES
@@ -204,11 +204,9 @@ def main(arguments: list[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     fields = [field.name for field in dataclasses.fields(sizes.Given)]
     given = sizes.Given(**{name: getattr(flags, name) for name in fields})
-    try:
+    with command_line.errors_in_one_line():
         found = read_release(flags.input, flags.network, given)
         written = pretrained.save(flags.output, found, flags.store, flags.overwrite)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
     print(pretrained.summary(found.description))
     print(f"{flags.output}: {'written' if written else 'holds the same already, left as it is'}")
 

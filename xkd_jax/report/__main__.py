@@ -251,6 +251,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--shown", type=_count, default=_SHOWN, metavar="N", help=f"of them, to show ({_SHOWN})")
     flags = parser.parse_args(arguments)
     command_line.quieten_libraries()
+    command_line.keep_compiled_programs()
     output = flags.output or flags.workdir / "report"
     with command_line.errors_in_one_line():
         headline = report(flags.workdir, flags.input, output, flags.clips, flags.shown)
