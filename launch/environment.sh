@@ -16,7 +16,9 @@ xkd_environment() {
     if [[ "$(cat "$venv/xkd-lock" 2>/dev/null)" != "$wanted" ]]; then
         echo "Installing $lock into $venv (a minute or two)"
         [[ -x "$venv/bin/python" ]] || "$python" -m venv "$venv"
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+        # Byte code is made of what is imported, when it is: of all that is installed it takes as
+        # long as the rest of the installation.
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
             --requirement "$lock"
         echo "$wanted" >"$venv/xkd-lock"
     fi
