@@ -49,8 +49,8 @@ def get_config():
     temperature = config.xkd.teacher_temperature
     temperature.video_start = temperature.video_end = 0.02
     temperature.audio_start = temperature.audio_end = 0.02
-    # The momentum rises to 1 over the run: from the paper's 0.997 on, teachers of so few steps would
-    # end up hundreds of steps behind, and flat.
+    # The momentum rises to 1 over the run: from the 0.997 of the paper on, teachers of so few steps
+    # would end up hundreds of steps behind, and flat.
     config.xkd.ema_video = config.xkd.ema_audio = 0.98
     config.log.every_steps = 20
     config.log.images_every_steps = 400

@@ -53,8 +53,16 @@ def report(
         FileNotFoundError: There is nothing at `workdir` or at one of `inputs`.
         ValueError: `workdir` holds neither weights nor a log, or no input is usable.
     """
-    from xkd_jax.report import health, page, sections
+    from xkd_jax.report import health, page
     from xkd_jax.report import survey as surveys
+    from xkd_jax.report.sections import (
+        attention,
+        reconstruction,
+        representations,
+        retrieval,
+        training,
+        verdict,
+    )
 
     if not workdir.is_dir():
         raise FileNotFoundError(f"--workdir={workdir}: no such folder")
@@ -69,25 +77,25 @@ def report(
         missing += _lacking(networks, survey)
     measured = None if survey is None else surveys.measured(survey, networks)
     config = None if networks is None or networks.config is None else networks.config
-    verdict = health.judge(log, config, networks and networks.outputs, measured)
+    found = health.judge(log, config, networks and networks.outputs, measured)
 
     parts = [
-        sections.verdict(
-            verdict,
-            sections.facts_of(networks, log, survey, str(workdir)),
+        verdict.build(
+            found,
+            verdict.facts_of(networks, log, survey, str(workdir)),
             missing,
             () if survey is None else survey.clips.left_out,
         )
     ]
     if log is not None:
-        parts.append(sections.curves(log, verdict))
+        parts.append(training.build(log, found))
     if survey is not None:
         if survey.restored:
-            parts.append(sections.reconstruction(networks, survey, progress.advance))
-        parts.append(sections.attended(networks, survey))
-        parts.append(sections.distributions(networks, survey))
+            parts.append(reconstruction.build(networks, survey, progress.advance))
+        parts.append(attention.build(networks, survey))
+        parts.append(representations.build(networks, survey))
         if survey.retrievals:
-            parts.append(sections.retrieval(survey))
+            parts.append(retrieval.build(survey))
     progress.close()
     made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     name = workdir.absolute().name
@@ -99,7 +107,7 @@ def report(
         "numbers are in report.json.",
     )
     _write(output, text, parts)
-    return verdict.headline
+    return found.headline
 
 
 def _log(workdir: pathlib.Path, missing: list[str]):

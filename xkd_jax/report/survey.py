@@ -43,6 +43,11 @@ class Survey:
     spreads: dict[tuple[str, str], representations.Spread]
     retrievals: dict[str, list[representations.Retrieval]]
 
+    def title(self, n: int) -> str:
+        """A clip's name, short enough for people."""
+        parts = self.clips.names[n].replace("\\", "/").split("/")
+        return "/".join(parts[-2:])
+
 
 def take(
     networks: Networks, clips: Clips, shown: int, advance: Callable[[str, int], object]

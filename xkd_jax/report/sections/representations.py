@@ -1,0 +1,141 @@
+"""How features and outputs lie: numbers, histograms and maps."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from xkd_jax.report import history, representations
+from xkd_jax.report.charts import Lines, Scatter
+from xkd_jax.report.networks import Networks
+from xkd_jax.report.page import Section, grid, table
+from xkd_jax.report.survey import Survey
+
+
+def build(networks: Networks, survey: Survey) -> Section:
+    """How features and outputs lie: numbers, histograms and maps."""
+    section = Section("representations", "Representations")
+    encoded, clips = survey.encoded, survey.clips
+    rows = [
+        (
+            f"{m} {network}",
+            f"{spread.similarity:.3f}",
+            f"{spread.rank:.1f} of {min(len(clips) - 1, encoded[network, m].features.shape[1])}",
+            *(_of_outputs(survey, network, m)),
+        )
+        for (network, m), spread in survey.spreads.items()
+    ]
+    head = ("", "cosine", "rank", "entropy", "of the mean", "tells", "outputs used")
+    if rows:
+        section.add(table(head, rows))
+        known = (
+            f" J = {networks.outputs}, log J = {math.log(networks.outputs):.2f}."
+            if survey.outputs
+            else ""
+        )
+        section.say(
+            "Cosine: between features of different clips, on average, 1 if all are alike. Rank: "
+            "how many directions the features really use. Entropy, in nats: of the distribution "
+            "over the J outputs (a teacher's centered and sharpened), and of their mean; the "
+            "difference is what an output tells of the clip, at most "
+            f"log n = {math.log(len(clips)):.2f}." + known,
+            "faint",
+        )
+        section.numbers["spread"] = {
+            f"{n}/{m}": spread._asdict() for (n, m), spread in survey.spreads.items()
+        }
+        section.numbers["outputs"] = {
+            f"{n}/{m}": out._asdict() for (n, m), out in survey.outputs.items()
+        }
+    section.add("<h3>Distributions</h3>")
+    cards = []
+    for network in dict.fromkeys(network for network, _ in encoded):
+        values = {m: encoded[network, m].features for m in clips.views if (network, m) in encoded}
+        cards.append(_histogram(section, f"Features of the {network}s", values))
+        values = {
+            m: encoded[network, m].projections
+            for m in values
+            if encoded[network, m].projections is not None
+        }
+        if values:
+            cards.append(_histogram(section, f"Outputs of the {network}s' projectors", values))
+    section.add(grid(*cards))
+    if len(clips) > 2:
+        section.add("<h3>Maps</h3>")
+        section.add(grid(*_maps(section, survey)))
+    if clips.labels is not None and len(clips) > 1:
+        _neighbors(section, survey)
+    return section
+
+
+def _of_outputs(survey: Survey, network: str, modality: str) -> tuple[str, ...]:
+    out = survey.outputs.get((network, modality))
+    if out is None:
+        return ("-",) * 4
+    return (
+        f"{out.entropy:.2f}",
+        f"{out.marginal:.2f}",
+        f"{out.information:.2f}",
+        str(out.used),
+    )
+
+
+def _histogram(section: Section, title: str, values: Mapping[str, np.ndarray]) -> str:
+    x, series = representations.densities(values)
+    return section.chart(history.key(title), Lines(f"{title}, density", "value", x, series))
+
+
+def _maps(section: Section, survey: Survey) -> list[str]:
+    clips, encoded = survey.clips, survey.encoded
+    labelled = clips.labels is not None
+    groups = clips.labels if labelled else np.zeros(len(clips), int)
+    names = clips.class_names if labelled else ("clips",)
+    shown = [survey.title(n) for n in range(len(clips))]
+    cards = []
+    for m in clips.views:
+        network = "teacher" if ("teacher", m) in encoded else "student"
+        points, method = representations.plane(encoded[network, m].features)
+        title = f"Features of the {m} {network}, {method}"
+        chart = Scatter(title, points, shown, groups, names)
+        cards.append(section.chart(f"map_{m}", chart))
+    both = [encoded.get(key) for key in (("student", "video"), ("teacher", "audio"))]
+    if all(made is not None and made.projections is not None for made in both):
+        # Each without its mean: the modalities would lie apart, which the table tells already.
+        rows = [made.projections - made.projections.mean(axis=0) for made in both]
+        points, method = representations.plane(np.concatenate(rows))
+        chart = Scatter(
+            f"Outputs of the video student (●) and the audio teacher (■) together, {method}",
+            points,
+            shown * 2,
+            np.concatenate([groups] * 2),
+            names,
+            ["video"] * len(clips) + ["audio"] * len(clips),
+        )
+        cards.append(section.chart("map_outputs", chart))
+    return cards
+
+
+def _neighbors(section: Section, survey: Survey) -> None:
+    labels = survey.clips.labels
+    rows, numbers = [], {}
+    for (network, m), made in survey.encoded.items():
+        trained = representations.neighbor_accuracy(made.features, labels)
+        fresh = survey.untrained.get((network, m))
+        untrained = fresh and representations.neighbor_accuracy(fresh.features, labels)
+        numbers[f"{network}/{m}"] = {"trained": trained, "untrained": untrained}
+        rows.append(
+            (f"{m} {network}", f"{trained:.0%}", "-" if fresh is None else f"{untrained:.0%}")
+        )
+    chance = representations.chance(labels)
+    count = len(labels)
+    section.add("<h3>Classes among the neighbors</h3>")
+    section.add(table(("", "this network", "untrained"), rows))
+    error = math.sqrt(0.25 / count)
+    section.say(
+        f"Share of {count} clips whose class most of their nearest neighbors by features have (at "
+        f"most {representations.NEIGHBORS}), each left out in turn; the commonest class makes "
+        f"{chance:.0%}. So few clips leave each number uncertain by up to ±{error:.0%}: the "
+        "evaluations of the paper are configs/eval/.",
+        "faint",
+    )
+    section.numbers["neighbor_accuracy"] = {**numbers, "chance": chance, "clips": count}

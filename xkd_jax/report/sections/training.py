@@ -1,0 +1,56 @@
+"""Everything that the run logged, as charts."""
+
+import math
+
+import numpy as np
+
+from xkd_jax.report import history
+from xkd_jax.report.charts import Lines, Mark
+from xkd_jax.report.health import Verdict
+from xkd_jax.report.page import Section, grid
+
+
+def build(log: history.History, found: Verdict) -> Section:
+    """Everything that the run logged, with its new starts and warnings."""
+    section = Section("training", "Training")
+    marks = [Mark(step, "resume", f"started again after step {step}") for step in log.resumes]
+    marks += [
+        Mark(f.since, "warning", f.text)
+        for f in found.findings
+        if f.since is not None and f.level in ("collapsed", "warning")
+    ]
+    section.say(
+        f"{len(log)} lines of the log, steps {log.steps[0]} to {log.steps[-1]}. Point at a chart "
+        "to read it; drag over a stretch to zoom all of them, double-click to go back. ↻ marks "
+        "where the run was started again, ▲ what the verdict warns of.",
+        "faint",
+    )
+    cards = []
+    for title, names in history.charts(log).items():
+        prefix = names[0].split("/")[0] + "/"
+        short = all(name.startswith(prefix) for name in names)
+        series = {
+            (name.removeprefix(prefix) if short else name): log.metrics[name] for name in names
+        }
+        chart = Lines(title, "step", log.steps.astype(float), series, marks, "training")
+        cards.append(section.chart(history.key(title), chart))
+    section.add(grid(*cards))
+    section.numbers = {
+        "steps": [int(log.steps[0]), int(log.steps[-1])],
+        "resumed_after": log.resumes,
+        "unreadable_lines": log.torn,
+        "warnings": [{"step": int(m.x), "text": m.text} for m in marks if m.kind == "warning"],
+        "first": {name: _plain(values) for name, values in _ends(log, 0).items()},
+        "last": {name: _plain(values) for name, values in _ends(log, -1).items()},
+    }
+    return section
+
+
+def _ends(log: history.History, end: int) -> dict[str, float]:
+    """The first or last known value of each metric."""
+    known = {name: values[np.isfinite(values)] for name, values in log.metrics.items()}
+    return {name: float(values[end]) for name, values in known.items() if len(values)}
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None

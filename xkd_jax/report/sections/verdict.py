@@ -1,0 +1,91 @@
+"""How the run is, what was looked at, and what cannot be shown."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from xkd_jax.report import history
+from xkd_jax.report.health import Verdict
+from xkd_jax.report.networks import Networks
+from xkd_jax.report.page import Section, escape
+from xkd_jax.report.survey import Survey
+
+_SHOWN_LEFT_OUT = 20  # files
+
+
+def build(
+    found: Verdict,
+    facts: Sequence[tuple[str, object]],
+    missing: Sequence[str],
+    left_out: Sequence[tuple[str, str]] = (),
+) -> Section:
+    """How the run is, what is looked at, and what cannot be shown or used."""
+    section = Section("verdict", "Verdict")
+    section.numbers = {
+        "level": found.level,
+        "headline": found.headline,
+        "findings": [
+            {
+                "level": f.level,
+                "text": f.text,
+                "since_step": f.since,
+                "try": list(f.remedies),
+            }
+            for f in found.findings
+        ],
+    }
+    section.add(
+        f'<div class="verdict {found.level}"><strong>{escape(found.headline)}</strong></div>'
+    )
+    items = []
+    for f in found.findings:
+        since = f" Since step {f.since}." if f.since is not None else ""
+        tips = (
+            f'<span class="try">Try: {escape("; ".join(f.remedies))}.</span>' if f.remedies else ""
+        )
+        badge = f'<span class="badge {f.level}">{f.level}</span>'
+        items.append(f"<li>{badge}{escape(f.text + since)}{tips}</li>")
+    if items:
+        section.add(f'<ul class="findings">{"".join(items)}</ul>')
+    pairs = "".join(f"<dt>{escape(name)}</dt><dd>{escape(fact)}</dd>" for name, fact in facts)
+    section.add(f"<h3>What was looked at</h3><dl>{pairs}</dl>")
+    if missing:
+        lines = "".join(f"<li>{escape(line)}</li>" for line in missing)
+        section.add(f"<h3>What cannot be shown</h3><ul>{lines}</ul>")
+    if left_out:
+        lines = "".join(
+            f"<li>{escape(name)}: {escape(reason)}</li>"
+            for name, reason in left_out[:_SHOWN_LEFT_OUT]
+        )
+        more = len(left_out) - _SHOWN_LEFT_OUT
+        lines += f"<li>and {more} more</li>" if more > 0 else ""
+        section.add(f"<h3>Files that cannot be used</h3><ul>{lines}</ul>")
+    section.numbers |= {"not_shown": list(missing), "left_out": [list(x) for x in left_out]}
+    return section
+
+
+def facts_of(
+    networks: Networks | None, log: history.History | None, survey: Survey | None, path: str
+) -> list[tuple[str, Any]]:
+    """What was looked at, as rows of a table."""
+    rows: list[tuple[str, Any]] = [("folder", path)]
+    if networks is not None:
+        provenance = networks.description["provenance"]
+        step = provenance.get("step")
+        rows.append(
+            ("weights", f"checkpoint of step {step}" if step is not None else provenance["source"])
+        )
+        for m in networks.modalities:
+            size = networks.description["architecture"][m]["encoder"]
+            patch = "x".join(map(str, networks.patch(m)))
+            rows.append(
+                (
+                    f"{m} encoder",
+                    f"width {size['width']}, depth {size['depth']}, {size['heads']} heads, patches "
+                    f"of {patch}; {' and '.join(networks.networks_of(m))}",
+                )
+            )
+    if log is not None and len(log):
+        rows.append(("log", f"{len(log)} lines up to step {log.steps[-1]}"))
+    if survey is not None:
+        rows.append(("clips", survey.clips.origin))
+    return rows
