@@ -9,11 +9,13 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import textwrap
 from collections.abc import Iterator
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 _STATE = "state"
@@ -60,13 +62,7 @@ class Checkpoints:
         self._config = json.loads(json.dumps(config))  # what reading it back will give
         self._every_steps = every_steps
         folder = pathlib.Path(workdir).absolute() / "checkpoints"
-        # Orbax would take any folder with a number for a checkpoint, the highest for the newest.
-        for step in _named_as_steps(folder):
-            if not (step / _MARKER).is_file():
-                raise DamagedError(
-                    f"{step} is no checkpoint (it has no {_MARKER}), but has the name of one: "
-                    "move it elsewhere to go on from the others."
-                )
+        _remove_leftovers(folder, keep_every_steps)
         policies = ocp.training.preservation_policies
         kept = [policies.LatestN(keep)]
         if keep_every_steps:
@@ -249,6 +245,37 @@ def config_changes(
 
 def _named_as_steps(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(path for path in folder.glob("[0-9]*") if path.name.isdecimal())
+
+
+def _remove_leftovers(folder: pathlib.Path, keep_every_steps: int) -> None:
+    """Ends the deletions that a kill cut short: Orbax deletes file by file, under the step's name.
+
+    Raises:
+        DamagedError: a folder has the name of a step, but is neither a checkpoint nor the rest of
+            one. Orbax would take it for a checkpoint, the highest number for the newest.
+    """
+    complete = [step for step in _named_as_steps(folder) if (step / _MARKER).is_file()]
+    leftovers = []
+    for step in _named_as_steps(folder):
+        if step in complete:
+            continue
+        milestone = keep_every_steps and int(step.name) % keep_every_steps == 0
+        newer = [other for other in complete if int(other.name) > int(step.name)]
+        if milestone or not newer or not _names(step) <= _names(newer[0]):
+            raise DamagedError(
+                f"{step} is no checkpoint (it has no {_MARKER}), but has the name of one: "
+                "move it elsewhere to go on from the others."
+            )
+        leftovers.append(step)
+    multihost_utils.sync_global_devices("leftovers of deletions listed")
+    if jax.process_index() == 0:
+        for step in leftovers:
+            shutil.rmtree(step)
+    multihost_utils.sync_global_devices("leftovers of deletions removed")
+
+
+def _names(folder: pathlib.Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
 def _leaves_by_name(tree: Any) -> dict[str, Any]:

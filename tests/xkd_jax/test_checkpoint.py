@@ -1,5 +1,6 @@
 import contextlib
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +137,40 @@ def test_refuses_a_folder_that_is_no_checkpoint(tmp_path):
     (tmp_path / "checkpoints" / "7").mkdir(parents=True)
     with pytest.raises(checkpoint.DamagedError, match="checkpoints/7 is no checkpoint"):
         open_checkpoints(tmp_path)
+
+
+@pytest.mark.parametrize("left", [[], ["state"], ["state", "commit_success.txt"]])
+def test_a_deletion_that_was_cut_short_is_ended(tmp_path, left):
+    with open_checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, {"a": jnp.full(3, float(step))})
+    for path in (tmp_path / "checkpoints" / "1").iterdir():
+        if path.name not in left:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with open_checkpoints(tmp_path) as checkpoints:
+        assert steps_in(tmp_path) == [2, 3]
+        assert checkpoints.restore({"a": jnp.zeros(3)})["a"].tolist() == [3, 3, 3]
+
+
+def test_what_is_not_the_rest_of_a_deletion_is_not_deleted(tmp_path):
+    with open_checkpoints(tmp_path, keep_every_steps=4) as checkpoints:
+        for step in (3, 4, 5):
+            checkpoints.save(step, {"a": jnp.zeros(3)})
+    folder = tmp_path / "checkpoints"
+
+    def refuses(step, **policy):
+        with pytest.raises(checkpoint.DamagedError, match=f"checkpoints/{step} is no checkpoint"):
+            open_checkpoints(tmp_path, **policy)
+        assert (folder / str(step)).exists()
+
+    (folder / "4" / "_CHECKPOINT_METADATA").unlink()
+    refuses(4, keep_every_steps=4)  # a milestone is never deleted
+    open_checkpoints(tmp_path, keep_every_steps=3)
+    (folder / "1").mkdir()
+    (folder / "1" / "notes.txt").write_text("of the user")
+    refuses(1)
+    (folder / "1").rename(folder / "7")
+    refuses(7)
 
 
 def empty(path):
