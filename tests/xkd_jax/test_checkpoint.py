@@ -139,7 +139,11 @@ def test_refuses_a_folder_that_is_no_checkpoint(tmp_path):
         open_checkpoints(tmp_path)
 
 
-@pytest.mark.parametrize("left", [[], ["state"], ["state", "commit_success.txt"]])
+@pytest.mark.parametrize(
+    "left",
+    [[], ["state"], ["state", "commit_success.txt"], ["_CHECKPOINT_METADATA"]],
+    ids=lambda left: " ".join(left) or "nothing",
+)
 def test_a_deletion_that_was_cut_short_is_ended(tmp_path, left):
     with open_checkpoints(tmp_path) as checkpoints:
         for step in (1, 2, 3):
@@ -148,8 +152,9 @@ def test_a_deletion_that_was_cut_short_is_ended(tmp_path, left):
         if path.name not in left:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     with open_checkpoints(tmp_path) as checkpoints:
-        assert steps_in(tmp_path) == [2, 3]
         assert checkpoints.restore({"a": jnp.zeros(3)})["a"].tolist() == [3, 3, 3]
+        checkpoints.save(4, {"a": jnp.zeros(3)})
+    assert steps_in(tmp_path) == [2, 3, 4]
 
 
 def test_what_is_not_the_rest_of_a_deletion_is_not_deleted(tmp_path):
