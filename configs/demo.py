@@ -42,6 +42,8 @@ def get_config():
     config.model.projector.bottleneck = 64
     config.model.projector.out = 512
 
+    # With 5e-3 hidden patches get soft outlines (a loss of 0.55 instead of 0.66), but the features
+    # tell fewer classes apart: a linear classifier 43% instead of 53% of video, over three seeds.
     config.optimizer.learning_rate = 2e-3
     config.optimizer.warmup_steps = 100
     config.optimizer.weight_decay = 0.05
