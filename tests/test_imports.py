@@ -43,12 +43,6 @@ def test_input_pipeline_without_jax():
     assert result.returncode == 0, result.stderr
 
 
-def test_tensorflow_is_imported_without_keras():
-    """Which takes a third of the time that a program with data needs to start."""
-    result = python("import input_pipeline.loader, sys\nassert 'keras' not in sys.modules")
-    assert result.returncode == 0, result.stderr
-
-
 def test_importing_the_step_is_enough_to_be_free_of_tensorflow():
     result = python(
         "import sys, xkd_jax.train_step\n"
