@@ -1,4 +1,4 @@
-"""XLA's flags in the tests: they compile in a third of the time, to slower code, which hardly runs."""
+"""XLA's flags in the tests: programs compile in a third of the time, to slower code."""
 
 ONE_DEVICE = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 # Eight devices: what works on one device only must fail.

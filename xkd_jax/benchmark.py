@@ -86,20 +86,19 @@ def benchmark(
     dtype = pretrain.compute_dtype(config)
     model = xkd.build(config, dtype)
     total_steps = 1_000_000
-    tx, learning_rate = train_step.make_optimizer(config, total_steps, _STEPS_PER_EPOCH)
-    step_fn = train_step.make_train_step(
-        model, config, tx, learning_rate, total_steps, _STEPS_PER_EPOCH
-    )
-    init = functools.partial(train_step.init_state, model, tx, config.seed)
+    numbers = train_step.hyperparameters(config, total_steps, _STEPS_PER_EPOCH)
+    step_fn = train_step.make_train_step(model, config)
+    init = functools.partial(train_step.init_state, model, numbers, config.seed)
     shardings = sharding.state_shardings(jax.eval_shape(init), mesh)
     state = jax.jit(init, out_shardings=shardings)()
     batch = sharding.put_batch(noise(config), mesh)
+    numbers = sharding.replicate(numbers, mesh)
 
     before = time.perf_counter()
-    step = train.compile_step(step_fn, state, batch, mesh)
+    step = train.compile_step(step_fn, state, batch, mesh, (numbers,))
     compile_seconds = time.perf_counter() - before
     memory = step.memory_analysis()
-    state, metrics = step(state, batch)
+    state, metrics = step(state, batch, numbers)
     jax.block_until_ready(metrics)
     first_step_seconds = time.time() - started
 
@@ -107,14 +106,14 @@ def benchmark(
     seconds = []
     for _ in range(steps):
         before = time.perf_counter()
-        state, metrics = step(state, batch)
+        state, metrics = step(state, batch, numbers)
         jax.block_until_ready(metrics)
         seconds.append(time.perf_counter() - before)
     rates.append(matmul_rate(dtype))
     if profile:
         with jax.profiler.trace(profile):
             for _ in range(3):
-                state, metrics = step(state, batch)
+                state, metrics = step(state, batch, numbers)
             jax.block_until_ready(metrics)
 
     median = statistics.median(seconds)
@@ -143,7 +142,7 @@ def benchmark(
         "first_step_seconds": _rounded(first_step_seconds),
     }
     if breakdown:
-        result["milliseconds_by_part"] = measure_parts(model, config, tx, state, batch)
+        result["milliseconds_by_part"] = measure_parts(model, config, numbers, state, batch)
     return result
 
 
@@ -181,7 +180,7 @@ def matmul_rate(dtype: jnp.dtype) -> float:
 def measure_parts(
     model: xkd.XKD,
     config: ml_collections.ConfigDict,
-    tx: optax.GradientTransformation,
+    numbers: train_step.Hyperparameters,
     state: train_step.TrainState,
     batch: dict[str, jax.Array],
 ) -> dict[str, float]:
@@ -223,10 +222,13 @@ def measure_parts(
             )
             for m in MODALITIES
         }
-        terms, _ = train_step.loss_terms(outputs, teacher, state.centers, temperatures, config.xkd)
+        terms, _ = train_step.loss_terms(
+            outputs, teacher, state.centers, temperatures, numbers, config.xkd
+        )
         return terms["total"]
 
     def update(params: xkd.Params, teacher: xkd.Params, opt_state: Any) -> Any:
+        tx = train_step.make_optimizer(numbers)
         updates, opt_state = tx.update(params, opt_state, params)  # any gradient will do
         params = optax.apply_updates(params, updates)
         momenta = {m: jnp.asarray(0.997) for m in MODALITIES}

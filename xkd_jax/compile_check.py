@@ -159,16 +159,15 @@ def compile_program(
     started = time.perf_counter()
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # of these devices, not of those here
         model = xkd.build(config, pretrain.compute_dtype(config))
-    tx, learning_rate = train_step.make_optimizer(config, _TOTAL_STEPS, _STEPS_PER_EPOCH)
-    step_fn = train_step.make_train_step(
-        model, config, tx, learning_rate, _TOTAL_STEPS, _STEPS_PER_EPOCH
-    )
-    state = jax.eval_shape(functools.partial(train_step.init_state, model, tx, config.seed))
+    numbers = train_step.hyperparameters(config, _TOTAL_STEPS, _STEPS_PER_EPOCH)
+    step_fn = train_step.make_train_step(model, config)
+    state = jax.eval_shape(functools.partial(train_step.init_state, model, numbers, config.seed))
     state = _placed(state, sharding.state_shardings(state, mesh))
+    numbers = _placed(numbers, sharding.state_shardings(numbers, mesh))
     batch = pretrain.batch_shapes(config)
     batch = _placed(batch, dict.fromkeys(batch, sharding.batch_sharding(mesh)))
     with _compilers_refusal(config, target):
-        compiled = train.compile_step(step_fn, state, batch, mesh)
+        compiled = train.compile_step(step_fn, state, batch, mesh, (numbers,))
     return Program(
         target=target,
         devices=mesh.size,

@@ -3,11 +3,47 @@
 from collections.abc import Callable
 from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 
+from xkd_jax import schedules
+
 Params = Any
+
+
+@flax.struct.dataclass
+class Hyperparameters:
+    """AdamW's numbers and the learning rate's course, () float32 each; inputs of a program.
+
+    Attributes:
+      learning_rate: peak of the learning rate.
+      final_learning_rate: learning rate at the end of the run.
+      warmup_steps: steps from 0 to the peak.
+      total_steps: steps of the run.
+      b1: decay of the gradients' mean.
+      b2: decay of the squared gradients' mean.
+      eps: what is added to the root of the latter.
+      weight_decay: share of a weight that decays at a learning rate of 1.
+      clip_norm: largest norm of a tensor's gradient; infinity for no clipping.
+    """
+
+    learning_rate: jax.typing.ArrayLike
+    final_learning_rate: jax.typing.ArrayLike
+    warmup_steps: jax.typing.ArrayLike
+    total_steps: jax.typing.ArrayLike
+    b1: jax.typing.ArrayLike
+    b2: jax.typing.ArrayLike
+    eps: jax.typing.ArrayLike
+    weight_decay: jax.typing.ArrayLike
+    clip_norm: jax.typing.ArrayLike
+
+    def learning_rate_at(self, step: jax.Array) -> jax.Array:
+        """Learning rate of a step, () float32."""
+        return schedules.warmup_cosine(
+            step, self.learning_rate, self.warmup_steps, self.total_steps, self.final_learning_rate
+        )
 
 
 def _names(path: tuple[Any, ...]) -> list[str]:
@@ -25,7 +61,7 @@ def tensor_norms(path: tuple[Any, ...], tensor: jax.Array) -> jax.Array:
 
 
 def clip_each_tensor(
-    max_norm: float, clipped: Callable[[list[str]], bool]
+    max_norm: jax.typing.ArrayLike, clipped: Callable[[list[str]], bool]
 ) -> optax.GradientTransformation:
     """Scales each parameter tensor's gradient to a norm of `max_norm` at most.
 
@@ -65,7 +101,7 @@ def decay_mask_of_weights(params: Params) -> Params:
     )
 
 
-def scale_by_depth(decay: float, depth: int) -> optax.GradientTransformation:
+def scale_by_depth(decay: jax.typing.ArrayLike, depth: int) -> optax.GradientTransformation:
     """Scales the updates of an encoder with a head by `decay ** (depth + 1 - id)`.
 
     So what is near the input changes least (Clark et al. 2020; Bao et al. 2022). The id of the
@@ -90,23 +126,27 @@ def scale_by_depth(decay: float, depth: int) -> optax.GradientTransformation:
 
 
 def adamw(
-    learning_rate: optax.Schedule,
-    *,
-    b1: float,
-    b2: float,
-    eps: float,
-    weight_decay: float,
-    clip_norm: float,
-    clipped: Callable[[list[str]], bool],
+    hyperparameters: Hyperparameters,
+    clipped: Callable[[list[str]], bool] | None = None,
     decays: Callable[[Params], Params] = decay_mask,
 ) -> optax.GradientTransformation:
-    """AdamW (Loshchilov and Hutter 2019) after per-tensor clipping; `clip_norm` 0 for none.
+    """AdamW (Loshchilov and Hutter 2019) after per-tensor clipping.
 
-    `clipped` tells from a parameter's names whether it is clipped, `decays` makes of the parameters
-    a tree that tells which of them decay.
+    Args:
+      hyperparameters: numbers of the run, which may be traced.
+      clipped: tells from a parameter's names, outermost first, whether its gradient is clipped.
+        None clips nothing.
+      decays: maps parameters to a tree of bools, True where weight decay applies.
     """
-    clip = clip_each_tensor(clip_norm, clipped) if clip_norm else optax.identity()
+    h = hyperparameters
     return optax.chain(
-        clip,
-        optax.adamw(learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decays),
+        clip_each_tensor(h.clip_norm, clipped) if clipped else optax.identity(),
+        optax.adamw(
+            h.learning_rate_at,
+            b1=h.b1,
+            b2=h.b2,
+            eps=h.eps,
+            weight_decay=h.weight_decay,
+            mask=decays,
+        ),
     )

@@ -42,17 +42,15 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> train_step.Trai
     total_steps = schedules.total_steps(config.steps, config.epochs, loader.steps_per_epoch)
 
     model = xkd.build(config, compute_dtype(config))
-    tx, learning_rate = train_step.make_optimizer(config, total_steps, loader.steps_per_epoch)
-    step = train_step.make_train_step(
-        model, config, tx, learning_rate, total_steps, loader.steps_per_epoch
-    )
+    numbers = train_step.hyperparameters(config, total_steps, loader.steps_per_epoch)
     if jax.process_index() == 0:
         print(describe(model, config, total_steps), flush=True)
     given = given_weights(config, model, workdir)
     return train.train(
-        init=lambda trees: train_step.init_state(model, tx, config.seed).replace(**trees),
+        init=lambda trees: train_step.init_state(model, numbers, config.seed).replace(**trees),
         init_args=(given,),
-        step_fn=step,
+        step_fn=train_step.make_train_step(model, config),
+        step_args=(numbers,),
         batches=loader.batches,
         total_steps=total_steps,
         config=config,

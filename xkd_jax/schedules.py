@@ -1,11 +1,16 @@
-"""Scalars that change with the step: learning rate, EMA momentum, teacher temperature."""
+"""Scalars that change with the step: learning rate, EMA momentum, teacher temperature.
+
+All arguments may be traced, so that one compiled program serves schedules of any length and height.
+"""
 
 import jax
 import jax.numpy as jnp
 
+Scalar = jax.typing.ArrayLike
 
-def cosine(step: jax.Array, start: float, end: float, steps: float) -> jax.Array:
-    """From `start` at step 0 to `end` at step `steps` and after, along half a cosine.
+
+def cosine(step: Scalar, start: Scalar, end: Scalar, steps: Scalar) -> jax.Array:
+    """Goes from `start` at step 0 to `end` at step `steps` and after, along half a cosine.
 
     Args:
       step: () int.
@@ -16,19 +21,19 @@ def cosine(step: jax.Array, start: float, end: float, steps: float) -> jax.Array
     Returns:
       () float32.
     """
-    share = jnp.minimum(step / steps, 1.0) if steps > 0 else 1.0
+    share = jnp.where(steps > 0, jnp.minimum(step / jnp.where(steps > 0, steps, 1.0), 1.0), 1.0)
     return jnp.asarray(end + 0.5 * (start - end) * (1.0 + jnp.cos(jnp.pi * share)), jnp.float32)
 
 
 def warmup_cosine(
-    step: jax.Array, peak: float, warmup_steps: float, steps: float, final: float = 0.0
+    step: Scalar, peak: Scalar, warmup_steps: Scalar, steps: Scalar, final: Scalar = 0.0
 ) -> jax.Array:
-    """From 0 to `peak`, linear over the warm-up, then to `final` at `steps` along half a cosine.
+    """Goes from 0 to `peak` on a line, then to `final` at `steps` along half a cosine.
 
     Args:
       step: () int.
       peak: value at the end of the warm-up.
-      warmup_steps: its length; 0 starts at the peak.
+      warmup_steps: length of the line; 0 starts at the peak.
       steps: total length, the warm-up included.
       final: value at the end; `peak` keeps it constant.
 
@@ -36,9 +41,8 @@ def warmup_cosine(
       () float32.
     """
     decay = cosine(jnp.maximum(step - warmup_steps, 0), peak, final, steps - warmup_steps)
-    if warmup_steps <= 0:
-        return decay
-    return jnp.where(step < warmup_steps, peak * step / warmup_steps, decay)
+    ramp = peak * step / jnp.maximum(warmup_steps, 1.0)
+    return jnp.where(step < warmup_steps, ramp, decay)
 
 
 def total_steps(steps: int, epochs: float, steps_per_epoch: float) -> int:

@@ -142,6 +142,17 @@ def put_batch(batch: Any, mesh: Mesh) -> Any:
     )
 
 
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Puts a pytree of arrays, the same ones in each process, whole on every device of a mesh."""
+    sharding = NamedSharding(mesh, P())
+
+    def put(leaf: Any) -> jax.Array:
+        array = np.asarray(leaf)
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    return jax.tree.map(put, tree)
+
+
 class Prefetch:
     """Iterates over batches on the devices, kept in flight ahead of the step that uses them.
 

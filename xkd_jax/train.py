@@ -36,7 +36,7 @@ class NonFiniteError(RuntimeError):
 def train(
     *,
     init: Callable[..., Any],
-    step_fn: Callable[[Any, Any], tuple[Any, dict[str, jax.Array]]],
+    step_fn: Callable[..., tuple[Any, dict[str, jax.Array]]],
     batches: Callable[[int], Iterator[Any]],
     total_steps: int,
     config: ml_collections.ConfigDict,
@@ -44,6 +44,7 @@ def train(
     workdir: str | os.PathLike,
     mesh: Mesh,
     init_args: tuple[Any, ...] = (),
+    step_args: tuple[Any, ...] = (),
     figures: Callable[[Any, Any], dict[str, np.ndarray]] | None = None,
     evaluate: Callable[[Any, int], tuple[Any, dict[str, float]]] | None = None,
     evaluate_every: int = 0,
@@ -56,9 +57,9 @@ def train(
     Args:
         init: function of `init_args` that makes the initial state: a pytree of arrays with a field
             `step`, `()` int32, the number of steps done. It is traced.
-        step_fn: pure function `(state, batch) -> (state, metrics)`. It is traced once. `metrics` is
-            a dict of scalars in order of importance: the loss terms, their `total`, gradient norms,
-            the rest. Where several are not finite, the first is the one reported.
+        step_fn: pure function `(state, batch, *step_args) -> (state, metrics)`. It is traced once.
+            `metrics` is a dict of scalars in order of importance: the loss terms, their `total`,
+            gradient norms, the rest. Where several are not finite, the first is reported.
         batches: function `start_step -> iterator` of pytrees of numpy arrays, each
             `(B / processes, ...)`: this process's share of batch `start_step`, of the next, and so
             on without end.
@@ -69,6 +70,8 @@ def train(
         workdir: the run's folder, made if missing.
         mesh: from `sharding.make_mesh`.
         init_args: pytrees of arrays, too large to be constants of a program: pretrained weights.
+        step_args: pytrees of arrays: numbers that are no constants of the step's program, so that
+            runs which differ in them share it, compiled.
         figures: function `(state, batch) -> dict` of `(H, W, 3)` uint8 images, to be drawn every
             `config.log.images_every_steps` and at the end; or None.
         evaluate: function `(state, step) -> (state, metrics)` that looks at the state between two
@@ -113,7 +116,8 @@ def train(
         log.config(plain_config)
         data = _without_end(stack.enter_context(sharding.Prefetch(batches(step), mesh)), step)
         first = next(data)
-        step_fn = compile_step(step_fn, state, first, mesh)
+        step_args = sharding.replicate(step_args, mesh)
+        step_fn = compile_step(step_fn, state, first, mesh, step_args)
         data = itertools.chain([first], data)
 
         alive = stack.enter_context(
@@ -126,7 +130,7 @@ def train(
         while step < total_steps and not stop.requested(step):
             with window.waiting():
                 batch = next(data)
-            state, metrics = step_fn(state, batch)
+            state, metrics = step_fn(state, batch, *step_args)
             step += 1
             monitor.watch(step, metrics)
             alive.beat(step)
@@ -157,22 +161,25 @@ def train(
     return state
 
 
-def compile_step(step_fn: Callable, state: Any, batch: Any, mesh: Mesh) -> jax.stages.Compiled:
+def compile_step(
+    step_fn: Callable, state: Any, batch: Any, mesh: Mesh, step_args: tuple[Any, ...] = ()
+) -> jax.stages.Compiled:
     """Compiles the step ahead of time, and says how long it took.
 
     Args:
-        step_fn: `(state, batch) -> (state, metrics)`, see `train`.
+        step_fn: `(state, batch, *step_args) -> (state, metrics)`, see `train`.
         state: a pytree of arrays, or of `jax.ShapeDtypeStruct` with shardings.
         batch: likewise.
         mesh: the mesh of the run.
+        step_args: pytrees of arrays.
 
     Returns:
-        The compiled step. It overwrites the state it is given, never retraces, and returns its
-        metrics as `Metrics`.
+        The compiled step of the same arguments. It overwrites the state it is given, never
+        retraces, and returns its metrics as `Metrics`.
     """
 
-    def step(state, batch):
-        state, metrics = step_fn(state, batch)
+    def step(state, batch, *step_args):
+        state, metrics = step_fn(state, batch, *step_args)
         values = jnp.stack([jnp.asarray(value, jnp.float32) for value in metrics.values()])
         return state, Metrics(tuple(metrics), values)
 
@@ -182,7 +189,7 @@ def compile_step(step_fn: Callable, state: Any, batch: Any, mesh: Mesh) -> jax.s
     out_shardings = (sharding.state_shardings(state, mesh), NamedSharding(mesh, P()))
     jitted = jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for sharding.by_example
-        compiled = jitted.lower(state, batch).compile()
+        compiled = jitted.lower(state, batch, *step_args).compile()
     if jax.process_index() == 0:
         print(f"Compiled the step in {time.perf_counter() - started:.1f} s", flush=True)
     return compiled

@@ -1,5 +1,6 @@
 """The training step: views -> terms -> gradients -> AdamW -> EMA -> centres, as a pure function."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +9,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 from xkd_jax import augment, losses, optimizer, schedules
@@ -39,7 +41,84 @@ class TrainState:
     seed: jax.Array
 
 
-def init_state(model: XKD, tx: optax.GradientTransformation, seed: int) -> TrainState:
+@flax.struct.dataclass
+class Hyperparameters:
+    """Numbers of a run that its program takes as inputs; see `hyperparameters`.
+
+    What a number decides about shapes or about which operations there are is not here but in the
+    model and the config. All are () float32 but the gammas, (G,).
+
+    Attributes:
+      optimizer: AdamW's, and the learning rate's course.
+      weights: weight of each reconstruction in the total by modality, and of `alignment` and
+        `distillation`.
+      mmd_gammas: widths of MMD's kernels.
+      student_temperature: the students'.
+      teacher_temperature: the teachers' by modality, from `start` to `end`.
+      temperature_warmup_steps: how long the teachers' takes.
+      center_momentum: the centres'.
+      ema: the teachers' momentum at the first step, by modality; it is 1 at the last.
+    """
+
+    optimizer: optimizer.Hyperparameters
+    weights: dict[str, Any]
+    mmd_gammas: Any
+    student_temperature: Any
+    teacher_temperature: dict[str, dict[str, Any]]
+    temperature_warmup_steps: Any
+    center_momentum: Any
+    ema: dict[str, Any]
+
+
+def hyperparameters(
+    config: ml_collections.ConfigDict, total_steps: int, steps_per_epoch: float
+) -> Hyperparameters:
+    """The numbers of a run. Two runs that differ in these alone share a compiled program.
+
+    Args:
+      config: see configs/base.py.
+      total_steps: steps of the run, the end of its schedules.
+      steps_per_epoch: what turns epochs into steps.
+    """
+    xkd, adamw = config.xkd, config.optimizer
+    # The release averages each pair of terms and divides by its weights' sum, 7.
+    scale = 1 / 14 if xkd.total == "release" else 1.0
+    temperature = xkd.teacher_temperature
+    numbers = Hyperparameters(
+        optimizer=optimizer.Hyperparameters(
+            learning_rate=adamw.learning_rate,
+            final_learning_rate=0.0,
+            warmup_steps=adamw.warmup_steps or adamw.warmup_epochs * steps_per_epoch,
+            total_steps=total_steps,
+            b1=adamw.b1,
+            b2=adamw.b2,
+            eps=adamw.eps,
+            weight_decay=adamw.weight_decay,
+            clip_norm=adamw.clip_norm or math.inf,
+        ),
+        weights={
+            **{m: scale * xkd.lambda_ae * (m in xkd.reconstruct) for m in MODALITIES},
+            "alignment": scale * xkd.lambda_da,
+            "distillation": scale * xkd.lambda_kd,
+        },
+        mmd_gammas=xkd.mmd_gammas,
+        student_temperature=xkd.student_temperature,
+        teacher_temperature={
+            m: {end: temperature[f"{m}_{end}"] for end in ("start", "end")} for m in MODALITIES
+        },
+        temperature_warmup_steps=temperature.warmup_epochs * steps_per_epoch,
+        center_momentum=xkd.center_momentum,
+        ema={m: xkd[f"ema_{m}"] for m in MODALITIES},
+    )
+    return jax.tree.map(np.float32, numbers, is_leaf=lambda x: isinstance(x, tuple))
+
+
+def make_optimizer(numbers: Hyperparameters) -> optax.GradientTransformation:
+    """AdamW, which clips the gradients of encoders and projectors."""
+    return optimizer.adamw(numbers.optimizer, clipped=lambda names: "decoder" not in names)
+
+
+def init_state(model: XKD, numbers: Hyperparameters, seed: int) -> TrainState:
     """The state before the first step: teachers equal to students, centres zero."""
     params = model.init(jax.random.key(seed))
     return TrainState(
@@ -48,7 +127,7 @@ def init_state(model: XKD, tx: optax.GradientTransformation, seed: int) -> Train
         # A copy, since the step donates every buffer of the state once.
         teacher=jax.tree.map(jnp.copy, model.teacher_target(params)),
         centers=initial_centers(model),
-        opt_state=tx.init(params),
+        opt_state=make_optimizer(numbers).init(params),
         seed=jnp.asarray(seed, jnp.uint32),
     )
 
@@ -56,28 +135,6 @@ def init_state(model: XKD, tx: optax.GradientTransformation, seed: int) -> Train
 def initial_centers(model: XKD) -> dict[str, jax.Array]:
     """By modality, (J,) float32 zeros."""
     return {m: jnp.zeros(getattr(model, m).projector.out) for m in MODALITIES}
-
-
-def make_optimizer(
-    config: ml_collections.ConfigDict, total_steps: int, steps_per_epoch: float
-) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """AdamW as the config says, and its learning-rate schedule of the step."""
-    fields = config.optimizer
-
-    def learning_rate(step: jax.Array) -> jax.Array:
-        warmup_steps = fields.warmup_steps or fields.warmup_epochs * steps_per_epoch
-        return schedules.warmup_cosine(step, fields.learning_rate, warmup_steps, total_steps)
-
-    tx = optimizer.adamw(
-        learning_rate,
-        b1=fields.b1,
-        b2=fields.b2,
-        eps=fields.eps,
-        weight_decay=fields.weight_decay,
-        clip_norm=fields.clip_norm,
-        clipped=lambda names: "decoder" not in names,
-    )
-    return tx, learning_rate
 
 
 def make_views(
@@ -114,6 +171,7 @@ def loss_terms(
     teacher: dict[str, TeacherOutput],
     centers: dict[str, jax.Array],
     temperatures: dict[str, jax.Array],
+    numbers: Hyperparameters,
     xkd: ml_collections.ConfigDict,
 ) -> tuple[Metrics, Metrics]:
     """Every term of the objective, and the monitors of collapse, which nothing optimises.
@@ -123,6 +181,7 @@ def loss_terms(
       teacher: by modality.
       centers: by the teacher's modality, (J,) float32.
       temperatures: the teachers', by modality, () float32.
+      numbers: the run's.
       xkd: `config.xkd`.
 
     Returns:
@@ -138,7 +197,7 @@ def loss_terms(
         )
 
     def mmd(x: jax.Array, y: jax.Array) -> jax.Array:
-        return losses.maximum_mean_discrepancy(x, y, xkd.mmd_gammas, xkd.mmd_root)
+        return losses.maximum_mean_discrepancy(x, y, numbers.mmd_gammas, xkd.mmd_root)
 
     # All views of the global batch together make one sample of each student's outputs.
     outputs = {m: s.projections.reshape(-1, s.projections.shape[-1]) for m, s in student.items()}
@@ -156,50 +215,39 @@ def loss_terms(
     }
     for m in MODALITIES:
         terms[f"distillation/{m}"] = losses.distillation_loss(
-            log_probs[OTHER[m]], student[m].projections, xkd.student_temperature
+            log_probs[OTHER[m]], student[m].projections, numbers.student_temperature
         )
         monitors[f"entropy/{m}_teacher"] = losses.entropy(log_probs[m])
         monitors[f"entropy/{m}_student"] = losses.entropy(
-            jax.nn.log_softmax(student[m].projections / xkd.student_temperature, axis=-1)
+            jax.nn.log_softmax(student[m].projections / numbers.student_temperature, axis=-1)
         )
     for m in MODALITIES:
         teacher_entropy = monitors[f"entropy/{OTHER[m]}_teacher"]
         monitors[f"kl/{OTHER[m]}_to_{m}"] = terms[f"distillation/{m}"] - teacher_entropy
 
-    weights = {
-        "reconstruction": xkd.lambda_ae,
-        "alignment": xkd.lambda_da,
-        "distillation": xkd.lambda_kd,
-    }
-    left_out = {f"reconstruction/{m}" for m in MODALITIES if m not in xkd.reconstruct}
-    total = sum(
-        weights[name.split("/")[0]] * term for name, term in terms.items() if name not in left_out
-    )
-    # The release averages each pair of terms and divides by its weights' sum, 7.
-    terms["total"] = total / 14.0 if xkd.total == "release" else total
+    def weight(name: str) -> jax.Array:
+        kind, _, which = name.partition("/")
+        return numbers.weights[which if kind == "reconstruction" else kind]
+
+    terms["total"] = sum(weight(name) * term for name, term in terms.items())
     return terms, monitors
 
 
 def make_train_step(
-    model: XKD,
-    config: ml_collections.ConfigDict,
-    tx: optax.GradientTransformation,
-    learning_rate: optax.Schedule,
-    total_steps: int,
-    steps_per_epoch: float,
-) -> Callable[[TrainState, dict[str, Any]], tuple[TrainState, Metrics]]:
-    """The step `(state, batch) -> (state, metrics)` of a run; the batch is README's contract."""
-    xkd = config.xkd
+    model: XKD, config: ml_collections.ConfigDict
+) -> Callable[[TrainState, dict[str, Any], Hyperparameters], tuple[TrainState, Metrics]]:
+    """The step `(state, batch, numbers) -> (state, metrics)`; the batch is README's contract."""
 
-    def teacher_temperature(step: jax.Array, m: str) -> jax.Array:
-        fields = xkd.teacher_temperature
-        warmup_steps = fields.warmup_epochs * steps_per_epoch
-        return schedules.cosine(step, fields[f"{m}_start"], fields[f"{m}_end"], warmup_steps)
-
-    def train_step(state: TrainState, batch: dict[str, Any]) -> tuple[TrainState, Metrics]:
-        temperatures = {m: teacher_temperature(state.step, m) for m in MODALITIES}
+    def train_step(
+        state: TrainState, batch: dict[str, Any], numbers: Hyperparameters
+    ) -> tuple[TrainState, Metrics]:
+        temperatures = {
+            m: schedules.cosine(state.step, **ends, steps=numbers.temperature_warmup_steps)
+            for m, ends in numbers.teacher_temperature.items()
+        }
         momenta = {
-            m: schedules.cosine(state.step, xkd[f"ema_{m}"], 1.0, total_steps) for m in MODALITIES
+            m: schedules.cosine(state.step, start, 1.0, numbers.optimizer.total_steps)
+            for m, start in numbers.ema.items()
         }
 
         def of_microbatch(batch: dict[str, Any]):
@@ -209,7 +257,9 @@ def make_train_step(
 
             def objective(params: Params) -> tuple[jax.Array, tuple[Metrics, Metrics]]:
                 student = model.study(params, views)
-                terms, monitors = loss_terms(student, teacher, state.centers, temperatures, xkd)
+                terms, monitors = loss_terms(
+                    student, teacher, state.centers, temperatures, numbers, config.xkd
+                )
                 return terms["total"], (terms, monitors)
 
             gradients, (terms, monitors) = jax.grad(objective, has_aux=True)(state.params)
@@ -219,13 +269,18 @@ def make_train_step(
         gradients, terms, monitors, outputs = mean_over_microbatches(
             of_microbatch, batch, config.parallel.accumulate
         )
-        updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+        updates, opt_state = make_optimizer(numbers).update(
+            gradients, state.opt_state, state.params
+        )
         params = optax.apply_updates(state.params, updates)
+        centers = state.centers
+        if config.xkd.centering:
+            centers = move_centers(centers, outputs, numbers.center_momentum)
         new_state = state.replace(
             step=state.step + 1,
             params=params,
             teacher=follow(model.teacher_target(params), state.teacher, momenta),
-            centers=move_centers(state.centers, outputs, xkd) if xkd.centering else state.centers,
+            centers=centers,
             opt_state=opt_state,
         )
 
@@ -235,7 +290,7 @@ def make_train_step(
         metrics |= part_norms("update_norm", updates)
         metrics |= part_norms("parameter_norm", params)
         metrics |= monitors
-        metrics["schedule/learning_rate"] = learning_rate(state.step)
+        metrics["schedule/learning_rate"] = numbers.optimizer.learning_rate_at(state.step)
         for m in MODALITIES:
             metrics[f"schedule/ema_{m}"] = momenta[m]
             metrics[f"schedule/teacher_temperature_{m}"] = temperatures[m]
@@ -282,13 +337,13 @@ def follow(target: Params, teacher: Params, momenta: dict[str, jax.Array]) -> Pa
 
 
 def move_centers(
-    centers: dict[str, jax.Array], outputs: dict[str, jax.Array], xkd: ml_collections.ConfigDict
+    centers: dict[str, jax.Array], outputs: dict[str, jax.Array], momentum: jax.Array
 ) -> dict[str, jax.Array]:
     """Each teacher's centre after it has been used (section 4.6 of docs/method.md).
 
     `outputs` are the teachers' (B, J), or their means over the batch (1, J), by modality.
     """
-    return {m: losses.update_center(centers[m], outputs[m], xkd.center_momentum) for m in centers}
+    return {m: losses.update_center(centers[m], outputs[m], momentum) for m in centers}
 
 
 def part_norms(prefix: str, params: Params) -> Metrics:

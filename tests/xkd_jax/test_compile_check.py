@@ -45,8 +45,8 @@ def state_shapes():
 
     config = tiny_config()
     model = xkd.build(config)
-    tx, _ = train_step.make_optimizer(config, 100, 10.0)
-    return jax.eval_shape(lambda: train_step.init_state(model, tx, 0))
+    numbers = train_step.hyperparameters(config, 100, 10.0)
+    return jax.eval_shape(lambda: train_step.init_state(model, numbers, 0))
 
 
 def test_gradients_are_what_devices_tell_each_other(program):

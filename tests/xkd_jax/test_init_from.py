@@ -8,7 +8,7 @@ import pytest
 
 from tests.saved_runs import save_run
 from tests.tiny import tiny_config
-from xkd_jax import checkpoint, optimizer, pretrain, train_step
+from xkd_jax import checkpoint, pretrain, train_step
 from xkd_jax.config_check import ConfigError
 from xkd_jax.interop import export
 from xkd_jax.models import xkd
@@ -26,10 +26,8 @@ def first_state(config, workdir):
     """The state before the first step, as pretraining makes it."""
     model = xkd.build(config)
     given = pretrain.given_weights(config, model, str(workdir))
-    tx = optimizer.adamw(
-        1e-3, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.3, clip_norm=0.0, clipped=lambda names: True
-    )
-    return jax.jit(lambda trees: train_step.init_state(model, tx, 0).replace(**trees))(given)
+    numbers = train_step.hyperparameters(config, config.steps, 10.0)
+    return jax.jit(lambda trees: train_step.init_state(model, numbers, 0).replace(**trees))(given)
 
 
 def config_for(variant, path, **changes):

@@ -111,25 +111,33 @@ def test_layer_decay_by_hand():
 
 def test_adamw_by_hand():
     params, lr, wd = params_like(), 0.01, 0.3
-    tx = optimizer.adamw(
-        lambda step: lr * (step + 1),
+    numbers = optimizer.Hyperparameters(
+        learning_rate=10 * lr,  # after ten steps, of which the test takes four
+        final_learning_rate=0.0,
+        warmup_steps=10,
+        total_steps=100,
         b1=0.9,
         b2=0.95,
         eps=1e-8,
         weight_decay=wd,
-        clip_norm=0.0,
-        clipped=lambda names: True,
+        clip_norm=np.inf,
     )
-    state = tx.init(params)
+
+    @jax.jit
+    def update(numbers, gradients, state, params):
+        tx = optimizer.adamw(numbers, clipped=lambda names: True)
+        return tx.update(gradients, state, params)
+
+    state = optimizer.adamw(numbers).init(params)
     kernel = np.asarray(params["video"]["decoder"]["prediction"]["kernel"], np.float64)
     scale = np.asarray(params["video"]["encoder"]["norm"]["scale"], np.float64)
     moments = {
         name: [np.zeros_like(x), np.zeros_like(x)]
         for name, x in (("kernel", kernel), ("scale", scale))
     }
-    for step in range(3):
+    for step in range(4):
         gradients = params_like(seed=step + 1)
-        updates, state = tx.update(gradients, state, params)
+        updates, state = update(numbers, gradients, state, params)
         params = optax.apply_updates(params, updates)
         for name, g in (
             ("kernel", gradients["video"]["decoder"]["prediction"]["kernel"]),
@@ -142,9 +150,9 @@ def test_adamw_by_hand():
             t = step + 1
             direction = first / (1 - 0.9**t) / (np.sqrt(second / (1 - 0.95**t)) + 1e-8)
             if name == "kernel":
-                kernel = kernel - lr * t * (direction + wd * kernel)
+                kernel = kernel - lr * step * (direction + wd * kernel)
             else:
-                scale = scale - lr * t * direction
+                scale = scale - lr * step * direction
     np.testing.assert_allclose(
         params["video"]["decoder"]["prediction"]["kernel"], kernel, rtol=1e-4, atol=1e-6
     )

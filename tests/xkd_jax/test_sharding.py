@@ -53,8 +53,8 @@ def test_batch_is_split_over_all_devices_in_order(fsdp):
 def test_fsdp_splits_weights_teachers_and_moments_and_nothing_small():
     config = tiny_config()
     model = xkd.build(config)
-    tx, _ = train_step.make_optimizer(config, 100, 10.0)
-    state = jax.eval_shape(lambda: train_step.init_state(model, tx, 0))
+    numbers = train_step.hyperparameters(config, 100, 10.0)
+    state = jax.eval_shape(lambda: train_step.init_state(model, numbers, 0))
     shardings = sharding.state_shardings(state, sharding.make_mesh(fsdp=4))
     qkv = shardings.params["video"]["encoder"]["transformer"]["blocks"]["qkv"]["kernel"]
     assert qkv.spec == P(None, None, "fsdp")

@@ -29,11 +29,11 @@ def step_program(platform, remat="none"):
     mesh = jax.sharding.AbstractMesh((1, 1), sharding.BATCH_AXES, abstract_device=device)
     with jax.sharding.use_abstract_mesh(mesh):
         model = xkd.build(config, jnp.bfloat16)
-        tx, learning_rate = train_step.make_optimizer(config, 100, 10.0)
-        step = train_step.make_train_step(model, config, tx, learning_rate, 100, 10.0)
-        state = jax.eval_shape(functools.partial(train_step.init_state, model, tx, 0))
+        numbers = train_step.hyperparameters(config, 100, 10.0)
+        step = train_step.make_train_step(model, config)
+        state = jax.eval_shape(functools.partial(train_step.init_state, model, numbers, 0))
         batch = pretrain.batch_shapes(config)
-        return jax.make_jaxpr(step)(state, batch).jaxpr
+        return jax.make_jaxpr(step)(state, batch, numbers).jaxpr
 
 
 def equations(jaxpr, scope=""):

@@ -22,15 +22,17 @@ def make_run(config, data=1, fsdp=1):
         devices=jax.devices()[: data * fsdp],
     )
     model = xkd.build(config)
-    tx, learning_rate = train_step.make_optimizer(config, config.steps, 10.0)
-    step_fn = train_step.make_train_step(model, config, tx, learning_rate, config.steps, 10.0)
+    numbers = train_step.hyperparameters(config, config.steps, 10.0)
+    step_fn = train_step.make_train_step(model, config)
     params = random_params(model)
     state = train_step.TrainState(
         step=np.int32(5),
         params=params,
         teacher=jax.tree.map(np.copy, model.teacher_target(params)),
         centers={m: np.zeros(64, np.float32) for m in MODALITIES},
-        opt_state=jax.tree.map(np.asarray, jax.jit(tx.init)(params)),
+        opt_state=jax.tree.map(
+            np.asarray, jax.jit(train_step.make_optimizer(numbers).init)(params)
+        ),
         seed=np.uint32(config.seed),
     )
 
@@ -38,12 +40,13 @@ def make_run(config, data=1, fsdp=1):
         return jax.device_put(jax.tree.map(np.copy, state), sharding.state_shardings(state, mesh))
 
     batch = sharding.put_batch(tiny_batch(config), mesh)
-    compiled = train.compile_step(step_fn, fresh_state(), batch, mesh)
+    numbers = sharding.replicate(numbers, mesh)
+    compiled = train.compile_step(step_fn, fresh_state(), batch, mesh, (numbers,))
 
     def run(batches):
         state, metrics = fresh_state(), []
         for batch in batches:
-            state, values = compiled(state, sharding.put_batch(batch, mesh))
+            state, values = compiled(state, sharding.put_batch(batch, mesh), numbers)
             metrics.append(values.to_floats(0))
         return jax.tree.map(np.asarray, state), metrics
 
@@ -195,6 +198,7 @@ def test_bfloat16_leaves_losses_in_float32_and_near(config):
     )(tiny_batch(config))
     temperatures = {"video": 0.1, "audio": 0.07}
     centers = {m: jnp.zeros(64) for m in MODALITIES}
+    numbers = train_step.hyperparameters(config, config.steps, 10.0)
     losses = {}
     for dtype in (jnp.float32, jnp.bfloat16):
         model = xkd.build(config, dtype)
@@ -204,7 +208,9 @@ def test_bfloat16_leaves_losses_in_float32_and_near(config):
         def terms(params, model=model):
             student = model.study(params, views)
             teacher = model.teach(model.teacher_target(params), views)
-            return train_step.loss_terms(student, teacher, centers, temperatures, config.xkd)[0]
+            return train_step.loss_terms(
+                student, teacher, centers, temperatures, numbers, config.xkd
+            )[0]
 
         losses[dtype] = terms(params)
     for name, exact in losses[jnp.float32].items():

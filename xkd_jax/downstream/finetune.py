@@ -156,14 +156,12 @@ def run_partition(setting: Setting, partition: Partition, workdir: pathlib.Path)
     every = round(config.evaluation.every_epochs * loader.steps_per_epoch)
     every = max(every, 1) if config.evaluation.every_epochs else 0
     evaluations = math.ceil(total_steps / every) if every else 1
-    tx, learning_rate = finetune_step.make_optimizer(
-        config, setting.model.encoder.depth, total_steps, loader.steps_per_epoch
-    )
+    numbers = finetune_step.hyperparameters(config, total_steps, loader.steps_per_epoch)
     run = {
         "init": functools.partial(
             finetune_step.init_state,
             setting.model,
-            tx,
+            numbers,
             config.seed,
             evaluations,
             config.selection == "best",
@@ -179,9 +177,8 @@ def run_partition(setting: Setting, partition: Partition, workdir: pathlib.Path)
         print(describe(setting, partition, kept, held_out, total_steps), flush=True)
     try:
         state = train.train(
-            step_fn=finetune_step.make_train_step(
-                setting.model, config, setting.multi_label, tx, learning_rate, mesh
-            ),
+            step_fn=finetune_step.make_train_step(setting.model, config, setting.multi_label, mesh),
+            step_args=(numbers,),
             batches=finetune_inputs.training_batches(loader, kept, config.modality),
             total_steps=total_steps,
             evaluate=evaluator,

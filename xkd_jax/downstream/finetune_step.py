@@ -1,16 +1,19 @@
 """The step of finetuning: augmentation -> loss -> gradients -> AdamW, as a pure function."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from xkd_jax import augment, optimizer, schedules
+from xkd_jax import augment, optimizer
 from xkd_jax.downstream import mixing, rand_augment, spec_augment
 from xkd_jax.downstream.finetune_model import FinetuneModel, Params
 from xkd_jax.randomness import Purpose, example_keys
@@ -46,9 +49,50 @@ class FinetuneState:
     best: Params | None
 
 
+@flax.struct.dataclass
+class Hyperparameters:
+    """Numbers of a run that its program takes as inputs, () float32 each.
+
+    Attributes:
+        optimizer: AdamW's, and the learning rate's course at the head.
+        layer_decay: factor of a layer's steps from one layer to the one below.
+    """
+
+    optimizer: optimizer.Hyperparameters
+    layer_decay: Any
+
+
+def hyperparameters(
+    config: ml_collections.ConfigDict, total_steps: int, steps_per_epoch: float
+) -> Hyperparameters:
+    """The numbers of a run. Two runs that differ in these alone share a compiled program.
+
+    Args:
+        config: Config of a finetuning.
+        total_steps: Steps of the run, the end of its schedule.
+        steps_per_epoch: What turns epochs into steps.
+    """
+    adamw = config.optimizer
+    numbers = Hyperparameters(
+        optimizer=optimizer.Hyperparameters(
+            learning_rate=adamw.learning_rate,
+            final_learning_rate=adamw.final_learning_rate,
+            warmup_steps=adamw.warmup_epochs * steps_per_epoch,
+            total_steps=total_steps,
+            b1=adamw.b1,
+            b2=adamw.b2,
+            eps=adamw.eps,
+            weight_decay=adamw.weight_decay,
+            clip_norm=math.inf,
+        ),
+        layer_decay=adamw.layer_decay,
+    )
+    return jax.tree.map(np.float32, numbers)
+
+
 def init_state(
     model: FinetuneModel,
-    tx: optax.GradientTransformation,
+    numbers: Hyperparameters,
     seed: int,
     evaluations: int,
     keeps_best: bool,
@@ -58,7 +102,7 @@ def init_state(
 
     Args:
         model: To train.
-        tx: Its optimizer.
+        numbers: Numbers of the run.
         seed: Of the run.
         evaluations: Of the whole run.
         keeps_best: Whether to keep the parameters of the best one.
@@ -68,36 +112,19 @@ def init_state(
     return FinetuneState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        opt_state=tx.init(params),
+        opt_state=make_optimizer(numbers, model.encoder.depth).init(params),
         seed=jnp.asarray(seed, jnp.uint32),
         history=jnp.full((evaluations, 2), NO_SCORE),
         best=jax.tree.map(jnp.zeros_like, params) if keeps_best else None,
     )
 
 
-def make_optimizer(
-    config: ml_collections.ConfigDict, depth: int, total_steps: int, steps_per_epoch: float
-) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """AdamW with layer-wise decay of its steps, and its learning rate at the head."""
-    fields = config.optimizer
-
-    def learning_rate(step: jax.Array) -> jax.Array:
-        warmup_steps = fields.warmup_epochs * steps_per_epoch
-        return schedules.warmup_cosine(
-            step, fields.learning_rate, warmup_steps, total_steps, fields.final_learning_rate
-        )
-
-    adamw = optimizer.adamw(
-        learning_rate,
-        b1=fields.b1,
-        b2=fields.b2,
-        eps=fields.eps,
-        weight_decay=fields.weight_decay,
-        clip_norm=0.0,
-        clipped=lambda names: False,
-        decays=optimizer.decay_mask_of_weights,
+def make_optimizer(numbers: Hyperparameters, depth: int) -> optax.GradientTransformation:
+    """AdamW whose steps shrink layer by layer from the head of an encoder `depth` blocks deep."""
+    return optax.chain(
+        optimizer.adamw(numbers.optimizer, decays=optimizer.decay_mask_of_weights),
+        optimizer.scale_by_depth(numbers.layer_decay, depth),
     )
-    return optax.chain(adamw, optimizer.scale_by_depth(fields.layer_decay, depth)), learning_rate
 
 
 def augmented(
@@ -162,13 +189,13 @@ def make_train_step(
     model: FinetuneModel,
     config: ml_collections.ConfigDict,
     multi_label: bool,
-    tx: optax.GradientTransformation,
-    learning_rate: optax.Schedule,
     mesh: Mesh,
-) -> Callable[[FinetuneState, Batch], tuple[FinetuneState, Metrics]]:
-    """The step `(state, batch) -> (state, metrics)` of a run, for batches as in `augmented`."""
+) -> Callable[[FinetuneState, Batch, Hyperparameters], tuple[FinetuneState, Metrics]]:
+    """The step `(state, batch, numbers) -> (state, metrics)`, for batches as in `augmented`."""
 
-    def train_step(state: FinetuneState, batch: Batch) -> tuple[FinetuneState, Metrics]:
+    def train_step(
+        state: FinetuneState, batch: Batch, numbers: Hyperparameters
+    ) -> tuple[FinetuneState, Metrics]:
         views, targets, weights = augmented(batch, config, mesh, state.seed)
 
         def keys(purpose: Purpose) -> jax.Array:
@@ -182,13 +209,14 @@ def make_train_step(
             return (weights * losses).sum() / jnp.maximum(weights.sum(), 1.0)
 
         total, gradients = jax.value_and_grad(objective)(state.params)
+        tx = make_optimizer(numbers, model.encoder.depth)
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics: Metrics = OrderedDict(total=total)
         for name, tree in (("gradient", gradients), ("update", updates), ("parameter", params)):
             for part in ("encoder", "head"):
                 metrics[f"{name}_norm/{part}"] = optax.tree.norm(tree[part])
-        metrics["schedule/learning_rate"] = learning_rate(state.step)
+        metrics["schedule/learning_rate"] = numbers.optimizer.learning_rate_at(state.step)
         metrics["data/trained_on"] = weights.mean()
         return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
 

@@ -1,8 +1,8 @@
 """Every row of the ablations trains: its step, at tiny size.
 
-Rows that differ in the losses' numbers alone, such as temperatures, are one program but for its
-constants: one of them is traced. Rows that differ in other numbers are one program but for its
-shapes, which tracing checks: of these again one is run, and one for each kind of shape.
+Rows that differ in the losses' numbers alone, such as weights and temperatures, are one program.
+Rows that differ in other numbers are one program but for its shapes, which tracing checks: of these
+one is run, and one for each kind of shape.
 """
 
 import functools
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from configs import base
-from tests.tiny import tiny_batch, tiny_config
+from tests.tiny import random_params, tiny_batch, tiny_config
 from xkd_jax import config_check, train_step
 from xkd_jax.ablation import rows
 from xkd_jax.models import xkd
@@ -38,18 +38,18 @@ def make_config(name):
 
 
 def program(name):
-    """What distinguishes a row's program from others': its config without numbers of the losses."""
+    """What distinguishes a row's program from others': its config without the step's numbers."""
     config = make_config(name).to_dict()
     config["xkd"] = {
         field: value
         for field, value in config["xkd"].items()
-        if not isinstance(value, (float, dict))
+        if not isinstance(value, (float, dict)) and field not in ("reconstruct", "total")
     }
     return json.dumps(config, sort_keys=True)
 
 
 def structure(name):
-    """What distinguishes it but for shapes: its config without any numbers."""
+    """What distinguishes it but for shapes: `program` without any numbers."""
 
     def without_numbers(value):
         if isinstance(value, dict):
@@ -57,7 +57,7 @@ def structure(name):
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         return None if is_number else value
 
-    return json.dumps(without_numbers(make_config(name).to_dict()), sort_keys=True)
+    return json.dumps(without_numbers(json.loads(program(name))), sort_keys=True)
 
 
 def firsts(key):
@@ -72,37 +72,68 @@ traced_as = firsts(program)
 run_as = firsts(structure)
 
 
-def make_step(name):
+def numbers_of(name):
     config = make_config(name)
-    model = xkd.build(config)
-    tx, learning_rate = train_step.make_optimizer(config, config.steps, 10.0)
-    step = train_step.make_train_step(model, config, tx, learning_rate, config.steps, 10.0)
-    return config, step, functools.partial(train_step.init_state, model, tx, config.seed)
+    return train_step.hyperparameters(config, config.steps, 10.0)
 
 
 @functools.cache
 def traced(name):
-    config, step, init = make_step(name)
-    before = jax.eval_shape(init)
-    return before, *jax.eval_shape(step, before, tiny_batch(config))
+    """The step of a row, as handed to the compiler, and the state that it takes."""
+    config = make_config(name)
+    model, numbers = xkd.build(config), numbers_of(name)
+    state = jax.eval_shape(lambda: train_step.init_state(model, numbers, config.seed))
+    step = jax.jit(train_step.make_train_step(model, config))
+    return step.trace(state, tiny_batch(config), numbers), state
+
+
+@functools.cache
+def compiled(name):
+    step, _ = traced(name)
+    return step.lower().compile()
+
+
+def shape_and_type(leaf):
+    return leaf.shape, leaf.dtype
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", rows.ROWS)
 def test_every_row_has_a_step(name):
-    before, after, metrics = traced(traced_as(name))
-    assert after == before  # shapes and types
+    step, before = traced(traced_as(name))
+    after, metrics = step.out_info
+    assert jax.tree.map(shape_and_type, after) == jax.tree.map(shape_and_type, before)
     assert metrics["total"].shape == ()
     of_alignment = [term for term in metrics if term.startswith("alignment/")]
     assert len(of_alignment) == {"da2": 4}.get(name, 2)
 
 
+def first_state(name):
+    config, state = make_config(name), traced(traced_as(name))[1]
+    model = xkd.build(config)
+    params = random_params(model)
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state)
+    return zeros.replace(params=params, teacher=model.teacher_target(params))
+
+
+@pytest.mark.slow
+def test_rows_that_differ_in_numbers_are_one_program():
+    def text(name):
+        config = make_config(name)
+        model, numbers = xkd.build(config), numbers_of(name)
+        step = jax.jit(train_step.make_train_step(model, config))
+        return step.lower(traced("xkd")[1], tiny_batch(config), numbers).as_text()
+
+    [of_all] = {text(name) for name in ("xkd", *WEIGHTED, "temperature_v0.10_a0.10")}
+    assert "dot_general" in of_all
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", dict.fromkeys([*map(run_as, rows.ROWS), *SHAPED, *WEIGHTED]))
 def test_every_program_runs_and_its_weights_reach_the_right_parts(name):
-    config, step, init = make_step(name)
-    state = jax.jit(init)()
-    after, metrics = jax.jit(step)(state, tiny_batch(config))
+    config = make_config(name)
+    state = first_state(name)
+    after, metrics = compiled(traced_as(name))(state, tiny_batch(config), numbers_of(name))
     metrics = {key: float(value) for key, value in metrics.items()}
     assert all(map(np.isfinite, metrics.values()))
     assert int(after.step) == 1
