@@ -1,18 +1,25 @@
-"""One training step against the authors' release: outputs, losses, gradients, centres, teachers.
+"""One training step against the authors' release: outputs, losses, gradients, centers, teachers.
 
-Reads every vector file (tests/reference/README.md) of the directories in $XKD_REFERENCE_VECTORS.
-The names below are the release's; `xkd_jax.interop.release` knows what they are called here.
+The step is the one that training runs; the release's views take the place of those that
+`train_step.make_views` would make. Reads every vector file (tests/reference/README.md) of the
+directories in $XKD_REFERENCE_VECTORS. The names below are the release's;
+`xkd_jax.interop.release` knows what they are called here.
 """
 
 import json
 import os
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from scipy.special import softmax
+from scipy.stats import entropy
 
 from configs import base
 from xkd_jax import train_step
@@ -62,6 +69,18 @@ def config_of(meta: dict):
     assert len(set(meta["student_temp"].values())) == 1
     config.xkd.student_temperature = meta["student_temp"]["video"]
     config.xkd.center_momentum = meta["center_momentum"]
+    # The step is the 51st of a hundred, with the release's values on the way of each schedule:
+    # half of the momentum's cosine is over, and a third of the temperatures'.
+    for m in MODALITIES:
+        config.xkd[f"ema_{m}"] = 2 * meta["ema"] - 1
+        config.xkd.teacher_temperature[f"{m}_start"] = 1.1 * meta["teacher_temp"][m]
+        config.xkd.teacher_temperature[f"{m}_end"] = 0.7 * meta["teacher_temp"][m]
+    config.xkd.teacher_temperature.warmup_epochs = 15.0
+    # Without clipping and momentum AdamW's first moment is the gradient. The optimizer itself is
+    # at its first step, whose learning rate is 0: the release's teachers follow unmoved students.
+    config.optimizer.clip_norm = 0.0
+    config.optimizer.b1 = 0.0
+    config.optimizer.warmup_epochs = 30.0
     return config
 
 
@@ -70,8 +89,17 @@ def local_views(views: np.ndarray, rank: int) -> np.ndarray:
     return views if views.ndim == rank + 2 else views[:, None]
 
 
-def run_step(vectors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Everything that a vector file can hold, computed by this package under the same names."""
+class Step(NamedTuple):
+    """A step of training: states and metrics, and all a vector file can hold under its names."""
+
+    before: train_step.TrainState
+    after: train_step.TrainState
+    metrics: dict[str, np.ndarray]
+    results: dict[str, np.ndarray]
+
+
+def run_step(vectors: dict[str, np.ndarray]) -> Step:
+    """Trains for one step from the parameters and on the views of a vector file."""
     meta = json.loads(vectors["meta"].tobytes())
     config = config_of(meta)
     model = xkd.build(config)
@@ -90,26 +118,22 @@ def run_step(vectors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         ),
     }
 
-    @jax.jit
-    def step(trees, views):
-        teacher = model.teach(trees["teacher"], views)
-
-        def objective(params):
-            student = model.study(params, views)
-            terms, _ = train_step.loss_terms(
-                student, teacher, trees["centers"], meta["teacher_temp"], config.xkd
-            )
-            return terms["total"], (student, terms)
-
-        gradients, (student, terms) = jax.grad(objective, has_aux=True)(trees["params"])
-        momenta = dict.fromkeys(MODALITIES, meta["ema"])
-        target = model.teacher_target(trees["params"])
-        followed = train_step.follow(target, trees["teacher"], momenta)
-        outputs = {m: t.projections for m, t in teacher.items()}
-        centers = train_step.move_centers(trees["centers"], outputs, config.xkd)
-        return teacher, student, terms, gradients, followed, centers
-
-    teacher, student, terms, gradients, followed, centers = step(trees, views)
+    numbers = train_step.hyperparameters(config, total_steps=100, steps_per_epoch=10.0)
+    state = train_step.TrainState(
+        step=np.int32(50),
+        params=trees["params"],
+        teacher=trees["teacher"],
+        centers=trees["centers"],
+        opt_state=train_step.make_optimizer(numbers).init(trees["params"]),
+        seed=np.uint32(0),
+    )
+    batch = {"has_audio": np.zeros(meta["batch"], bool)}
+    with mock.patch.object(train_step, "make_views", lambda *_: views):
+        step = jax.jit(train_step.make_train_step(model, config)).lower(state, batch, numbers)
+    after, terms = step.compile()(state, batch, numbers)
+    gradients = optax.tree.get(after.opt_state, "mu")
+    teacher = jax.jit(model.teach)(state.teacher, views)
+    student = jax.jit(model.study)(state.params, views)
 
     results = {}
     for m in MODALITIES:
@@ -136,8 +160,8 @@ def run_step(vectors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         "loss/alignment_loss": (terms["alignment/student"] + terms["alignment/teacher"]) / 2,
         "loss/cmkd_loss": (terms["distillation/video"] + terms["distillation/audio"]) / 2,
         "loss/loss": terms["total"],
-        "after/vt2as_center": centers["video"][None],
-        "after/at2vs_center": centers["audio"][None],
+        "after/vt2as_center": after.centers["video"][None],
+        "after/at2vs_center": after.centers["audio"][None],
     }
     for m in MODALITIES:
         results[f"sample/{m}_teacher"] = teacher[m].projections
@@ -147,12 +171,13 @@ def run_step(vectors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     released = release.to_release({"params": gradients}, model)
     for name, gradient in sum_shared_norms(released, config).items():
         results[f"grad/{name}"] = gradient
-    for name, tensor in release.to_release({"teacher": followed}, model).items():
+    for name, tensor in release.to_release({"teacher": after.teacher}, model).items():
         results[f"after/param/{name}"] = tensor
     for m in MODALITIES:
         name = f"{release.PREFIXES[m]}_teacher.head.last_layer.weight_g"
         results[f"after/param/{name}"] = np.ones_like(params[name])  # ours is fixed there
-    return {name: np.asarray(value) for name, value in results.items() if value is not None}
+    results = {name: np.asarray(value) for name, value in results.items() if value is not None}
+    return Step(state, after, terms, results)
 
 
 def sum_shared_norms(gradients: dict[str, np.ndarray], config) -> dict[str, np.ndarray]:
@@ -170,6 +195,7 @@ def sum_shared_norms(gradients: dict[str, np.ndarray], config) -> dict[str, np.n
 # Relative to each element, plus this much of the tensor's largest, since elements near zero are
 # differences of larger numbers. Measured disagreement: 1e-6 of the largest, gradients 5e-5.
 TOLERANCES = {"out": (1e-4, 1e-5), "loss": (1e-4, 0), "after": (1e-4, 1e-5), "grad": (1e-3, 2e-4)}
+TERMS = ("reconstruction", "alignment", "distillation", "total")
 ALIGNMENT = {"loss/as2vs_align_loss": "student", "loss/vt2at_align_loss": "teacher"}
 
 
@@ -232,12 +258,61 @@ def vectors(request):
 
 
 @pytest.fixture(scope="module")
-def results(vectors):
+def step(vectors):
     return run_step(vectors)
+
+
+@pytest.fixture(scope="module")
+def results(step):
+    return step.results
 
 
 def test_release(vectors, results):
     assert not disagreements(vectors, results)
+
+
+def norms(prefix: str, tree) -> dict[str, float]:
+    """Euclidean norms of each network of each modality."""
+    return {
+        f"{prefix}/{owner}/{part}": np.sqrt(
+            sum(np.square(x).sum() for x in jax.tree.leaves(leaves))
+        )
+        for owner, parts in tree.items()
+        for part, leaves in parts.items()
+    }
+
+
+def test_what_the_vectors_do_not_tell_of_a_step(vectors, step):
+    """The step's number, its seed and its metrics."""
+    before, after, metrics, results = step
+    assert after.step == before.step + 1 and after.seed == before.seed
+    moment = optax.tree.get(after.opt_state, "mu")
+    expected = {
+        **norms("gradient_norm", moment),
+        **norms("parameter_norm", before.params),
+        **dict.fromkeys(norms("update_norm", before.params), 0.0),
+        "data/with_sound": 0.0,
+        "schedule/learning_rate": 1e-4 * 50 / 300,
+    }
+    meta = json.loads(vectors["meta"].tobytes())
+    centered = {m: before.centers[m] for m in MODALITIES}
+    for m in MODALITIES:
+        expected[f"schedule/ema_{m}"] = meta["ema"]
+        expected[f"schedule/teacher_temperature_{m}"] = meta["teacher_temp"][m]
+        teacher = softmax(
+            (results[f"sample/{m}_teacher"] - centered[m]) / meta["teacher_temp"][m], axis=-1
+        )
+        student = softmax(results[f"sample/{m}_student"] / meta["student_temp"][m], axis=-1)
+        expected[f"entropy/{m}_teacher"] = entropy(teacher, axis=-1).mean()
+        expected[f"entropy/{m}_student"] = entropy(student, axis=-1).mean()
+    for teacher, student in (MODALITIES, MODALITIES[::-1]):
+        expected[f"kl/{teacher}_to_{student}"] = (
+            metrics[f"distillation/{student}"] - expected[f"entropy/{teacher}_teacher"]
+        )
+    terms = {name for name in metrics if name.partition("/")[0] in TERMS}
+    assert set(metrics) == {*expected, *terms}
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def test_shared_norm_is_one_tensor_in_the_release(vectors):
