@@ -10,7 +10,7 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 import jax
@@ -22,6 +22,7 @@ from scipy.special import softmax
 from scipy.stats import entropy
 
 from configs import base
+from tests import xla_flags
 from xkd_jax import train_step
 from xkd_jax.interop import release
 from xkd_jax.models import xkd
@@ -98,7 +99,7 @@ class Step(NamedTuple):
     results: dict[str, np.ndarray]
 
 
-def run_step(vectors: dict[str, np.ndarray]) -> Step:
+def run_step(vectors: dict[str, np.ndarray], compiler_options: dict[str, Any]) -> Step:
     """Trains for one step from the parameters and on the views of a vector file."""
     meta = json.loads(vectors["meta"].tobytes())
     config = config_of(meta)
@@ -130,7 +131,7 @@ def run_step(vectors: dict[str, np.ndarray]) -> Step:
     batch = {"has_audio": np.zeros(meta["batch"], bool)}
     with mock.patch.object(train_step, "make_views", lambda *_: views):
         step = jax.jit(train_step.make_train_step(model, config)).lower(state, batch, numbers)
-    after, terms = step.compile()(state, batch, numbers)
+    after, terms = step.compile(compiler_options)(state, batch, numbers)
     gradients = optax.tree.get(after.opt_state, "mu")
     teacher = jax.jit(model.teach)(state.teacher, views)
     student = jax.jit(model.study)(state.params, views)
@@ -257,9 +258,16 @@ def vectors(request):
     return vectors
 
 
-@pytest.fixture(scope="module")
-def step(vectors):
-    return run_step(vectors)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param({}, id="quick"),
+        pytest.param(xla_flags.SHIPPED, id="shipped", marks=pytest.mark.slow),
+    ],
+)
+def step(request, vectors):
+    """The step as the tests compile programs, and as users do."""
+    return run_step(vectors, request.param)
 
 
 @pytest.fixture(scope="module")
