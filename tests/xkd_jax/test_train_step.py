@@ -85,6 +85,30 @@ def test_what_a_step_moves(config, one_device):
     assert all(jax.tree.leaves(moved))
 
 
+def test_numbers_are_inputs_of_the_program():
+    """A run with other rates, weights, temperatures or length compiles nothing anew."""
+
+    def program(config):
+        model, numbers = xkd.build(config), train_step.hyperparameters(config, config.steps, 10.0)
+        state = jax.eval_shape(lambda: train_step.init_state(model, numbers, config.seed))
+        step = jax.jit(train_step.make_train_step(model, config))
+        traced = step.trace(state, jax.eval_shape(lambda: tiny_batch(config)), numbers)
+        return str(traced.jaxpr), jax.tree.leaves(numbers)
+
+    config, other = tiny_config(), tiny_config()
+    other.steps *= 2
+    other.optimizer.warmup_steps = 0
+    other.xkd.reconstruct = ("video",)
+    other.xkd.total = "sum"
+    other.xkd.mmd_gammas = tuple(2 * gamma for gamma in config.xkd.mmd_gammas)
+    for fields in (other.optimizer, other.xkd, other.xkd.teacher_temperature):
+        fields.update({name: 1.01 * x for name, x in fields.items() if isinstance(x, float)})
+    (text, numbers), (other_text, other_numbers) = program(config), program(other)
+    assert text == other_text
+    differ = [bool(np.all(a != b)) for a, b in zip(numbers, other_numbers, strict=True)]
+    assert differ.count(False) == 1, "only the rate at the end is 0 in all runs"
+
+
 def test_metrics_come_in_the_order_of_blame(config, one_device):
     run, _ = one_device
     _, [metrics] = run([tiny_batch(config)])

@@ -117,18 +117,6 @@ def first_state(name):
 
 
 @pytest.mark.slow
-def test_rows_that_differ_in_numbers_are_one_program():
-    def text(name):
-        config = make_config(name)
-        model, numbers = xkd.build(config), numbers_of(name)
-        step = jax.jit(train_step.make_train_step(model, config))
-        return step.lower(traced("xkd")[1], tiny_batch(config), numbers).as_text()
-
-    [of_all] = {text(name) for name in ("xkd", *WEIGHTED, "temperature_v0.10_a0.10")}
-    assert "dot_general" in of_all
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("name", dict.fromkeys([*map(run_as, rows.ROWS), *SHAPED, *WEIGHTED]))
 def test_every_program_runs_and_its_weights_reach_the_right_parts(name):
     config = make_config(name)
