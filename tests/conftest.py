@@ -1,26 +1,42 @@
-"""What all tests share: eight CPU devices, and which tests run by default."""
+"""What all tests share: eight CPU devices, what is compiled, which tests run, and in what order."""
 
 import os
-import tempfile
+import pathlib
 
-from tests import xla_flags
+import numpy as np
+import pytest
+
+from tests import compile_cache, xla_flags
 
 # Before anything imports jax.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags.EIGHT_DEVICES}"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Programs that several tests or processes compile are compiled once.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="xkd_jax_tests_"))
-
-import numpy as np
-import pytest
+compile_cache.use()
 
 
 def pytest_addoption(parser):
     parser.addoption("--all", action="store_true", help="also run the tests marked slow")
+    parser.addoption("--reverse", action="store_true", help="run files and tests last one first")
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):  # once, by the process that starts the others
+        compile_cache.tidy_own()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """A worker a core. One file runs in the first process: more would start for nothing."""
+    files = {argument.partition("::")[0] for argument in config.args}
+    if len(files) == 1 and pathlib.Path(*files).is_file():
+        return 0
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
 def pytest_collection_modifyitems(config, items):
+    if config.getoption("--reverse"):
+        items.reverse()
     if config.getoption("--all") or "slow" in (config.getoption("-m") or ""):
         return
     slow = [item for item in items if item.get_closest_marker("slow")]
