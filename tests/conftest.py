@@ -1,4 +1,4 @@
-"""What all tests share: eight CPU devices, what is compiled, which tests run, and in what order."""
+"""What all tests share: devices, compiled programs, a folder; which tests run, in what order."""
 
 import os
 import pathlib
@@ -6,13 +6,15 @@ import pathlib
 import numpy as np
 import pytest
 
-from tests import compile_cache, xla_flags
+from tests import compile_cache, session, xla_flags
 
 # Before anything imports jax.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags.EIGHT_DEVICES}"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 compile_cache.use()
+
+session.begin()
 
 
 def pytest_addoption(parser):
@@ -32,6 +34,10 @@ def pytest_xdist_auto_num_workers(config):
     if len(files) == 1 and pathlib.Path(*files).is_file():
         return 0
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
+def pytest_unconfigure():
+    session.end()
 
 
 def pytest_collection_modifyitems(config, items):

@@ -303,4 +303,4 @@ def _main(argv: list[str]) -> None:
 if __name__ == "__main__":
     command_line.quieten_libraries()
     flags.mark_flag_as_required("config")
-    app.run(_main, flags_parser=command_line.parser(__doc__, _CONFIG))
+    app.run(_main, flags_parser=lambda argv: command_line.parse(argv, __doc__, _CONFIG))

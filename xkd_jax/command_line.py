@@ -65,42 +65,39 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def parser(help_text: str, config: flags.FlagHolder) -> Callable[[list[str]], list[str]]:
-    """What reads the flags, for `app.run`: a wrong one is one line and exit code 1.
+def exit_code(program: Callable[[], None]) -> int:
+    """What a process that is this program alone would end with; says what it would say last.
 
     Args:
-        help_text: What --help prints.
-        config: The flag --config.
-
-    Returns:
-        A function of the command line, program's name first, to what is left of it.
+        program: May call `sys.exit`.
     """
-    return lambda argv: _parse(argv, help_text, config)
+    try:
+        program()
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+            return 1
+        return end.code or 0
+    return 0
 
 
-def load_config(path: str, overrides: Sequence[str]) -> ml_collections.ConfigDict:
-    """What --config=PATH and --config.FIELD=VALUE give, in programs whose flags they are not.
-
-    Args:
-        path: As --config takes it.
-        overrides: Flags, `--config.FIELD=VALUE` each.
-
-    Returns:
-        The config; where there is none, the program ends with one line and exit code 1.
-    """
-    argv = ["", f"--config={path}", *overrides]
-    values = flags.FlagValues()
-    config = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
-    _parse(argv, "", config, values)
-    return config.value
-
-
-def _parse(
+def parse(
     argv: list[str],
     help_text: str,
     config: flags.FlagHolder,
     values: flags.FlagValues = flags.FLAGS,
 ) -> list[str]:
+    """Reads the flags; a wrong one is one line and exit code 1.
+
+    Args:
+        argv: The command line, the program's name first.
+        help_text: What --help prints.
+        config: The flag --config.
+        values: Where the flags are defined.
+
+    Returns:
+        What is left of the command line, the program's name first.
+    """
     if HELP & set(argv):
         print(help_text)
         sys.exit(0)
@@ -121,6 +118,23 @@ def _parse(
             "allowed: a ConfigDict, such as configs/base.py's"
         )
     return rest
+
+
+def load_config(path: str, overrides: Sequence[str]) -> ml_collections.ConfigDict:
+    """What --config=PATH and --config.FIELD=VALUE give, in programs whose flags they are not.
+
+    Args:
+        path: As --config takes it.
+        overrides: Flags, `--config.FIELD=VALUE` each.
+
+    Returns:
+        The config; where there is none, the program ends with one line and exit code 1.
+    """
+    argv = ["", f"--config={path}", *overrides]
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    parse(argv, "", config, values)
+    return config.value
 
 
 def _config_path(argv: list[str]) -> pathlib.Path | None:

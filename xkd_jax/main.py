@@ -29,27 +29,13 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from xkd_jax import command_line
-
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The experiment: a file such as configs/k400.py.", lock_config=True
-)
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run: checkpoints, metrics, pictures. Made if missing."
-)
-_COMPILE_FOR = flags.DEFINE_string(
-    "compile_for", None, "Only compile the step, for a TPU topology or for the `local` devices."
-)
-_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.")
-_PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes.", lower_bound=1)
-_PROCESS = flags.DEFINE_integer("process", None, "Number of this process, from 0.", lower_bound=0)
-_JOIN_SECONDS = flags.DEFINE_float(
-    "join_seconds", 300, "How long to wait for the other processes.", lower_bound=1
-)
 
 # Exit code where there is nothing left to train, so that scripts can tell it from a failure.
 ALREADY_FINISHED = 3
@@ -64,38 +50,106 @@ TASKS = {
 }
 
 
-def main(argv: list[str]) -> None:
-    """Starts the devices up and hands the config to its task."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected argument {argv[1]!r}: flags are --config and --workdir.")
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)
-    command_line.quieten_libraries()
+class Flags(NamedTuple):
+    """The program's flags; each has its value once they are parsed."""
+
+    config: flags.FlagHolder
+    workdir: flags.FlagHolder
+    compile_for: flags.FlagHolder
+    coordinator: flags.FlagHolder
+    processes: flags.FlagHolder
+    process: flags.FlagHolder
+    join_seconds: flags.FlagHolder
+
+
+def define_flags(values: flags.FlagValues, argv: Sequence[str]) -> Flags:
+    """Defines the program's flags.
+
+    Args:
+        values: Where; nothing else is changed.
+        argv: The command line, the program's name first: it says which config file there is.
+    """
+    here = {"flag_values": values}
+    found = Flags(
+        config=config_flags.DEFINE_config_file(
+            "config",
+            None,
+            "The experiment: a file such as configs/k400.py.",
+            lock_config=True,
+            sys_argv=list(argv),
+            **here,
+        ),
+        workdir=flags.DEFINE_string(
+            "workdir",
+            None,
+            "Folder of the run: checkpoints, metrics, pictures. Made if missing.",
+            **here,
+        ),
+        compile_for=flags.DEFINE_string(
+            "compile_for",
+            None,
+            "Only compile the step, for a TPU topology or for the `local` devices.",
+            **here,
+        ),
+        coordinator=flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.", **here),
+        processes=flags.DEFINE_integer(
+            "processes", None, "Number of processes.", lower_bound=1, **here
+        ),
+        process=flags.DEFINE_integer(
+            "process", None, "Number of this process, from 0.", lower_bound=0, **here
+        ),
+        join_seconds=flags.DEFINE_float(
+            "join_seconds", 300, "How long to wait for the other processes.", lower_bound=1, **here
+        ),
+    )
+    flags.mark_flag_as_required("config", **here)
+    flags.register_multi_flags_validator(
+        ["workdir", "compile_for"],
+        lambda of: (
+            of["workdir"] is not None
+            or of["compile_for"]
+            or isinstance(found.config.value, str)  # text to be printed, not a run
+        ),
+        message="--workdir=FOLDER is missing",
+        **here,
+    )
+    return found
+
+
+def main(found: Flags, rest: Sequence[str]) -> None:
+    """Starts the devices up and hands the config to its task.
+
+    Args:
+        found: The flags, parsed.
+        rest: What is left of the command line, the program's name first.
+
+    Raises:
+        SystemExit: With anything but success.
+    """
+    if len(rest) > 1:
+        raise app.UsageError(f"Unexpected argument {rest[1]!r}: flags are --config and --workdir.")
     import jax
 
     from xkd_jax import checkpoint, processes, train, workdir
 
-    command_line.keep_compiled_programs()
-    config = _CONFIG.value
-    # The loop has its own way to stop, with a save; this is for the time before it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    config, folder = found.config.value, found.workdir.value
     try:
         if config.get("task") not in TASKS:
             raise ValueError(f"config.task is {config.get('task')!r}; allowed: {', '.join(TASKS)}")
-        if _COMPILE_FOR.value:
+        if found.compile_for.value:
             from xkd_jax import compile_check
 
-            return compile_check.check(config, _COMPILE_FOR.value)
-        group = processes.find(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+            return compile_check.check(config, found.compile_for.value)
+        group = processes.find(found.coordinator.value, found.processes.value, found.process.value)
         if group:
-            processes.join(group, _JOIN_SECONDS.value)
-            processes.check_same(f"{config}\n{_WORKDIR.value}", "the config or workdir")
+            processes.join(group, found.join_seconds.value)
+            processes.check_same(f"{config}\n{folder}", "the config or workdir")
         task = getattr(importlib.import_module(TASKS[config.task]), config.task)
         writes = jax.process_index() == 0
-        with workdir.claimed(_WORKDIR.value) if writes else contextlib.nullcontext():
+        with workdir.claimed(folder) if writes else contextlib.nullcontext():
             if writes:
                 print(config, flush=True)
-            task(config, _WORKDIR.value)
+            task(config, folder)
     except KeyboardInterrupt:
         print("Stopped. To go on, run the same command again.")
     except train.FinishedError as error:
@@ -113,19 +167,40 @@ def _hint(error: Exception) -> str:
     return "" if ours else " (XKD_TRACEBACK=1 shows where)"
 
 
-def run() -> None:
-    """Parses the flags and runs; a wrong flag is one line and exit code 1."""
-    flags.mark_flag_as_required("config")
-    flags.register_multi_flags_validator(
-        ["workdir", "compile_for"],
-        lambda values: (
-            values["workdir"] is not None
-            or values["compile_for"]
-            or isinstance(_CONFIG.value, str)  # text to be printed, not a run
-        ),
-        message="--workdir=FOLDER is missing",
+def call(*argv: str) -> int:
+    """Does in this process what the command line does in one of its own.
+
+    What the command line sets for the whole process stays as it is: how much libraries say, where
+    compiled programs are kept, what SIGTERM does. The flags that libraries have are not there.
+
+    Args:
+        argv: The flags.
+
+    Returns:
+        The exit code.
+    """
+    values = flags.FlagValues()
+    command = ["xkd_jax.main", *argv]
+    found = define_flags(values, command)
+    return command_line.exit_code(
+        lambda: main(found, command_line.parse(command, __doc__, found.config, values))
     )
-    app.run(main, flags_parser=command_line.parser(__doc__, _CONFIG))
+
+
+def run() -> None:
+    """Is the command line: sets the process up, parses the flags, runs and ends it."""
+    found = define_flags(flags.FLAGS, sys.argv)
+
+    def start(rest: list[str]) -> None:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)
+        command_line.quieten_libraries()
+        command_line.keep_compiled_programs()
+        # The loop has its own way to stop, with a save; this is for the time before it.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        main(found, rest)
+
+    app.run(start, flags_parser=lambda argv: command_line.parse(argv, __doc__, found.config))
 
 
 if __name__ == "__main__":

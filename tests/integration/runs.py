@@ -1,5 +1,11 @@
-"""Starting the real program as a user does, in a process of its own."""
+"""Starting the real programs as a user does, each in a process of its own.
 
+Unless it is to be `cold`, a process is forked from one that has imported everything already, see
+tests/warm_start.py. Of each kind of run at least one test starts a cold one.
+"""
+
+import contextlib
+import io
 import os
 import pathlib
 import subprocess
@@ -9,29 +15,89 @@ import time
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from tests import xla_flags
+from input_pipeline.datasets import generated
+from tests import session, warm_start, xla_flags
+from xkd_jax import main
 
 ROOT = pathlib.Path(__file__).parents[2]
+TINY = "tests/integration/tiny_run.py"
+STEPS = 24  # of TINY
 
 
-def start(*flags: str, config: str = "tests/integration/tiny_run.py") -> subprocess.Popen:
+def start_module(
+    name: str, *flags: str, cold: bool = False, xla: str = xla_flags.ONE_DEVICE, **options
+) -> subprocess.Popen:
+    """Starts `python -m NAME`."""
+    python = sys.executable if cold else warm_start.environment() / "bin" / "python"
+    return _start([python, "-m", name, *flags], {"XLA_FLAGS": xla}, **options)
+
+
+def start(*flags: str, config: str = TINY, **options) -> subprocess.Popen:
     """Starts `python -m xkd_jax.main` on one CPU device."""
-    command = [sys.executable, "-m", "xkd_jax.main", f"--config={config}", *flags]
+    return start_module("xkd_jax.main", f"--config={config}", *flags, **options)
+
+
+def start_several(
+    processes: int,
+    *flags: str,
+    config: str = TINY,
+    cold: bool = False,
+    xla: str = xla_flags.ONE_DEVICE,
+) -> subprocess.Popen:
+    """Starts the program as several processes."""
+    venv = sys.prefix if cold else warm_start.environment()
+    command = ["bash", "launch/local_processes.sh", str(processes), f"--config={config}", *flags]
+    return _start(command, {"XLA_FLAGS": xla, "XKD_VENV": str(venv)})
+
+
+def _start(command: list, environment: dict[str, str], stderr=subprocess.STDOUT):
     return subprocess.Popen(
         command,
         cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": xla_flags.ONE_DEVICE},
+        env=os.environ | environment,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=stderr,
         text=True,
     )
 
 
-def run(*flags: str, **kwargs) -> tuple[int, str]:
+def ended(process: subprocess.Popen) -> tuple[int, str]:
     """Exit code and output of a whole run."""
-    process = start(*flags, **kwargs)
     output, _ = process.communicate(timeout=500)
     return process.returncode, output
+
+
+def run(*flags: str, **options) -> tuple[int, str]:
+    """Exit code and output of a whole run of one process."""
+    return ended(start(*flags, **options))
+
+
+def call(*flags: str, config: str = TINY) -> tuple[int, str]:
+    """Exit code and output of a run within this process, on its eight CPU devices."""
+    with (
+        io.StringIO() as output,
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(output),
+    ):
+        return main.call(f"--config={config}", *flags), output.getvalue()
+
+
+def clips(train: int = 12, test: int = 2) -> pathlib.Path:
+    """A folder of generated clips, by default as many as TINY asks for; only to be read."""
+    return session.shared(
+        f"clips_{train}_{test}", lambda folder: generated.generate(folder, train, test, seed=0)
+    )
+
+
+def undisturbed() -> pathlib.Path:
+    """The folder of a run of TINY in one go, on `clips()` and one thread; only to be read."""
+
+    def make(folder: pathlib.Path) -> None:
+        flags = [f"--config.data.path={clips()}", "--config.data.threads=1"]
+        code, output = run(*flags, f"--workdir={folder}")
+        assert code == 0, output
+
+    return session.shared("undisturbed", make)
 
 
 def wait_for_step(process: subprocess.Popen, workdir: pathlib.Path, step: int) -> None:
@@ -59,3 +125,11 @@ def load_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
     tree = ocp.load_checkpointables(path, {"state": abstract})["state"]
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def assert_same_state(workdir: pathlib.Path, expected: pathlib.Path, step: int = STEPS) -> None:
+    """Two runs have the same arrays at a step, bit for bit."""
+    wanted, found = load_state(expected, step), load_state(workdir, step)
+    assert set(found) == set(wanted)
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
