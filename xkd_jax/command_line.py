@@ -105,6 +105,8 @@ def parse(
     if path and not path.is_file():
         what = "a folder" if path.is_dir() else "no such file"
         sys.exit(f"error: --config={path}: {what}; the shipped ones are configs/*.py")
+    # config_flags loads every config file into this module, where get_config would stay.
+    sys.modules.pop("config_config", None)
     try:
         rest = values(argv)
     except Exception as error:  # a config file is a program: it may raise anything

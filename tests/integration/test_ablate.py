@@ -1,18 +1,15 @@
 """Ablations as a user runs them: real pretrainings and evaluations, stopped and gone on with."""
 
 import json
-import os
 import pathlib
 import subprocess
-import sys
 import time
 
 import pytest
 
-from tests import xla_flags
 from tests.integration import runs
 
-STEPS = 24  # of tests/integration/tiny_run.py
+STEPS = runs.STEPS
 FLAGS = (
     *("--config.data.generated.train=40", "--config.data.generated.test=10"),
     *("--config.checkpoint.every_steps=1", "--config.log.every_steps=1"),
@@ -22,15 +19,8 @@ FLAGS = (
 )
 
 
-def ablate(*flags: str, base: str = "tests/integration/tiny_run.py") -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "xkd_jax.ablate", f"--base={base}", *flags],
-        cwd=runs.ROOT,
-        env=os.environ | {"XLA_FLAGS": xla_flags.ONE_DEVICE},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def ablate(*flags: str, base: str = runs.TINY, cold: bool = False) -> subprocess.Popen:
+    return runs.start_module("xkd_jax.ablate", f"--base={base}", *flags, cold=cold)
 
 
 def output_of(process: subprocess.Popen) -> str:
@@ -46,7 +36,7 @@ def logged_steps(workdir: pathlib.Path) -> list[int]:
 @pytest.mark.slow
 def test_rows_are_run_stopped_gone_on_with_and_tabled(tmp_path):
     output = tmp_path / "out"
-    flags = [f"--config.data.path={tmp_path / 'data'}", "--rows=student,ae,no_refine,xkd"]
+    flags = [f"--config.data.path={runs.clips(40, 10)}", "--rows=student,ae,no_refine,xkd"]
     flags += [f"--output={output}", *FLAGS]
 
     process = ablate(*flags)
@@ -134,7 +124,7 @@ def test_a_base_that_is_not_there_or_no_pretraining_is_refused():
 
 def test_a_run_that_fails_is_told_of_and_its_row_stays_empty(tmp_path):
     flags = ["--rows=da1", f"--output={tmp_path}", f"--config.data.path={tmp_path / 'nowhere'}"]
-    process = ablate(*flags, base="configs/folder.py")
+    process = ablate(*flags, base="configs/folder.py", cold=True)
     output, _ = process.communicate(timeout=100)
     assert process.returncode == 1
     assert output.splitlines()[-1].startswith(f"error: {tmp_path}/da1/seed0 ended with 1: error: ")
@@ -144,10 +134,10 @@ def test_a_run_that_fails_is_told_of_and_its_row_stays_empty(tmp_path):
 
 
 def test_the_program_lists_all_rows_and_asks_for_no_workdir():
-    code, output = runs.run(config="configs/ablation.py:list")
+    code, output = runs.call(config="configs/ablation.py:list")
     assert code == 0
     assert "\n  no_refine " in output and "\n  ema_0.99 " in output
-    code, output = runs.run(config="configs/ablation.py:da1")
+    code, output = runs.call(config="configs/ablation.py:da1")
     assert code == 1 and "--workdir=FOLDER is missing" in output
 
 

@@ -5,11 +5,13 @@ import pytest
 from tests.integration import runs
 from tests.media_files import write_media
 
-FOLDER = "--config.data.dataset=folder"
+# The batch is one that the eight devices of the tests' process divide.
+FOLDER = ("--config.data.dataset=folder", "--config.batch_size=8")
 
 
-def refusal(*flags, **kwargs):
-    code, output = runs.run(*flags, **kwargs)
+def refusal(*flags, run=runs.call, **options):
+    """The last line of what the program says, within this process unless it is another `run`."""
+    code, output = run(*flags, **options)
     assert code == 1, output
     assert "Traceback" not in output
     last = output.splitlines()[-1]
@@ -18,21 +20,28 @@ def refusal(*flags, **kwargs):
     return last
 
 
+def command_line(*flags, **options):
+    """A run as a user makes it."""
+    return runs.run(*flags, cold=True, **options)
+
+
 def test_missing_path(tmp_path):
-    last = refusal(FOLDER, f"--config.data.path={tmp_path}/none", f"--workdir={tmp_path}/run")
-    assert "config.data.path" in last and f"{tmp_path}/none" in last
+    flags = (*FOLDER, f"--config.data.path={tmp_path}/none", f"--workdir={tmp_path}/run")
+    for run in (runs.call, command_line):
+        last = refusal(*flags, run=run)
+        assert "config.data.path" in last and f"{tmp_path}/none" in last
 
 
 def test_empty_folder(tmp_path):
     (tmp_path / "videos").mkdir()
-    last = refusal(FOLDER, f"--config.data.path={tmp_path}/videos", f"--workdir={tmp_path}/run")
+    last = refusal(*FOLDER, f"--config.data.path={tmp_path}/videos", f"--workdir={tmp_path}/run")
     assert "config.data.path" in last
 
 
 def test_nothing_decodable(tmp_path):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "a.mp4").write_text("not a video")
-    last = refusal(FOLDER, f"--config.data.path={tmp_path}/videos", f"--workdir={tmp_path}/run")
+    last = refusal(*FOLDER, f"--config.data.path={tmp_path}/videos", f"--workdir={tmp_path}/run")
     assert "config.data" in last
 
 
@@ -49,8 +58,15 @@ def test_wrong_fields(flag, part, tmp_path):
     assert part in refusal(flag, f"--config.data.path={tmp_path}", f"--workdir={tmp_path}/run")
 
 
+def test_a_wrong_field_on_the_command_line(tmp_path):
+    last = refusal("--config.optimizer.learning_rat=1", f"--workdir={tmp_path}", run=command_line)
+    assert "no such field in the config: " in last and "learning_rat" in last
+
+
 def test_missing_config_file(tmp_path):
-    assert "nowhere.py" in refusal(f"--workdir={tmp_path}", config="configs/nowhere.py")
+    for run in (runs.call, command_line):
+        last = refusal(f"--workdir={tmp_path}", run=run, config="configs/nowhere.py")
+        assert "nowhere.py" in last
 
 
 def test_a_folder_for_a_config_file(tmp_path):
@@ -82,8 +98,9 @@ def test_a_config_file_with_nothing_in_it(tmp_path):
     assert "config.task is None; allowed: pretrain" in last
 
 
-def test_help_is_no_error():
-    code, output = runs.run("--help")
+@pytest.mark.parametrize("run", [runs.call, command_line])
+def test_help_is_no_error(run):
+    code, output = run("--help")
     assert code == 0
     assert "--config.FIELD=VALUE" in output and "--workdir=FOLDER" in output
 
@@ -108,9 +125,10 @@ def test_good_and_broken_files(tmp_path):
     (videos / "truncated.mp4").write_bytes(whole[: len(whole) // 2])
     (videos / "empty.mkv").write_bytes(b"")
     code, output = runs.run(
-        FOLDER,
+        *FOLDER,
         f"--config.data.path={videos}",
         f"--workdir={tmp_path}/run",
+        "--config.batch_size=4",
         "--config.steps=2",
         "--config.log.every_steps=1",
     )

@@ -5,17 +5,13 @@ They are as shipped, but for few clips, mild augmentation, and classifiers for s
 
 import importlib
 import json
-import os
 import pkgutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
 import configs.eval
-from tests import xla_flags
 from tests.integration import runs
 from xkd_jax.downstream import probe
 
@@ -101,7 +97,7 @@ def test_a_probe(name, dataset, checkpoint, data, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", GENERIC)
 def test_a_probe_on_generated_data(name, checkpoint, tmp_path):
-    config = small(name, checkpoint, tmp_path / "made")
+    config = small(name, checkpoint, runs.clips(40, 10))
     config.data.dataset = "generated"
     config.data.generated.update({"train": 40, "test": 10})
     results = probe.probe(config, str(tmp_path / "out"))
@@ -118,12 +114,12 @@ def test_the_command_line(checkpoint, data, tmp_path):
         "--config.batch_size=8",
         f"--workdir={tmp_path / 'out'}",
     ]
-    for _ in range(2):
-        code, output = runs.run(*flags, config="configs/eval/knn.py")
+    for cold in (True, False):
+        code, output = runs.run(*flags, config="configs/eval/knn.py", cold=cold)
         assert code == 0, output
         [line] = [line for line in output.splitlines() if "this checkpoint" in line]
         assert line.split()[2] == "100.0"
-    code, output = runs.run(*flags, "--config.network=nobody", config="configs/eval/knn.py")
+    code, output = runs.call(*flags, "--config.network=nobody", config="configs/eval/knn.py")
     assert code == 1
     assert output.splitlines()[-1] == (
         "error: config.network is 'nobody'; allowed: 'teacher', 'student'"
@@ -175,17 +171,11 @@ def results_of(workdir):
 def test_two_processes_give_what_one_does(flags, tmp_path):
     code, output = runs.run(*flags, f"--workdir={tmp_path / 'one'}", config="configs/eval/svm.py")
     assert code == 0, output
-    command = ["bash", "launch/local_processes.sh", "2", "--config=configs/eval/svm.py", *flags]
-    done = subprocess.run(
-        [*command, f"--workdir={tmp_path / 'two'}"],
-        cwd=runs.ROOT,
-        env=os.environ | {"XLA_FLAGS": xla_flags.ONE_DEVICE, "XKD_VENV": sys.prefix},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
+    process = runs.start_several(
+        2, *flags, f"--workdir={tmp_path / 'two'}", config="configs/eval/svm.py"
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, output = runs.ended(process)
+    assert code == 0, output
     assert parts(tmp_path / "one").keys() == parts(tmp_path / "two").keys()
     one, two = results_of(tmp_path / "one"), results_of(tmp_path / "two")
     assert one["scores"] == two["scores"] and one["per_class"] == two["per_class"]

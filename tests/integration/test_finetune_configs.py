@@ -5,15 +5,12 @@ They are as shipped, but for the sizes of pictures and batches, and the number o
 
 import importlib
 import json
-import os
 import pkgutil
-import subprocess
 
 import numpy as np
 import pytest
 
 import configs.eval
-from tests import xla_flags
 from tests.integration import runs
 from xkd_jax.downstream import finetune, finetune_folder
 
@@ -82,7 +79,7 @@ def test_a_finetuning(name, dataset, checkpoint, data, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["finetune_video", "finetune_audio"])
 def test_a_finetuning_on_generated_data(name, checkpoint, tmp_path):
-    config = small(name, checkpoint, tmp_path / "made", "generated")
+    config = small(name, checkpoint, runs.clips(40, 10), "generated")
     config.data.generated.update({"train": 40, "test": 10})
     results = finetune.finetune(config, str(tmp_path / "out"))
     assert results["partitions"]["test"]["recordings"]["test"] == 10
@@ -106,7 +103,7 @@ def test_the_command_line(checkpoint, data, tmp_path):
     runs.wait_for_step(process, tmp_path / "out" / "1", 5)
     process.kill()
     process.communicate()
-    code, output = runs.run(*flags, config=config)
+    code, output = runs.run(*flags, config=config, cold=True)
     assert code == 0, output
     assert "RESTORED step " in output and "this checkpoint, mean and spread" in output
     assert "paper: XKD, Kinetics400" in output and "93.6" in output
@@ -122,7 +119,6 @@ def test_the_command_line(checkpoint, data, tmp_path):
 @pytest.mark.slow
 def test_two_processes_give_what_one_does(checkpoint, data, tmp_path):
     flags = [
-        "--config=configs/eval/finetune_esc50.py",
         f"--config.checkpoint={checkpoint}",
         f"--config.data.path={data('esc50')}",
         "--config.data.partitions=('1',)",
@@ -134,17 +130,11 @@ def test_two_processes_give_what_one_does(checkpoint, data, tmp_path):
     found = []
     for processes in (1, 2):
         workdir = tmp_path / str(processes)
-        command = ["bash", "launch/local_processes.sh", str(processes), *flags]
-        done = subprocess.run(
-            [*command, f"--workdir={workdir}"],
-            cwd=runs.ROOT,
-            env=os.environ | {"XLA_FLAGS": xla_flags.ONE_DEVICE},
-            capture_output=True,
-            text=True,
-            timeout=500,
-            check=False,
+        process = runs.start_several(
+            processes, *flags, f"--workdir={workdir}", config="configs/eval/finetune_esc50.py"
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        code, output = runs.ended(process)
+        assert code == 0, output
         lines = (workdir / "1" / "metrics.jsonl").read_text().splitlines()
         outcome = finetune_folder.load_outcome(workdir / "1" / finetune_folder.OUTCOME)
         found.append(([json.loads(line)["total"] for line in lines], outcome))

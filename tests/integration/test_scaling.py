@@ -1,9 +1,6 @@
 """A run is the same however its four devices are spread over processes, and share the state."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,25 +11,19 @@ from tests.integration import runs
 STEPS = 20
 
 
-def losses(data, workdir, processes, devices, fsdp) -> dict[str, list[float]]:
+def losses(workdir, processes, devices, fsdp) -> dict[str, list[float]]:
     """Every term of the loss at every step of a run of so many processes of so many devices."""
     count = f"--xla_force_host_platform_device_count={devices}"
-    done = subprocess.run(
-        [
-            *("bash", "launch/local_processes.sh", str(processes)),
-            *("--config=tests/integration/tiny_run.py", f"--workdir={workdir}"),
-            *(f"--config.data.path={data}", f"--config.steps={STEPS}"),
-            *("--config.log.every_steps=1", f"--config.checkpoint.every_steps={STEPS}"),
-            f"--config.parallel.fsdp={fsdp}",
-        ],
-        cwd=runs.ROOT,
-        env=os.environ | {"XLA_FLAGS": f"{xla_flags.ONE_DEVICE} {count}", "XKD_VENV": sys.prefix},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+    process = runs.start_several(
+        processes,
+        *(f"--workdir={workdir}", f"--config.data.path={runs.clips()}"),
+        *(f"--config.steps={STEPS}", f"--config.checkpoint.every_steps={STEPS}"),
+        *("--config.log.every_steps=1", f"--config.parallel.fsdp={fsdp}"),
+        xla=f"{xla_flags.ONE_DEVICE} {count}",
     )
-    assert done.returncode == 0, done.stdout
-    assert f"4 cpu device(s), {processes} process(es)" in done.stdout
+    code, output = runs.ended(process)
+    assert code == 0, output
+    assert f"4 cpu device(s), {processes} process(es)" in output
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     terms = [name for name in lines[0] if name.startswith(("recon", "align", "distill", "total"))]
@@ -40,20 +31,15 @@ def losses(data, workdir, processes, devices, fsdp) -> dict[str, list[float]]:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return tmp_path_factory.mktemp("data") / "generated"
-
-
-@pytest.fixture(scope="module")
-def one_process(data, tmp_path_factory):
-    return losses(data, tmp_path_factory.mktemp("runs") / "run", 1, 4, fsdp=1)
+def one_process(tmp_path_factory):
+    return losses(tmp_path_factory.mktemp("runs") / "run", 1, 4, fsdp=1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("processes", "devices", "fsdp"), [(2, 2, 1), (4, 1, 1), (2, 2, 4)])
-def test_losses_are_those_of_one_process(one_process, data, tmp_path, processes, devices, fsdp):
+def test_losses_are_those_of_one_process(one_process, tmp_path, processes, devices, fsdp):
     """Which they can only be on the same examples, views, masks and colours."""
-    found = losses(data, tmp_path / "run", processes, devices, fsdp)
+    found = losses(tmp_path / "run", processes, devices, fsdp)
     assert list(found) == list(one_process)
     for name, expected in one_process.items():
         # With fsdp the compiler adds products up in another order, which training then magnifies.

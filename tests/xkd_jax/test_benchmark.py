@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pytest
 
-from tests import xla_flags
 from tests.integration import runs
 from tests.tiny import tiny_batch, tiny_config
 from xkd_jax import benchmark
@@ -29,16 +28,14 @@ def test_rates_and_memory_are_of_this_machine():
 
 @pytest.mark.slow
 def test_the_program_prints_one_line_of_json(tmp_path):
-    command = [sys.executable, "-m", "xkd_jax.benchmark", "--config=tests/integration/tiny_run.py"]
-    done = subprocess.run(
-        [*command, "--steps=3", "--breakdown", f"--profile={tmp_path}"],
-        cwd=runs.ROOT,
-        env=os.environ | {"XLA_FLAGS": xla_flags.ONE_DEVICE},
-        capture_output=True,
-        text=True,
-        check=True,
+    process = runs.start_module(
+        "xkd_jax.benchmark",
+        *(f"--config={runs.TINY}", "--steps=3", "--breakdown", f"--profile={tmp_path}"),
+        stderr=None,
     )
-    result = json.loads(done.stdout.splitlines()[-1])
+    code, output = runs.ended(process)
+    assert code == 0
+    result = json.loads(output.splitlines()[-1])
     assert result["batch_size"] == 4 and result["dtype"] == "float32"
     parts = {"views", "teachers", "student_encoders", "decoders", "heads_and_losses"}
     assert {*parts, "optimizer_and_ema"} == set(result["milliseconds_by_part"])

@@ -1,9 +1,6 @@
 """The check ahead of a run: what it reports, what it refuses, and that the program is the run's."""
 
 import importlib.util
-import os
-import subprocess
-import sys
 
 import jax
 import pytest
@@ -13,7 +10,6 @@ from tests.integration import runs
 from tests.tiny import tiny_config
 from xkd_jax import compile_check, hlo
 
-TINY = "tests/integration/tiny_run.py"
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed"
 )
@@ -103,33 +99,25 @@ def test_without_libtpu_the_extra_is_named(monkeypatch):
         compile_check.find_devices("v5e:4x4")
 
 
-def start(*flags):
-    command = [sys.executable, "-m", "xkd_jax.main", f"--config={TINY}", *flags]
-    return subprocess.run(
-        command,
-        cwd=runs.ROOT,
-        env=os.environ | {"XLA_FLAGS": xla_flags.EIGHT_DEVICES},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def run(*flags):
+    return runs.run(*flags, xla=xla_flags.EIGHT_DEVICES)
 
 
 @pytest.mark.slow
 def test_the_program_compiles_and_trains_nothing(tmp_path):
-    done = start("--compile_for=local", "--config.batch_size=16", f"--workdir={tmp_path}/run")
-    assert done.returncode == 0, done.stdout
-    assert "local: 8 x cpu, 16 clips a step, 2 on each" in done.stdout
+    code, output = run("--compile_for=local", "--config.batch_size=16", f"--workdir={tmp_path}/run")
+    assert code == 0, output
+    assert "local: 8 x cpu, 16 clips a step, 2 on each" in output
     assert not (tmp_path / "run").exists()
 
 
 @needs_libtpu
 @pytest.mark.slow
 def test_a_tpu_slice_that_is_not_here():
-    done = start("--compile_for=v5e:4x4", "--config.batch_size=16")
-    assert done.returncode == 0, done.stdout
-    assert "v5e:4x4: 16 x TPU v5 lite, 16 clips a step, 1 on each" in done.stdout
-    assert "fits 16.00 GiB of a TPU v5 lite" in done.stdout
-    done = start("--compile_for=v5e:3x5")
-    assert done.returncode == 1
-    assert "error: --compile_for=v5e:3x5; allowed: local, or a TPU topology" in done.stdout
+    code, output = run("--compile_for=v5e:4x4", "--config.batch_size=16")
+    assert code == 0, output
+    assert "v5e:4x4: 16 x TPU v5 lite, 16 clips a step, 1 on each" in output
+    assert "fits 16.00 GiB of a TPU v5 lite" in output
+    code, output = run("--compile_for=v5e:3x5")
+    assert code == 1
+    assert "error: --compile_for=v5e:3x5; allowed: local, or a TPU topology" in output

@@ -1,9 +1,8 @@
 import json
+import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import jax
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.integration import runs
 from tests.xkd_jax import toy
 from xkd_jax import checkpoint, sharding, train
 
@@ -40,13 +40,8 @@ def wait_for(condition, process, seconds=120):
 
 
 def start(workdir, *flags):
-    command = [sys.executable, "-m", "tests.xkd_jax.toy", f"--workdir={workdir}"]
-    return subprocess.Popen(
-        [*command, f"--steps={STEPS}", "--delay=0.05", *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    flags = (f"--workdir={workdir}", f"--steps={STEPS}", "--delay=0.05", *flags)
+    return runs.start_module("tests.xkd_jax.toy", *flags, xla=os.environ["XLA_FLAGS"])
 
 
 @pytest.fixture(scope="module")

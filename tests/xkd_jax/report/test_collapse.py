@@ -14,13 +14,12 @@ FAST = ("--config.xkd.ema_video=0.9", "--config.xkd.ema_audio=0.9")
 @pytest.fixture(scope="module")
 def verdict_of(tmp_path_factory):
     """Function of flags to the verdict on a run of 150 steps, as report.json has it."""
-    data = tmp_path_factory.mktemp("data")
 
     def verdict_of(*flags):
         workdir = tmp_path_factory.mktemp("run")
         code, output = runs.run(
             f"--workdir={workdir}",
-            f"--config.data.path={data}",
+            f"--config.data.path={runs.clips(32, 24)}",
             "--config.data.generated.train=32",
             "--config.data.generated.test=24",
             "--config.steps=150",
