@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -81,8 +81,8 @@ class PretrainedEncoder:
         self.module = module
         self.patch = tuple(description["architecture"][modality]["patch"])
         self.params = jax.device_put(params)
-        self._apply = jax.jit(self.forward, static_argnums=2)
         video = modality == "video"
+        self._moments = (tuple(view["mean"]), tuple(view["std"])) if video else None
         shape = (
             (view["frames"], view["size"], view["size"], 3)
             if video
@@ -257,7 +257,7 @@ class PretrainedEncoder:
         padded[: len(batch)] = batch
         precision = "highest" if self.module.dtype == jnp.float32 else "default"
         with jax.default_matmul_precision(precision):
-            return np.asarray(self._apply(self.params, padded, output))[: len(batch)]
+            return np.asarray(self._run(_program, self.params, padded, output))[: len(batch)]
 
     def forward(
         self, params: Mapping[str, Any], views: jax.Array, output: str = "features"
@@ -272,19 +272,54 @@ class PretrainedEncoder:
         Returns:
             (B, ...) float32.
         """
-        if self.modality == "video":
-            if views.dtype == jnp.uint8:
-                mean, std = jnp.array(self.view["mean"]), jnp.array(self.view["std"])
-                views = (views.astype(jnp.float32) / 255 - mean) / std
-            cut = patches.patchify_video(views, self.patch)
-        else:
-            cut = patches.patchify_audio(views, self.patch)
-        grid = tuple(n // p for n, p in zip(views.shape[1:], self.patch, strict=False))
-        tokens, attention = self.module.apply({"params": params}, cut, grid)
-        tokens = tokens.astype(jnp.float32)
-        if output == "attention":
-            return attention
-        return tokens if output == "tokens" else tokens[:, 1:].mean(axis=1)
+        return self._run(_forward, params, views, output)
+
+    def _run(
+        self,
+        function: Callable[..., jax.Array],
+        params: Mapping[str, Any],
+        views: jax.Array | np.ndarray,
+        output: str,
+    ) -> jax.Array:
+        settings = (self.module, self.patch, self._moments, output)
+        return function(params, views, *settings)
+
+
+def _forward(
+    params: Mapping[str, Any],
+    views: jax.Array,
+    module: Encoder,
+    patch: tuple[int, ...],
+    moments: tuple[tuple[float, ...], tuple[float, ...]] | None,
+    output: str,
+) -> jax.Array:
+    """What an encoder makes of a batch of views, see `PretrainedEncoder.forward`.
+
+    Args:
+        params: Of the encoder.
+        views: (B, ...).
+        module: The network.
+        patch: See `PretrainedEncoder`.
+        moments: Mean and deviation of the three colors; None for sound.
+        output: features, tokens or attention.
+    """
+    if moments is not None:
+        if views.dtype == jnp.uint8:
+            mean, std = map(jnp.array, moments)
+            views = (views.astype(jnp.float32) / 255 - mean) / std
+        cut = patches.patchify_video(views, patch)
+    else:
+        cut = patches.patchify_audio(views, patch)
+    grid = tuple(n // p for n, p in zip(views.shape[1:], patch, strict=False))
+    tokens, attention = module.apply({"params": params}, cut, grid)
+    tokens = tokens.astype(jnp.float32)
+    if output == "attention":
+        return attention
+    return tokens if output == "tokens" else tokens[:, 1:].mean(axis=1)
+
+
+# One for all encoders: those of the same sizes share its compiled programs.
+_program = jax.jit(_forward, static_argnums=(2, 3, 4, 5))
 
 
 def load_encoder(

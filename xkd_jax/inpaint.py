@@ -117,7 +117,7 @@ def inpaint(
         log_mels, made.predictions, made.dropped, model.patch("audio")
     )
     heard = [
-        _of_length(sound.waveform(row, audio), len(clips[0].waveform))
+        _of_length(sound.waveforms([row], audio)[0], len(clips[0].waveform))
         for row in tqdm.tqdm(rows[2], desc="sounds", unit="window", leave=False)
     ]
     waves = np.stack([[c.waveform for c in clips], heard])

@@ -22,6 +22,7 @@ from xkd_jax.interop.pretrained import NETWORKS
 from xkd_jax.models import patches as patching
 from xkd_jax.models import xkd
 from xkd_jax.models.masked_autoencoder import random_mask
+from xkd_jax.models.projector import Projector
 from xkd_jax.models.vit import Encoder
 from xkd_jax.models.xkd import MODALITIES, encoder_params
 
@@ -61,6 +62,20 @@ class Reconstructed(NamedTuple):
     errors: np.ndarray
 
 
+class Reader(NamedTuple):
+    """What a network reads one modality with.
+
+    Attributes:
+        encoder: With the row of its attention.
+        patch: (frames, pixels, pixels) or (mel bands, frames).
+        projector: None where there is none.
+    """
+
+    encoder: Encoder
+    patch: tuple[int, ...]
+    projector: Projector | None
+
+
 @dataclasses.dataclass(frozen=True)
 class Networks:
     """Weights and what they are of.
@@ -71,14 +86,12 @@ class Networks:
         model: The whole model, where the config is known; its parts are used as far as `trees`
             has weights for them.
         config: Of the run, or None.
-        programs: That have been made already; networks of the same sizes share them.
     """
 
     description: Mapping[str, Any]
     trees: Mapping[str, Any]
     model: xkd.XKD | None
     config: ml_collections.ConfigDict | None
-    programs: dict[Any, Callable] = dataclasses.field(default_factory=dict)
 
     def holds(self, network: str, modality: str, part: str = "encoder") -> bool:
         """Whether there are weights of a part: encoder, decoder or projector."""
@@ -112,7 +125,7 @@ class Networks:
 
     def untrained(self, seed: int = 0) -> "Networks":
         """The same networks as they are before the first step; the config has to be known."""
-        params = jax.jit(self.model.init)(jax.random.key(seed))
+        params = _initialize(self.model, jax.random.key(seed))
         trees = {"params": params, "teacher": self.model.teacher_target(params)}
         trees["centers"] = {m: np.zeros(self.outputs, np.float32) for m in MODALITIES}
         return dataclasses.replace(self, trees=jax.device_get(trees))
@@ -139,13 +152,13 @@ class Networks:
             held = tuple(m for m in views if self.holds(network, m))
             if not held:
                 continue
-            root = NETWORKS[network]
-            weights = jax.device_put(self.trees[root])
-            program = self._program(self._encode, network, held)
+            readers = tuple((m, self._reader(network, m)) for m in held)
+            weights = jax.device_put({m: self._weights(network, m) for m in held})
+            refinement = self._refinement(network)
             parts = []
             with _precise():
                 for batch, count in _batches({m: views[m] for m in held}, batch_size):
-                    out = jax.device_get(program(weights, batch))
+                    out = jax.device_get(_encode(weights, batch, readers, *refinement))
                     parts.append(jax.tree.map(lambda x, n=count: x[:n], out))
                     advance(count)
             whole = jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
@@ -164,15 +177,15 @@ class Networks:
             batch_size: Views at a time.
             seed: Of the masks; patches dropped at one ratio are dropped at all higher ones.
         """
-        weights = jax.device_put(self.trees["params"])
-        program = self._program(self._reconstruct, modality, ratio)
+        weights = jax.device_put(self._weights("student", modality))
+        settings = modality, getattr(self.model, modality), ratio
         tokens = int(np.prod(self.grid(modality)))
         noise = np.random.default_rng(seed).random((len(views), tokens), np.float32)
         parts = []
         with _precise():
             for batch, count in _batches({"views": views, "noise": noise}, batch_size):
-                out = jax.device_get(program(weights, batch["views"], batch["noise"]))
-                parts.append([x[:count] for x in out])
+                out = _reconstruct(weights, batch["views"], batch["noise"], *settings)
+                parts.append([x[:count] for x in jax.device_get(out)])
         return Reconstructed(*(np.concatenate(rows) for rows in zip(*parts, strict=True)))
 
     def teacher_log_probabilities(self, modality: str, projections: np.ndarray) -> np.ndarray:
@@ -189,76 +202,97 @@ class Networks:
         centers = self.trees.get("centers", {}).get(modality, np.float32(0))
         return np.asarray(losses.teacher_log_probabilities(projections, centers, temperature))
 
-    def _program(self, function: Callable, *settings: Any) -> Callable:
-        """A function of weights and views, compiled once; it must not look at `trees`."""
-        key = (function.__name__, *settings)
-        return self.programs.setdefault(key, jax.jit(functools.partial(function, *settings)))
-
-    def _encode(self, network: str, held: tuple[str, ...], weights: Any, views: Any) -> Any:
-        """By modality, the fields of `Encoded` of a batch."""
-        refines = self.model is None or self.model.refine
-        tokens, rows = {}, {}
-        for m in held:
-            encoder = self._encoder(m)
-            cut, grid = self._tokenize(m, views[m])
-            variables = {"params": encoder_params(weights, m)}
-            tokens[m], rows[m] = encoder.apply(variables, cut, grid)
-        mode, weight = (
-            ("mean", "root")
-            if self.model is None
-            else (self.model.cross_attention, self.model.refine_weight)
-        )
-        out = {}
-        for m in held:
-            patch_tokens = tokens[m][:, 1:].astype(jnp.float32)
-            cross = None
-            if OTHER[m] in held:
-                cross = losses.cross_modal_attention(rows[m], rows[OTHER[m]], mode)
-            pooled = patch_tokens
-            if network == "teacher" and refines and cross is not None:
-                pooled = losses.refine(patch_tokens, cross, weight)
-            projections = None
-            if self.model is not None and self.holds(network, m, "projector"):
-                projector = getattr(self.model, m).projector
-                projections = projector.apply(
-                    {"params": weights[m]["projector"]}, pooled.mean(axis=1)
-                )
-            out[m] = {
-                "features": patch_tokens.mean(axis=1),
-                "attention": rows[m],
-                "refined_attention": cross,
-                "projections": projections,
-            }
-        return out
-
-    def _reconstruct(
-        self, modality: str, ratio: float, weights: Any, views: jax.Array, noise: jax.Array
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        part = getattr(self.model, modality)
-        cut, grid = self._tokenize(modality, views)
-        mask = random_mask(noise, ratio)
-        encoder = {"params": encoder_params(weights, modality)}
-        latent, _ = part.encoder.apply(encoder, cut, grid, mask.keep)
-        predictions = part.decoder.apply(
-            {"params": weights[modality]["decoder"]}, latent, mask.restore
-        )
-        targets, _, _ = patching.normalize_patches(cut.astype(jnp.float32))
-        errors = jax.vmap(losses.reconstruction_loss)(predictions, targets, mask.dropped)
-        return predictions, mask.dropped, errors
-
-    def _encoder(self, modality: str) -> Encoder:
-        row = "cls" if self.model is None else self.model.query
-        if self.model is not None:
-            return getattr(self.model, modality).encoder.clone(row=row)
-        architecture = self.description["architecture"][modality]
-        return Encoder(grid=self.grid(modality), row=row, **architecture["encoder"])
-
-    def _tokenize(self, modality: str, views: jax.Array) -> tuple[jax.Array, tuple[int, ...]]:
+    def _reader(self, network: str, modality: str) -> Reader:
         patch = self.patch(modality)
-        if modality == "video":
-            views = augment.normalize(views)
-            return patching.patchify_video(views, patch), self.grid(modality)
-        return patching.patchify_audio(views, patch), self.grid(modality)
+        if self.model is None:
+            architecture = self.description["architecture"][modality]["encoder"]
+            return Reader(Encoder(self.grid(modality), row="cls", **architecture), patch, None)
+        part = getattr(self.model, modality)
+        held = self.holds(network, modality, "projector")
+        encoder = part.encoder.clone(row=self.model.query)
+        return Reader(encoder, patch, part.projector if held else None)
+
+    def _refinement(self, network: str) -> tuple[str, str | None]:
+        """The mode of the attention across modalities, and how it weighs tokens, if it does."""
+        if self.model is None:
+            return "mean", "root" if network == "teacher" else None
+        refines = network == "teacher" and self.model.refine
+        return self.model.cross_attention, self.model.refine_weight if refines else None
+
+    def _weights(self, network: str, modality: str) -> dict[str, Any]:
+        """Those of one modality's parts; a shared encoder's as if it were not shared."""
+        tree = self.trees[NETWORKS[network]]
+        return {**tree[modality], "encoder": encoder_params(tree, modality)}
+
+
+# The programs: networks of the same sizes share what is compiled of each.
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _initialize(model: xkd.XKD, key: jax.Array) -> xkd.Params:
+    return model.init(key)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _encode(
+    weights: Mapping[str, Any],
+    views: Mapping[str, jax.Array],
+    readers: tuple[tuple[str, Reader], ...],
+    mode: str,
+    refine_weight: str | None,
+) -> dict[str, dict[str, Any]]:
+    """By modality, the fields of `Encoded` of a batch."""
+    tokens, rows = {}, {}
+    for m, reader in readers:
+        cut = _tokenize(m, views[m], reader.patch)
+        variables = {"params": weights[m]["encoder"]}
+        tokens[m], rows[m] = reader.encoder.apply(variables, cut, reader.encoder.grid)
+    out = {}
+    for m, reader in readers:
+        patch_tokens = tokens[m][:, 1:].astype(jnp.float32)
+        cross = None
+        if OTHER[m] in rows:
+            cross = losses.cross_modal_attention(rows[m], rows[OTHER[m]], mode)
+        pooled = patch_tokens
+        if refine_weight is not None and cross is not None:
+            pooled = losses.refine(patch_tokens, cross, refine_weight)
+        projections = None
+        if reader.projector is not None:
+            variables = {"params": weights[m]["projector"]}
+            projections = reader.projector.apply(variables, pooled.mean(axis=1))
+        out[m] = {
+            "features": patch_tokens.mean(axis=1),
+            "attention": rows[m],
+            "refined_attention": cross,
+            "projections": projections,
+        }
+    return out
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+def _reconstruct(
+    weights: Mapping[str, Any],
+    views: jax.Array,
+    noise: jax.Array,
+    modality: str,
+    part: xkd.Modality,
+    ratio: float,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The fields of `Reconstructed` of a batch."""
+    cut = _tokenize(modality, views, part.patch)
+    mask = random_mask(noise, ratio)
+    variables = {"params": weights["encoder"]}
+    latent, _ = part.encoder.apply(variables, cut, part.encoder.grid, mask.keep)
+    predictions = part.decoder.apply({"params": weights["decoder"]}, latent, mask.restore)
+    targets, _, _ = patching.normalize_patches(cut.astype(jnp.float32))
+    errors = jax.vmap(losses.reconstruction_loss)(predictions, targets, mask.dropped)
+    return predictions, mask.dropped, errors
+
+
+def _tokenize(modality: str, views: jax.Array, patch: tuple[int, ...]) -> jax.Array:
+    if modality == "video":
+        return patching.patchify_video(augment.normalize(views), patch)
+    return patching.patchify_audio(views, patch)
 
 
 def load(path: str | os.PathLike) -> Networks:

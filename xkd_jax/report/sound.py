@@ -1,47 +1,65 @@
 """Log-mels back to sound that can be played: Griffin-Lim, and MP3 or AAC by FFmpeg."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-ITERATIONS = 32
+_FIT_ITERATIONS = 30  # of the spectra; then bands are within 0.02 of their deviation
+_PHASE_ITERATIONS = 32
 BIT_RATE = 40_000  # bits per second of MP3
 _PEAK = 0.7
 
 
-def waveform(log_mel: np.ndarray, audio: Mapping[str, Any], seed: int = 0) -> np.ndarray:
-    """Finds a sound whose log-mel is about the given one; phases are Griffin and Lim's (1984).
+def waveforms(
+    log_mels: Sequence[np.ndarray], audio: Mapping[str, Any], seed: int = 0
+) -> list[np.ndarray]:
+    """Finds sounds whose log-mels are about the given ones; phases are Griffin and Lim's (1984).
 
     Args:
-        log_mel: (F, W) float, normalized; NaN where nothing is known, which is made silence.
+        log_mels: (F, W) float each, normalized; NaN where nothing is known, which is made silence.
         audio: "preprocessing" of the encoder of sounds.
-        seed: Of the first phases.
+        seed: Of the first phases, which are the same for all.
 
     Returns:
-        (S,) float32 at the encoder's rate, of W windows.
+        (S,) float32 each, at the encoder's rate, of W windows.
     """
-    # Taken only here: it takes seconds to import.
+    # Taken only here: they take seconds to import.
     import librosa
+    from sklearn.decomposition import non_negative_factorization
 
-    power = np.exp(log_mel * audio["std"] + audio["mean"], dtype=np.float32)
+    power = np.exp(np.stack(log_mels) * audio["std"] + audio["mean"], dtype=np.float32)
     power = np.maximum(np.nan_to_num(power) - np.float32(audio["log_offset"]), 0)
-    magnitude = librosa.feature.inverse.mel_to_stft(
-        power,
-        sr=audio["sample_rate"],
-        n_fft=audio["window"],
-        power=2.0,
-        fmax=audio["max_frequency"],
+    count, bands, windows = power.shape
+    filters = librosa.filters.mel(
+        sr=audio["sample_rate"], n_fft=audio["window"], n_mels=bands, fmax=audio["max_frequency"]
     )
-    return librosa.griffinlim(
-        magnitude,
-        n_iter=ITERATIONS,
-        hop_length=audio["hop"],
-        n_fft=audio["window"],
-        pad_mode="constant",
-        random_state=seed,
+    # Spectra whose mel bands have the powers. The divergence weighs an error by the power that it
+    # is an error of, as ears do. Least squares (librosa's mel_to_stft) fit what is loud alone, and
+    # take a hundred times as long.
+    spectra, _, _ = non_negative_factorization(
+        power.swapaxes(1, 2).reshape(count * windows, bands),
+        H=filters.T,
+        n_components=filters.shape[1],
+        update_H=False,
+        solver="mu",
+        beta_loss="kullback-leibler",
+        tol=0,
+        max_iter=_FIT_ITERATIONS,
     )
+    magnitudes = np.sqrt(spectra).reshape(count, windows, -1).swapaxes(1, 2)
+    return [
+        librosa.griffinlim(
+            magnitude,
+            n_iter=_PHASE_ITERATIONS,
+            hop_length=audio["hop"],
+            n_fft=audio["window"],
+            pad_mode="constant",
+            random_state=seed,
+        )
+        for magnitude in magnitudes
+    ]
 
 
 def leveled(*waveforms: np.ndarray) -> list[np.ndarray]:

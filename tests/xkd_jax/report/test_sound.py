@@ -23,7 +23,7 @@ def loudest(waveform):
 
 def test_a_tone_comes_back_at_its_pitch_and_time():
     silent = np.concatenate([np.zeros(16000), tone(1000, 1.0)])
-    made = sound.waveform(preprocessing.log_mel(silent, AUDIO), AUDIO)
+    [made] = sound.waveforms([preprocessing.log_mel(silent, AUDIO)], AUDIO)
     assert len(made) == pytest.approx(32000, abs=300)
     assert loudest(made[18000:30000]) == pytest.approx(1000, rel=0.05)
     assert np.abs(made[:14000]).max() < 0.1 * np.abs(made[18000:]).max()
@@ -32,7 +32,7 @@ def test_a_tone_comes_back_at_its_pitch_and_time():
 def test_what_is_masked_is_silent():
     log_mel = preprocessing.log_mel(tone(1000), AUDIO)
     log_mel[:, 112:] = np.nan
-    made = sound.waveform(log_mel, AUDIO)
+    [made] = sound.waveforms([log_mel], AUDIO)
     assert np.abs(made[18000:]).max() < 0.05 * np.abs(made[:14000]).max()
 
 

@@ -94,13 +94,12 @@ def _audio(
     for k, n in enumerate(survey.examples):
         original = restored[min(restored)].rows[0, k]
         limits = attention.value_range(original)
-        heard = sound.waveform(original, view)
-        advance("sounds", 1)
+        masked_or_restored = [r.rows[row, k] for r in restored.values() for row in (1, 2)]
+        heard, *made = sound.waveforms([original, *masked_or_restored], view)
+        advance("sounds", 1 + len(made))
         contents = {}
-        for ratio, r in restored.items():
-            made = [sound.waveform(r.rows[row, k], view) for row in (1, 2)]
-            advance("sounds", len(made))
-            sounds = sound.leveled(heard, *made)
+        for j, (ratio, r) in enumerate(restored.items()):
+            sounds = sound.leveled(heard, *made[2 * j : 2 * j + 2])
             looks = attention.spectrogram(r.rows[:, k], limits=limits)
             captions = ("original", f"{ratio:.0%} masked", "reconstructed")
             contents[f"{ratio:.0%}"] = _sounds(captions, looks, sounds, view["sample_rate"])
