@@ -9,7 +9,7 @@ from configs import base
 def random_params(model, seed: int = 0):
     """Parameters of a model, drawn without compiling."""
     rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    shapes = model.shapes()
     return jax.tree.map(lambda x: 0.1 * rng.normal(size=x.shape).astype(np.float32), shapes)
 
 

@@ -1,8 +1,9 @@
 """Pretrained encoders on raw frames, waveforms and media files, without TensorFlow."""
 
+import functools
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -41,6 +42,51 @@ class Sizes(NamedTuple):
     tokens: int
     width: int
     heads: int
+
+
+class Form(NamedTuple):
+    """What an encoder computes, but for its weights: encoders of one form share programs.
+
+    Attributes:
+        module: The network.
+        patch: What a token is made from: frames, pixels, pixels, or mel bands and frames.
+        moments: Mean and deviation of the three colors, which uint8 frames are normalized by; None
+            for sound.
+    """
+
+    module: Encoder
+    patch: tuple[int, ...]
+    moments: tuple[tuple[float, ...], tuple[float, ...]] | None
+
+    def apply(
+        self, params: Mapping[str, Any], views: jax.Array, output: str = "features"
+    ) -> jax.Array:
+        """What `PretrainedEncoder.encode_views` computes of a batch, as a pure function.
+
+        Args:
+            params: As in `PretrainedEncoder.params`, wherever they are.
+            views: (B, ...) uint8 frames or normalized ones, or log-mels.
+            output: See `PretrainedEncoder.encode_views`.
+
+        Returns:
+            (B, ...) float32.
+        """
+        if self.moments is not None:
+            if views.dtype == jnp.uint8:
+                mean, std = map(jnp.array, self.moments)
+                views = (views.astype(jnp.float32) / 255 - mean) / std
+            cut = patches.patchify_video(views, self.patch)
+        else:
+            cut = patches.patchify_audio(views, self.patch)
+        grid = tuple(n // p for n, p in zip(views.shape[1:], self.patch, strict=False))
+        tokens, attention = self.module.apply({"params": params}, cut, grid)
+        tokens = tokens.astype(jnp.float32)
+        if output == "attention":
+            return attention
+        return tokens if output == "tokens" else tokens[:, 1:].mean(axis=1)
+
+
+_apply = jax.jit(Form.apply, static_argnames=("self", "output"))
 
 
 class PretrainedEncoder:
@@ -82,7 +128,8 @@ class PretrainedEncoder:
         self.patch = tuple(description["architecture"][modality]["patch"])
         self.params = jax.device_put(params)
         video = modality == "video"
-        self._moments = (tuple(view["mean"]), tuple(view["std"])) if video else None
+        moments = (tuple(view["mean"]), tuple(view["std"])) if video else None
+        self.form = Form(module, self.patch, moments)
         shape = (
             (view["frames"], view["size"], view["size"], 3)
             if video
@@ -257,69 +304,7 @@ class PretrainedEncoder:
         padded[: len(batch)] = batch
         precision = "highest" if self.module.dtype == jnp.float32 else "default"
         with jax.default_matmul_precision(precision):
-            return np.asarray(self._run(_program, self.params, padded, output))[: len(batch)]
-
-    def forward(
-        self, params: Mapping[str, Any], views: jax.Array, output: str = "features"
-    ) -> jax.Array:
-        """What `encode_views` computes of a batch, as a pure function to be part of others.
-
-        Args:
-            params: As in `params`, wherever they are.
-            views: (B, ...) uint8 frames or normalized ones, or log-mels.
-            output: See `encode_views`.
-
-        Returns:
-            (B, ...) float32.
-        """
-        return self._run(_forward, params, views, output)
-
-    def _run(
-        self,
-        function: Callable[..., jax.Array],
-        params: Mapping[str, Any],
-        views: jax.Array | np.ndarray,
-        output: str,
-    ) -> jax.Array:
-        settings = (self.module, self.patch, self._moments, output)
-        return function(params, views, *settings)
-
-
-def _forward(
-    params: Mapping[str, Any],
-    views: jax.Array,
-    module: Encoder,
-    patch: tuple[int, ...],
-    moments: tuple[tuple[float, ...], tuple[float, ...]] | None,
-    output: str,
-) -> jax.Array:
-    """What an encoder makes of a batch of views, see `PretrainedEncoder.forward`.
-
-    Args:
-        params: Of the encoder.
-        views: (B, ...).
-        module: The network.
-        patch: See `PretrainedEncoder`.
-        moments: Mean and deviation of the three colors; None for sound.
-        output: features, tokens or attention.
-    """
-    if moments is not None:
-        if views.dtype == jnp.uint8:
-            mean, std = map(jnp.array, moments)
-            views = (views.astype(jnp.float32) / 255 - mean) / std
-        cut = patches.patchify_video(views, patch)
-    else:
-        cut = patches.patchify_audio(views, patch)
-    grid = tuple(n // p for n, p in zip(views.shape[1:], patch, strict=False))
-    tokens, attention = module.apply({"params": params}, cut, grid)
-    tokens = tokens.astype(jnp.float32)
-    if output == "attention":
-        return attention
-    return tokens if output == "tokens" else tokens[:, 1:].mean(axis=1)
-
-
-# One for all encoders: those of the same sizes share its compiled programs.
-_program = jax.jit(_forward, static_argnums=(2, 3, 4, 5))
+            return np.asarray(_apply(self.form, self.params, padded, output))[: len(batch)]
 
 
 def load_encoder(
@@ -391,9 +376,14 @@ def _check_weights(
 ) -> None:
     """Refuses weights that are not of the architecture that their description states."""
     values = math.prod(patch) * (3 if modality == "video" else 1)
+    checkpoint.check_fits(params, _shapes(module, values), path)
+
+
+@functools.cache
+def _shapes(module: Encoder, values: int) -> Any:
+    """The shapes of an encoder's weights, whose patches have so many values."""
     cut = jax.ShapeDtypeStruct((1, math.prod(module.grid), values), jnp.float32)
-    expected = jax.eval_shape(module.init, jax.random.key(0), cut)["params"]
-    checkpoint.check_fits(params, expected, path)
+    return jax.eval_shape(module.init, jax.random.key(0), cut)["params"]
 
 
 def _positive(name: str, value: float | None, meaning: str) -> float:

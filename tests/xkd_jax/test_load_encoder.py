@@ -100,13 +100,13 @@ def test_one_clip_a_list_and_an_array_are_the_same(plain):
 
 
 def test_few_programs_are_compiled_whatever_the_number_of_clips(plain):
-    encoders._program.clear_cache()
+    encoders._apply.clear_cache()
     encoder = xkd_jax.load_encoder(plain[0], "audio", batch_size=4)
     whole = encoder.features(noise_sounds(11), sample_rate=16000)
     for count in range(1, 11):
         found = encoder.features(noise_sounds(11)[:count], sample_rate=16000)
         np.testing.assert_allclose(found, whole[:count], rtol=1e-4, atol=1e-6)
-    assert 0 < encoders._program._cache_size() <= 3  # of 1, 2 and 4 clips
+    assert 0 < encoders._apply._cache_size() <= 3  # of 1, 2 and 4 clips
 
 
 def noise_sounds(count):

@@ -37,7 +37,7 @@ def leaves(tree):
 @pytest.mark.parametrize("variant", xkd.VARIANTS)
 def test_what_a_variant_shares(variant):
     model = xkd.build(tiny_config(variant))
-    params = jax.eval_shape(model.init, jax.random.key(0))
+    params = model.shapes()
     teacher = jax.eval_shape(model.teacher_target, params)
     assert ("shared" in params) == (variant != "xkd")
     assert ("shared" in teacher) == (variant == "xkd_mats")
@@ -129,7 +129,7 @@ def test_without_refinement_no_attention_is_computed():
     config = tiny_config()
     config.xkd.refine = False
     model = xkd.build(config)
-    params = jax.eval_shape(model.init, jax.random.key(0))
+    params = model.shapes()
     views = jax.eval_shape(lambda: random_views(model, config))
     teacher = jax.eval_shape(model.teach, jax.eval_shape(model.teacher_target, params), views)
     assert teacher["video"].attention is None
@@ -137,7 +137,7 @@ def test_without_refinement_no_attention_is_computed():
 
 def test_parameter_counts_cover_every_parameter():
     model = xkd.build(tiny_config("xkd_mas"))
-    params = jax.eval_shape(model.init, jax.random.key(0))
+    params = model.shapes()
     counts = xkd.count_parameters(params)
     assert sum(counts.values()) == sum(x.size for x in jax.tree.leaves(params))
     assert {"video/encoder", "audio/decoder", "shared/transformer"} <= set(counts)

@@ -1,5 +1,6 @@
 """The encoders under evaluation, and clips such as they were trained on."""
 
+import functools
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 
 from xkd_jax import encoders
 from xkd_jax.config_check import ConfigError
+from xkd_jax.models.vit import Encoder
 
 _LOG_MEL = ("sample_rate", "mel_bands", "window", "hop", "max_frequency", "log_offset")
 
@@ -110,7 +112,12 @@ def _fresh(encoder: encoders.PretrainedEncoder, seed: int) -> Any:
     cut = jnp.zeros((1, math.prod(encoder.module.grid), values))
     # Another draw for each modality.
     key = jax.random.fold_in(jax.random.key(seed), encoder.modality == "audio")
-    return jax.jit(encoder.module.init)(key, cut)["params"]
+    return _initialize(encoder.module, key, cut)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _initialize(module: Encoder, key: jax.Array, cut: jax.Array) -> Any:
+    return module.init(key, cut)["params"]
 
 
 def weights_digest(backbones: Backbones) -> str:

@@ -6,6 +6,7 @@ for bit.
 """
 
 import contextlib
+import functools
 import hashlib
 import math
 import pathlib
@@ -23,6 +24,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from xkd_jax import augment, sharding
 from xkd_jax.downstream.backbones import Backbones, weights_digest
 from xkd_jax.downstream.feature_cache import FeatureCache
+from xkd_jax.encoders import Form
 from xkd_jax.randomness import Purpose, example_keys
 
 if TYPE_CHECKING:  # brings TensorFlow in
@@ -210,7 +212,10 @@ def _encoded(
     # By way of the host: each process may put whole arrays on the devices of all.
     params = {m: jax.tree.map(np.asarray, encoder.params) for m, encoder in backbones.items()}
     params = jax.device_put(params, everywhere)
-    step = jax.jit(make_step(protocol), out_shardings=everywhere)
+    forms = tuple((m, encoder.form) for m, encoder in backbones.items())
+    augmentation = ml_collections.FrozenConfigDict(protocol.views.video) if clips.augment else None
+    step = _program(forms, augmentation, mesh)
+    seed = np.uint32(protocol.seed)
     exact = all(encoder.module.dtype == jnp.float32 for encoder in backbones.values())
     with (
         contextlib.closing(passing.batches()) as batches,
@@ -220,32 +225,41 @@ def _encoded(
         for batch in on_devices:
             # The devices work on one batch while the one before is put away.
             with jax.default_matmul_precision("highest" if exact else "default"):
-                made = step(params, batch)
+                made = step(params, seed, batch)
             if before is not None:
                 yield jax.tree.map(np.asarray, before)
             before = made
         yield jax.tree.map(np.asarray, before)
 
 
-def make_step(protocol: Protocol) -> Callable[[Any, Batch], Batch]:
-    """The program: encoders' weights and a batch -> features, and what tells the rows apart."""
-    augments = protocol.clips.augment
+# Extractions by equal encoders share a program.
+@functools.cache
+def _program(
+    forms: tuple[tuple[str, Form], ...],
+    augmentation: ml_collections.FrozenConfigDict | None,
+    mesh: Mesh,
+) -> Callable[[Any, np.uint32, Batch], Batch]:
+    """The program: weights, a seed and a batch -> features, and what tells the rows apart.
 
-    def step(params: Any, batch: Batch) -> Batch:
+    Args:
+        forms: Of the encoders, by modality.
+        augmentation: Of video, such as `config.views.video`; None where nothing is augmented.
+        mesh: All devices; the outputs are whole on each.
+    """
+
+    @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, PartitionSpec()))
+    def step(params: Any, seed: jax.Array, batch: Batch) -> Batch:
         out = {name: batch[name] for name in ("example_id", "clip", "valid", "replaced")}
-        for m, encoder in protocol.backbones.items():
+        for m, form in forms:
             seen = batch[m]
-            if m == "video" and augments:
+            if m == "video" and augmentation is not None:
                 keys = example_keys(
-                    jnp.uint32(protocol.seed),
-                    batch["clip"],
-                    batch["example_id"],
-                    Purpose.VIDEO_FEATURES,
+                    seed, batch["clip"], batch["example_id"], Purpose.VIDEO_FEATURES
                 )
-                seen = augment.augment_local(keys, seen, protocol.views.video)
+                seen = augment.augment_local(keys, seen, augmentation)
             if m == "video":
                 seen = seen[:, 0]  # the only crop
-            out[m] = encoder.forward(params[m], seen)
+            out[m] = form.apply(params[m], seen)
         return out
 
     return step

@@ -164,8 +164,9 @@ def read(config: ml_collections.ConfigDict, recordings: labelled.Recordings) -> 
     return Clips(batches, recordings.targets)
 
 
+@functools.cache
 def make_encoder(model: XKD, mesh: Mesh) -> Callable[..., dict[str, jax.Array]]:
-    """The program `(params, teacher, batch) -> features`, whole in every process.
+    """The program `(params, teacher, batch) -> features`, whole in every process, made once.
 
     Features are (B, D) float32, the mean of the patch tokens after the final norm, by names such as
     `video_teacher`; `used` comes with them.

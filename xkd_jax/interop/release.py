@@ -135,7 +135,7 @@ def shapes(
       model: what the tensors belong to.
       wanted: of an `Entry.path`, or of ("centers", modality), whether to give it.
     """
-    params = jax.eval_shape(model.init, jax.random.key(0))
+    params = model.shapes()
     trees = {"params": params, "teacher": jax.eval_shape(model.teacher_target, params)}
     convert = {_PLAIN: lambda x: x, _KERNEL: lambda x: x[::-1], _ROW: lambda x: (1, *x)}
     found = {}

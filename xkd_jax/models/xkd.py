@@ -12,6 +12,7 @@ to one modality.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -142,6 +143,10 @@ class XKD:
             params = _share(params)
         return params
 
+    def shapes(self) -> Params:
+        """The shapes of students' parameters, of which none is made."""
+        return _shapes(self)
+
     def teacher_target(self, params: Params) -> Params:
         """The students' parameters in the structure of the teachers', which follow them."""
         target = {m: {k: params[m][k] for k in ("encoder", "projector")} for m in MODALITIES}
@@ -201,6 +206,12 @@ class XKD:
             local_tokens = jnp.zeros((0, 1, latent.shape[-1]), latent.dtype)
         projections = modality.projector.apply({"params": params[name]["projector"]}, features)
         return StudentOutput(mask, latent, predictions, targets, local_tokens, projections)
+
+
+# Tracing takes a second.
+@functools.cache
+def _shapes(model: XKD) -> Params:
+    return jax.eval_shape(model.init, jax.random.key(0))
 
 
 def _share(params: Params) -> Params:

@@ -96,6 +96,7 @@ def test_wrong_labels_are_not_found_by_a_program_that_is_made_once(data):
     mesh = sharding.make_mesh()
     partition = online.open_data(config).partitions[0]
     encode, state = online.make_encoder(model, mesh), make_state(model)
+    encode.clear_cache()
     read = [online.read(config, part) for part in (partition.train, partition.test)]
     turned = read[0]._replace(targets=np.roll(read[0].targets, 1, axis=1))
     parts = [online.features(encode, state, clips, mesh) for clips in (turned, read[1])]
