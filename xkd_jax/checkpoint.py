@@ -20,6 +20,9 @@ from orbax.checkpoint import v1 as ocp
 
 _STATE = "state"
 _MARKER = "_CHECKPOINT_METADATA"  # Orbax's file in every complete checkpoint
+# Devices that hold the same array each write a slice of it, where slices are no smaller. Each shape
+# and place of a slice is a program to compile: for the small arrays that takes longer than writing.
+_SMALLEST_SLICE = 1 << 20
 
 
 class MismatchError(ValueError):
@@ -67,8 +70,11 @@ class Checkpoints:
         kept = [policies.LatestN(keep)]
         if keep_every_steps:
             kept.append(policies.EveryNSteps(keep_every_steps))
+        context = ocp.Context()
+        context.array.saving.min_slice_bytes_for_replica_parallel = _SMALLEST_SLICE
         self._checkpointer = ocp.training.Checkpointer(
             folder,
+            context=context,
             preservation_policy=policies.AnyPreservationPolicy(kept),
             cleanup_tmp_directories=True,
         )

@@ -110,11 +110,13 @@ def test_a_step_saved_twice_stays_as_it_was(tmp_path):
 KILLED_WHILE_WRITING = """
 import os, signal, sys, time
 import jax.numpy as jnp
+import numpy as np
 from xkd_jax import checkpoint
 
+noise = np.random.default_rng(0).random(50_000_000, np.float32)  # zeros compress to nothing
 with checkpoint.Checkpoints(sys.argv[1], config={}, every_steps=1, keep=1) as checkpoints:
     checkpoints.save(1, {"a": jnp.ones(3)})
-    checkpoints.save(2, {"a": jnp.zeros(50_000_000)})
+    checkpoints.save(2, {"a": jnp.asarray(noise)})
     time.sleep(0.05)
     os.kill(os.getpid(), signal.SIGKILL)
 """
