@@ -1,0 +1,114 @@
+"""Attention by a GPU's rules, of which JAX tells before a device is needed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import gpu
+from xkd_jax.models import vit
+
+KERNEL = "dot_product_attention_"
+
+
+def attention_calls(jaxpr):
+    """Names of all calls of cuDNN's kernel, with the shapes of their queries."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name.startswith(KERNEL):
+            yield equation.primitive.name.removeprefix(KERNEL), equation.invars[0].aval.shape
+        for value in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")
+        ):
+            body = getattr(value, "jaxpr", value)
+            if hasattr(body, "eqns"):
+                yield from attention_calls(body)
+
+
+def test_jax_refuses_an_odd_number_of_tokens(monkeypatch):
+    """What `vit.attend` pads for; once this fails, it need not any more."""
+
+    def loss(x):
+        return jax.nn.dot_product_attention(x, x, x, implementation="cudnn").sum()
+
+    tokens = jax.ShapeDtypeStruct((1, 393, 12, 64), jnp.bfloat16)
+    with (
+        gpu.rules(monkeypatch),
+        pytest.raises(NotImplementedError, match="Unsupported sequence length Q 393, KV 393"),
+    ):
+        jax.eval_shape(jax.grad(loss), tokens)
+
+
+@pytest.mark.parametrize("width", [4, 136])
+def test_heads_that_the_kernel_does_not_take_go_another_way(width, monkeypatch):
+    tokens = jax.ShapeDtypeStruct((1, 33, 2, width), jnp.bfloat16)
+    with gpu.rules(monkeypatch):
+        program = jax.make_jaxpr(lambda x: vit.attend(x, x, x))(tokens)
+    assert not list(attention_calls(program.jaxpr))
+
+
+def spoiled(x, lengths, seed):
+    """The tokens of `x` (B, N, H, W) beyond the lengths (B,) replaced by large random numbers."""
+    is_beyond = (jnp.arange(x.shape[1]) >= lengths[:, None])[..., None, None]
+    return jnp.where(is_beyond, 1e4 * jax.random.normal(jax.random.key(seed), x.shape, x.dtype), x)
+
+
+@jax.custom_vjp
+def spoiled_both_ways(x, lengths, seed):
+    """As `spoiled`, gradients too."""
+    return spoiled(x, lengths, seed)
+
+
+spoiled_both_ways.defvjp(
+    lambda x, lengths, seed: (spoiled(x, lengths, seed), (lengths, seed)),
+    lambda kept, gradient: (spoiled(gradient, *kept), None, None),
+)
+
+
+@pytest.fixture
+def careless_kernel(monkeypatch):
+    """In place of cuDNN's kernel, one that finds and leaves noise beyond the lengths it is told."""
+    attention = jax.nn.dot_product_attention
+    counts = []
+
+    def kernel(query, key, value, query_seq_lengths=None, key_value_seq_lengths=None, **kwargs):
+        assert kwargs == {"implementation": "cudnn"}
+        assert query.shape[1] % 2 == 0
+        counts.append(query.shape[1])
+        if key_value_seq_lengths is None:
+            return attention(query, key, value)
+        query = spoiled_both_ways(query, query_seq_lengths, 0)
+        key = spoiled_both_ways(key, key_value_seq_lengths, 1)
+        value = spoiled_both_ways(value, key_value_seq_lengths, 2)
+        attended = attention(query, key, value, key_value_seq_lengths=key_value_seq_lengths)
+        return spoiled(attended, query_seq_lengths, 3)
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", kernel)
+    return counts
+
+
+@pytest.mark.parametrize(("patches", "row"), [(8, "cls"), (8, "mean"), (9, "cls")])
+def test_padded_tokens_are_never_seen(patches, row, careless_kernel, monkeypatch):
+    """Tokens, rows and gradients are those of a CPU, whatever a padded token holds."""
+    encoder = vit.Encoder(grid=(patches,), width=32, depth=3, heads=2, row=row, dtype=jnp.bfloat16)
+    cut = jax.random.normal(jax.random.key(0), (2, patches, 5))
+    params = jax.jit(encoder.init)(jax.random.key(1), cut)
+
+    def outputs(params, cut):
+        tokens, attention = encoder.apply(params, cut)
+        tokens = tokens.astype(jnp.float32)
+        return (tokens**2).mean() + jnp.sin(tokens[:, 1:].mean(axis=1)).sum(), (tokens, attention)
+
+    def run():
+        # Traced anew each time.
+        return jax.jit(lambda *x: jax.value_and_grad(outputs, (0, 1), has_aux=True)(*x))(
+            params, cut
+        )
+
+    expected = run()
+    assert not careless_kernel
+    with gpu.rules(monkeypatch):
+        found = run()
+    assert set(careless_kernel) == {10}, "9 tokens and 10, CLS included"
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0.05, atol=0.03), found, expected
+    )
