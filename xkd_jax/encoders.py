@@ -130,11 +130,7 @@ class PretrainedEncoder:
         video = modality == "video"
         moments = (tuple(view["mean"]), tuple(view["std"])) if video else None
         self.form = Form(module, self.patch, moments)
-        shape = (
-            (view["frames"], view["size"], view["size"], 3)
-            if video
-            else (view["mel_bands"], view["frames"])
-        )
+        shape = view_shape(view, modality)
         grid = tuple(n // p for n, p in zip(shape, self.patch, strict=False))
         self.sizes = Sizes(
             view=shape,
@@ -357,18 +353,29 @@ def load_encoder(
         raise ValueError(
             f"{os.fspath(path)} holds no {network} of {modality}; it holds: {', '.join(held)}"
         )
-    architecture = description["architecture"][modality]
-    patch = architecture["patch"]
+    patch = description["architecture"][modality]["patch"]
     view = preprocessing.resized(description["preprocessing"][modality], patch, frame_size, seconds)
-    module = Encoder(
-        grid=pretrained.native_grid(description, modality),
-        row="cls",
-        dtype=jnp.dtype(dtype),
-        **architecture["encoder"],
-    )
+    module = make_module(description, modality, dtype)
     params = encoder_params(trees[root], modality)
     _check_weights(module, patch, modality, params, path)
     return PretrainedEncoder(module, params, description, modality, network, view, batch_size)
+
+
+def make_module(description: Mapping[str, Any], modality: str, dtype: str) -> Encoder:
+    """The network of an encoder that is described so, see `interop.pretrained.describe`."""
+    return Encoder(
+        grid=pretrained.native_grid(description, modality),
+        row="cls",
+        dtype=jnp.dtype(dtype),
+        **description["architecture"][modality]["encoder"],
+    )
+
+
+def view_shape(view: Mapping[str, Any], modality: str) -> tuple[int, ...]:
+    """What an encoder sees of a clip: (frames, height, width, 3), or (mel bands, frames)."""
+    if modality == "video":
+        return view["frames"], view["size"], view["size"], 3
+    return view["mel_bands"], view["frames"]
 
 
 def _check_weights(

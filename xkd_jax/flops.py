@@ -5,9 +5,11 @@ no matrix product is left out: it is less than a hundredth.
 """
 
 import itertools
+import math
 
 import ml_collections
 
+from xkd_jax.models.vit import Encoder
 from xkd_jax.models.xkd import MODALITIES, XKD, Modality
 
 
@@ -37,6 +39,24 @@ def per_clip(model: XKD, views: ml_collections.ConfigDict) -> dict[str, float]:
     return counts
 
 
+def finetuning_per_clip(encoder: Encoder, values: int, classes: int) -> dict[str, float]:
+    """Counts the operations of a finetuning's step for one clip.
+
+    Args:
+      encoder: its grid is that of the inputs.
+      values: of a patch.
+      classes: of the head.
+
+    Returns:
+      Operations by part, forward and backward: `encoder` and `head`.
+    """
+    patches = math.prod(encoder.grid)
+    return {
+        "encoder": 3 * _vit(encoder, values, patches),
+        "head": 3 * 2.0 * encoder.width * classes,
+    }
+
+
 def _local_patches(modality: Modality, views: ml_collections.ConfigDict, name: str) -> int:
     video, audio = views.video, views.audio
     extents = {
@@ -55,8 +75,11 @@ def _transformer(tokens: int, width: int, depth: int) -> float:
 
 
 def _encoder(modality: Modality, patches: int) -> float:
-    encoder = modality.encoder
-    embedding = 2.0 * patches * modality.decoder.patch_size * encoder.width
+    return _vit(modality.encoder, modality.decoder.patch_size, patches)
+
+
+def _vit(encoder: Encoder, values: int, patches: int) -> float:
+    embedding = 2.0 * patches * values * encoder.width
     return embedding + _transformer(1 + patches, encoder.width, encoder.depth)
 
 

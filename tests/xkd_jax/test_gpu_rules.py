@@ -1,4 +1,6 @@
-"""Attention by a GPU's rules, of which JAX tells before a device is needed."""
+"""Pretraining and finetuning by a GPU's rules, of which JAX tells before a device is needed."""
+
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +8,34 @@ import numpy as np
 import pytest
 
 from tests import gpu
+from tests.integration import runs
+from xkd_jax import step_shapes
 from xkd_jax.models import vit
 
+# Of each kind of shape one, and what is traced stands for the others.
+TRACED = ("k400", "audioset", "folder", "demo", "eval.finetune_k400", "eval.finetune_esc50")
+SHIPPED = sorted(
+    str(path.relative_to(runs.ROOT / "configs").with_suffix("")).replace("/", ".")
+    for pattern in ("*.py", "eval/finetune_*.py")
+    for path in (runs.ROOT / "configs").glob(pattern)
+    if path.stem not in ("__init__", "ablation")
+)
 KERNEL = "dot_product_attention_"
+
+
+def shipped(name):
+    return importlib.import_module(f"configs.{name}").get_config()
+
+
+def shape_of(config):
+    """What of a config decides on the shapes of its attention, and which attention there is."""
+    if config.task == "finetune":
+        return config.modality, config.frame_size
+    sizes = [
+        (m.patch, m.mask_ratio, m.encoder, m.decoder)
+        for m in (config.model.video, config.model.audio)
+    ]
+    return str(config.views), str(sizes)
 
 
 def attention_calls(jaxpr):
@@ -22,6 +49,31 @@ def attention_calls(jaxpr):
             body = getattr(value, "jaxpr", value)
             if hasattr(body, "eqns"):
                 yield from attention_calls(body)
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_shipped_steps_trace_with_all_attention_fused(name, monkeypatch):
+    """JAX refuses shapes that cuDNN does not take while it traces."""
+    config = shipped(name)
+    step_shapes.check(config)
+    with gpu.rules(monkeypatch):
+        step = step_shapes.make(config, gpu.mesh())
+        program = jax.make_jaxpr(step.step_fn)(step.state, step.batch, step.numbers)
+    calls = list(attention_calls(program.jaxpr))
+    forward = sum("fwd" in kernel for kernel, _ in calls)
+    backward = sum("bwd" in kernel for kernel, _ in calls)
+    # Students' two encoders at two views each, and two decoders; a teacher has no way back.
+    trained, taught = (1, 0) if config.task == "finetune" else (6, 2)
+    again = 0 if config.parallel.remat == "none" else trained
+    assert (forward, backward) == (taught + trained + again, trained), calls
+    assert {shape[0] for _, shape in calls} == {config.batch_size}
+
+
+def test_all_shipped_configs_are_like_one_that_is_traced():
+    shapes = [shape_of(shipped(name)) for name in TRACED]
+    assert len(SHIPPED) > 12
+    for name in SHIPPED:
+        assert shape_of(shipped(name)) in shapes, name
 
 
 def test_jax_refuses_an_odd_number_of_tokens(monkeypatch):
@@ -99,7 +151,7 @@ def test_padded_tokens_are_never_seen(patches, row, careless_kernel, monkeypatch
         return (tokens**2).mean() + jnp.sin(tokens[:, 1:].mean(axis=1)).sum(), (tokens, attention)
 
     def run():
-        # Traced anew each time.
+        # A new function, which is traced anew.
         return jax.jit(lambda *x: jax.value_and_grad(outputs, (0, 1), has_aux=True)(*x))(
             params, cut
         )

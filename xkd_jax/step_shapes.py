@@ -1,0 +1,142 @@
+"""The training step of a config as shapes: to trace or compile without data, weights or devices."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from configs import base
+from xkd_jax import config_check, encoders, flops, preprocessing, pretrain, train_step
+from xkd_jax.downstream import finetune_model, finetune_rules, finetune_step
+from xkd_jax.interop import pretrained
+from xkd_jax.models import xkd
+
+# The step costs the same whatever the schedules' lengths are.
+_TOTAL_STEPS, _STEPS_PER_EPOCH = 1_000_000, 1000.0
+# Of labelled data, which are not opened; one more or less costs a row of the head.
+_CLASSES = 400
+
+
+class StepShapes(NamedTuple):
+    """A step, and what goes into it.
+
+    Attributes:
+        step_fn: `(state, batch, numbers) -> (state, metrics)`.
+        state: A pytree of `jax.ShapeDtypeStruct`.
+        batch: Likewise, over all devices.
+        numbers: The run's, which the program takes as inputs.
+        flops_per_clip: Operations of the matrix products, by part; see `flops`.
+    """
+
+    step_fn: Callable
+    state: Any
+    batch: dict[str, jax.ShapeDtypeStruct]
+    numbers: Any
+    flops_per_clip: dict[str, float]
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Checks all that the step depends on of a config, but neither data nor paths.
+
+    Raises:
+        ConfigError: Names the first bad field, its value and what is allowed.
+    """
+    if config.task not in _TASKS:
+        allowed = " or ".join(map(repr, _TASKS))
+        config_check.refuse(config, "task", f"{allowed} with --compile_for")
+    if config.task == "pretrain":
+        config_check.check_step(config)
+    else:
+        config_check.check_fields(config, finetune_rules.rules(config))
+
+
+def make(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> StepShapes:
+    """The step that a run of a config compiles.
+
+    Args:
+        config: Of pretraining or finetuning. Without `checkpoint`, a finetuning is that of an
+            encoder as configs/base.py has it; of a checkpoint, weights are not read.
+        mesh: Of the run; its devices need not be here.
+
+    Raises:
+        FileNotFoundError, ValueError: There is no such checkpoint.
+    """
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # of these devices, not of those here
+        return _TASKS[config.task](config, mesh)
+
+
+def _pretraining(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> StepShapes:
+    model = xkd.build(config, pretrain.compute_dtype(config))
+    numbers = train_step.hyperparameters(config, _TOTAL_STEPS, _STEPS_PER_EPOCH)
+    init = functools.partial(train_step.init_state, model, numbers, config.seed)
+    return StepShapes(
+        step_fn=train_step.make_train_step(model, config),
+        state=jax.eval_shape(init),
+        batch=pretrain.batch_shapes(config),
+        numbers=numbers,
+        flops_per_clip=flops.per_clip(model, config.views),
+    )
+
+
+def _finetuning(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> StepShapes:
+    modality = config.modality
+    description = _describe(config.checkpoint)
+    patch = tuple(description["architecture"][modality]["patch"])
+    view = preprocessing.resized(
+        description["preprocessing"][modality], patch, config.frame_size or None
+    )
+    shape = encoders.view_shape(view, modality)
+    model = finetune_model.FinetuneModel(
+        encoder=encoders.make_module(
+            description, modality, pretrain.compute_dtype(config).name
+        ).clone(
+            grid=tuple(n // p for n, p in zip(shape, patch, strict=False)),
+            row=None,
+            remat=config.parallel.remat,
+        ),
+        patch=patch,
+        modality=modality,
+        classes=_CLASSES,
+        dropout=config.dropout,
+        drop_path=config.drop_path,
+    )
+    values = math.prod(patch) * (3 if modality == "video" else 1)
+    cut = jax.ShapeDtypeStruct((1, math.prod(model.encoder.grid), values), jnp.float32)
+    weights = jax.eval_shape(model.encoder.init, jax.random.key(0), cut)["params"]
+    numbers = finetune_step.hyperparameters(config, _TOTAL_STEPS, _STEPS_PER_EPOCH)
+    init = functools.partial(
+        finetune_step.init_state, model, numbers, config.seed, 1, config.selection == "best"
+    )
+    rows = {
+        "views": (shape, np.uint8 if modality == "video" else np.float32),
+        "targets": ((_CLASSES,), np.bool_),
+        "replaced": ((), np.bool_),
+        "example_id": ((), np.int64),
+        "epoch": ((), np.int32),
+    }
+    return StepShapes(
+        step_fn=finetune_step.make_train_step(model, config, False, mesh),
+        state=jax.eval_shape(init, weights),
+        batch={
+            name: jax.ShapeDtypeStruct((config.batch_size, *extents), dtype)
+            for name, (extents, dtype) in rows.items()
+        },
+        numbers=numbers,
+        flops_per_clip=flops.finetuning_per_clip(model.encoder, values, _CLASSES),
+    )
+
+
+def _describe(checkpoint: str) -> dict[str, Any]:
+    """What an encoder is like: one of a checkpoint, or one that configs/base.py makes."""
+    if checkpoint:
+        return pretrained.load(checkpoint, lambda path: False).description
+    held = {"teacher": {m: {"encoder": {}} for m in xkd.MODALITIES}}
+    return pretrained.describe(base.get_config().to_dict(), held, {})
+
+
+_TASKS = {"pretrain": _pretraining, "finetune": _finetuning}
