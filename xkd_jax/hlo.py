@@ -63,7 +63,6 @@ def collectives(text: str) -> list[Collective]:
     Parts of one collective, which the compiler may lay over several computations, count once.
     """
     programs = computations(text)
-    entry = next(m[2] for m in map(_COMPUTATION.match, text.splitlines()) if m and m[1])
     found: dict[str, dict[tuple[str, str], Collective]] = {}
 
     def of(name: str) -> dict[tuple[str, str], Collective]:
@@ -77,13 +76,13 @@ def collectives(text: str) -> list[Collective]:
                     _keep(found[name], key, Collective(kind, _payload(line), 1))
                 if line.op.startswith("async-") and line.op != "async-start":
                     continue  # the ends of what has been counted at its start
-                times = _trips(line, programs) if line.op == "while" else 1
-                for called in _called(line):
-                    for key, one in of(called).items():
+                times = trips(line, programs) if line.op == "while" else 1
+                for name_called in called(line):
+                    for key, one in of(name_called).items():
                         _keep(found[name], key, one._replace(times=times * one.times))
         return found[name]
 
-    return list(of(entry).values())
+    return list(of(entry(text)).values())
 
 
 def computations(text: str) -> dict[str, list[Instruction]]:
@@ -97,6 +96,36 @@ def computations(text: str) -> dict[str, list[Instruction]]:
         elif match := _INSTRUCTION.match(line):
             lines.append(Instruction(*match.groups()))
     return programs
+
+
+def entry(text: str) -> str:
+    """Name of the computation that a program begins with."""
+    return next(m[2] for m in map(_COMPUTATION.match, text.splitlines()) if m and m[1])
+
+
+def called(line: Instruction) -> list[str]:
+    """Computations that an instruction runs, but for a loop's condition."""
+    names = ", ".join(_CALLED.findall(line.rest))
+    return [name.strip().removeprefix("%") for name in names.split(",") if name.strip()]
+
+
+def conditions(line: Instruction) -> list[str]:
+    """Computation that tells whether a loop goes on; none of what is no loop."""
+    return _CONDITION.findall(line.rest)
+
+
+def trips(line: Instruction, programs: dict[str, list[Instruction]]) -> int:
+    """How often a loop runs; the compiler says so, or its condition compares with it."""
+    known = _TRIPS.search(line.rest)
+    if known:
+        return int(known[1])
+    limits = [
+        int(one.rest.partition(")")[0])
+        for name in conditions(line)
+        for one in programs.get(name, [])
+        if one.op == "constant" and one.shape.startswith(("s32[]", "u32[]"))
+    ]
+    return max(limits, default=1)
 
 
 def shapes(text: str) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -135,23 +164,3 @@ def _payload(line: Instruction) -> int:
     if line.op in ("all-gather-start", "collective-permute-start"):
         return size - bytes_of(line.rest.split(")")[0])
     return size
-
-
-def _called(line: Instruction) -> list[str]:
-    names = ", ".join(_CALLED.findall(line.rest))
-    return [name.strip().removeprefix("%") for name in names.split(",") if name.strip()]
-
-
-def _trips(line: Instruction, programs: dict[str, list[Instruction]]) -> int:
-    """How often a loop runs; the compiler says so, or its condition compares with it."""
-    known = _TRIPS.search(line.rest)
-    if known:
-        return int(known[1])
-    condition = [programs.get(name, []) for name in _CONDITION.findall(line.rest)]
-    limits = [
-        int(one.rest.partition(")")[0])
-        for lines in condition
-        for one in lines
-        if one.op == "constant" and one.shape.startswith(("s32[]", "u32[]"))
-    ]
-    return max(limits, default=1)

@@ -1,6 +1,7 @@
 """The check ahead of a run: what it reports, what it refuses, and that the program is the run's."""
 
 import importlib.util
+import re
 
 import jax
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from tests import xla_flags
 from tests.integration import runs
 from tests.tiny import tiny_config
-from xkd_jax import compile_check, hlo
+from xkd_jax import compile_check, compile_targets, hardware, hlo
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed"
@@ -71,6 +72,20 @@ def test_the_description_says_it_all(program):
     for kind in ("arguments", "outputs", "aliased", "temporaries", "code", "peak", "all-reduce"):
         assert f"\n  {kind} " in text
     assert "  fits " in text and "GFLOP a clip (teachers " in text
+    assert re.search(r"\nbytes moved: [\d.e-]+ GB a clip, [\d.e-]+ GB a device and step\n", text)
+    assert "time of a step" not in text, "nobody knows how fast this machine is"
+
+
+def test_arithmetic_and_memory_bound_a_step_where_the_rates_are_known(program):
+    chip = hardware.Chip(memory=2**30, flops=1e12, bandwidth=1e9)
+    known = program._replace(
+        chip=chip, devices=4, flops_per_clip={"all": 4e9}, bytes_moved=30_000_000
+    )
+    # 8 clips on 4 devices, 8 GFLOP each.
+    assert (
+        "at least 10 ms of arithmetic at 1 TFLOP/s (80% of the peak in bfloat16), and 30 ms of "
+        "memory at 0.001 TB/s; one after the other 40 ms, 200 clips/s"
+    ) in compile_check.describe(known)
 
 
 def test_what_does_not_fit_is_refused_with_what_is_left_to_try(program, monkeypatch):
@@ -86,17 +101,33 @@ def test_what_does_not_fit_is_refused_with_what_is_left_to_try(program, monkeypa
     assert compile_check.advice(config).startswith("--config.parallel.fsdp=4; ")
 
 
-def test_only_pretraining_is_compiled_ahead():
+def test_only_training_is_compiled_ahead():
     config = tiny_config()
     config.task = "probe"
-    with pytest.raises(ValueError, match=r"config\.task is 'probe'; allowed with --compile_for"):
+    allowed = r"config\.task is 'probe'; allowed: 'pretrain' or 'finetune' with --compile_for"
+    with pytest.raises(ValueError, match=allowed):
         compile_check.check(config, "local")
 
 
 def test_without_libtpu_the_extra_is_named(monkeypatch):
-    monkeypatch.setattr(compile_check.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(compile_check.TargetError, match=r"needs libtpu, .* the extra `tpu`"):
-        compile_check.find_devices("v5e:4x4")
+    monkeypatch.setattr(compile_targets.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(compile_targets.TargetError, match=r"needs libtpu, .* the extra `tpu`"):
+        compile_targets.find("v5e:4x4")
+
+
+@pytest.mark.parametrize("target", ["h100", "a100-80gb:8", "b200:4x8"])
+def test_without_the_plugin_for_gpus_the_extra_is_named(target, monkeypatch):
+    monkeypatch.setattr(compile_targets.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(compile_targets.TargetError, match=r"plugin for GPUs, .* the extra `cuda`"):
+        compile_targets.find(target)
+
+
+@pytest.mark.parametrize("target", ["h101", "h100:0", "gpu", ""])
+def test_of_an_unknown_target_all_known_ones_are_named(target, monkeypatch):
+    monkeypatch.setattr(compile_targets.importlib.util, "find_spec", lambda name: None)
+    allowed = r"; allowed: local; a GPU, out of a100, .* or a TPU topology such as v5e:4x4"
+    with pytest.raises(compile_targets.TargetError, match=f"--compile_for={target}{allowed}"):
+        compile_targets.find(target)
 
 
 def run(*flags):
@@ -120,4 +151,4 @@ def test_a_tpu_slice_that_is_not_here():
     assert "fits 16.00 GiB of a TPU v5 lite" in output
     code, output = run("--compile_for=v5e:3x5")
     assert code == 1
-    assert "error: --compile_for=v5e:3x5; allowed: local, or a TPU topology" in output
+    assert "error: --compile_for=v5e:3x5; allowed: local; a GPU, out of a100" in output
