@@ -77,7 +77,7 @@ def test_all_shipped_configs_are_like_one_that_is_traced():
 
 
 def test_jax_refuses_an_odd_number_of_tokens(monkeypatch):
-    """What `vit.attend` pads for; once this fails, it need not any more."""
+    """What `vit.padding` is for; once this fails, there need be none any more."""
 
     def loss(x):
         return jax.nn.dot_product_attention(x, x, x, implementation="cudnn").sum()
@@ -92,10 +92,12 @@ def test_jax_refuses_an_odd_number_of_tokens(monkeypatch):
 
 @pytest.mark.parametrize("width", [4, 136])
 def test_heads_that_the_kernel_does_not_take_go_another_way(width, monkeypatch):
-    tokens = jax.ShapeDtypeStruct((1, 33, 2, width), jnp.bfloat16)
+    encoder = vit.Encoder(grid=(32,), width=2 * width, depth=1, heads=2, dtype=jnp.bfloat16)
+    patches = jax.ShapeDtypeStruct((1, 32, 5), jnp.float32)
     with gpu.rules(monkeypatch):
-        program = jax.make_jaxpr(lambda x: vit.attend(x, x, x))(tokens)
+        program = jax.make_jaxpr(encoder.init_with_output)(jax.random.key(0), patches)
     assert not list(attention_calls(program.jaxpr))
+    assert "[1,34" not in str(program), "tokens are padded"
 
 
 def spoiled(x, lengths, seed):
@@ -122,17 +124,13 @@ def careless_kernel(monkeypatch):
     attention = jax.nn.dot_product_attention
     counts = []
 
-    def kernel(query, key, value, query_seq_lengths=None, key_value_seq_lengths=None, **kwargs):
-        assert kwargs == {"implementation": "cudnn"}
+    def kernel(query, key, value, *, key_value_seq_lengths, implementation):
+        assert implementation == "cudnn"
         assert query.shape[1] % 2 == 0
         counts.append(query.shape[1])
-        if key_value_seq_lengths is None:
-            return attention(query, key, value)
-        query = spoiled_both_ways(query, query_seq_lengths, 0)
-        key = spoiled_both_ways(key, key_value_seq_lengths, 1)
-        value = spoiled_both_ways(value, key_value_seq_lengths, 2)
-        attended = attention(query, key, value, key_value_seq_lengths=key_value_seq_lengths)
-        return spoiled(attended, query_seq_lengths, 3)
+        key = spoiled_both_ways(key, key_value_seq_lengths, 0)
+        value = spoiled_both_ways(value, key_value_seq_lengths, 1)
+        return attention(query, key, value, key_value_seq_lengths=key_value_seq_lengths)
 
     monkeypatch.setattr(jax.nn, "dot_product_attention", kernel)
     return counts
@@ -140,7 +138,7 @@ def careless_kernel(monkeypatch):
 
 @pytest.mark.parametrize(("patches", "row"), [(8, "cls"), (8, "mean"), (9, "cls")])
 def test_padded_tokens_are_never_seen(patches, row, careless_kernel, monkeypatch):
-    """Tokens, rows and gradients are those of a CPU, whatever a padded token holds."""
+    """Tokens, rows and gradients are those of a CPU, whatever a padded token holds and leaves."""
     encoder = vit.Encoder(grid=(patches,), width=32, depth=3, heads=2, row=row, dtype=jnp.bfloat16)
     cut = jax.random.normal(jax.random.key(0), (2, patches, 5))
     params = jax.jit(encoder.init)(jax.random.key(1), cut)

@@ -40,20 +40,22 @@ def platform() -> str:
 FUSED_WIDTHS = range(8, 129, 8)
 
 
-def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+def attend(
+    query: jax.Array, key: jax.Array, value: jax.Array, count: int | None = None
+) -> jax.Array:
     """Softmax attention, `softmax(q k^T / sqrt(W)) v`, the softmax in float32.
 
     Args:
       query: (B, N, H, W) float.
       key: (B, N, H, W) float.
       value: (B, N, H, W) float.
+      count: how many of the N are there, where `padding` tokens follow; None for all.
 
     Returns:
       (B, N, H, W) of the inputs' dtype.
     """
-    fused = query.dtype == jnp.bfloat16 and query.shape[-1] in FUSED_WIDTHS
-    if platform() == "gpu" and fused:
-        return _attend_fused(query, key, value)
+    if _is_fused(query.dtype, query.shape[-1]):
+        return _attend_fused(query, key, value, count)
     if platform() != "cpu":
         return jax.nn.dot_product_attention(query, key, value)
     # XLA on CPU multiplies contiguous (N, W) matrices 1.7 times faster than strided ones.
@@ -63,26 +65,40 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     return jnp.einsum("bhqk,bhkw->bhqw", weights, value).swapaxes(1, 2)
 
 
-def _attend_fused(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-    """`attend` as one kernel of cuDNN, in bfloat16.
+def _is_fused(dtype: Dtype, head_width: int) -> bool:
+    """Whether attention is one kernel of cuDNN."""
+    return platform() == "gpu" and dtype == jnp.bfloat16 and head_width in FUSED_WIDTHS
 
-    JAX refuses to differentiate it for an odd number of tokens, which is what a CLS token and an
-    even number of patches make. So a token is added, which no other sees, and taken away again.
+
+def padding(count: int, dtype: Dtype, head_width: int) -> int:
+    """How many tokens to add to `count`, which attention is to leave out, for it to be fast.
+
+    JAX refuses to differentiate cuDNN's kernel for an odd number of tokens, which is what a CLS
+    token and an even number of patches make.
     """
-    batch, count = query.shape[:2]
-    if not count % 2:
-        return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
-    lengths = jnp.full((batch,), count, jnp.int32)
-    attended = jax.nn.dot_product_attention(
-        *(jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) for x in (query, key, value)),
-        query_seq_lengths=lengths,
-        key_value_seq_lengths=lengths,
-        implementation="cudnn",
+    return count % 2 if _is_fused(dtype, head_width) else 0
+
+
+def _attend_fused(
+    query: jax.Array, key: jax.Array, value: jax.Array, count: int | None
+) -> jax.Array:
+    batch, padded = query.shape[:2]
+    if count is not None:
+        # Padded tokens attend, so that what they are is a number; they are not attended to. What
+        # the kernel makes of them as keys and values, gradients too, is not relied on.
+        is_there = (jnp.arange(padded) < count)[:, None, None]
+        key, value = (jnp.where(is_there, x, 0) for x in (key, value))
+    # Without lengths, the kernel's gradients may be NaN where the number of keys is no multiple of
+    # its tiles' (NVIDIA/cudnn-frontend, issues 160 and 1072).
+    lengths = jnp.full((batch,), padded if count is None else count, jnp.int32)
+    return jax.nn.dot_product_attention(
+        query, key, value, key_value_seq_lengths=lengths, implementation="cudnn"
     )
-    return attended[:, :count]
 
 
-def attention_row(query: jax.Array, key: jax.Array, kind: str) -> jax.Array:
+def attention_row(
+    query: jax.Array, key: jax.Array, kind: str, count: int | None = None
+) -> jax.Array:
     """One row of the softmaxed attention map, without building the map.
 
     Args:
@@ -90,10 +106,13 @@ def attention_row(query: jax.Array, key: jax.Array, kind: str) -> jax.Array:
       key: (B, 1 + N, H, W) float.
       kind: `cls`, the CLS token's row (section 3.3 of the paper); `mean`, the row of the mean of
         all queries (the paper's ablation without CLS).
+      count: 1 + N, where padding follows that is to be left out.
 
     Returns:
       (B, H, N) float32: the row with its CLS column dropped, not renormalised.
     """
+    if count is not None:
+        query, key = query[:, :count], key[:, :count]
     query = query[:, 0] if kind == "cls" else query.mean(axis=1, dtype=jnp.float32)
     logits = jnp.einsum(
         "bhw,bkhw->bhk", query.astype(key.dtype), key, preferred_element_type=jnp.float32
@@ -109,12 +128,14 @@ class Block(nn.Module):
       heads: H; divides the width.
       row: which attention row to return, `cls` or `mean`; None for none.
       dtype: of the computation; parameters are float32.
+      count: how many tokens there are, where padding follows them; None for all.
     """
 
     width: int
     heads: int
     row: str | None = None
     dtype: Dtype = jnp.float32
+    count: int | None = None
 
     @nn.compact
     def __call__(
@@ -133,8 +154,8 @@ class Block(nn.Module):
         qkv = dense(normed, 3 * self.width, "qkv", use_bias=False)
         qkv = qkv.reshape(*qkv.shape[:2], 3, self.heads, self.width // self.heads)
         query, key, value = (qkv[:, :, i] for i in range(3))
-        row = attention_row(query, key, self.row) if self.row else None
-        attended = attend(query, key, value).reshape(tokens.shape)
+        row = attention_row(query, key, self.row, self.count) if self.row else None
+        attended = attend(query, key, value, self.count).reshape(tokens.shape)
         attended = dense(attended, self.width, "out")
         tokens += attended if scales is None else _scaled(attended, scales[0])
 
@@ -178,6 +199,10 @@ class Transformer(nn.Module):
         `scales` (L, 2, B) float are the blocks' factors, see `Block`.
         """
         batch, count, _ = tokens.shape
+        # Once for all blocks, each of which would have to copy what it attends with otherwise.
+        added = padding(count, self.dtype, self.width // self.heads)
+        if added:
+            tokens = jnp.pad(tokens, ((0, 0), (0, added), (0, 0)))
         # The row rides in the carry, each block writing over the last one's: only the last block's
         # is wanted, and stacking them all would cost depth times the memory.
         row = jnp.zeros((batch, self.heads, count - 1), jnp.float32) if self.row else None
@@ -189,9 +214,11 @@ class Transformer(nn.Module):
         )
         policy = REMAT[self.remat]
         block_class = nn.remat(Block, policy=policy, prevent_cse=False) if policy else Block
-        block = block_class(self.width, self.heads, self.row, self.dtype, name="blocks")
+        block = block_class(
+            self.width, self.heads, self.row, self.dtype, count if added else None, name="blocks"
+        )
         (tokens, row), _ = scan(block, (tokens, row), scales)
-        return tokens, row
+        return tokens[:, :count] if added else tokens, row
 
 
 class Encoder(nn.Module):
