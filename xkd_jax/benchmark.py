@@ -302,5 +302,6 @@ def _main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     command_line.quieten_libraries()
+    command_line.use_most_memory_of_gpus()
     flags.mark_flag_as_required("config")
     app.run(_main, flags_parser=lambda argv: command_line.parse(argv, __doc__, _CONFIG))

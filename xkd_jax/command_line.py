@@ -15,6 +15,10 @@ from ml_collections import config_flags
 
 HELP = {"--help", "-help", "-h", "--h", "-?", "--helpshort", "-helpshort"}
 
+# Of a device's memory, what programs may take. The rest is for the runtime, and for the batches
+# that `sharding.Prefetch` has under way: of 16 GiB on TPU v5e, the compiler allows programs 15.75.
+USABLE_MEMORY = 0.95
+
 
 def quieten_libraries() -> None:
     """Keeps what libraries say of themselves from burying what the run says; before JAX is there.
@@ -29,6 +33,15 @@ def quieten_libraries() -> None:
     for logger in (logging.get_absl_logger(), python_logging.getLogger("asyncio")):
         logger.addFilter(lambda record: not record.exc_info)
     sys.unraisablehook = lambda _: None
+
+
+def use_most_memory_of_gpus() -> None:
+    """Lets JAX take `USABLE_MEMORY` of each GPU, not three quarters; before it asks for devices.
+
+    The environment variables that JAX has for it are the user's to set otherwise.
+    """
+    if not os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION"):  # its former name
+        os.environ.setdefault("XLA_CLIENT_MEM_FRACTION", str(USABLE_MEMORY))
 
 
 def keep_compiled_programs() -> None:

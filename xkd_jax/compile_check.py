@@ -17,10 +17,7 @@ import jax
 import ml_collections
 
 from xkd_jax import compile_targets, hardware, hlo, sharding, step_shapes, traffic, train
-
-# The rest is for the runtime, and for the batches that `sharding.Prefetch` has under way: of 16 GiB
-# on v5e, the compiler itself allows programs 15.75.
-USABLE = 0.95
+from xkd_jax.command_line import USABLE_MEMORY
 
 
 class DoesNotFitError(ValueError):
@@ -62,8 +59,8 @@ class Program(NamedTuple):
 
     @property
     def fits(self) -> bool:
-        """Whether `USABLE` of the memory is enough; True where it is not known."""
-        return self.capacity is None or self.memory["peak"] <= USABLE * self.capacity
+        """Whether `USABLE_MEMORY` of the memory is enough; True where it is not known."""
+        return self.capacity is None or self.memory["peak"] <= USABLE_MEMORY * self.capacity
 
 
 def check(config: ml_collections.ConfigDict, target: str) -> None:
@@ -142,7 +139,7 @@ def describe(program: Program) -> str:
     if program.capacity:
         verdict = (
             f"{'fits' if program.fits else 'DOES NOT FIT'} {program.capacity / 2**30:.2f} GiB of a "
-            f"{program.kind}, of which {USABLE:.0%} may be used"
+            f"{program.kind}, of which {USABLE_MEMORY:.0%} may be used"
         )
     return "\n".join(
         [
@@ -222,7 +219,7 @@ def _memory(compiled: jax.stages.Compiled) -> dict[str, int]:
 def _refusal(program: Program, config: ml_collections.ConfigDict) -> str:
     return (
         f"the step needs {program.memory['peak'] / 2**30:.2f} GiB on each {program.kind} of "
-        f"{program.target}; allowed: {USABLE:.0%} of {program.capacity / 2**30:.2f} GiB; "
+        f"{program.target}; allowed: {USABLE_MEMORY:.0%} of {program.capacity / 2**30:.2f} GiB; "
         f"try {advice(config)}"
     )
 

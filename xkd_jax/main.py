@@ -11,9 +11,11 @@ Flags:
                           file of several, such as configs/ablation.py, and FILE:list to see them
   --config.FIELD=VALUE    sets a field of the config; any number of these
   --workdir=FOLDER        of the run: checkpoints, metrics, pictures; made if missing
-  --compile_for=TOPOLOGY  trains nothing: compiles the step for a TPU slice such as v5e:16x16, which
-                          need not be there (needs the extra tpu), or for the devices here (local);
-                          prints memory, arithmetic and communication; 1 if it does not fit
+  --compile_for=TARGET    trains nothing: compiles the step of pretraining or finetuning for GPUs
+                          (h100, h100:8, h100:4x8 of 4 hosts; a100, a100-80gb, h200, b200) or for a
+                          TPU slice (v5e:16x16), which need not be there (needs the extra cuda or
+                          tpu), or for the devices here (local); prints memory, arithmetic, traffic
+                          and communication; 1 if it does not fit
   --coordinator=HOST:PORT, --processes=N, --process=I
                           of several processes, each with its own number from 0, and the address
                           of process 0; Slurm and Cloud TPUs tell them by themselves
@@ -88,7 +90,7 @@ def define_flags(values: flags.FlagValues, argv: Sequence[str]) -> Flags:
         compile_for=flags.DEFINE_string(
             "compile_for",
             None,
-            "Only compile the step, for a TPU topology or for the `local` devices.",
+            "Only compile the step, for GPUs, a TPU topology or the `local` devices.",
             **here,
         ),
         coordinator=flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.", **here),
@@ -195,6 +197,7 @@ def run() -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
         command_line.quieten_libraries()
+        command_line.use_most_memory_of_gpus()
         command_line.keep_compiled_programs()
         # The loop has its own way to stop, with a save; this is for the time before it.
         signal.signal(signal.SIGTERM, signal.default_int_handler)

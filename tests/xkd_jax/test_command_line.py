@@ -2,6 +2,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+from xkd_jax import command_line
+
+# JAX's name for it, and the one before.
+MEMORY_SHARES = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
 TORN_CHECKPOINT = """
 import pathlib, sys
 from xkd_jax import command_line
@@ -32,3 +38,16 @@ def test_the_many_errors_that_follow_a_first_one_are_not_shown(tmp_path):
     )
     assert done.stdout == "refused\n"
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, {MEMORY_SHARES[0]: "0.95"}), *(({name: "0.5"},) * 2 for name in MEMORY_SHARES)],
+)
+def test_programs_may_take_most_of_a_gpu_s_memory_unless_the_user_says_otherwise(
+    given, expected, monkeypatch
+):
+    environment = dict(given)
+    monkeypatch.setattr(os, "environ", environment)
+    command_line.use_most_memory_of_gpus()
+    assert environment == expected
