@@ -53,6 +53,10 @@ class _Worker:
         with contextlib.suppress(ConnectionError):  # that it is no more will be heard
             self.line.send(task.job)
 
+    def deadline(self, patience: float) -> float:
+        """When to take it for stuck. A process that starts reads nothing, and may take longer."""
+        return self.heard + (_PATIENCE if self.task.place is None else patience)
+
     def stop(self) -> None:
         self.line.close()
         self.process.terminate()
@@ -87,11 +91,11 @@ def write_shards(
             if not crew:
                 return
             by_line = {worker.line: worker for worker in crew}
-            deadline = min(worker.heard for worker in crew) + patience
+            deadline = min(worker.deadline(patience) for worker in crew)
             left = max(0.0, deadline - time.monotonic())
             ready = multiprocessing.connection.wait(list(by_line), left)
             for worker in crew:
-                if worker.line not in ready and time.monotonic() - worker.heard >= patience:
+                if worker.line not in ready and time.monotonic() >= worker.deadline(patience):
                     worker.process.kill()  # its line, closed, is ready next
             for line in ready:
                 worker = by_line[line]

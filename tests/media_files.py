@@ -6,7 +6,6 @@ import struct
 
 import av
 import numpy as np
-import scipy.signal
 
 FIRST_PITCH, PITCH_PER_SECOND = 400.0, 500.0  # Hz of the sound at time 0, and its rise
 
@@ -36,6 +35,8 @@ def clock_sound(times: np.ndarray) -> np.ndarray:
 
 def heard_times(waveform: np.ndarray, rate: int, at: np.ndarray) -> np.ndarray:
     """When a `clock_sound` is heard to be, in seconds, at some seconds `at` of a waveform."""
+    import scipy.signal  # a second, which processes that only write files need not wait for
+
     phase = np.unwrap(np.angle(scipy.signal.hilbert(waveform)))
     half = round(0.025 * rate)
     centers = np.round(np.asarray(at) * rate).astype(int)
