@@ -9,6 +9,7 @@ good on such a half; hence the bound here.
 import contextlib
 import os
 import pathlib
+import tempfile
 import time
 import zlib
 
@@ -23,7 +24,13 @@ def folder() -> pathlib.Path:
 
 def use() -> None:
     """Has this process and those that it starts keep what they compile; before JAX is there."""
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder()))
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        place = folder()
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError:  # a user without a home
+            place = tempfile.mkdtemp(prefix="xkd_jax_tests_")
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(place)
     # Small programs, too: the tests compile thousands.
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
@@ -31,7 +38,6 @@ def use() -> None:
 def tidy_own() -> None:
     """Tidies the tests' folder if it is in use."""
     if os.environ["JAX_COMPILATION_CACHE_DIR"] == str(folder()):
-        folder().mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):  # another run tidies as well
             tidy(folder())
 
