@@ -47,7 +47,10 @@ def test_the_many_errors_that_follow_a_first_one_are_not_shown(tmp_path):
 def test_programs_may_take_most_of_a_gpu_s_memory_unless_the_user_says_otherwise(
     given, expected, monkeypatch
 ):
-    environment = dict(given)
-    monkeypatch.setattr(os, "environ", environment)
+    for name in MEMORY_SHARES:
+        monkeypatch.setenv(name, "1")  # so that what is set after is taken back
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
     command_line.use_most_memory_of_gpus()
-    assert environment == expected
+    assert {n: os.environ[n] for n in MEMORY_SHARES if n in os.environ} == expected
