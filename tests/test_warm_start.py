@@ -1,0 +1,92 @@
+"""The stand-in for python starts, hears signals and ends as a process of its own does."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests import warm_start
+
+PROGRAM = """
+import os, signal, sys, time
+print(sys.argv[1:], os.getcwd(), os.environ["XKD_OF_THE_CALLER"], __name__, flush=True)
+print("tensorflow" in sys.modules, "jax" in sys.modules, file=sys.stderr, flush=True)
+how = sys.argv[1]
+if how == "waits":
+    print(os.getpid(), flush=True)
+    time.sleep(100)
+elif how == "dies":
+    os.kill(os.getpid(), signal.SIGABRT)
+elif how == "says":
+    sys.exit("error: told")
+sys.exit(7 if how == "ends" else None)
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Function of arguments that starts a program, with a pipe for each stream."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    python = warm_start.environment() / "bin" / "python"
+
+    def start(*arguments, **environment):
+        return subprocess.Popen(
+            [python, "-m", "program", *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"XKD_OF_THE_CALLER": "yes"} | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "last"),
+    [("ends", 7, ""), ("says", 1, "error: told\n"), ("dies", -signal.SIGABRT, ""), ("", 0, "")],
+)
+def test_arguments_go_in_and_output_and_end_come_out(how, code, last, start, tmp_path):
+    process = start(how, "two words")
+    output, errors = process.communicate(timeout=100)
+    assert output == f"['{how}', 'two words'] {tmp_path} yes __main__\n"
+    assert errors == f"True True\n{last}"
+    assert process.returncode == code
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_signals_reach_the_program(number, start):
+    process = start("waits")
+    process.stdout.readline()
+    child = int(process.stdout.readline())
+    assert child != process.pid and running(child)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == -number
+    assert ("KeyboardInterrupt" in errors) == (number == signal.SIGINT)
+    end = time.monotonic() + 60
+    while running(child):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def running(process: int) -> bool:
+    return pathlib.Path(f"/proc/{process}").exists()
+
+
+def test_what_jax_has_read_already_cannot_be_changed(start):
+    process = start("ends", JAX_ENABLE_X64="1")
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 1
+    assert errors.startswith("error: JAX_ENABLE_X64 is read when JAX is imported")
+
+
+def test_what_is_no_module_is_run_by_python_itself():
+    python = warm_start.environment() / "bin" / "python"
+    program = "import sys; print('jax' in sys.modules, sys.argv)"
+    output = subprocess.run([python, "-c", program, "x"], capture_output=True, text=True).stdout
+    assert output == "False ['-c', 'x']\n"

@@ -1,0 +1,83 @@
+"""The program, called within a process that goes on afterwards."""
+
+import logging as python_logging
+import os
+import signal
+import sys
+
+import jax
+import pytest
+from absl import flags, logging
+
+from tests.integration import runs
+from xkd_jax import pretrain, train
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What pretrainings have been asked for: (config, workdir) each. None is made."""
+    asked = []
+    monkeypatch.setattr(pretrain, "pretrain", lambda *arguments: asked.append(arguments))
+    return asked
+
+
+def process_state():
+    return (
+        {number: signal.getsignal(number) for number in signal.valid_signals()},
+        logging.get_verbosity(),
+        [
+            list(log.filters)
+            for log in (logging.get_absl_logger(), python_logging.getLogger("asyncio"))
+        ],
+        sys.unraisablehook,
+        sys.argv,
+        dict(os.environ),
+        sorted(flags.FLAGS),
+        jax.config.jax_compilation_cache_dir,
+    )
+
+
+def test_a_call_leaves_nothing_behind(seen, tmp_path):
+    before = process_state()
+    for flag in ("--config.seed=5", "--config.seed=x", "--help"):
+        runs.call(flag, f"--workdir={tmp_path}")
+    assert process_state() == before
+
+
+def test_flags_are_of_one_call(seen, tmp_path):
+    code, output = runs.call("--config.seed=5", f"--workdir={tmp_path / 'one'}")
+    assert code == 0, output
+    code, _ = runs.call("--config.batch_size=24", f"--workdir={tmp_path / 'two'}")
+    assert code == 0
+    (one, first), (two, second) = seen
+    assert (one.seed, one.batch_size, first) == (5, 4, f"{tmp_path / 'one'}")
+    assert (two.seed, two.batch_size, second) == (3, 24, f"{tmp_path / 'two'}")
+    assert "seed: 5" in output
+    code, output = runs.call()
+    assert code == 1 and "--workdir=FOLDER is missing" in output
+
+
+def test_exit_codes_and_messages(monkeypatch, tmp_path):
+    def raising(error):
+        def pretrain(config, workdir):
+            raise error
+
+        return pretrain
+
+    for error, code, told in (
+        (train.FinishedError("at its end"), 3, "error: at its end"),
+        (train.NonFiniteError("Step 3"), 1, "error: Step 3"),
+        (ValueError("of a\nlibrary"), 1, "error: of a library (XKD_TRACEBACK=1 shows where)"),
+        (KeyboardInterrupt(), 0, "Stopped. To go on, run the same command again."),
+    ):
+        monkeypatch.setattr(pretrain, "pretrain", raising(error))
+        found, output = runs.call(f"--workdir={tmp_path}")
+        assert (found, output.splitlines()[-1]) == (code, told)
+
+
+def test_a_config_file_without_a_config_does_not_get_the_one_read_before(seen, tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text("x = 1")
+    assert runs.call(f"--workdir={tmp_path / 'run'}")[0] == 0
+    code, output = runs.call(f"--workdir={tmp_path / 'run'}", config=str(file))
+    assert code == 1 and output.endswith("own.py: has no function get_config\n")
