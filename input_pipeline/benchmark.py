@@ -28,12 +28,6 @@ import tqdm
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The experiment: a file such as configs/k400.py.", lock_config=True
-)
-_CLIPS = flags.DEFINE_integer("clips", 500, "Clips to make.", lower_bound=10)
-_THREADS = flags.DEFINE_integer("threads", 1, "Threads that decode and make views.", lower_bound=1)
-
 _PARTS = 10  # of the run, of whose rates the median is told
 _BATCH_SIZE = 32  # at most, for parts to be of several batches; larger ones take more memory
 _STAGE_CLIPS = 32  # kept in memory to measure the stages on
@@ -217,19 +211,31 @@ def _cpu_model() -> str:
     return names[0] if names else platform.processor()
 
 
-def main(argv: list[str]) -> None:
-    """Prints the result."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected argument {argv[1]!r}: all are flags.")
-    # Messages of libraries would bury the progress.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.ERROR)
-    try:
-        result = benchmark(_CONFIG.value, _CLIPS.value, _THREADS.value)
-    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
-    print(json.dumps(result), flush=True)
+def run() -> None:
+    """Runs the command line."""
+    config = config_flags.DEFINE_config_file(
+        "config", None, "The experiment: a file such as configs/k400.py.", lock_config=True
+    )
+    clips = flags.DEFINE_integer("clips", 500, "Clips to make.", lower_bound=10)
+    threads = flags.DEFINE_integer(
+        "threads", 1, "Threads that decode and make views.", lower_bound=1
+    )
+    flags.mark_flag_as_required("config")
+
+    def main(rest: list[str]) -> None:
+        if len(rest) > 1:
+            raise app.UsageError(f"Unexpected argument {rest[1]!r}: all are flags.")
+        # Messages of libraries would bury the progress.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.ERROR)
+        try:
+            result = benchmark(config.value, clips.value, threads.value)
+        except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+            sys.exit(f"error: {' '.join(str(error).split())}")
+        print(json.dumps(result), flush=True)
+
+    app.run(main, flags_parser=_parse)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -248,5 +254,4 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("config")
-    app.run(main, flags_parser=_parse)
+    run()

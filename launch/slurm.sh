@@ -65,12 +65,10 @@ job() {
     # A task that fails takes the others with it: they would wait for it.
     run srun --kill-on-bad-exit=1 --label python -m xkd_jax.main "$@" &
     step=$!
+    # A signal ends a wait but not the tasks. Once they have ended, bash still knows with what code.
+    wait "$step" || true
+    while kill -0 "$step" 2> /dev/null; do wait "$step" || true; done
     wait "$step" || status=$?
-    # The signal that ended the wait has not ended the tasks.
-    while kill -0 "$step" 2> /dev/null; do
-        status=0
-        wait "$step" || status=$?
-    done
     local restarts="${SLURM_RESTART_COUNT:-0}" retries="${XKD_RETRIES:-3}"
     if [[ "$stopping" ]]; then
         echo "Stopped before the time limit or for a preemption: queued again"

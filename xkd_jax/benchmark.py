@@ -45,13 +45,6 @@ from xkd_jax import command_line, config_check, flops, pretrain, sharding, train
 from xkd_jax.models import xkd
 from xkd_jax.models.xkd import MODALITIES
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The experiment: a file such as configs/k400.py.", lock_config=True
-)
-_STEPS = flags.DEFINE_integer("steps", 10, "Steps to measure.", lower_bound=3)
-_BREAKDOWN = flags.DEFINE_bool("breakdown", False, "Also measure each part by itself.")
-_PROFILE = flags.DEFINE_string("profile", None, "Folder to leave a trace in.")
-
 # Sides of the large matrix product, by platform: half a second or less of work.
 _MATMUL_SIDE = {"cpu": 4096, "gpu": 8192, "tpu": 8192}
 _STEPS_PER_EPOCH = 1000.0  # of the schedules, which cost the same whatever it is
@@ -289,19 +282,30 @@ def _rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def _main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected argument {argv[1]!r}; see --help.")
-    started = time.time() - time.process_time()
-    try:
-        result = benchmark(_CONFIG.value, _STEPS.value, _BREAKDOWN.value, _PROFILE.value, started)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    print(json.dumps(result))
+def run() -> None:
+    """Runs the command line."""
+    config = config_flags.DEFINE_config_file(
+        "config", None, "The experiment: a file such as configs/k400.py.", lock_config=True
+    )
+    steps = flags.DEFINE_integer("steps", 10, "Steps to measure.", lower_bound=3)
+    breakdown = flags.DEFINE_bool("breakdown", False, "Also measure each part by itself.")
+    profile = flags.DEFINE_string("profile", None, "Folder to leave a trace in.")
+    flags.mark_flag_as_required("config")
+
+    def main(rest: list[str]) -> None:
+        if len(rest) > 1:
+            raise app.UsageError(f"Unexpected argument {rest[1]!r}; see --help.")
+        started = time.time() - time.process_time()
+        try:
+            result = benchmark(config.value, steps.value, breakdown.value, profile.value, started)
+        except ValueError as error:
+            sys.exit(f"error: {error}")
+        print(json.dumps(result))
+
+    app.run(main, flags_parser=lambda argv: command_line.parse(argv, __doc__, config))
 
 
 if __name__ == "__main__":
     command_line.quieten_libraries()
     command_line.use_most_memory_of_gpus()
-    flags.mark_flag_as_required("config")
-    app.run(_main, flags_parser=lambda argv: command_line.parse(argv, __doc__, _CONFIG))
+    run()
