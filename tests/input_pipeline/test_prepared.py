@@ -233,6 +233,7 @@ def test_threads_and_the_first_step_change_nothing(folder, threads):
         np.testing.assert_array_equal(batch["has_audio"], batch["example_id"] != 2)
 
 
+@pytest.mark.slow
 def test_two_real_processes_make_the_one_batch(folder, tmp_path):
     """Each knows no more than its number; together they make what one process makes."""
     program = textwrap.dedent("""
