@@ -6,6 +6,7 @@
 
 import collections
 import importlib.util
+import pathlib
 import re
 import subprocess
 import sys
@@ -16,13 +17,13 @@ import pytest
 
 from configs import k400
 from configs.eval import finetune_esc50
-from tests.integration import runs
 from xkd_jax import compile_check, compile_targets, hardware, hlo, step_shapes
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("jax_cuda13_plugin") is None,
     reason="JAX's plugin for GPUs is not installed",
 )
+ROOT = pathlib.Path(__file__).parents[2]
 CUBLAS, FORWARD, BACKWARD = "__cublas$", "__cudnn$fmhaSoftmax", "__cudnn$fmhaSoftmaxBackward"
 
 
@@ -113,7 +114,7 @@ def test_the_paper_s_pretraining_fits_one_gpu_without_computing_anything_twice(t
 def test_the_command():
     def start(*flags):
         command = [sys.executable, "-m", "xkd_jax.main", "--config=configs/eval/finetune_esc50.py"]
-        return subprocess.run([*command, *flags], cwd=runs.ROOT, capture_output=True, text=True)
+        return subprocess.run([*command, *flags], cwd=ROOT, capture_output=True, text=True)
 
     done = start("--compile_for=h100:0")
     assert done.returncode == 1

@@ -1,6 +1,7 @@
 """Pretraining and finetuning by a GPU's rules, of which JAX tells before a device is needed."""
 
 import importlib
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -8,16 +9,16 @@ import numpy as np
 import pytest
 
 from tests import gpu
-from tests.integration import runs
 from xkd_jax import step_shapes
 from xkd_jax.models import vit
 
+ROOT = pathlib.Path(__file__).parents[2]
 # Of each kind of shape one, and what is traced stands for the others.
 TRACED = ("k400", "audioset", "folder", "demo", "eval.finetune_k400", "eval.finetune_esc50")
 SHIPPED = sorted(
-    str(path.relative_to(runs.ROOT / "configs").with_suffix("")).replace("/", ".")
+    str(path.relative_to(ROOT / "configs").with_suffix("")).replace("/", ".")
     for pattern in ("*.py", "eval/finetune_*.py")
-    for path in (runs.ROOT / "configs").glob(pattern)
+    for path in (ROOT / "configs").glob(pattern)
     if path.stem not in ("__init__", "ablation")
 )
 KERNEL = "dot_product_attention_"
