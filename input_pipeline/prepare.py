@@ -339,9 +339,6 @@ def _cores() -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prepares a data set as the command line says; returns the exit code."""
-    # TensorFlow only writes down what the shards hold: nothing that it says matters here.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     parser = _parser()
     flags, others = parser.parse_known_args(arguments)
     values = vars(flags)
@@ -350,8 +347,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if others and values["beam"] is None:
         parser.error(f"unrecognized arguments: {' '.join(others)}")
     task = Task(**values)
-    # As an interruption: the processes are stopped, and what they had begun is taken away.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         result = prepare(task)
     except (PrepareError, workers.WorkerError) as error:
@@ -372,4 +367,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # TensorFlow only writes down what the shards hold: nothing that it says matters here.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    # As an interruption: the processes are stopped, and what they had begun is taken away.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     sys.exit(main())

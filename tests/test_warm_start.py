@@ -78,11 +78,12 @@ def running(process: int) -> bool:
     return pathlib.Path(f"/proc/{process}").exists()
 
 
-def test_what_jax_has_read_already_cannot_be_changed(start):
-    process = start("ends", JAX_ENABLE_X64="1")
+@pytest.mark.parametrize("name", ["JAX_ENABLE_X64", "TF_ENABLE_ONEDNN_OPTS"])
+def test_what_has_been_read_already_cannot_be_changed(name, start):
+    process = start("ends", **{name: "1"})
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 1
-    assert errors.startswith("error: JAX_ENABLE_X64 is read when JAX is imported")
+    assert errors == f"error: {name} is read when imported: start this one with python -m\n"
 
 
 def test_what_is_no_module_is_run_by_python_itself():

@@ -168,8 +168,9 @@ def become(request: dict, folder: pathlib.Path) -> None:
     """Runs a module as `python -m` does."""
     environ = request["environment"]
     for name in {*os.environ, *environ}:
-        if name.startswith("JAX_") and os.environ.get(name) != environ.get(name):
-            sys.exit(f"error: {name} is read when JAX is imported: start this one with python -m")
+        read = name.startswith("JAX_") or name == "TF_ENABLE_ONEDNN_OPTS"
+        if read and os.environ.get(name) != environ.get(name):
+            sys.exit(f"error: {name} is read when imported: start this one with python -m")
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(request["folder"])
