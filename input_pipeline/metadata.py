@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 
 from input_pipeline import records
@@ -13,6 +14,26 @@ def shard_path(
     """Where a shard is: TFDS finds it by this name."""
     name = f"{dataset}-{split}.array_record-{number:05d}-of-{count:05d}"
     return pathlib.Path(folder) / name
+
+
+def find_shards(folder: str | os.PathLike, dataset: str, split: str) -> list[pathlib.Path]:
+    """Finds the shards of a split by their names, in the order of their numbers.
+
+    What TFDS keeps beside them is not asked: it names Python classes, which TFDS imports.
+
+    Raises:
+        ValueError: There are none, or some are missing.
+    """
+    pattern = re.compile(rf"{re.escape(dataset)}-{re.escape(split)}\.array_record-(\d+)-of-(\d+)")
+    found = sorted(filter(pattern.fullmatch, os.listdir(folder)))
+    count = int(pattern.fullmatch(found[0])[2]) if found else 0
+    paths = [shard_path(folder, dataset, split, number, count) for number in range(count)]
+    if not found or found != [path.name for path in paths]:
+        raise ValueError(
+            f"{os.fspath(folder)!r} holds {len(found)} shards of split {split!r}; "
+            f"allowed: {count or 'at least 1'}, all of the same data: prepare it again"
+        )
+    return paths
 
 
 def write(

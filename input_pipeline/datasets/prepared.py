@@ -14,10 +14,9 @@ import pathlib
 import ml_collections
 import numpy as np
 import tensorflow as tf
-import tensorflow_datasets as tfds
-from tensorflow_datasets.core.decode import DeserializeMethod
+from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-from input_pipeline import records
+from input_pipeline import metadata, records
 from input_pipeline.media import Clip
 from input_pipeline.reading import ClipTensors
 
@@ -46,7 +45,7 @@ class PreparedSource:
 
     def __init__(
         self,
-        stored: "tfds.core.data_sources.BaseDataSource",
+        stored: ArrayRecordDataSource,
         index: records.Index,
         recipe: records.Recipe,
         frame_rate: float,
@@ -256,9 +255,10 @@ def open_prepared(
             f"{where} has {without} of {len(index.names)} recordings without picture; "
             "allowed: data that all have one, or a task that only listens"
         )
-    stored = tfds.builder_from_directory(folder).as_data_source(
-        split, deserialize_method=DeserializeMethod.RAW_BYTES
-    )
+    try:
+        stored = ArrayRecordDataSource(metadata.find_shards(folder, recipe.dataset, split))
+    except RuntimeError as error:  # a shard that is damaged
+        raise ValueError(f"{where} cannot be read ({error}): prepare it again") from None
     if len(stored) != len(index.names):
         raise ValueError(
             f"{where} holds {len(stored)} records, but its index tells of {len(index.names)}: "

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -283,6 +284,20 @@ def test_damage_on_the_disk_is_one_clear_error(tmp_path):
         batches_of(tmp_path)
 
 
+def test_names_in_the_data_import_nothing(tmp_path, monkeypatch):
+    """A data set tells TFDS what class its features are; a module of its own would be run."""
+    folder = write_prepared(tmp_path / "data", {"train": [clock_record("a.mp4", 3.0)]})
+    (folder / "payload.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    features = folder / "features.json"
+    text = features.read_text()
+    assert "pythonClassName" in text
+    features.write_text(re.sub(r'("pythonClassName": ")[^"]*', r"\1payload.Features", text))
+    monkeypatch.syspath_prepend(str(folder))
+    assert opened(folder).name(0) == "a.mp4"
+    assert next(iter(batches_of(folder)))["example_id"].tolist() == [0] * 4
+    assert not (tmp_path / "ran").exists()
+
+
 def refusal(path, split="", error=ValueError, views=None, **fields):
     with pytest.raises(error) as caught:
         datasets.open_dataset(data_of(path, split), views or views_of(**fields))
@@ -328,6 +343,22 @@ def test_refuses_an_index_of_other_records(tmp_path):
     )
     shorter.save(records.index_path(tmp_path, "train"))
     assert "2 records, but its index tells of 1" in refusal(tmp_path)
+
+
+def test_refuses_missing_shards(tmp_path):
+    folder = write_prepared(tmp_path, {"train": [clock_record("a.mp4", 2.0)] * 3}, shards=3)
+    (folder / "tiny-train.array_record-00001-of-00003").unlink()
+    assert "holds 2 shards of split 'train'; allowed: 3" in refusal(tmp_path)
+    for path in folder.glob("*.array_record*"):
+        path.unlink()
+    assert "holds 0 shards of split 'train'; allowed: at least 1" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no records", bytes(70_000)])
+def test_refuses_a_shard_that_is_none(tmp_path, content):
+    folder = write_prepared(tmp_path, {"train": [clock_record("a.mp4", 2.0)] * 3}, shards=3)
+    (folder / "tiny-train.array_record-00001-of-00003").write_bytes(content)
+    assert "config.data.path" in refusal(tmp_path)
 
 
 def test_refuses_an_empty_split(tmp_path):
