@@ -139,6 +139,75 @@ def test_tensors_larger_than_their_numbers_are_refused(tmp_path, size, shape, st
         torch_files.read(path)
 
 
+def deep(middle=b"N"):
+    """A pickle's program for a tuple that holds 2 ** 60 of something, in some 250 bytes."""
+    return middle + b"".join(b"q\x07h\x07\x86" for _ in range(60))
+
+
+TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n("
+STORAGE = (
+    b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQ"
+)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"}" + deep() + b"K\x01s.",
+        b"}(" + deep() + b"K\x01u.",
+        b"(" + deep() + b"K\x01d.",
+        b"}X\x01\x00\x00\x00a" + deep() + b"s.",
+        b"}X\x01\x00\x00\x00a}" + deep() + b"K\x01ss.",
+        b"\x8f(" + deep() + b"\x90.",
+        b"(" + deep() + b"\x91.",
+        b"ccollections\nOrderedDict\n" + deep() + b"K\x01\x86\x85\x85R.",
+        b"ccollections\nOrderedDict\n)R}" + deep() + b"K\x01sb.",
+        deep() + b".",
+        deep() + b"Q.",
+        b"(" + deep() + 4 * b"K\x01" + b"tQ.",
+        b"(X\x07\x00\x00\x00storage" + deep() + 3 * b"K\x01" + b"tQ.",
+        TENSOR + STORAGE + b"K\x00" + deep() + b"K\x01\x85\x89}tR.",
+        TENSOR + STORAGE + b"K\x00" + deep() + b"\x85K\x01\x85\x89}tR.",
+        TENSOR + STORAGE + deep() + b"K\x01\x85K\x01\x85\x89}tR.",
+        TENSOR + deep() + b"K\x00K\x01\x85K\x01\x85\x89}tR.",
+        deep(TENSOR + STORAGE + b"K\x00K\x01\x85K\x01\x85\x89}tR") + b".",
+    ],
+)
+def test_what_is_too_deep_to_look_at_is_refused(tmp_path, program):
+    path = torch_pickles.write_archive(tmp_path / "x", pickle.PROTO + b"\x04" + program)
+    with pytest.raises(torch_files.TorchFileError) as caught:
+        torch_files.read(path, entry="model")
+    assert len(str(caught.value)) < 500 + len(str(path))
+
+
+def test_numbers_that_are_named_many_times_are_not_made_as_often(tmp_path):
+    def text(name):
+        return pickle.BINUNICODE + len(name).to_bytes(4, "little") + name.encode()
+
+    def tensor(offset):
+        storage = STORAGE.replace(b"K\x01tQ", b"M\xe8\x03tQ")  # 1000 numbers
+        return TENSOR + storage + b"K" + bytes([offset]) + b"M\x84\x03\x85K\x01\x85\x89}tR"
+
+    def program(count):
+        return b"}(" + b"".join(text(str(n)) + tensor(n) for n in range(count)) + b"u."
+
+    numbers = {"data/0": bytes(4000)}
+    few = torch_pickles.write_archive(tmp_path / "few", program(3), numbers)
+    assert len(torch_files.read(few)) == 3
+    many = torch_pickles.write_archive(tmp_path / "many", program(100), numbers)
+    with pytest.raises(torch_files.TorchFileError, match="more than 4 times the size of the file"):
+        torch_files.read(many)
+
+
+def test_what_pytorch_adds_to_a_state_dict_is_dropped(tmp_path):
+    """The versions of its modules, as attributes of the dictionary."""
+    program = b"ccollections\nOrderedDict\n)R" + b"X\x01\x00\x00\x00a" + TENSOR + STORAGE
+    program += b"K\x00K\x01\x85K\x01\x85\x89}tRs" + b"}X\x09\x00\x00\x00_metadataK\x01sb."
+    path = torch_pickles.write_archive(tmp_path / "x", program, {"data/0": bytes(4)})
+    assert_same(torch_files.read(path), {"a": np.zeros(1, np.float32)})
+
+
 def test_compressed_entries_are_refused(tmp_path):
     program = pickle.dumps({})
     torch_pickles.write_archive(tmp_path / "x", program, compression=zipfile.ZIP_DEFLATED)

@@ -3,18 +3,22 @@
 Such a file is a zip archive: a pickle that says which tensors there are, and the raw numbers of
 each. A pickle is a program that may call anything. Here it finds nothing to call but what puts
 tensors together (Python's documentation calls that restricting globals), and a file that asks for
-more is refused by the name of what it asks for. Nothing is decompressed, and every tensor has to
-lie within the numbers that the file holds.
+more is refused by the name of what it asks for. Nothing is decompressed, every tensor has to lie
+within the numbers that the file holds, and all tensors together within a few times the file's size.
+
+A pickle of some hundred bytes can hold a tuple of tuples which is so deep that to hash, compare or
+print it takes years. So the type of a value is looked at before anything else is done with it.
 """
 
 import math
 import os
 import pickle
+import reprlib
 import struct
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -32,6 +36,12 @@ _DTYPES = {
     "ByteStorage": np.dtype(np.uint8),
     "BoolStorage": np.dtype(np.bool_),
 }
+
+
+# What a dictionary's keys may be: values that take no time to hash.
+_KEYS = (str, int, float, bool, bytes, type(None))
+# Bytes of all tensors over those of the file. Tensors that share numbers each get their own.
+_MOST_COPIES = 4
 
 
 class TorchFileError(ValueError):
@@ -60,12 +70,13 @@ class _RebuildTensor:
     __slots__ = ()
 
     def __call__(self, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
-        numbers = (offset, *shape, *strides)
-        if not isinstance(storage, _Storage) or len(shape) != len(strides):
+        if type(storage) is not _Storage:
             raise pickle.UnpicklingError("a tensor without numbers")
-        if any(type(n) is not int or n < 0 for n in numbers):
-            raise pickle.UnpicklingError(f"a tensor of size {shape}")
-        return _Tensor(storage, offset, tuple(shape), tuple(strides))
+        if type(shape) is not tuple or type(strides) is not tuple or len(shape) != len(strides):
+            raise pickle.UnpicklingError("a tensor without a shape")
+        if any(type(n) is not int or not 0 <= n < 2**63 for n in (offset, *shape, *strides)):
+            raise pickle.UnpicklingError("a tensor of an impossible shape")
+        return _Tensor(storage, offset, shape, strides)
 
 
 class _RebuildParameter:
@@ -75,28 +86,80 @@ class _RebuildParameter:
         return tensor
 
 
+class _MakeDict:
+    __slots__ = ()
+
+    def __call__(self) -> OrderedDict:
+        return OrderedDict()
+
+
 _ALLOWED = {
-    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "OrderedDict"): _MakeDict(),
     ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
     ("torch._utils", "_rebuild_parameter"): _RebuildParameter(),
 } | {("torch", kind): kind for kind in _DTYPES}
 
 
-class _Unpickler(pickle.Unpickler):
+# The one in Python: the one in C hashes a dictionary's keys before anyone can look at them.
+class _Unpickler(pickle._Unpickler):
+    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
+
+    def _refuse(self) -> None:
+        raise pickle.UnpicklingError("an operation that no file of tensors needs")
+
+    for _code in (
+        *(pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET),
+        *(pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),
+        *(pickle.EXT1, pickle.EXT2, pickle.EXT4),
+    ):
+        dispatch[_code[0]] = _refuse
+
+    def _fill(self, filled: Any, items: list[Any]) -> None:
+        keys, values = items[::2], items[1::2]
+        if not isinstance(filled, dict) or any(type(key) not in _KEYS for key in keys):
+            raise pickle.UnpicklingError("a dictionary with a key that is no name")
+        filled.update(zip(keys, values, strict=True))
+
+    def _load_dict(self) -> None:
+        items = self.pop_mark()
+        self.append({})
+        self._fill(self.stack[-1], items)
+
+    def _load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._fill(self.stack[-1], [key, value])
+
+    def _load_setitems(self) -> None:
+        items = self.pop_mark()
+        self._fill(self.stack[-1], items)
+
+    def _load_build(self) -> None:
+        """Drops what PyTorch adds to a dictionary, such as the versions of its modules."""
+        self.stack.pop()
+        if type(self.stack[-1]) is not OrderedDict:
+            raise pickle.UnpicklingError("a change to what is no dictionary")
+
+    dispatch[pickle.DICT[0]] = _load_dict
+    dispatch[pickle.SETITEM[0]] = _load_setitem
+    dispatch[pickle.SETITEMS[0]] = _load_setitems
+    dispatch[pickle.BUILD[0]] = _load_build
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise TorchFileError(
-                f"it asks for {module}.{name}, which is no part of a file of tensors: "
+                f"it asks for {module[:80]}.{name[:80]}, which is no part of a file of tensors: "
                 "it may be made to do harm, and nothing of it was run"
             )
         return _ALLOWED[module, name]
 
     def persistent_load(self, saved: Any) -> _Storage:
-        label, kind, key, _, size = saved
-        if label != "storage" or kind not in _DTYPES:
-            raise pickle.UnpicklingError(f"numbers of kind {kind!r}")
-        if type(key) is not str or type(size) is not int:
+        if type(saved) is not tuple or len(saved) != 5:
             raise pickle.UnpicklingError("numbers without a name or a size")
+        label, kind, key, _, size = saved
+        if any(type(text) is not str for text in (label, kind, key)) or type(size) is not int:
+            raise pickle.UnpicklingError("numbers without a name or a size")
+        if label != "storage" or kind not in _DTYPES:
+            raise pickle.UnpicklingError(f"numbers of kind {reprlib.repr(kind)}")
         return _Storage(kind, key, size)
 
 
@@ -126,7 +189,7 @@ def read(path: str | os.PathLike, entry: str | None = None) -> dict[str, np.ndar
     except Exception as error:  # whatever damaged files make of the zip file and of the pickle
         raise TorchFileError(
             f"{os.fspath(path)} is no file of tensors of PyTorch 1.6 or newer, or is damaged "
-            f"({type(error).__name__}: {error})"
+            f"({type(error).__name__}: {str(error)[:200]})"
         ) from error
 
 
@@ -146,11 +209,20 @@ def _read(archive: zipfile.ZipFile, entry: str | None) -> dict[str, np.ndarray]:
     if not isinstance(content, dict):
         raise TorchFileError(f"it holds a {type(content).__name__}, not tensors by name")
     tensors, arrays = {}, {}
+    room = _MOST_COPIES * os.fstat(archive.fp.fileno()).st_size
     for name, tensor in content.items():
         if type(name) is not str or not isinstance(tensor, _Tensor):
-            raise TorchFileError(f"its entry {name!r} is a {type(tensor).__name__}, not a tensor")
+            raise TorchFileError(
+                f"its entry {reprlib.repr(name)} is a {type(tensor).__name__}, not a tensor"
+            )
         if tensor not in arrays:
             arrays[tensor] = _array(archive, root, name, tensor)
+            room -= arrays[tensor].nbytes
+            if room < 0:
+                raise TorchFileError(
+                    f"its tensors up to {reprlib.repr(name)} take more than {_MOST_COPIES} times "
+                    "the size of the file: many of them are made of the same numbers"
+                )
         tensors[name] = arrays[tensor]
     return tensors
 
@@ -163,7 +235,7 @@ def _array(archive: zipfile.ZipFile, root: str, name: str, tensor: _Tensor) -> n
     needed = tensor.offset + 1 + sum(steps) if math.prod(tensor.shape) else 0
     largest = max(needed, math.prod(tensor.shape))  # a small file cannot ask for a large array
     if entry.file_size != tensor.storage.size * dtype.itemsize or largest > tensor.storage.size:
-        raise TorchFileError(f"the numbers of {name!r} are not all there")
+        raise TorchFileError(f"the numbers of {reprlib.repr(name)} are not all there")
     numbers = np.frombuffer(_content(archive, entry.filename), dtype)[tensor.offset :]
     strides = [s * dtype.itemsize for s in tensor.strides]
     return np.lib.stride_tricks.as_strided(numbers, tensor.shape, strides).copy()
