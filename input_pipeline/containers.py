@@ -2,13 +2,16 @@
 
 import collections.abc
 import contextlib
+import errno
 import os
+import time
 
 import av
 
 from input_pipeline.picture import aspect_ratio
 
-UNREADABLE = "unreadable"  # not a media file, or not to be opened
+UNREADABLE = "unreadable"  # not a media file
+INACCESSIBLE = "cannot be accessed"  # whatever it holds: no rights, not there, too many open files
 EMPTY = "empty file"
 CORRUPT = "corrupt"  # its packets do not decode, or its timestamps make no sense
 TRUNCATED = "truncated"  # it ends before its header says
@@ -17,7 +20,7 @@ NO_SOUND = "no sound"
 TOO_SHORT = "too short"  # for its user; nothing here says so
 
 # Why a file is unusable: all that a `MediaError` or a report may give.
-REASONS = (UNREADABLE, EMPTY, CORRUPT, TRUNCATED, NO_PICTURE, NO_SOUND, TOO_SHORT)
+REASONS = (UNREADABLE, INACCESSIBLE, EMPTY, CORRUPT, TRUNCATED, NO_PICTURE, NO_SOUND, TOO_SHORT)
 
 # Containers that hold their media themselves. Playlists and the like, which FFmpeg would also open
 # whatever the file is called, could make it read other files or the network.
@@ -29,6 +32,10 @@ _WITH_DURATION = ("mov", "matroska", "avi", "flac", "aiff", "caf")
 # What damaged headers may say, and what then is not to be believed.
 _SAMPLE_RATES = range(1_000, 1_000_001)  # Hz
 _MAX_PIXELS = 1 << 26  # of a frame: 8192 x 8192
+
+# Errors of the system that pass, and when to try again.
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ESTALE)
+_RETRY_SECONDS = (0.1, 0.5, 2.0)
 
 
 class MediaError(ValueError):
@@ -52,27 +59,47 @@ def opened(path: str | os.PathLike) -> collections.abc.Iterator[av.container.Inp
     Raises:
         MediaError: The file cannot be opened, or anything went wrong in between.
     """
-    try:
-        # An absolute path cannot be taken for an address.
-        path = os.path.abspath(path)
-        if os.path.getsize(path) == 0:
-            raise MediaError(EMPTY, path)
-        options = {
-            "format_whitelist": f"{_WITH_PICTURE},{_SOUND_ALONE}",
-            "protocol_whitelist": "file",
-        }
-        container = av.open(path, options=options, metadata_errors="replace")
-    except MediaError:
-        raise
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise MediaError(TRUNCATED if _boxes_missing(path) else UNREADABLE, path) from error
+    # An absolute path cannot be taken for an address.
+    path = os.path.abspath(path)
+    for seconds in (*_RETRY_SECONDS, None):
+        try:
+            container = _open(path)
+            break
+        except OSError as error:
+            if error.errno not in _PASSING or seconds is None:
+                raise MediaError(INACCESSIBLE, path) from error
+            time.sleep(seconds)
     with container:
         try:
             yield container
         except MediaError:
             raise
         except (av.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError) as error:
-            raise MediaError(CORRUPT, path) from error
+            passes = getattr(error, "errno", None) in _PASSING
+            raise MediaError(INACCESSIBLE if passes else CORRUPT, path) from error
+
+
+def _open(path: str) -> av.container.InputContainer:
+    """Opens a file.
+
+    Raises:
+        MediaError: The file is no media file.
+        OSError: The system does not let it be opened.
+    """
+    if os.path.getsize(path) == 0:
+        raise MediaError(EMPTY, path)
+    with open(path, "rb"):  # its errors are the system's alone
+        pass
+    options = {
+        "format_whitelist": f"{_WITH_PICTURE},{_SOUND_ALONE}",
+        "protocol_whitelist": "file",
+    }
+    try:
+        return av.open(path, options=options, metadata_errors="replace")
+    except (av.FFmpegError, OSError, ValueError) as error:
+        if getattr(error, "errno", None) in _PASSING:
+            raise OSError(error.errno, os.strerror(error.errno), path) from error
+        raise MediaError(TRUNCATED if _boxes_missing(path) else UNREADABLE, path) from error
 
 
 def streams(

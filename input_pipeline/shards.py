@@ -90,7 +90,7 @@ def write(job: Job, announce: Callable[[int], None] = lambda place: None) -> Non
         announce: Called before each recording with its place, and after all with their number.
 
     Raises:
-        OSError: They cannot be written.
+        OSError: They cannot be written, or a recording cannot be accessed.
     """
     # Loads only where it is needed: it takes its time.
     from array_record.python.array_record_module import ArrayRecordWriter
@@ -107,6 +107,8 @@ def write(job: Job, announce: Callable[[int], None] = lambda place: None) -> Non
                 try:
                     record = read(entry, job.root, job.settings)
                 except media.MediaError as error:
+                    if _hindered(error):
+                        raise error.__cause__ from None
                     left_out[place] = error.reason
                     continue
                 writer.write(records.serialize(record))
@@ -117,6 +119,12 @@ def write(job: Job, announce: Callable[[int], None] = lambda place: None) -> Non
     note = dataclasses.asdict(Note(job.plan, size, tuple(kept), left_out))
     atomic.write_text(job.note_path, json.dumps(note))
     announce(len(job.entries))
+
+
+def _hindered(error: media.MediaError) -> bool:
+    """Whether the system let nobody look at a file that is there: that says nothing of it."""
+    missing = isinstance(error.__cause__, FileNotFoundError)
+    return error.reason == containers.INACCESSIBLE and not missing
 
 
 def finished(job: Job) -> Note | None:

@@ -6,26 +6,25 @@ and reported; the outcome of looking at every file once is cached, so that later
 
 import collections
 import concurrent.futures
-import dataclasses
 import functools
 import hashlib
 import json
 import os
 import pathlib
 import threading
+import time
 import warnings
 
-import av
 import ml_collections
 import numpy as np
 import tqdm
 
 from input_pipeline import atomic, containers, media
-from input_pipeline.datasets import listing
+from input_pipeline.datasets import folder_index, listing
 
 EXTENSIONS = listing.VIDEO_EXTENSIONS  # files called otherwise are ignored
 
-_INDEX_VERSION = 2  # of the cached index; raised when probing changes what it says
+_SAVE_SECONDS = 30.0  # between two savings of what a first scan has found, which may be killed
 
 
 class FolderSource:
@@ -212,16 +211,14 @@ def open_folder(data: ml_collections.ConfigDict, views: ml_collections.ConfigDic
             f"allowed: a folder with media files ({', '.join(sorted(EXTENSIONS))})"
         )
     cache = _cache_folder(root)
-    verdicts, stamps = _judge(
-        root, paths, cache / "index.json", data.threads or os.cpu_count() or 1
-    )
-    usable = [path for path in paths if isinstance(verdicts[path], media.MediaInfo)]
-    left_out = {path: verdicts[path] for path in paths if isinstance(verdicts[path], str)}
+    looks = _judge(root, paths, cache / "index.json", data.threads or os.cpu_count() or 1)
+    left_out = {path: look.verdict for path, look in looks.items() if isinstance(look.verdict, str)}
+    usable = [path for path in paths if path not in left_out]
     source = FolderSource(
         root,
         usable,
-        [verdicts[path] for path in usable],
-        [stamps[path] for path in usable],
+        [looks[path].verdict for path in usable],
+        [looks[path].stamp for path in usable],
         seconds=views.video.global_frames / views.video.frame_rate,
         frame_rate=views.video.frame_rate,
         short_side=views.video.short_side,
@@ -274,8 +271,8 @@ def _root(path: str, split: str) -> pathlib.Path:
 
 def _judge(
     root: pathlib.Path, paths: list[str], index: pathlib.Path, threads: int
-) -> tuple[dict[str, media.MediaInfo | str], dict[str, tuple[int, int]]]:
-    """What each file holds, or why it is unusable; from the index as far as that is up to date.
+) -> dict[str, folder_index.Look]:
+    """Looks at each file, or takes what the index says of it where it has not changed since.
 
     Args:
         root: Where the files are.
@@ -284,52 +281,37 @@ def _judge(
         threads: Number of files to look at at once.
 
     Returns:
-        A `MediaInfo` or a reason for each path; size and time of change of those that there are.
+        What was found, by path.
     """
-    # What FFmpeg can decode depends on its build.
-    version = f"{_INDEX_VERSION} {av.__version__}"
-    try:
-        known = json.loads(index.read_text())
-        known = known["files"] if known["version"] == version else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        known = {}
+    known = folder_index.load(index)
 
-    def look(path: str) -> tuple[str, dict[str, object]]:
-        try:
-            status = os.stat(root / path)
-            entry = {"size": status.st_size, "modified": status.st_mtime_ns}
-        except OSError:
-            return path, {"reason": "unreadable"}
+    def look(path: str) -> folder_index.Look:
+        stamp = folder_index.stamp(root / path)
         old = known.get(path)
-        if old and {name: old.get(name) for name in entry} == entry:
-            return path, old
+        if old and old.stamp == stamp:
+            return old
         try:
             info = media.probe(root / path)
         except media.MediaError as error:
-            return path, entry | {"reason": error.reason}
-        if not info.has_picture:
-            return path, entry | {"reason": containers.NO_PICTURE}
-        return path, entry | {"info": dataclasses.asdict(info)}
+            return folder_index.Look(stamp, error.reason)
+        return folder_index.Look(stamp, info if info.has_picture else containers.NO_PICTURE)
 
-    entries: dict[str, dict[str, object]] = {}
+    looks: dict[str, folder_index.Look] = {}
+    saved = time.monotonic()
     try:
         with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-            looks = pool.map(look, paths)
-            progress = tqdm.tqdm(looks, "looking at files", len(paths), unit="file", disable=None)
-            entries.update(progress)
+            found = zip(paths, pool.map(look, paths), strict=True)
+            for path, seen in tqdm.tqdm(
+                found, "looking at files", len(paths), unit="file", disable=None
+            ):
+                looks[path] = seen
+                if time.monotonic() - saved > _SAVE_SECONDS:
+                    folder_index.save(index, known | looks)
+                    saved = time.monotonic()
     finally:  # an interrupted scan goes on where it was
-        if entries != known:
-            _write_json(index, {"version": version, "files": known | entries})
-    verdicts = {
-        path: media.MediaInfo(**entry["info"]) if "info" in entry else entry["reason"]
-        for path, entry in entries.items()
-    }
-    stamps = {
-        path: (entry["size"], entry["modified"])
-        for path, entry in entries.items()
-        if "size" in entry
-    }
-    return verdicts, stamps
+        if looks != known:
+            folder_index.save(index, known | looks)
+    return looks
 
 
 def _cache_folder(root: pathlib.Path) -> pathlib.Path:

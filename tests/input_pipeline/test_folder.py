@@ -1,5 +1,6 @@
 """Folders of media: what is found, what is left out and said of it, what is kept for later."""
 
+import errno
 import json
 import os
 import pathlib
@@ -11,8 +12,8 @@ import numpy as np
 import pytest
 
 from configs import base
-from input_pipeline import media
-from input_pipeline.datasets import folder, open_dataset
+from input_pipeline import containers, media
+from input_pipeline.datasets import folder, folder_index, open_dataset
 from tests import media_files
 
 
@@ -111,7 +112,7 @@ def test_links_are_followed_once(root):
     os.mkfifo(root / "jumping" / "pipe.mp4")
     source = open_dataset(*settings(root))
     assert len(source) == 6
-    assert source.report["left_out"] == {"jumping/nowhere.mp4": "unreadable"}
+    assert source.report["left_out"] == {"jumping/nowhere.mp4": "cannot be accessed"}
 
 
 def test_broken_files_are_left_out_and_reported(root, clip_file, capsys):
@@ -214,6 +215,69 @@ def test_a_broken_or_unwritable_cache_is_done_without(root, cache):
     assert len(open_dataset(*settings(root))) == 6
 
 
+def test_every_damage_of_the_index_is_seen_and_mended(root, cache, capsys):
+    """A flip anywhere, a cut anywhere, and JSON of another form: never an error, never believed."""
+    expected = open_dataset(*settings(root)).report
+    (index,) = cache.glob("xkd_jax/*/index.json")
+    whole = index.read_bytes()
+    rng = np.random.default_rng(0)
+    damages = []
+    for _ in range(120):
+        place, bit = rng.integers(len(whole)), 1 << rng.integers(8)
+        damages.append(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
+    damages += [whole[:place] for place in rng.integers(len(whole), size=20)]
+    damages += [b"[]", b"null", b"{}", b"[" * 100_000, whole.replace(b'"files": {', b'"files": [')]
+    looks = folder_index.load(index)
+    for damaged in damages:
+        index.write_bytes(damaged)
+        found = folder_index.load(index)
+        assert found in ({}, looks)  # a flip in the white space changes nothing
+    capsys.readouterr()
+    index.write_bytes(whole.replace(b'"duration": 2', b'"duration": 9'))
+    assert open_dataset(*settings(root)).report == expected
+    assert "is damaged: all files are looked at again" in capsys.readouterr().out
+    assert folder_index.load(index) == looks
+
+
+def test_a_passing_error_brands_no_file(root, monkeypatch, capsys):
+    """With too few descriptors a file is tried again, then left out, and not remembered as bad."""
+    monkeypatch.setattr(containers, "_RETRY_SECONDS", (0.0, 0.0))
+    tries = []
+
+    def refuse(*arguments, **options):
+        tries.append(arguments)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="6 cannot be accessed"):
+        patch.setattr(containers.av, "open", refuse)
+        open_dataset(*settings(root))
+    assert len(tries) == 3 * 6
+    assert len(open_dataset(*settings(root))) == 6
+
+
+def test_a_file_without_rights_is_looked_at_again(root, monkeypatch):
+    def without_rights(path, mode):
+        if path.endswith("jumping/b.mp4"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return open(path, mode)
+
+    with monkeypatch.context() as patch:  # root may read everything
+        patch.setattr(containers, "open", without_rights, raising=False)
+        report = open_dataset(*settings(root)).report
+    assert report["left_out"] == {"jumping/b.mp4": "cannot be accessed"}
+    assert len(open_dataset(*settings(root))) == 6
+
+
+def test_a_scan_that_is_killed_keeps_what_it_has_seen(root, cache, monkeypatch):
+    monkeypatch.setattr(folder, "_SAVE_SECONDS", 0.0)
+    saved = []
+    monkeypatch.setattr(
+        folder.folder_index, "save", lambda path, looks: saved.append(len(looks)) or True
+    )
+    open_dataset(*settings(root, threads=1))
+    assert saved == [1, 2, 3, 4, 5, 6, 6]
+
+
 def test_files_that_break_later_are_replaced_by_the_next(root, cache):
     source = open_dataset(*settings(root))
     third, fourth = source.read(3, 0.3), source.read(4, 0.3)
@@ -228,7 +292,8 @@ def test_files_that_break_later_are_replaced_by_the_next(root, cache):
         np.testing.assert_array_equal(source.read(2, 0.3).waveform, third.waveform)
         np.testing.assert_array_equal(source.read(4, 0.3).frames, fourth.frames)
     report = source.report
-    assert report["failed_at_read"] == {source.name(i): "unreadable" for i in (1, 2)}
+    reasons = {source.name(1): "unreadable", source.name(2): "cannot be accessed"}
+    assert report["failed_at_read"] == reasons
     assert report["substitutions"] == 2
     (kept,) = cache.glob("xkd_jax/*/report.json")
     assert json.loads(kept.read_text())["failed_at_read"] == report["failed_at_read"]
@@ -237,7 +302,7 @@ def test_files_that_break_later_are_replaced_by_the_next(root, cache):
 def test_when_nothing_can_be_read_that_is_an_error(root):
     source = open_dataset(*settings(root))
     shutil.rmtree(root)
-    with pytest.warns(UserWarning), pytest.raises(media.MediaError, match="unreadable"):
+    with pytest.warns(UserWarning), pytest.raises(media.MediaError, match="cannot be acc"):
         source.read(0, 0.5)
 
 

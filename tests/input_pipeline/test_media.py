@@ -390,6 +390,6 @@ def test_unusable_files_get_a_reason(tmp_path, capfd):
             assert caught.value.reason == reason, name
             assert reason in media.REASONS
             assert str(tmp_path / name) in str(caught.value)
-    with pytest.raises(media.MediaError, match="unreadable"):
+    with pytest.raises(media.MediaError, match="cannot be accessed"):
         media.probe(tmp_path / "missing.mp4")
     assert capfd.readouterr().err == ""

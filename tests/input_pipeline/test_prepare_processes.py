@@ -1,6 +1,7 @@
 """Real processes: killed at any moment, crashed by files, asked for what cannot be."""
 
 import dataclasses
+import errno
 import os
 import pathlib
 import signal
@@ -10,7 +11,7 @@ import time
 
 import pytest
 
-from input_pipeline import metadata, plan, prepare, records, report, shards, workers
+from input_pipeline import containers, metadata, plan, prepare, records, report, shards, workers
 from input_pipeline.datasets import listing
 from tests import media_files
 
@@ -150,7 +151,7 @@ def test_a_file_that_crashes_the_decoder_is_left_out(tmp_path, clip):
     workers.write_shards([job], 1, steps.append)
     note = shards.finished(job)
     assert [place for place, _, _ in note.kept] == [0, 2]
-    assert note.left_out == {1: shards.CRASHED, 3: "unreadable"}
+    assert note.left_out == {1: shards.CRASHED, 3: "cannot be accessed"}
     assert sum(steps) == 4
 
 
@@ -175,6 +176,22 @@ def test_a_full_disk_is_an_error_that_names_the_shard(tmp_path, clip):
     job = make_job(tmp_path, [listing.Entry("a", str(clip))], path=tmp_path / "no" / "shard")
     with pytest.raises(workers.WorkerError, match=r"no/shard"):
         workers.write_shards([job], 1)
+
+
+def test_what_the_system_withholds_ends_the_run_and_is_not_left_out(tmp_path, clip, monkeypatch):
+    """Rights and descriptors come back; what is written down once stays in the data for good."""
+    job = make_job(tmp_path, [listing.Entry("a", str(clip)), listing.Entry("b", str(clip))])
+
+    def refuse(*arguments, **options):
+        raise OSError(errno.EMFILE, "Too many open files", str(clip))
+
+    monkeypatch.setattr(containers, "_RETRY_SECONDS", ())
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="Too many open files"):
+        patch.setattr(containers, "_open", refuse)
+        shards.write(job)
+    assert shards.finished(job) is None
+    shards.write(job)
+    assert len(shards.finished(job).kept) == 2
 
 
 def test_a_shard_counts_as_finished_only_whole_and_of_the_same_plan(tmp_path, clip):
