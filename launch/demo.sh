@@ -9,6 +9,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/environment.sh
+echo "$XKD_FOUND"
 
 workdir=runs/demo
 given=()

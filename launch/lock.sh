@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Rewrites the exact locks from pyproject.toml: requirements.txt, which demo.sh and test.sh install;
-# requirements-cuda.txt, the same with JAX's plugin for NVIDIA GPUs; and requirements-beam.txt, the
-# same with Apache Beam and the older versions that it asks for.
+# Rewrites the exact locks from pyproject.toml: requirements.txt, which demo.sh and test.sh install
+# for CPUs; requirements-cuda.txt and requirements-tpu.txt, the same with JAX for NVIDIA GPUs and for
+# TPUs; and requirements-beam.txt, the same with Apache Beam and the older versions that it asks for.
 # Needs uv (pip install uv). One version a package for every Python we support, so that what is
 # tested on one is what runs on the other.
 set -euo pipefail
@@ -18,7 +18,9 @@ lock() { # file, arguments
 
 lock requirements.txt "$@"
 # What is there already is kept as far as it can be.
-cp requirements.txt requirements-cuda.txt
-lock requirements-cuda.txt --extra cuda "$@"
+for accelerator in cuda tpu; do
+    cp requirements.txt "requirements-$accelerator.txt"
+    lock "requirements-$accelerator.txt" --extra "$accelerator" "$@"
+done
 cp requirements.txt requirements-beam.txt
 lock requirements-beam.txt --extra prepare "$@"

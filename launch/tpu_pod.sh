@@ -101,11 +101,8 @@ install() {
     run git archive --format=tar.gz --output="$archive" HEAD
     tpus tpu-vm scp "$archive" "$name:xkd_jax.tar.gz" --worker=all
     [[ ! "$setup" ]] || on all "$setup"
-    # JAX for TPU in the very version of the lock.
-    # shellcheck disable=SC2016
     on all 'mkdir -p xkd_jax && tar -xzf xkd_jax.tar.gz -C xkd_jax && cd xkd_jax &&
-        source launch/environment.sh &&
-        python -m pip install --quiet "jax[tpu]==$(python -c "import jax; print(jax.__version__)")"'
+        export XKD_ACCELERATOR=tpu && source launch/environment.sh'
     rm -rf "$(dirname "$archive")"
 }
 
@@ -114,7 +111,7 @@ start() {
     local flags
     flags="$(printf '%q ' "$@")"
     on all "cd xkd_jax && if [ -e run.pid ] && kill -0 \$(cat run.pid) 2> /dev/null; then exit 0; fi &&
-        rm -f run.status && source launch/environment.sh &&
+        rm -f run.status && export XKD_ACCELERATOR=tpu && source launch/environment.sh &&
         (nohup sh -c 'python -m xkd_jax.main $flags; echo \$? > run.status' > run.log 2>&1 &
         echo \$! > run.pid)"
 }

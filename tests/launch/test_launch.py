@@ -45,7 +45,7 @@ def test_a_dry_run_of_a_pod_prints_every_command_in_order():
         assert option in create
     assert archive.startswith("git archive ")
     assert copy.startswith("gcloud compute tpus tpu-vm scp ") and "--worker=all" in copy
-    assert "jax[tpu]==" in install and "--worker=all" in install
+    assert "XKD_ACCELERATOR=tpu" in install and "--worker=all" in install
     assert "python -m xkd_jax.main --config=configs/k400.py" in start and "--worker=all" in start
     assert "run.log" in follow and "--worker=0" in follow
     assert delete.startswith("gcloud compute tpus queued-resources delete pod ")
@@ -90,6 +90,43 @@ def test_help(script):
     done = run(script, "--help")
     assert done.returncode == 0
     assert f"bash launch/{script}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("gpus", "chosen", "lock", "said"),
+    [
+        (0, "", "requirements.txt", "Found no accelerator; JAX runs on cpu"),
+        (2, "", "requirements-cuda.txt", "Found 2 NVIDIA GPU(s); JAX runs on cuda13"),
+        (2, "cpu", "requirements.txt", "Found 2 NVIDIA GPU(s); JAX runs on cpu"),
+        (0, "tpu", "requirements-tpu.txt", "Found no accelerator; JAX runs on tpu"),
+    ],
+)
+def test_the_environment_is_for_the_accelerator_that_is_there(tmp_path, gpus, chosen, lock, said):
+    lines = "".join(f"echo 'GPU {n}: NVIDIA H100'\n" for n in range(gpus))
+    tool(tmp_path / "nvidia-smi", lines or "echo 'No devices were found'; exit 6")
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    tool(tmp_path / "venv" / "bin" / "python", f"echo $* >> {tmp_path}/log")
+    script = ["bash", "-c", 'source launch/environment.sh && echo "$XKD_FOUND"']
+
+    def source(accelerator):
+        return subprocess.run(
+            script,
+            cwd=ROOT,
+            env=os.environ
+            | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": sys.executable}
+            | {"XKD_VENV": str(tmp_path / "venv"), "XKD_ACCELERATOR": accelerator},
+            capture_output=True,
+            text=True,
+        )
+
+    done = source(chosen)
+    assert done.returncode == 0, done.stderr
+    assert f"{said}, from {lock} in {tmp_path / 'venv'}" in done.stdout.splitlines()[-1]
+    assert (tmp_path / "log").read_text().endswith(f" --requirement {lock}\n")
+    assert "Installing" not in source(chosen).stdout, "what is there already is reused"
+    done = source("gpu")
+    assert done.returncode == 1
+    assert done.stderr == "error: XKD_ACCELERATOR=gpu; allowed: cuda13, tpu, cpu\n"
 
 
 @pytest.fixture
