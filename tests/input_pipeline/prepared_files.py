@@ -59,13 +59,14 @@ def write_prepared(
     splits: dict[str, list[records.Record]],
     partitions: tuple[str, ...] = (),
     shards: int = 2,
+    dataset: str = "tiny",
 ) -> pathlib.Path:
     """Writes records as `python -m input_pipeline.prepare` does."""
     folder.mkdir(parents=True, exist_ok=True)
     infos = []
     for split, items in splits.items():
         template = tfds.core.ShardedFileTemplate(
-            data_dir=folder, dataset_name="tiny", split=split, filetype_suffix="array_record"
+            data_dir=folder, dataset_name=dataset, split=split, filetype_suffix="array_record"
         )
         parts = [list(part) for part in np.array_split(np.arange(len(items)), shards)]
         for number, part in enumerate(parts):
@@ -92,5 +93,5 @@ def write_prepared(
     tfds.folder_dataset.write_metadata(
         data_dir=folder, features=records.features(), split_infos=infos, check_data=False
     )
-    records.Recipe("tiny", FRAME_RATE, 48, CLASSES, partitions).save(folder)
+    records.Recipe(dataset, FRAME_RATE, 48, CLASSES, partitions).save(folder)
     return folder

@@ -126,9 +126,7 @@ def test_kinetics_is_tested_on_val(tmp_path):
         "val": [record("c", 1)],
         "test": [record("d")],  # the labels of which were held back
     }
-    path = write_prepared(tmp_path / "kinetics", splits)
-    recipe = path / "prepared.json"
-    recipe.write_text(recipe.read_text().replace('"tiny"', '"kinetics400"'))
+    path = write_prepared(tmp_path / "kinetics", splits, dataset="kinetics400")
     [partition] = opened(path, "prepared").partitions
     assert (partition.name, names(partition.test), partition.validation) == ("val", ["c"], None)
     assert "config.data.path is " in refusal(path, "prepared", test_split="test")
