@@ -5,8 +5,8 @@ thread, no device and no state of a run. For each start it forks a child, which 
 arguments, the environment, the folder and the output of who asked. The stand-in itself passes
 signals on and ends as the child does; the child is killed where the stand-in is.
 
-Only for programs of which the start is not what is tested. Run with the session's folder as its
-argument, this file is the server; with more arguments it is the stand-in, without site-packages.
+It serves tests that do not look at how a program starts. With the session's folder as its argument,
+this file is the server; with more arguments it is the stand-in, without site-packages.
 """
 
 import contextlib

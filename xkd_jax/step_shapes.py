@@ -28,8 +28,8 @@ class StepShapes(NamedTuple):
     Attributes:
         step_fn: `(state, batch, numbers) -> (state, metrics)`.
         state: A pytree of `jax.ShapeDtypeStruct`.
-        batch: Likewise, over all devices.
-        numbers: The run's, which the program takes as inputs.
+        batch: A dictionary of `jax.ShapeDtypeStruct`, the batch of all devices.
+        numbers: Numbers of the run, which the program takes as inputs.
         flops_per_clip: Operations of the matrix products, by part; see `flops`.
     """
 
@@ -61,7 +61,7 @@ def make(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> StepShap
     Args:
         config: Of pretraining or finetuning. Without `checkpoint`, a finetuning is that of an
             encoder as configs/base.py has it; of a checkpoint, weights are not read.
-        mesh: Of the run; its devices need not be here.
+        mesh: Device mesh of the run; the devices need not be here.
 
     Raises:
         FileNotFoundError, ValueError: There is no such checkpoint.

@@ -1,9 +1,9 @@
 """Bytes that a compiled program moves between a device's memory and its processors.
 
-Counted from the program's text: each kernel reads its operands once and writes its results once. Of
-an operand of which a kernel takes slices, the slices count; of a result that it updates in place,
-the update. A loop's body counts as often as the loop runs. So it is what a device moves that keeps
-nothing in its caches from one kernel to the next, and within a kernel everything.
+They are counted from the program's text. Each kernel reads its operands once and writes its results
+once. If it only takes slices of an operand, the slices count; if it updates a result in place, the
+update counts. A loop's body counts as often as the loop runs. This is what a device moves whose
+caches hold everything within a kernel and nothing from one kernel to the next.
 """
 
 import math

@@ -242,7 +242,7 @@ def _program(
     """The program: weights, a seed and a batch -> features, and what tells the rows apart.
 
     Args:
-        forms: Of the encoders, by modality.
+        forms: Forms of the encoders, by modality.
         augmentation: Of video, such as `config.views.video`; None where nothing is augmented.
         mesh: All devices; the outputs are whole on each.
     """

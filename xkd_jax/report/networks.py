@@ -68,7 +68,7 @@ class Reader(NamedTuple):
     Attributes:
         encoder: With the row of its attention.
         patch: (frames, pixels, pixels) or (mel bands, frames).
-        projector: None where there is none.
+        projector: The projector; None for a network without one.
     """
 
     encoder: Encoder

@@ -20,7 +20,7 @@ def waveforms(
     Args:
         log_mels: (F, W) float each, normalized; NaN where nothing is known, which is made silence.
         audio: "preprocessing" of the encoder of sounds.
-        seed: Of the first phases, which are the same for all.
+        seed: Seed of the first phases, which all sounds share.
 
     Returns:
         (S,) float32 each, at the encoder's rate, of W windows.
