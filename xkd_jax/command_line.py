@@ -143,7 +143,10 @@ def load_config(path: str, overrides: Sequence[str]) -> ml_collections.ConfigDic
         overrides: Flags, `--config.FIELD=VALUE` each.
 
     Returns:
-        The config; where there is none, the program ends with one line and exit code 1.
+        The config.
+
+    Raises:
+        SystemExit: There is no such config, or a flag is wrong; the message is one line.
     """
     argv = ["", f"--config={path}", *overrides]
     values = flags.FlagValues()

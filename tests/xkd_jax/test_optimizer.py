@@ -112,7 +112,7 @@ def test_layer_decay_by_hand():
 def test_adamw_by_hand():
     params, lr, wd = params_like(), 0.01, 0.3
     numbers = optimizer.Hyperparameters(
-        learning_rate=10 * lr,  # after ten steps, of which the test takes four
+        learning_rate=10 * lr,  # the peak, after ten steps; the test takes four
         final_learning_rate=0.0,
         warmup_steps=10,
         total_steps=100,
