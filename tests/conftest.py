@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 
 import numpy as np
 import pytest
@@ -13,6 +14,11 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags.EIGHT_DEVICES}"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 compile_cache.use()
+
+# A shell without job control starts what it leaves in the background deaf to Ctrl-C, and so what
+# that starts. Programs under test hear it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 session.begin()
 

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from xkd_jax import sharding
+
 # Of ImageNet's RGB values in [0, 1].
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -133,8 +135,9 @@ def jitter_color(planes, factors, hue, order):
 
     Each view has its own order. At every step all views compute both a blend (of which the first
     three transforms are cases) and a shift of hue, and keep the one whose turn it is: a batch has
-    no common branch to take. The loop is a `scan` because XLA, seeing four steps in a row, fuses
-    them and computes each channel's past anew for each channel that needs it.
+    no common branch to take. The loop is a `scan` because XLA for CPUs, seeing four steps in a row,
+    fuses them and computes each channel's past anew for each channel that needs it. XLA for GPUs
+    does not, and the loop would cost it a copy of all pixels at each step.
 
     Args:
         planes: `(3, ..., T, H, W)` float32 in [0, 1].
@@ -156,7 +159,8 @@ def jitter_color(planes, factors, hue, order):
     unused = jnp.ones_like(hue)[..., None]  # hue's own factor
     factor = jnp.take_along_axis(jnp.concatenate([factors, unused], axis=-1), order, axis=-1)
     turns = jnp.moveaxis(order, -1, 0), jnp.moveaxis(factor, -1, 0)
-    return jax.lax.scan(step, planes, turns)[0]
+    unroll = len(turns[0]) if sharding.platform() == "gpu" else 1
+    return jax.lax.scan(step, planes, turns, unroll=unroll)[0]
 
 
 def shift_hue(planes, turns):

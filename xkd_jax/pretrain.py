@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from xkd_jax import checkpoint, config_check, schedules, sharding, train, train_step
 from xkd_jax.interop import pretrained
-from xkd_jax.models import vit, xkd
+from xkd_jax.models import xkd
 from xkd_jax.report import reconstructions
 
 # Examples drawn in the pictures of reconstructions.
@@ -167,7 +167,7 @@ def make_probe(config: ml_collections.ConfigDict, model: xkd.XKD, mesh: Mesh):
 def compute_dtype(config: ml_collections.ConfigDict) -> jnp.dtype:
     """The dtype of matrix products: bfloat16 where the hardware is made for it."""
     if config.compute_dtype == "auto":
-        return jnp.dtype(jnp.float32 if vit.platform() == "cpu" else jnp.bfloat16)
+        return jnp.dtype(jnp.float32 if sharding.platform() == "cpu" else jnp.bfloat16)
     return jnp.dtype(config.compute_dtype)
 
 

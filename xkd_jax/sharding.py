@@ -53,6 +53,16 @@ def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mes
     )
 
 
+def platform() -> str:
+    """cpu, gpu or tpu: what the program under way is for.
+
+    Of the devices of the mesh in use (`jax.sharding.use_abstract_mesh`), which may be elsewhere;
+    without one, of this process's.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device else jax.default_backend()
+
+
 def check_batch_size(
     batch_size: int, mesh: Mesh, field: str = "batch_size", accumulate: int = 1
 ) -> None:

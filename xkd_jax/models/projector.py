@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 
 from xkd_jax import sharding
-from xkd_jax.models.vit import Dtype, layer_norm, truncated_normal
+from xkd_jax.models.layers import Dtype, LayerNorm, gelu
+from xkd_jax.models.vit import truncated_normal
 
 
 class Projector(nn.Module):
@@ -36,8 +37,8 @@ class Projector(nn.Module):
         for i in range(self.layers - 1):
             features = self._dense(features, self.hidden, f"hidden_{i}")
             if self.norm == "every":
-                features = layer_norm(self.dtype, f"hidden_norm_{i}")(features)
-            features = nn.gelu(features, approximate=False)
+                features = LayerNorm(self.dtype, name=f"hidden_norm_{i}")(features)
+            features = gelu(features)
         features = self._dense(features, self.bottleneck, "bottleneck").astype(jnp.float32)
         features /= jnp.maximum(jnp.linalg.norm(features, axis=-1, keepdims=True), 1e-12)
 

@@ -5,10 +5,9 @@ import jax
 import jax.numpy as jnp
 
 from xkd_jax import sharding
+from xkd_jax.models.layers import Dtype, LayerNorm, QueryKeyValue, gelu, xavier
 from xkd_jax.models.positions import resize_positions
 
-Dtype = jnp.dtype
-xavier = nn.initializers.xavier_uniform()
 truncated_normal = nn.initializers.truncated_normal(stddev=0.02)
 normal = nn.initializers.normal(stddev=0.02)
 
@@ -19,21 +18,6 @@ REMAT = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # what QKV and MLP give
     "full": jax.checkpoint_policies.nothing_saveable,  # nothing but the block's input
 }
-
-
-def layer_norm(dtype: Dtype, name: str) -> nn.LayerNorm:
-    """LayerNorm with the field's epsilon for ViTs in PyTorch and exact float32 statistics."""
-    return nn.LayerNorm(epsilon=1e-5, dtype=dtype, use_fast_variance=False, name=name)
-
-
-def platform() -> str:
-    """cpu, gpu or tpu: what the program under way is for.
-
-    Of the devices of the mesh in use (`jax.sharding.use_abstract_mesh`), which may be elsewhere;
-    without one, of this process's.
-    """
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    return device.platform if device else jax.default_backend()
 
 
 # Widths of a head that cuDNN's attention takes on every GPU that computes in bfloat16.
@@ -56,7 +40,7 @@ def attend(
     """
     if _is_fused(query.dtype, query.shape[-1]):
         return _attend_fused(query, key, value, count)
-    if platform() != "cpu":
+    if sharding.platform() != "cpu":
         return jax.nn.dot_product_attention(query, key, value)
     # XLA on CPU multiplies contiguous (N, W) matrices 1.7 times faster than strided ones.
     query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
@@ -67,7 +51,7 @@ def attend(
 
 def _is_fused(dtype: Dtype, head_width: int) -> bool:
     """Whether attention is one kernel of cuDNN."""
-    return platform() == "gpu" and dtype == jnp.bfloat16 and head_width in FUSED_WIDTHS
+    return sharding.platform() == "gpu" and dtype == jnp.bfloat16 and head_width in FUSED_WIDTHS
 
 
 def padding(count: int, dtype: Dtype, head_width: int) -> int:
@@ -86,8 +70,7 @@ def _attend_fused(
     if count is not None:
         # Padded tokens attend, so that what they are is a number; they are not attended to. What
         # the kernel makes of them as keys and values, gradients too, is not relied on.
-        is_there = (jnp.arange(padded) < count)[:, None, None]
-        key, value = (jnp.where(is_there, x, 0) for x in (key, value))
+        key, value = (x.at[:, count:].set(0) for x in (key, value))
     # Without lengths, the kernel's gradients may be NaN where the number of keys is no multiple of
     # its tiles' (NVIDIA/cudnn-frontend, issues 160 and 1072).
     lengths = jnp.full((batch,), padded if count is None else count, jnp.int32)
@@ -146,21 +129,20 @@ class Block(nn.Module):
         `scales` (2, B) float are factors of what attention and MLP add to the tokens, 1 by default.
         """
 
-        def dense(x: jax.Array, features: int, name: str, **kwargs) -> jax.Array:
-            layer = nn.Dense(features, dtype=self.dtype, kernel_init=xavier, name=name, **kwargs)
+        def dense(x: jax.Array, features: int, name: str) -> jax.Array:
+            layer = nn.Dense(features, dtype=self.dtype, kernel_init=xavier, name=name)
             return sharding.by_example(layer(x))
 
-        normed = layer_norm(self.dtype, "attention_norm")(tokens)
-        qkv = dense(normed, 3 * self.width, "qkv", use_bias=False)
-        qkv = qkv.reshape(*qkv.shape[:2], 3, self.heads, self.width // self.heads)
-        query, key, value = (qkv[:, :, i] for i in range(3))
+        normed = LayerNorm(self.dtype, name="attention_norm")(tokens)
+        qkv = QueryKeyValue(self.heads, self.dtype, name="qkv")(normed)
+        query, key, value = (sharding.by_example(x) for x in qkv)
         row = attention_row(query, key, self.row, self.count) if self.row else None
         attended = attend(query, key, value, self.count).reshape(tokens.shape)
         attended = dense(attended, self.width, "out")
         tokens += attended if scales is None else _scaled(attended, scales[0])
 
-        normed = layer_norm(self.dtype, "mlp_norm")(tokens)
-        hidden = nn.gelu(dense(normed, 4 * self.width, "mlp_in"), approximate=False)
+        normed = LayerNorm(self.dtype, name="mlp_norm")(tokens)
+        hidden = gelu(dense(normed, 4 * self.width, "mlp_in"))
         hidden = dense(hidden, self.width, "mlp_out")
         tokens += hidden if scales is None else _scaled(hidden, scales[1])
         return tokens, row
@@ -211,7 +193,7 @@ class Transformer(nn.Module):
         # What the backward pass finds of a loop's layers goes into stacks, which are filled with
         # zeros before and read from afterwards. It is a third of all bytes that a step moves, and
         # on GPUs they limit its speed. Without the loop, compiling takes three times as long.
-        is_unrolled = platform() == "gpu"
+        is_unrolled = sharding.platform() == "gpu"
         scan = nn.scan(
             lambda block, carry, scales: (block(carry[0], scales), None),
             variable_axes={"params": 0},
@@ -302,4 +284,4 @@ class Encoder(nn.Module):
             self.remat,
             name="transformer",
         )(tokens, scales)
-        return layer_norm(self.dtype, "norm")(tokens), row
+        return LayerNorm(self.dtype, name="norm")(tokens), row
