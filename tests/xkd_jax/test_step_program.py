@@ -1,6 +1,6 @@
 """The step as it is handed to the compiler in bfloat16, for CPU and for TPU: types, maps, repeats.
 
-GPUs are missing, whose attention is a call of cuDNN that can only be traced beside one.
+tests/xkd_jax/test_gpu_rules.py traces it for GPUs, whose attention is a call of cuDNN.
 """
 
 import functools
@@ -133,4 +133,4 @@ def test_a_teacher_makes_no_map_twice_and_keeps_one_row(platform):
         maps = [shape for shape in made if shape.count(tokens) == 2]
         rows = [shape for shape in made if shape == (config.batch_size, 4, tokens)]
         assert (len(maps), len(rows)) == (1, 1), made
-        assert len(made) == 4 + 2 + 1, "QKV, output and MLP; attention; the row"
+        assert len(made) == 3 + 3 + 2 + 1, "Q, K and V; output and MLP; attention; the row"
