@@ -124,9 +124,9 @@ def compile_program(
 
 def compile_step(step: step_shapes.StepShapes, mesh: jax.sharding.Mesh) -> jax.stages.Compiled:
     """Compiles a step as a run on a mesh does, whose devices need not be here."""
-    state = _placed(step.state, sharding.state_shardings(step.state, mesh))
-    numbers = _placed(step.numbers, sharding.state_shardings(step.numbers, mesh))
-    batch = _placed(step.batch, dict.fromkeys(step.batch, sharding.batch_sharding(mesh)))
+    state = sharding.placed(step.state, sharding.state_shardings(step.state, mesh))
+    numbers = sharding.placed(step.numbers, sharding.state_shardings(step.numbers, mesh))
+    batch = sharding.placed(step.batch, dict.fromkeys(step.batch, sharding.batch_sharding(mesh)))
     return train.compile_step(step.step_fn, state, batch, mesh, (numbers,))
 
 
@@ -236,14 +236,3 @@ def _compilers_refusal(config: ml_collections.ConfigDict, target: str):
         raise DoesNotFitError(
             f"the step does not fit {target}: {' '.join(reason.split())}; try {advice(config)}"
         ) from None
-
-
-def _placed(shapes, shardings):
-    """Shapes with shardings, in the dtypes that devices hold."""
-    return jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(
-            x.shape, jax.dtypes.canonicalize_dtype(x.dtype), sharding=s
-        ),
-        shapes,
-        shardings,
-    )

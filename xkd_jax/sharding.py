@@ -118,6 +118,22 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
     return jax.tree_util.tree_map_with_path(sharding_of, state)
 
 
+def placed(shapes: Any, shardings: Any) -> Any:
+    """Shapes of arrays on devices, in the dtypes that these hold: what to compile for.
+
+    Args:
+        shapes: a pytree of what has a shape and a dtype.
+        shardings: likewise, of shardings.
+    """
+    return jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(
+            x.shape, jax.dtypes.canonicalize_dtype(x.dtype), sharding=s
+        ),
+        shapes,
+        shardings,
+    )
+
+
 def by_example(activations: jax.Array, axis: int = 0) -> jax.Array:
     """Keeps activations split by example where weights are split too, so that those are gathered.
 
