@@ -52,5 +52,5 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes a text file in UTF-8; otherwise as `write_bytes`."""
-    write_bytes(path, text.encode())
+    """Writes a text file in UTF-8, what of names is not with backslashes; as `write_bytes`."""
+    write_bytes(path, text.encode(errors="backslashreplace"))

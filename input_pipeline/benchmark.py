@@ -28,6 +28,8 @@ import tqdm
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from input_pipeline import program
+
 _PARTS = 10  # of the run, of whose rates the median is told
 _BATCH_SIZE = 32  # at most, for parts to be of several batches; larger ones take more memory
 _STAGE_CLIPS = 32  # kept in memory to measure the stages on
@@ -254,4 +256,5 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
+    program.start()
     run()

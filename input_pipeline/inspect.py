@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from input_pipeline import atomic, report
+from input_pipeline import atomic, program, report
 
 if typing.TYPE_CHECKING:
     import ml_collections
@@ -264,7 +264,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=6, help="clips in the picture (6; 0: none)")
     flags = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    folder = pathlib.Path(flags.data).expanduser()
+    folder = pathlib.Path(flags.data)
     if flags.clips < 0:
         sys.exit(f"error: --clips={flags.clips}; allowed: 0 or more")
     if not folder.is_dir():
@@ -286,4 +286,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    program.start()
     main()

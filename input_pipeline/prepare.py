@@ -24,7 +24,7 @@ import numpy as np
 import PIL
 import tqdm
 
-from input_pipeline import beam, metadata, records, report, shards, workers
+from input_pipeline import beam, metadata, program, records, report, shards, workers
 from input_pipeline import plan as plans
 from input_pipeline.datasets import listing
 from input_pipeline.datasets.readers import READERS
@@ -309,8 +309,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     flag = parser.add_argument
     flag("--dataset", required=True, help=", ".join(READERS))
-    flag("--source", required=True, type=_path, help="folder of the media and the annotations")
-    flag("--output", required=True, type=_path, help="folder to prepare the data in")
+    flag("--source", required=True, type=pathlib.Path, help="folder of media and annotations")
+    flag("--output", required=True, type=pathlib.Path, help="folder to prepare the data in")
     flag("--workers", type=int, default=0, help="processes, changes no byte (0: one a core)")
     flag("--frame_rate", type=float, default=8.0, help="frames per second to keep (8)")
     flag("--short_side", type=int, default=128, help="pixels of the frames' shorter side (128)")
@@ -324,10 +324,6 @@ def _parser() -> argparse.ArgumentParser:
     flag("--beam", action="store_true", help="run on Apache Beam; all flags not named here, such "
          "as --runner, are Beam's")  # fmt: skip
     return parser
-
-
-def _path(text: str) -> pathlib.Path:
-    return pathlib.Path(text).expanduser()
 
 
 def _cores() -> int:
@@ -367,6 +363,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    program.start()
     # TensorFlow only writes down what the shards hold: nothing that it says matters here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

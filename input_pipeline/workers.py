@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-from input_pipeline import shards
+from input_pipeline import program, shards
 
 _ATTEMPTS = 2  # at a recording, or at the rest of a shard, before its crash is taken for certain
 _PATIENCE = 1800.0  # seconds for a recording; one of an hour takes some minutes
@@ -158,6 +158,7 @@ def _note_crash(task: _Task, exit_code: int | None, advance: Callable[[int], Non
 
 def _serve(line: multiprocessing.connection.Connection) -> None:
     """Writes shards for as long as anyone asks for them."""
+    program.start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops us
     while True:
         try:

@@ -42,6 +42,7 @@ from collections.abc import Iterator, Sequence
 
 import ml_collections
 
+from input_pipeline import program
 from xkd_jax import command_line
 from xkd_jax.ablation import plan, rows, tables
 from xkd_jax.main import ALREADY_FINISHED, USER_ERRORS
@@ -298,4 +299,5 @@ def _last_line(path: pathlib.Path) -> str:
 
 
 if __name__ == "__main__":
+    program.start()
     sys.exit(main())

@@ -41,6 +41,7 @@ import optax
 from absl import app, flags
 from ml_collections import config_flags
 
+from input_pipeline import program
 from xkd_jax import command_line, config_check, flops, pretrain, sharding, train, train_step
 from xkd_jax.models import xkd
 from xkd_jax.models.xkd import MODALITIES
@@ -310,6 +311,7 @@ def run() -> None:
 
 
 if __name__ == "__main__":
+    program.start()
     command_line.quieten_libraries()
     command_line.use_most_memory_of_gpus()
     run()

@@ -48,8 +48,8 @@ def keep_compiled_programs() -> None:
     """Has JAX keep what it compiles on disk, so that the same program starts at once next time."""
     import jax
 
-    default = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(default / "xkd_jax" / "compiled")
+    default = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or f"{default}/xkd_jax/compiled"
     jax.config.update("jax_compilation_cache_dir", folder)
 
 
@@ -132,6 +132,7 @@ def parse(
             f"error: --config={path}: get_config() returns {type(config.value).__name__}; "
             "allowed: a ConfigDict, such as configs/base.py's"
         )
+    _expand_home(config.value)
     return rest
 
 
@@ -153,6 +154,15 @@ def load_config(path: str, overrides: Sequence[str]) -> ml_collections.ConfigDic
     config = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     parse(argv, "", config, values)
     return config.value
+
+
+def _expand_home(config: ml_collections.ConfigDict) -> None:
+    """Makes `~` in paths that the config file gives the home folder; of flags it is already."""
+    for name, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            _expand_home(value)
+        elif isinstance(value, str) and value.startswith("~"):
+            config[name] = os.path.expanduser(value)
 
 
 def _config_path(argv: list[str]) -> pathlib.Path | None:

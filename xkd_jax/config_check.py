@@ -5,6 +5,7 @@
 
 import difflib
 import math
+import os
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -91,7 +92,7 @@ def check_data(config: ml_collections.ConfigDict) -> None:
     if not config.data.path:
         refuse(config, "data.path", "the folder of the media files")
     # A generated data set is made where it does not exist.
-    path = pathlib.Path(config.data.path).expanduser()
+    path = pathlib.Path(os.path.expanduser(config.data.path))
     if config.data.dataset != "generated" and not path.is_dir():
         refuse(config, "data.path", "an existing folder")
 

@@ -37,6 +37,7 @@ import jax
 import numpy as np
 import tqdm
 
+from input_pipeline import program
 from xkd_jax import command_line, encoders
 from xkd_jax.interop import pretrained
 from xkd_jax.models.xkd import MODALITIES
@@ -219,11 +220,11 @@ def report(results: Sequence[Result]) -> list[str]:
 
 def run(flags: argparse.Namespace) -> None:
     """Does what the command line says."""
-    root, names = find(pathlib.Path(flags.input).expanduser(), flags.modality)
+    root, names = find(pathlib.Path(flags.input), flags.modality)
     encoder = encoders.load_encoder(
         flags.checkpoint, flags.modality, flags.network, batch_size=flags.batch_size
     )
-    output = pathlib.Path(flags.output).expanduser()
+    output = pathlib.Path(flags.output)
     if output.is_dir():
         raise ValueError(f"--output={output} is a folder; allowed: a file, such as features.npz")
     partial = output.with_name(f".{output.name}.partial")
@@ -306,4 +307,5 @@ def _count(text: str) -> int:
 
 
 if __name__ == "__main__":
+    program.start()
     main()

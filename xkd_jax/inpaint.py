@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import tqdm
 
+from input_pipeline import program
 from xkd_jax import command_line
 
 SECONDS = 60.0
@@ -314,4 +315,5 @@ def _seconds(text: str) -> float:
 
 
 if __name__ == "__main__":
+    program.start()
     main()

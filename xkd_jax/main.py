@@ -37,6 +37,7 @@ from typing import NamedTuple
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from input_pipeline import program
 from xkd_jax import command_line
 
 # Exit code where there is nothing left to train, so that scripts can tell it from a failure.
@@ -182,7 +183,7 @@ def call(*argv: str) -> int:
         The exit code.
     """
     values = flags.FlagValues()
-    command = ["xkd_jax.main", *argv]
+    command = ["xkd_jax.main", *program.expand_home(argv)]
     found = define_flags(values, command)
     return command_line.exit_code(
         lambda: main(found, command_line.parse(command, __doc__, found.config, values))
@@ -207,4 +208,5 @@ def run() -> None:
 
 
 if __name__ == "__main__":
+    program.start()
     run()

@@ -19,7 +19,7 @@ import av
 import ml_collections
 import tqdm
 
-from input_pipeline import atomic
+from input_pipeline import atomic, program
 from input_pipeline.datasets import folder, listing, tree
 from input_pipeline.datasets.shapes import (
     CLASS_NAMES,
@@ -191,4 +191,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    program.start()
     main()

@@ -54,3 +54,16 @@ def test_programs_may_take_most_of_a_gpu_s_memory_unless_the_user_says_otherwise
         monkeypatch.setenv(name, value)
     command_line.use_most_memory_of_gpus()
     assert {n: os.environ[n] for n in MEMORY_SHARES if n in os.environ} == expected
+
+
+def test_tilde_in_a_config_file_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    (tmp_path / "mine.py").write_text(
+        "import ml_collections\n"
+        "def get_config():\n"
+        "    return ml_collections.ConfigDict(\n"
+        "        {'checkpoint': '~/run', 'data': {'path': '~/videos', 'split': 'a~b'}})\n"
+    )
+    config = command_line.load_config(str(tmp_path / "mine.py"), [])
+    assert config.checkpoint == "/home/me/run"
+    assert config.data.to_dict() == {"path": "/home/me/videos", "split": "a~b"}

@@ -127,7 +127,7 @@ def evaluate(
         What each combination gave, nothing in other processes than the first; and the names of
         recordings that could not be read.
     """
-    cache = pathlib.Path(config.features.cache or os.path.join(workdir, "features")).expanduser()
+    cache = pathlib.Path(config.features.cache or os.path.join(workdir, "features"))
     cells: Cells = {}
     unreadable = set()
     for weights, of in encoders.items():

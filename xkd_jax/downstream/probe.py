@@ -47,7 +47,7 @@ def probe(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] | N
     parts = folds(config, data)
     classifier = make_classifier(config, data, parts)
     cache = config.features.cache or os.path.join(workdir, "features")
-    samples = Sampled(config, encoders, parts, pathlib.Path(cache).expanduser())
+    samples = Sampled(config, encoders, parts, pathlib.Path(cache))
     written = None
     if jax.process_index() == 0:
         outcomes = evaluate(parts, samples, classifier, metrics.main_metric(data.multi_label))

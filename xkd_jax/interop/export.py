@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from configs import base
+from input_pipeline import program
 from xkd_jax import command_line
 from xkd_jax.interop import pretrained, release, torch_files
 from xkd_jax.models import xkd
@@ -171,4 +172,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    program.start()
     main()

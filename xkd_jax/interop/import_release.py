@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from input_pipeline import program
 from xkd_jax import command_line
 from xkd_jax.interop import pretrained, release, sizes, torch_files
 from xkd_jax.models import xkd
@@ -216,4 +217,5 @@ def _extents(text: str) -> tuple[int, ...]:
 
 
 if __name__ == "__main__":
+    program.start()
     main()

@@ -265,7 +265,7 @@ def load(path: str | os.PathLike, wanted: Callable[[Path], bool] = everything) -
         FileNotFoundError: There is nothing at `path`.
         DamagedError: What is there is none of these, or cannot be read.
     """
-    path = pathlib.Path(path).expanduser().absolute()
+    path = pathlib.Path(os.path.expanduser(path)).absolute()
     if not path.is_dir():
         raise FileNotFoundError(
             f"{path}: no such folder; allowed: the workdir of a run, a folder of "

@@ -25,6 +25,7 @@ import math
 import pathlib
 import time
 
+from input_pipeline import program
 from xkd_jax import command_line
 
 _CLIPS, _SHOWN = 128, 3
@@ -273,4 +274,5 @@ def _count(text: str) -> int:
 
 
 if __name__ == "__main__":
+    program.start()
     main()
