@@ -1,6 +1,7 @@
 """Files that are written whole or not at all."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import tempfile
@@ -27,6 +28,20 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Tries whether `write_bytes` could write a file, before work that takes long; leaves nothing.
+
+    Raises:
+        OSError: It could not.
+    """
+    path = pathlib.Path(path).absolute()
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    folder = next(parent for parent in path.parents if parent.exists())
+    with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=folder):
+        pass
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:

@@ -13,6 +13,8 @@ import ml_collections
 from absl import flags, logging
 from ml_collections import config_flags
 
+from input_pipeline import atomic
+
 HELP = {"--help", "-help", "-h", "--h", "-?", "--helpshort", "-helpshort"}
 
 # Of a device's memory, what programs may take. The rest is for the runtime, and for the batches
@@ -71,6 +73,22 @@ def errors_in_one_line(stopped: str = "Stopped.") -> Iterator[None]:
     except KeyboardInterrupt:
         print(stopped, file=sys.stderr)
         sys.exit(130)
+
+
+def check_output(output: pathlib.Path, file: str = "") -> None:
+    """Refuses an --output that cannot be written before the work that takes long.
+
+    Args:
+        output: The file, or the folder.
+        file: Name of a file in the folder.
+
+    Raises:
+        ValueError: It cannot be written; the message says why.
+    """
+    try:
+        atomic.check_writable(output / file)
+    except OSError as error:
+        raise ValueError(f"--output={output} cannot be written: {error.strerror}") from error
 
 
 def one_line(error: BaseException) -> str:

@@ -291,6 +291,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise ValueError(f"--output={flags.output}: allowed: a name that ends in .mp4")
         if not flags.output.absolute().parent.is_dir():
             raise FileNotFoundError(f"--output={flags.output}: there is no such folder")
+        command_line.check_output(flags.output)
         if flags.output.exists() and flags.output.samefile(flags.input):
             raise ValueError(f"--output={flags.output} is --input; allowed: another file")
         restored = inpaint(flags.checkpoint, flags.input, flags.mask, flags.seconds, flags.seed)

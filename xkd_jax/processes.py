@@ -114,7 +114,9 @@ def check_same(text: str, what: str) -> None:
     """
     if jax.process_count() == 1:
         return
-    digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
+    digest = np.frombuffer(
+        hashlib.sha256(text.encode(errors="backslashreplace")).digest(), np.uint8
+    )
     digests = np.asarray(multihost_utils.process_allgather(digest))
     others = [i for i, other in enumerate(digests) if not np.array_equal(other, digests[0])]
     if others:

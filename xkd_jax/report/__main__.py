@@ -26,9 +26,11 @@ import pathlib
 import time
 
 from input_pipeline import program
+from input_pipeline.terminal import printable
 from xkd_jax import command_line
 
 _CLIPS, _SHOWN = 128, 3
+_PAGE = "report.html"
 
 
 def report(
@@ -67,6 +69,7 @@ def report(
 
     if not workdir.is_dir():
         raise FileNotFoundError(f"--workdir={workdir}: no such folder")
+    command_line.check_output(output, _PAGE)
     missing: list[str] = []
     log = _log(workdir, missing)
     networks = _networks(workdir, log, missing)
@@ -83,7 +86,7 @@ def report(
     parts = [
         verdict.build(
             found,
-            verdict.facts_of(networks, log, survey, str(workdir)),
+            verdict.facts_of(networks, log, survey, printable(str(workdir))),
             missing,
             () if survey is None else survey.clips.left_out,
         )
@@ -99,7 +102,7 @@ def report(
             parts.append(retrieval.build(survey))
     progress.close()
     made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-    name = workdir.absolute().name
+    name = printable(workdir.absolute().name)
     text = page.render(
         f"What {name} has learned",
         f"XKD: masked autoencoders of picture and sound that teach one another. {made}.",
@@ -223,7 +226,8 @@ def _write(output: pathlib.Path, text: str, parts) -> None:
             figures.save(output / f"{name}.png", pixels)
     numbers = {part.name: part.numbers for part in parts}
     write_whole(output / "report.json", json.dumps(_finite(numbers), indent=2).encode())
-    write_whole(output / "report.html", text.encode())
+    # Names of folders may be anything but UTF-8.
+    write_whole(output / _PAGE, text.encode(errors="backslashreplace"))
 
 
 def _finite(values):
@@ -264,7 +268,7 @@ def main(arguments: list[str] | None = None) -> None:
     output = flags.output or flags.workdir / "report"
     with command_line.errors_in_one_line():
         headline = report(flags.workdir, flags.input, output, flags.clips, flags.shown)
-    print(f"{headline}\n{output / 'report.html'}")
+    print(f"{headline}\n{output / _PAGE}")
 
 
 def _count(text: str) -> int:
