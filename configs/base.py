@@ -67,8 +67,8 @@ def get_config() -> ml_collections.ConfigDict:
     # prepared: what `python -m input_pipeline.prepare` has made; the fastest to read by far.
     data.dataset = "folder"
     data.path = ""
-    # A top-level folder of `path` to take the files from; empty: all of them. Of prepared data, the
-    # split; empty: train.
+    # A top-level folder of `path` to take the files from, "train" for one called Training too;
+    # empty: all of them. Of prepared data, the split; empty: train.
     data.split = ""
     # Decoding threads; 0: one a core. Changes the speed, never the data.
     data.threads = 0

@@ -129,10 +129,9 @@ def _stages(source: object, config: ml_collections.ConfigDict) -> dict[str, floa
             clip = source.decode(record, views.clip_position(key), True)
             return clip.frames, clip.waveform
     else:
-        folder = pathlib.Path(source.report["root"])
 
         def fetch(index: int) -> bytes:
-            return (folder / source.name(index)).read_bytes()
+            return source.path(index).read_bytes()
 
         stored = tf.data.Dataset.from_tensor_slices(indices)
 

@@ -52,7 +52,7 @@ def table(values: Mapping[str, object]) -> str:
 
     Returns:
         Several lines: counts of each split and in total, then every reason for leaving recordings
-        out with how often it occurs and some of them.
+        out with how often it occurs and some of them, then the notes.
 
     Raises:
         ValueError: It is not a report.
@@ -76,6 +76,7 @@ def table(values: Mapping[str, object]) -> str:
             names = [item["name"] for item in values["left_out"] if item["reason"] == reason]
             more = f", and {count - _EXAMPLES} more" if count > _EXAMPLES else ""
             lines.append(f"  {count:>6}  {reason}: {', '.join(names[:_EXAMPLES])}{more}")
+        lines += [f"\nnote: {note}" for note in values.get("notes", ())]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"it lacks or garbles {error}") from error
     return "\n".join(lines)

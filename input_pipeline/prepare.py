@@ -24,7 +24,7 @@ import numpy as np
 import PIL
 import tqdm
 
-from input_pipeline import beam, metadata, program, records, report, shards, workers
+from input_pipeline import beam, metadata, program, records, report, shards, terminal, workers
 from input_pipeline import plan as plans
 from input_pipeline.datasets import listing
 from input_pipeline.datasets.readers import READERS
@@ -97,6 +97,8 @@ def prepare(task: Task) -> dict[str, object]:
         "software": f"av {av.__version__}, pillow {PIL.__version__}",
         "files": plans.fingerprint(recordings, task.source),
     }
+    for note in recordings.notes:
+        print(f"note: {note}", flush=True)
     with plans.working_folder(task.output, plan):
         jobs = _jobs(task, recordings, settings, plan)
         # What is missing is known now, not after days of decoding.
@@ -116,6 +118,8 @@ def _check(task: Task) -> None:
     if task.output.exists() and not task.output.is_dir():
         raise PrepareError(f"--output is {str(task.output)!r}, a file; allowed: a folder")
     output = task.output.resolve()
+    if terminal.printable(str(output)) != str(output):  # ArrayRecord takes Unicode alone
+        raise PrepareError(f"--output is {str(output)!r}; allowed: names in UTF-8, on one line")
     if task.source.resolve() in (output, *output.parents):
         raise PrepareError(f"--output is {str(task.output)!r}, in --source; allowed: elsewhere")
     if task.require and task.require not in listing.REQUIREMENTS:
@@ -154,6 +158,14 @@ def _list(task: Task) -> listing.Listing:
         raise PrepareError(f"--source is {str(task.source)!r}; allowed: a folder that exists")
     try:
         return READERS[task.dataset](task.source)
+    except listing.AnnotationsError as error:
+        raise PrepareError(
+            f"--source is {str(task.source)!r}, in which {error}; allowed: annotations as they are "
+            "published; mend it, or take it away if it is none"
+        ) from error
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}"
+        raise PrepareError(f"--source is {str(task.source)!r}, which {reason}") from error
     except ValueError as error:
         raise PrepareError(
             f"--source is {str(task.source)!r}, which does not hold {task.dataset}: there is "
@@ -167,7 +179,8 @@ def _asked(task: Task) -> dict[str, object]:
     asked = {name: getattr(task, name) for name in names}
     if task.require:
         asked["require"] = task.require
-    return asked | {"version": _VERSION, "source": str(task.source.resolve())}
+    source = terminal.printable(str(task.source.resolve()))
+    return asked | {"version": _VERSION, "source": source}
 
 
 def _jobs(
@@ -247,6 +260,7 @@ def _write_report(
         "total": total,
         "splits": splits,
         "ignored_files": recordings.ignored,
+        "notes": list(recordings.notes),
         "plan": plan,
         "left_out": sorted(left_out, key=lambda item: (item["split"], item["name"])),
     }

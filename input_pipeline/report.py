@@ -78,9 +78,10 @@ def total(splits: Iterable[Mapping[str, object]]) -> dict[str, object]:
 def bad_fraction(counts: Mapping[str, object]) -> float:
     """Share of a data set's recordings that are left out.
 
-    Files that the annotations do not name are none of its recordings.
+    Files that the annotations do not name, or beside its splits, are none of its recordings.
     """
-    others = sum(counts["reasons"].get(r, 0) for r in (listing.NOT_LISTED, listing.DUPLICATE))
+    strangers = (listing.NOT_LISTED, listing.DUPLICATE, listing.BESIDE_SPLITS)
+    others = sum(counts["reasons"].get(reason, 0) for reason in strangers)
     listed = counts["listed"] - others
     return (counts["left_out"] - others) / listed if listed else 0.0
 

@@ -37,7 +37,7 @@ import jax
 import numpy as np
 import tqdm
 
-from input_pipeline import program
+from input_pipeline import atomic, program, terminal
 from xkd_jax import command_line, encoders
 from xkd_jax.interop import pretrained
 from xkd_jax.models.xkd import MODALITIES
@@ -62,7 +62,7 @@ class Result(NamedTuple):
     reason: str
 
 
-def find(path: pathlib.Path, modality: str) -> tuple[pathlib.Path, list[str]]:
+def find(path: pathlib.Path, modality: str) -> tuple[pathlib.Path, list[str], list[Result]]:
     """Finds media files.
 
     Args:
@@ -70,27 +70,29 @@ def find(path: pathlib.Path, modality: str) -> tuple[pathlib.Path, list[str]]:
         modality: Of what is wanted: files of sound alone are none of video.
 
     Returns:
-        A folder, and the names of files relative to it, sorted.
+        A folder, the names of files relative to it, sorted, and what is left out without a look.
 
     Raises:
         FileNotFoundError: There is nothing at `path`.
         ValueError: There are no media files.
+        OSError: The folder cannot be read.
     """
     from input_pipeline.datasets import listing
 
     if path.is_file():
-        return path.parent, [path.name]
+        return path.parent, [path.name], []
     if not path.is_dir():
         raise FileNotFoundError(f"--input={path}: no such file or folder")
     extensions = listing.VIDEO_EXTENSIONS
     if modality == "audio":
         extensions |= listing.SOUND_EXTENSIONS
-    names, _ = listing.find_files(path, extensions)
-    if not names:
+    found = listing.find_files(path, extensions)
+    if not found.media:
         raise ValueError(
             f"--input={path} has no media files; allowed: {', '.join(sorted(extensions))}"
         )
-    return path, names
+    closed = [Result(name, "", None, listing.UNREADABLE_FOLDER) for name in found.unreadable]
+    return path, found.media, closed
 
 
 def extract(
@@ -169,8 +171,6 @@ def identity(encoder: encoders.PretrainedEncoder, windows: int) -> str:
 
 def write(path: pathlib.Path, results: Sequence[Result], **entries: str) -> None:
     """Writes results in one go, with other entries beside them."""
-    from input_pipeline import atomic
-
     used = [result for result in results if result.features is not None]
     left_out = [(result.name, result.reason) for result in results if result.features is None]
     file = io.BytesIO()
@@ -210,7 +210,7 @@ def report(results: Sequence[Result]) -> list[str]:
     reasons = collections.defaultdict(list)
     for result in results:
         if result.features is None:
-            reasons[result.reason].append(result.name)
+            reasons[result.reason].append(terminal.printable(result.name))
     lines = []
     for reason, names in sorted(reasons.items()):
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
@@ -220,13 +220,12 @@ def report(results: Sequence[Result]) -> list[str]:
 
 def run(flags: argparse.Namespace) -> None:
     """Does what the command line says."""
-    root, names = find(pathlib.Path(flags.input), flags.modality)
+    root, names, left_out = find(pathlib.Path(flags.input), flags.modality)
+    output = pathlib.Path(flags.output)
+    command_line.check_output(output)
     encoder = encoders.load_encoder(
         flags.checkpoint, flags.modality, flags.network, batch_size=flags.batch_size
     )
-    output = pathlib.Path(flags.output)
-    if output.is_dir():
-        raise ValueError(f"--output={output} is a folder; allowed: a file, such as features.npz")
     partial = output.with_name(f".{output.name}.partial")
     key = identity(encoder, flags.windows)
     done = {
@@ -256,19 +255,21 @@ def run(flags: argparse.Namespace) -> None:
 
     places = {name: place for place, name in enumerate(names)}
     results.sort(key=lambda result: places[result.name])
+    results += left_out
+    used = sum(result.features is not None for result in results)
+    if used:
+        made_by = {
+            "modality": encoder.modality,
+            "network": encoder.network,
+            "windows": flags.windows,
+            **encoder.description,
+        }
+        write(output, results, encoder=json.dumps(made_by))
+        partial.unlink(missing_ok=True)
     for line in report(results):
         print(line)
-    used = sum(result.features is not None for result in results)
     if not used:
         raise ValueError(f"none of the {len(names)} files of --input={flags.input} is usable")
-    made_by = {
-        "modality": encoder.modality,
-        "network": encoder.network,
-        "windows": flags.windows,
-        **encoder.description,
-    }
-    write(output, results, encoder=json.dumps(made_by))
-    partial.unlink(missing_ok=True)
     print(f"{output}: {used} x {encoder.sizes.width} features of {flags.modality}")
 
 

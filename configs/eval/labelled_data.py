@@ -17,7 +17,8 @@ def section(dataset: str) -> ml_collections.ConfigDict:
     # Splits to train, test and choose on. Empty: what the data set has. That is its official
     # partitions, as of UCF101, HMDB51 and ESC-50; or train, test and, for choosing, val, of which
     # Kinetics, as is usual, is tested on val. A folder has splits if it has train/ and one of test/
-    # and val/. Where there is nothing of the kind, a random part is tested on.
+    # and val/, or the like: Training/, Testing/, validation/. Where there is nothing of the kind, a
+    # random part is tested on.
     data.train_split = ""
     data.test_split = ""
     data.validation_split = ""

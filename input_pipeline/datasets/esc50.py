@@ -1,5 +1,6 @@
 """ESC-50: `audio/*.wav` and `meta/esc50.csv`, whose folds are partitions: the fold is the test."""
 
+import collections
 import pathlib
 
 from input_pipeline.datasets import listing
@@ -26,19 +27,22 @@ def recordings(root: pathlib.Path) -> listing.Listing:
     if missing := columns - set(source.header(table)):
         raise ValueError(f"{table} without the columns {', '.join(sorted(missing))}")
     lister = listing.Lister(source, lambda path: [listing.stem(path)])
-    rows, names = [], {}
+    rows, called = [], collections.defaultdict(collections.Counter)
     for line, row in source.table(table):
         fold, target = row["fold"], row["target"]
         if row["filename"] and row["category"] and fold.isdecimal() and target.isdecimal():
             rows.append((row["filename"], int(fold), int(target)))
-            names[int(target)] = row["category"]
+            called[int(target)][row["category"]] += 1
         else:
             lister.leave_out(listing.FULL, f"{table}:{line}", listing.UNREADABLE)
     folds = sorted({fold for _, fold, _ in rows})
-    targets = sorted(names)
-    for name, own, target in rows:
+    targets = sorted(called)
+    names = [called[target].most_common(1)[0][0] for target in targets]
+    for target, name in zip(targets, names, strict=True):
+        if others := [other for other in called[target] if other != name]:
+            also = " and ".join(map(repr, others))
+            lister.note(f"target {target} is {name!r} and also {also} in {table}: it is the former")
+    for file, own, target in rows:
         roles = [Role.TEST if fold == own else Role.TRAIN for fold in folds]
-        lister.add(listing.FULL, listing.stem(name), name, [targets.index(target)], roles)
-    return lister.listing(
-        [names[target] for target in targets], [str(fold) for fold in folds], require="sound"
-    )
+        lister.add(listing.FULL, listing.stem(file), file, [targets.index(target)], roles)
+    return lister.listing(names, [str(fold) for fold in folds], require="sound")

@@ -1,7 +1,8 @@
 """Any tree of media files, read where they lie.
 
-The classes are the top-level folders, if every file lies in one. Broken files are left out
-and reported; the outcome of looking at every file once is cached, so that later starts are quick.
+The classes are the top-level folders, or those below where the former are splits. Broken files are
+left out and reported; the outcome of looking at every file once is cached, so that later starts are
+quick.
 """
 
 import collections
@@ -14,13 +15,15 @@ import pathlib
 import threading
 import time
 import warnings
+from collections.abc import Sequence
 
 import ml_collections
 import numpy as np
 import tqdm
 
 from input_pipeline import atomic, containers, media
-from input_pipeline.datasets import folder_index, listing
+from input_pipeline.datasets import folder_index, listing, splits
+from input_pipeline.terminal import printable
 
 EXTENSIONS = listing.VIDEO_EXTENSIONS  # files called otherwise are ignored
 
@@ -36,20 +39,22 @@ class FolderSource:
     Args:
         root: Where the files are.
         paths: Relative to `root`, with forward slashes, in order.
+        folders: Of each of them, the name of the one that is its class; empty where none is.
         infos: What each of them holds.
         stamps: Size in bytes of each, and when it was changed.
         seconds: Length of the clips.
         frame_rate: Frames per second.
         short_side: Pixels of the frames' shorter side.
         sample_rate: Hz.
-        left_out: Reason for each file under `root` that is not usable, by relative path.
+        left_out: Reason for each file under `root` that is not usable, and for each folder that
+            cannot be read, by name.
         ignored: Number of files under `root` that are no media files by their names.
         report_path: Where to write `report` as JSON, anew for each file that breaks later; or None.
 
     Attributes:
         labels: (N,) int64, indices into `class_names`; None where not every file is in a folder.
-        label_sets: N tuples of them.
-        class_names: Names of the top-level folders, sorted; empty without labels.
+        label_sets: N tuples of them; those of files in no folder are empty.
+        class_names: Names of the folders that are classes, sorted.
         roles: (N, 0): there are no official partitions.
         partitions: None.
         has_audio: (N,) bool, see `ClipSource`.
@@ -59,6 +64,7 @@ class FolderSource:
         self,
         root: pathlib.Path,
         paths: list[str],
+        folders: list[str],
         infos: list[media.MediaInfo],
         stamps: list[tuple[int, int]],
         *,
@@ -81,14 +87,10 @@ class FolderSource:
         self._failed: dict[str, str] = {}  # reason by path, of files that failed when read
         self._substitutions = 0
         self._lock = threading.Lock()
-        folders = [path.partition("/")[0] for path in paths if "/" in path]
-        self.labels, self.class_names = None, ()
-        if len(folders) == len(paths):
-            self.class_names = tuple(sorted(set(folders)))
-            numbers = {name: number for number, name in enumerate(self.class_names)}
-            self.labels = np.array([numbers[name] for name in folders], np.int64)
-        labels = () if self.labels is None else self.labels.tolist()
-        self.label_sets = [(label,) for label in labels] or [()] * len(paths)
+        self.class_names = tuple(sorted({*folders} - {""}))
+        numbers = {name: number for number, name in enumerate(self.class_names)}
+        self.label_sets = [(numbers[name],) if name else () for name in folders]
+        self.labels = np.array([*map(numbers.get, folders)], np.int64) if all(folders) else None
         self.roles, self.partitions = np.zeros((len(paths), 0), np.int64), ()
         self.has_audio = np.array([info.has_audio for info in infos], bool)
 
@@ -96,8 +98,12 @@ class FolderSource:
         return len(self._paths)
 
     def name(self, index: int) -> str:
-        """Path of a file relative to the root."""
-        return self._paths[index]
+        """Path of a file relative to the root, as `terminal.printable` writes it."""
+        return printable(self._paths[index])
+
+    def path(self, index: int) -> pathlib.Path:
+        """Where a file is."""
+        return self._root / self._paths[index]
 
     def read(self, index: int, position: float) -> media.Clip:
         """The clip of a file that starts at `position * max(0, duration - seconds)`.
@@ -124,7 +130,7 @@ class FolderSource:
                 )
             except media.MediaError as failure:
                 error = failure
-                self._note_failure(self._paths[candidate], failure.reason)
+                self._note_failure(self.name(candidate), failure.reason)
                 continue
             if step:
                 with self._lock:
@@ -174,14 +180,14 @@ class FolderSource:
         """Writes `report` where it is to be kept, and says whether that could be done."""
         return self._report_path is not None and _write_json(self._report_path, self.report)
 
-    def _note_failure(self, path: str, reason: str) -> None:
+    def _note_failure(self, name: str, reason: str) -> None:
         """Keeps the reason of a failed read, and warns of it if it is the file's first."""
         with self._lock:
-            known = path in self._failed
-            self._failed[path] = reason
+            known = name in self._failed
+            self._failed[name] = reason
         if not known:
             self.write_report()
-            warnings.warn(f"{path}: {reason}; the next file is read instead", stacklevel=3)
+            warnings.warn(f"{name}: {reason}; the next file is read instead", stacklevel=3)
 
 
 def open_folder(data: ml_collections.ConfigDict, views: ml_collections.ConfigDict) -> FolderSource:
@@ -202,48 +208,71 @@ def open_folder(data: ml_collections.ConfigDict, views: ml_collections.ConfigDic
         ValueError: It holds no usable file, or too large a share of unusable ones.
     """
     root = _root(data.path, data.split)
-    paths, others = listing.find_files(root, EXTENSIONS)
+    paths, others, unreadable = listing.find_files(root, EXTENSIONS)
     ignored = len(others)
     if not paths:
         found = f"only {ignored} files of other kinds" if ignored else "nothing"
+        found += f", and {len(unreadable)} folders that cannot be read" if unreadable else ""
         raise ValueError(
             f"config.data.path is {str(root)!r}, which holds {found}; "
             f"allowed: a folder with media files ({', '.join(sorted(EXTENSIONS))})"
         )
     cache = _cache_folder(root)
     looks = _judge(root, paths, cache / "index.json", data.threads or os.cpu_count() or 1)
-    left_out = {path: look.verdict for path, look in looks.items() if isinstance(look.verdict, str)}
-    usable = [path for path in paths if path not in left_out]
+    usable = [path for path in paths if not isinstance(looks[path].verdict, str)]
+    left_out = {path: looks[path].verdict for path in sorted({*paths} - {*usable})}
+    left_out |= dict.fromkeys(unreadable, listing.UNREADABLE_FOLDER)
+    count = len(usable) + len(left_out)
+    try:
+        places = dict(zip(paths, splits.places(paths), strict=True))
+    except ValueError as error:
+        raise ValueError(
+            f"config.data.path is {str(root)!r}, which holds {error}; allowed: one of each, or "
+            "config.data.split with the name of one"
+        ) from error
     source = FolderSource(
         root,
         usable,
+        [printable(places[path].label) for path in usable],
         [looks[path].verdict for path in usable],
         [looks[path].stamp for path in usable],
         seconds=views.video.global_frames / views.video.frame_rate,
         frame_rate=views.video.frame_rate,
         short_side=views.video.short_side,
         sample_rate=views.audio.sample_rate,
-        left_out=left_out,
+        left_out={printable(path): reason for path, reason in left_out.items()},
         ignored=ignored,
         report_path=cache / "report.json",
     )
     report = source.report
     where = f" (see {cache / 'report.json'})" if source.write_report() else ""
-    summary = (
-        f"left out {len(left_out)} of {len(paths)} files: {_in_words(report['reasons'])}{where}"
-    )
+    summary = f"left out {len(left_out)} of {count} files: {_in_words(report['reasons'])}{where}"
     if not usable:
         raise ValueError(f"config.data.path is {str(root)!r}, where no file is usable: {summary}")
-    if len(left_out) > data.max_bad_fraction * len(paths):
+    if len(left_out) > data.max_bad_fraction * count:
         raise ValueError(
             f"config.data.max_bad_fraction is {data.max_bad_fraction}, "
-            f"but {len(left_out) / len(paths):.2g} of {str(root)!r} is unusable: {summary}"
+            f"but {len(left_out) / count:.2g} of {str(root)!r} is unusable: {summary}"
         )
     print(
         f"{root}: {len(usable)} files, {report['picture_seconds']:.0f} s of picture, "
         f"{report['sound_seconds']:.0f} s of sound" + (f"; {summary}" if left_out else "")
     )
+    for note in _notes(source, paths):
+        print(f"{root}: {note}")
     return source
+
+
+def _notes(source: FolderSource, paths: Sequence[str]) -> list[str]:
+    """Tells of what may not be as the owner of the folder thinks."""
+    notes = listing.lookalikes(source.class_names)
+    if found := splits.among({path.partition("/")[0] for path in paths if "/" in path}):
+        names = ", ".join(map(repr, found))
+        notes.append(f"all splits are read, {names}; config.data.split chooses one of them")
+    unlabelled = source.label_sets.count(())
+    if source.class_names and unlabelled:
+        notes.append(f"files in no class's folder, which have no label: {unlabelled}")
+    return notes
 
 
 def _root(path: str, split: str) -> pathlib.Path:
@@ -262,6 +291,9 @@ def _root(path: str, split: str) -> pathlib.Path:
         )
     if split and not (root / split).is_dir():
         folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+        wanted = splits.called(split)
+        if len(same := [name for name in folders if wanted and splits.called(name) == wanted]) == 1:
+            return root / same[0]
         raise FileNotFoundError(
             f"config.data.split is {split!r}, which is no folder in {path!r}; "
             f"allowed: {', '.join(map(repr, ['', *folders]))}"

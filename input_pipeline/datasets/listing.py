@@ -5,13 +5,18 @@ Whatever the annotations name and whatever media file lies there is on such a li
 """
 
 import collections
+import contextlib
 import csv
 import dataclasses
 import hashlib
 import os
 import pathlib
 import re
+import stat
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TextIO
+
+from input_pipeline.terminal import printable
 
 # Everything that people keep video in, and sound, and FFmpeg reads.
 VIDEO_EXTENSIONS = frozenset(
@@ -36,7 +41,11 @@ UNREADABLE = "unreadable name in the annotations"
 TWICE = "listed twice"
 DUPLICATE = "another file of the same name is used"
 NOT_LISTED = "not in the annotations"
-REASONS = (MISSING, UNREADABLE, TWICE, DUPLICATE, NOT_LISTED)
+BESIDE_SPLITS = "beside the folders of the splits"
+UNREADABLE_FOLDER = "folder that cannot be read"
+REASONS = (MISSING, UNREADABLE, TWICE, DUPLICATE, NOT_LISTED, BESIDE_SPLITS, UNREADABLE_FOLDER)
+
+_UNCLOSED = "a quote that is not closed in its line"
 
 FULL = "full"  # the split of a data set that has none, or several partitions into training and test
 
@@ -44,12 +53,19 @@ FULL = "full"  # the split of a data set that has none, or several partitions in
 REQUIREMENTS = ("picture", "sound", "both", "any")
 
 
+class AnnotationsError(ValueError):
+    """A file of annotations that cannot be read; the message says which, where in it, and why."""
+
+    def __init__(self, place: str, why: str) -> None:
+        super().__init__(f"{printable(place)} cannot be read: {why}")
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """A recording to prepare.
 
     Attributes:
-        name: Unique in its split: its path, with what is not UTF-8 written out.
+        name: Unique in its split: its path, as `terminal.printable` writes it.
         path: Of its file, relative to the source, with forward slashes.
         labels: Indices of its classes.
         roles: What it is in each partition, see `records.Role`.
@@ -87,6 +103,7 @@ class Listing:
         partitions: Names of the official partitions, in the order of `Entry.roles`.
         require: What a recording must have to be of use, out of `REQUIREMENTS`.
         ignored: Number of files that are no part of the data set.
+        notes: What of the annotations or the files may not be what their owner thinks.
     """
 
     splits: dict[str, tuple[Entry, ...]]
@@ -95,6 +112,7 @@ class Listing:
     partitions: tuple[str, ...] = ()
     require: str = "picture"
     ignored: int = 0
+    notes: tuple[str, ...] = ()
 
 
 class Source:
@@ -108,11 +126,12 @@ class Source:
         root: The folder.
         media: Relative paths of its media files, sorted.
         others: Of all other files, sorted; the annotations are among them.
+        unreadable: Of folders that cannot be read, sorted.
     """
 
     def __init__(self, root: pathlib.Path, extensions: frozenset[str] = VIDEO_EXTENSIONS) -> None:
         self.root = root
-        self.media, self.others = find_files(root, extensions)
+        self.media, self.others, self.unreadable = find_files(root, extensions)
 
     def annotations(self, pattern: str) -> list[str]:
         """Paths of the other files whose names match a regular expression, shortest path first."""
@@ -120,12 +139,24 @@ class Source:
         return sorted(found, key=lambda path: (path.count("/"), path))
 
     def rows(self, path: str) -> Iterator[tuple[int, list[str]]]:
-        """Rows of a CSV file that are not blank, without the blanks around values, by line."""
-        with open(self.root / path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        """Rows of a CSV file that are not blank, without the blanks around values, by line.
+
+        Raises:
+            AnnotationsError: It cannot be read, or a quote in it goes on over several lines.
+        """
+        with self._open(path, newline="") as file:
             reader = csv.reader(file, skipinitialspace=True)
-            for row in reader:
-                if any(values := [value.strip() for value in row]):
-                    yield reader.line_num, values
+            line = 1
+            try:
+                for row in reader:
+                    if any("\n" in value or "\r" in value for value in row):
+                        raise AnnotationsError(f"{path}:{line}", _UNCLOSED)
+                    line = reader.line_num + 1
+                    if any(values := [value.strip() for value in row]):
+                        yield reader.line_num, values
+            except csv.Error as error:  # a field that goes on and on
+                why = f"{error}, such as by {_UNCLOSED}"
+                raise AnnotationsError(f"{path}:{line}", why) from error
 
     def table(self, path: str) -> Iterator[tuple[int, dict[str, str]]]:
         """Rows of a CSV file by the names in its first, which are taken in lower case, by line."""
@@ -141,11 +172,27 @@ class Source:
         return [name.lower() for name in next(self.rows(path), (0, []))[1]]
 
     def lines(self, path: str) -> Iterator[tuple[int, str]]:
-        """Lines of a text file that are not blank, with their numbers."""
-        with open(self.root / path, encoding="utf-8-sig", errors="replace") as file:
+        """Lines of a text file that are not blank, with their numbers.
+
+        Raises:
+            AnnotationsError: It cannot be read.
+        """
+        with self._open(path) as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield number, line.strip()
+
+    @contextlib.contextmanager
+    def _open(self, path: str, newline: str | None = None) -> Iterator[TextIO]:
+        """Opens a file of annotations; bytes that are not UTF-8 are read as in names of files."""
+        form = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": newline}
+        try:
+            if not stat.S_ISREG(os.stat(self.root / path).st_mode):  # a pipe may never end
+                raise AnnotationsError(path, "no regular file")
+            with open(self.root / path, **form) as file:
+                yield file
+        except OSError as error:
+            raise AnnotationsError(path, error.strerror or str(error)) from error
 
 
 class Lister:
@@ -167,6 +214,9 @@ class Lister:
         self._entries: dict[str, list[Entry]] = {}
         self._left_out: list[LeftOut] = []
         self._ignored = len(source.others)
+        self._notes: list[str] = []
+        for folder in source.unreadable:
+            self.leave_out("", folder, UNREADABLE_FOLDER)
 
     def add(
         self,
@@ -214,6 +264,15 @@ class Lister:
         """Lists a recording that is not to be had."""
         self._left_out.append(LeftOut(split, printable(name), reason))
 
+    def leave_out_file(self, path: str, reason: str) -> None:
+        """Lists a media file that is not to be had, in no split."""
+        self._unused.pop(path, None)
+        self.leave_out("", path, reason)
+
+    def note(self, text: str) -> None:
+        """Tells of something that may not be what the owner of the data thinks."""
+        self._notes.append(printable(text))
+
     def listing(
         self,
         class_names: Sequence[str] = (),
@@ -228,14 +287,29 @@ class Lister:
         return Listing(
             splits={split: shuffled(entries) for split, entries in sorted(self._entries.items())},
             left_out=tuple(sorted(self._left_out, key=dataclasses.astuple)),
-            class_names=tuple(class_names),
+            class_names=tuple(map(printable, class_names)),
             partitions=tuple(partitions),
             require=require,
             ignored=self._ignored,
+            notes=(*self._notes, *lookalikes(class_names)),
         )
 
 
-def find_files(root: pathlib.Path, extensions: frozenset[str]) -> tuple[list[str], list[str]]:
+class Found(NamedTuple):
+    """The files below a folder, as relative paths with forward slashes, sorted.
+
+    Attributes:
+        media: The media files, and links to nothing that are called like some.
+        others: All other files, hidden ones among them.
+        unreadable: Folders that cannot be read, which end with a slash.
+    """
+
+    media: list[str]
+    others: list[str]
+    unreadable: list[str]
+
+
+def find_files(root: pathlib.Path, extensions: frozenset[str]) -> Found:
     """Looks through a folder and all below it.
 
     Args:
@@ -243,11 +317,22 @@ def find_files(root: pathlib.Path, extensions: frozenset[str]) -> tuple[list[str
         extensions: What the names of media files end with, in lower case.
 
     Returns:
-        Relative paths with forward slashes of the media files, and of all other files, both sorted.
-        Hidden files are among the others, and hidden folders are left alone.
+        What is there; but hidden folders are left alone.
+
+    Raises:
+        OSError: The folder itself cannot be read.
     """
-    paths, others, seen = [], [], set()
-    for folder, folders, names in os.walk(root, followlinks=True):
+    paths, others, unreadable, seen = [], [], [], set()
+
+    def relative(path: str) -> str:
+        return pathlib.PurePath(os.path.relpath(path, root)).as_posix()
+
+    def note_unreadable(error: OSError) -> None:
+        if os.fspath(error.filename) == os.fspath(root):
+            raise error
+        unreadable.append(f"{relative(error.filename)}/")
+
+    for folder, folders, names in os.walk(root, onerror=note_unreadable, followlinks=True):
         identity = os.path.realpath(folder)
         if identity in seen:  # links may go round in circles
             folders.clear()
@@ -257,16 +342,27 @@ def find_files(root: pathlib.Path, extensions: frozenset[str]) -> tuple[list[str
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names:
             path = os.path.join(folder, name)
-            relative = pathlib.PurePath(os.path.relpath(path, root)).as_posix()
             # Hidden files are what programs leave behind, such as "._clip.mp4" beside "clip.mp4".
             hidden = name.startswith(".")
             if hidden or os.path.splitext(name)[1].lower() not in extensions:
-                others.append(relative)
-            elif os.path.isfile(path) or os.path.islink(path):
-                paths.append(relative)
-            else:  # a device or a pipe, which might never end
-                others.append(relative)
-    return sorted(paths), sorted(others)
+                others.append(relative(path))
+            elif os.path.isfile(path) or not os.path.exists(path):
+                paths.append(relative(path))
+            else:  # a device or a pipe, or a link to one, which might never end
+                others.append(relative(path))
+    return Found(sorted(paths), sorted(others), sorted(unreadable))
+
+
+def lookalikes(class_names: Iterable[str]) -> list[str]:
+    """Tells of classes that may be one, as "Playing Guitar" and "playing_guitar"."""
+    alike: dict[str, list[str]] = collections.defaultdict(list)
+    for name in class_names:
+        alike[" ".join(name.casefold().replace("_", " ").split())].append(printable(name))
+    return [
+        f"{len(names)} classes are called {' and '.join(map(repr, names))}: they are kept apart"
+        for names in alike.values()
+        if len(names) > 1
+    ]
 
 
 def shuffled(entries: Iterable[Entry]) -> tuple[Entry, ...]:
@@ -279,11 +375,6 @@ def shuffled(entries: Iterable[Entry]) -> tuple[Entry, ...]:
             entries, key=lambda entry: (hashlib.sha256(entry.name.encode()).digest(), entry.path)
         )
     )
-
-
-def printable(path: str) -> str:
-    """A path as valid Unicode, in which bytes that are not UTF-8 are written out."""
-    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def stem(path: str) -> str:

@@ -2,16 +2,15 @@
 
 import pathlib
 
-from input_pipeline.datasets import listing
-
-_SPLITS = ("train", "val", "valid", "validation", "test", "eval")
+from input_pipeline.datasets import listing, splits
 
 
 def recordings(root: pathlib.Path) -> listing.Listing:
     """Lists the media files.
 
-    The top-level folders are the splits, if every file lies in one that is called like a split.
-    The folders below, or the top-level ones, are the classes, if every file lies in one.
+    The folders at the top are the splits if they are called so (`splits.among`); files beside them
+    are left out. The folders below, or else those at the top, are the classes; files beside those
+    have no label.
 
     Args:
         root: The folder, all below which is looked through.
@@ -20,21 +19,23 @@ def recordings(root: pathlib.Path) -> listing.Listing:
         The splits, or the one split.
 
     Raises:
-        ValueError: There is no media file.
+        ValueError: There is no media file, or two folders are one split.
     """
     extensions = listing.VIDEO_EXTENSIONS | listing.SOUND_EXTENSIONS
     source = listing.Source(root, extensions)
     if not source.media:
         raise ValueError(f"no media file ({', '.join(sorted(extensions))})")
     lister = listing.Lister(source, lambda path: [])
-    parts = {path: path.split("/")[:-1] for path in source.media}
-    has_splits = all(folders and folders[0] in _SPLITS for folders in parts.values())
-    below = {path: folders[has_splits:] for path, folders in parts.items()}
-    class_names: list[str] = []
-    if all(below.values()):
-        class_names = sorted({listing.printable(folders[0]) for folders in below.values()})
+    places = dict(zip(source.media, splits.places(source.media), strict=True))
+    class_names = sorted({place.label for place in places.values() if place.label})
     numbers = {name: number for number, name in enumerate(class_names)}
-    for path in source.media:
-        labels = [numbers[listing.printable(below[path][0])]] if class_names else []
-        lister.add_file(parts[path][0] if has_splits else "train", path, labels)
+    unlabelled = 0
+    for path, (split, label) in places.items():
+        if split is None:
+            lister.leave_out_file(path, listing.BESIDE_SPLITS)
+            continue
+        lister.add_file(split or "train", path, [numbers[label]] if label else [])
+        unlabelled += not label
+    if class_names and unlabelled:
+        lister.note(f"files in no class's folder, which have no label: {unlabelled}")
     return lister.listing(class_names)

@@ -51,6 +51,14 @@ def settings(path, **data):
     return config.data, config.views
 
 
+def copies(clip_file, root, *paths):
+    """A folder with copies of the clip."""
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(clip_file, root / path)
+    return root
+
+
 def break_files(root, clip_file):
     """Adds a file of each kind of damage."""
     data = clip_file.read_bytes()
@@ -90,10 +98,19 @@ def test_position_says_where_a_clip_starts(root):
         assert clip.waveform.shape == (16000,)
 
 
-def test_files_outside_of_folders_have_no_labels(root, clip_file):
+def test_a_stray_file_has_no_label_and_the_others_keep_theirs(root, clip_file, capsys):
     shutil.copy(clip_file, root / "stray.mp4")
     source = open_dataset(*settings(root))
-    assert source.labels is None and source.class_names == () and len(source) == 7
+    assert source.labels is None and source.class_names == ("clapping hands", "jumping")
+    assert source.label_sets == [*3 * [(0,)], *3 * [(1,)], ()] and source.name(6) == "stray.mp4"
+    assert "in no class's folder, which have no label: 1\n" in capsys.readouterr().out
+
+
+def test_files_beside_one_another_have_no_labels(tmp_path, clip_file, capsys):
+    root = copies(clip_file, tmp_path / "data", "a.mp4", "b.mp4")
+    source = open_dataset(*settings(root))
+    assert source.labels is None and source.class_names == () and source.label_sets == [(), ()]
+    assert capsys.readouterr().out.count("\n") == 1
 
 
 def test_split_is_a_top_level_folder(tmp_path, clip_file):
@@ -106,10 +123,91 @@ def test_split_is_a_top_level_folder(tmp_path, clip_file):
         open_dataset(*settings(tmp_path / "data", split="val"))
 
 
+@pytest.mark.parametrize(
+    ("folders", "split", "opened"),
+    [
+        (("Train", "Test"), "train", "Train"),
+        (("training", "testing"), "test", "testing"),
+        (("TRAIN", "Validation set"), "val", "Validation set"),
+        (("train", "Train"), "train", "train"),
+    ],
+)
+def test_splits_are_found_by_any_of_their_usual_names(tmp_path, clip_file, folders, split, opened):
+    paths = [f"{folder}/class/{folder}.mp4" for folder in folders]
+    root = copies(clip_file, tmp_path / "data", *paths)
+    source = open_dataset(*settings(root, split=split))
+    assert [source.name(index) for index in range(len(source))] == [f"class/{opened}.mp4"]
+
+
+def test_which_of_two_folders_is_a_split_is_not_guessed(tmp_path, clip_file):
+    root = copies(clip_file, tmp_path / "data", "Train/a/1.mp4", "training/a/2.mp4", "test/a/3.mp4")
+    with pytest.raises(FileNotFoundError, match=r"config\.data\.split is 'train'.*'training'"):
+        open_dataset(*settings(root, split="train"))
+    with pytest.raises(ValueError, match="for the split train: 'Train' and 'training'; allowed"):
+        open_dataset(*settings(root))
+
+
+def test_reading_all_splits_is_said_and_makes_no_classes_of_them(tmp_path, clip_file, capsys):
+    root = copies(clip_file, tmp_path / "data", "Train/a/1.mp4", "Train/b/2.mp4", "Test/b/3.mp4")
+    source = open_dataset(*settings(root))
+    assert source.class_names == ("a", "b")
+    np.testing.assert_array_equal(source.labels, [1, 0, 1])
+    assert "all splits are read, 'Test', 'Train'; config.data.split" in capsys.readouterr().out
+
+
+def test_classes_that_look_alike_are_said(tmp_path, clip_file, capsys):
+    root = copies(clip_file, tmp_path / "data", "Playing Guitar/1.mp4", "playing_guitar/2.mp4")
+    assert len(open_dataset(*settings(root)).class_names) == 2
+    said = "2 classes are called 'Playing Guitar' and 'playing_guitar': they are kept apart"
+    assert said in capsys.readouterr().out
+
+
+def test_names_that_are_not_utf8_or_steer_terminals_are_printable(tmp_path, clip_file):
+    folder, file = b"caf\xe9\x1b[31m".decode(errors="surrogateescape"), "a\nb.mp4"
+    root = copies(clip_file, tmp_path / "data", f"{folder}/{file}", f"{folder}/c.mp4", "d/e.mp4")
+    (root / folder / "empty\x07.mp4").write_bytes(b"")
+    source = open_dataset(*settings(root))
+    assert source.class_names == (r"caf\xe9\x1b[31m", "d")
+    assert source.name(0) == r"caf\xe9\x1b[31m/a\nb.mp4" and source.path(0).is_file()
+    assert source.read(0, 0.0).frames.shape[0] == 8
+    assert source.report["left_out"] == {r"caf\xe9\x1b[31m/empty\x07.mp4": "empty file"}
+    source.path(0).unlink()
+    with pytest.warns(UserWarning, match=r"a\\nb\.mp4: cannot be accessed"):
+        source.read(0, 0.0)
+    assert source.failed == {source.name(0): "cannot be accessed"}
+
+
+@pytest.fixture
+def closed(monkeypatch):
+    """Takes the right to read some folders away, which root always has."""
+    real, paths = os.scandir, set()
+
+    def scandir(path):
+        if pathlib.Path(path) in paths:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    return paths
+
+
+def test_folders_that_cannot_be_read_are_counted(root, closed, capsys):
+    closed.add(root / "jumping" / "more")
+    source = open_dataset(*settings(root))
+    assert source.report["left_out"] == {"jumping/more/": "folder that cannot be read"}
+    assert "left out 1 of 6 files: 1 folder that cannot be read" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"config\.data\.max_bad_fraction is 0\.1"):
+        open_dataset(*settings(root, max_bad_fraction=0.1))
+    closed.add(root)
+    with pytest.raises(PermissionError):
+        open_dataset(*settings(root))
+
+
 def test_links_are_followed_once(root):
     (root / "jumping" / "circle").symlink_to(root, target_is_directory=True)
     (root / "jumping" / "nowhere.mp4").symlink_to("/nonexistent.mp4")
     os.mkfifo(root / "jumping" / "pipe.mp4")
+    (root / "jumping" / "link to pipe.mp4").symlink_to("pipe.mp4")
     source = open_dataset(*settings(root))
     assert len(source) == 6
     assert source.report["left_out"] == {"jumping/nowhere.mp4": "cannot be accessed"}

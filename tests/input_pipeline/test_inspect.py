@@ -66,6 +66,11 @@ def test_the_table_has_every_count_and_reason():
     assert len({len(line) for line in lines[2:7]}) == 1  # columns are aligned
 
 
+def test_the_table_ends_with_the_notes():
+    table = inspect.table(a_report() | {"notes": ["as it is", "and so on"]})
+    assert table.endswith("\nnote: as it is\n\nnote: and so on")
+
+
 def test_unfinished_data_are_said_to_be():
     assert inspect.table(a_report(complete=False)).startswith("folder, not finished")
     assert "not finished" not in inspect.table(a_report())

@@ -165,6 +165,39 @@ def test_leaves_out_what_is_too_short_or_too_long(tmp_path):
     }
 
 
+def test_notes_and_odd_names_are_told_and_kept(tmp_path, media, capsys):
+    """Also where the source itself has a name that is not UTF-8."""
+    top = tmp_path / b"caf\xe9\x1b[31m".decode(errors="surrogateescape")
+    odd = b"b\xe9\n".decode(errors="surrogateescape")
+    for path in ("Train/Dog/a.mp4", f"Train/dog/{odd}.mp4", "Test/dog/c.mp4", "stray.mp4"):
+        (top / path).parent.mkdir(parents=True, exist_ok=True)
+        (top / path).write_bytes(media.mp4)
+    flags = ["--dataset=folder", f"--source={top}", "--short_side=32", "--workers=1"]
+    assert prepare.main([*flags, f"--output={tmp_path / 'out'}"]) == 0
+    said = capsys.readouterr().out
+    note = "2 classes are called 'Dog' and 'dog': they are kept apart"
+    assert f"note: {note}\n" in said and "left out 1: 1 beside the folders of the splits" in said
+    result = report.load(tmp_path / "out")
+    assert result["notes"] == [note]
+    assert {split: counts["kept"] for split, counts in result["splits"].items()} == {
+        "": 0,
+        "test": 1,
+        "train": 2,
+    }
+    index = records.load_index(records.index_path(tmp_path / "out", "train"))
+    assert sorted(index.names) == ["Train/Dog/a.mp4", r"Train/dog/b\xe9\n.mp4"]
+
+
+def test_annotations_that_cannot_be_read_are_one_line(tmp_path, capsys):
+    (tmp_path / "source").mkdir()
+    flags = ["--dataset=kinetics400", f"--source={tmp_path / 'source'}"]
+    (tmp_path / "source" / "train.csv").write_text('"label,youtube_id\n"a b,c\nd,e\n')
+    assert prepare.main([*flags, f"--output={tmp_path / 'out'}"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: --source is ") and error.count("\n") == 1
+    assert "train.csv:1 cannot be read: a quote that is not closed in its line; allowed" in error
+
+
 @pytest.mark.parametrize("name", ["clock.mp4", "clock.avi"])
 def test_a_record_shows_and_sounds_what_its_source_does_when_it_does(tmp_path, name):
     avi = {"video_codec": "mpeg4", "audio_codec": "pcm_s16le"} if name.endswith("avi") else {}

@@ -287,6 +287,7 @@ def test_one_process_at_a_time(tmp_path, clip, in_this_process):
         (["--output={tmp}/source/out"], "in --source; allowed: elsewhere"),
         (["--output={tmp}/taken"], "'{tmp}/taken', which holds something else"),
         (["--output={tmp}/taken/file"], "a file; allowed: a folder"),
+        (["--output={tmp}/caf\udce9"], "--output is '{tmp}/caf\\udce9'; allowed: names in UTF-8"),
         (["--frame_rate=0"], "--frame_rate is 0.0; allowed: more than 0"),
         (["--short_side=8"], "--short_side is 8; allowed: 16 to"),
         (["--require=smell"], "--require is 'smell'; allowed: picture, sound, both, any"),

@@ -1,7 +1,11 @@
 """The command that writes the features of media files."""
 
+import errno
 import functools
 import json
+import os
+import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -121,6 +125,59 @@ def test_what_another_encoder_left_or_what_has_changed_is_not_taken(run, tmp_pat
         assert not np.any(found["features"] == 9)
     features._write_partial(partial, [features.Result("a.mp4", stamp, wrong, "")], right_key)
     assert np.all(extract(run, tmp_path / "a.mp4", tmp_path / "x.npz")["features"] == 9)
+
+
+def test_names_that_are_not_utf8_or_steer_terminals_lose_nothing(run, media, tmp_path, capsys):
+    odd = b"caf\xe9\x1b[31m".decode(errors="surrogateescape")
+    (tmp_path / "in").mkdir()
+    shutil.copy(media / "d.mp4", tmp_path / "in" / f"{odd}.mp4")
+    (tmp_path / "in" / f"{odd}-broken.mp4").write_bytes(b"no media")
+    found = extract(run, tmp_path / "in", tmp_path / "x.npz")
+    assert found["names"].tolist() == [f"{odd}.mp4"] and found["features"].shape == (1, 32)
+    assert found["left_out"].tolist() == [[f"{odd}-broken.mp4", "unreadable"]]
+    said = r"left out, unreadable: 1 (caf\xe9\x1b[31m-broken.mp4)"
+    assert said in capsys.readouterr().out
+
+
+def test_features_are_written_before_anything_is_said(run, media, tmp_path, monkeypatch):
+    def unprintable(results):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(features, "report", unprintable)
+    with pytest.raises(SystemExit):
+        extract(run, media / "d.mp4", tmp_path / "x.npz")
+    assert np.load(tmp_path / "x.npz")["names"].tolist() == ["d.mp4"]
+
+
+def test_folders_that_cannot_be_read_are_left_out_and_counted(
+    run, media, tmp_path, monkeypatch, capsys
+):
+    real = os.scandir
+
+    def scandir(path):
+        if pathlib.Path(path) == media / "sub":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)  # root may read everything
+    found = extract(run, media, tmp_path / "x.npz")
+    assert "sub/c.mkv" not in found["names"]
+    assert found["left_out"].tolist()[-1] == ["sub/", "folder that cannot be read"]
+    assert "left out, folder that cannot be read: 1 (sub/)" in capsys.readouterr().out
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    run, media, tmp_path, monkeypatch
+):
+    def load(*arguments, **options):
+        pytest.fail("loads the encoder first")
+
+    monkeypatch.setattr(encoders, "load_encoder", load)
+    (tmp_path / "file").touch()
+    for output in (tmp_path / "file" / "x.npz", tmp_path, pathlib.Path("/proc/x.npz")):
+        with pytest.raises(SystemExit, match=f"^error: --output={output} cannot be written: "):
+            extract(run, media, output)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_what_cannot_work_is_one_line_and_not_success(run, media, tmp_path):

@@ -22,9 +22,9 @@ from xkd_jax.config_rules import SEED, SHARE, TEXT, Rule, number, one_of, whole
 if TYPE_CHECKING:  # brings TensorFlow in
     from input_pipeline.datasets import ClipSource
 
-# Names of splits to look for, the first that is there and labelled. Kinetics' labelled `test` came
-# late, and the field reports `val`.
-_TRAIN, _TEST, _VALIDATION = ("train",), ("test", "eval"), ("val", "valid", "validation")
+# Splits to look for by whatever they are called, the first that is there and labelled. Kinetics'
+# labelled `test` came late, and the field reports `val`.
+_TRAIN, _TEST, _VALIDATION = ("train",), ("test", "eval"), ("val",)
 _TESTED_ON_VALIDATION = ("kinetics400", "kinetics_sound")
 
 # Of the fields of the `data` section (configs/eval/labelled_data.py).
@@ -225,13 +225,10 @@ def _find_splits(data: ml_collections.ConfigDict) -> _Splits:
         if data[field] and named.count(data[field]) > 1:
             _refuse(data, field, "another split than in the other fields")
     free = [split for split in there if split not in named]
-
-    def first(names: Sequence[str]) -> str | None:
-        return next((name for name in names if name in free), None)
-
-    train = data.train_split or first(_TRAIN)
-    test = data.test_split or first(tested)
-    validation = data.validation_split or first([name for name in _VALIDATION if name != test])
+    train = data.train_split or _first(data, "train_split", _TRAIN, free)
+    test = data.test_split or _first(data, "test_split", tested, free)
+    left = [split for split in free if split != test]
+    validation = data.validation_split or _first(data, "validation_split", _VALIDATION, left)
     if train and test:
         return _Splits(train, test, validation)
     if data.test_split:
@@ -246,6 +243,21 @@ def _find_splits(data: ml_collections.ConfigDict) -> _Splits:
     return _Splits(
         free[0] if data.dataset == "prepared" else "", None, data.validation_split or None
     )
+
+
+def _first(
+    data: ml_collections.ConfigDict, field: str, kinds: Sequence[str], free: Sequence[str]
+) -> str | None:
+    """The first split there is of some kinds, such as "Testing" of "test"."""
+    from input_pipeline.datasets import splits
+
+    for kind in kinds:
+        found = [name for name in free if kind in (name, splits.called(name))]
+        if len(found) > 1:
+            _refuse(data, field, f"one of {', '.join(map(repr, found))}")
+        if found:
+            return found[0]
+    return None
 
 
 def _available(data: ml_collections.ConfigDict) -> tuple[list[str], Sequence[str]]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import ml_collections
 import numpy as np
 
+from input_pipeline.terminal import printable
 from xkd_jax import preprocessing
 from xkd_jax.models.xkd import MODALITIES
 
@@ -124,9 +125,9 @@ def of_files(
     """
     from input_pipeline.media import MediaError
 
-    paths = _find(inputs, "video" in views)
+    paths, left_out = _find(inputs, "video" in views)
     paths = [paths[n] for n in np.unique(np.linspace(0, len(paths) - 1, count).astype(int))]
-    kept, rows, left_out = [], [], []
+    kept, rows = [], []
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         jobs = [pool.submit(_read, path, views) for path in paths]
         for path, job in zip(paths, jobs, strict=True):
@@ -134,18 +135,18 @@ def of_files(
                 rows.append(job.result())
                 kept.append(path)
             except MediaError as error:
-                left_out.append((str(path), error.reason))
+                left_out.append((printable(str(path)), error.reason))
             advance(1)
     if not kept:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out[:3])
         raise ValueError(f"--input: none of {len(paths)} files is usable ({reasons})")
-    folders = [path.parent.name for path in kept]
+    folders = [printable(path.parent.name) for path in kept]
     class_names = tuple(sorted(set(folders)))
     labels = np.array([class_names.index(folder) for folder in folders])
     labelled = 1 < len(class_names) < len(kept)
     return Clips(
         {m: np.stack([made[m] for made, _ in rows]) for m in views},
-        [str(path) for path in kept],
+        [printable(str(path)) for path in kept],
         labels if labelled else None,
         class_names if labelled else (),
         np.array([sound for _, sound in rows]),
@@ -154,14 +155,18 @@ def of_files(
     )
 
 
-def _find(inputs: Sequence[str | os.PathLike], picture: bool) -> list[pathlib.Path]:
+def _find(
+    inputs: Sequence[str | os.PathLike], picture: bool
+) -> tuple[list[pathlib.Path], list[tuple[str, str]]]:
+    """The files, and what is left out without a look, with the reason."""
     from xkd_jax import features
 
-    found = []
+    found, left_out = [], []
     for path in map(pathlib.Path, inputs):
-        root, names = features.find(path, "video" if picture else "audio")
+        root, names, closed = features.find(path, "video" if picture else "audio")
         found += [root / name for name in names]
-    return found
+        left_out += [(printable(str(root / result.name)), result.reason) for result in closed]
+    return found, left_out
 
 
 def _read(

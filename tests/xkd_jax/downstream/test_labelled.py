@@ -168,6 +168,38 @@ def test_a_folder_with_splits(tmp_path, clip_file, tested):
     assert classes(data, partition.train) == [["bow"], ["run"], ["swim"]]
 
 
+@pytest.mark.parametrize(
+    ("train", "tested", "validation"),
+    [("Train", "Test", "Val"), ("training", "testing", "validation"), ("TRAIN", "Eval", "valid")],
+)
+def test_splits_are_found_by_any_of_their_usual_names(
+    tmp_path, clip_file, train, tested, validation
+):
+    paths = f"{train}/a/1.mp4 {train}/b/2.mp4 {validation}/a/3.mp4 {tested}/b/4.mp4 stray.mp4"
+    data = opened(folder(tmp_path / "data", clip_file, paths), "folder")
+    [partition] = data.partitions
+    assert data.class_names == ("a", "b") and partition.name == tested
+    assert [names(part) for part in partition[1:]] == [
+        ["a/1.mp4", "b/2.mp4"],
+        ["b/4.mp4"],
+        ["a/3.mp4"],
+    ]
+
+
+def test_which_of_two_folders_is_a_split_is_not_guessed(tmp_path, clip_file):
+    paths = "Train/a/1.mp4 train/b/2.mp4 test/a/3.mp4"
+    message = refusal(folder(tmp_path / "data", clip_file, paths), "folder")
+    assert message == "config.data.train_split is ''; allowed: one of 'Train', 'train'"
+
+
+def test_a_stray_file_takes_no_labels_away(tmp_path, clip_file, capsys):
+    paths = " ".join(f"{name}/{n}.mp4" for name in "ab" for n in range(5))
+    root = folder(tmp_path / "data", clip_file, f"{paths} stray.mp4")
+    [partition] = opened(root, "folder").partitions
+    assert sorted(names(partition.train) + names(partition.test)) == sorted(paths.split())
+    assert "1 of 11 recordings have no label; left out" in capsys.readouterr().out
+
+
 def test_a_folder_with_a_split_to_choose_on(tmp_path, clip_file):
     paths = "train/a/1.mp4 train/b/2.mp4 val/a/3.mp4 test/b/4.mp4"
     [partition] = opened(folder(tmp_path / "data", clip_file, paths), "folder").partitions

@@ -1,7 +1,9 @@
 """The program as users start it: what it writes of what, and what it refuses."""
 
+import errno
 import html.parser
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -17,6 +19,7 @@ from tests.xkd_jax.report import browser
 from tests.xkd_jax.report.conftest import log_line, write_log
 from xkd_jax.interop import export
 from xkd_jax.report import __main__ as program
+from xkd_jax.report import clips
 
 LARGEST = 3_000_000  # bytes of a page of these small models
 
@@ -165,6 +168,42 @@ def test_a_log_without_a_checkpoint(tmp_path):
     write_log(tmp_path, [log_line(10), log_line(20)])
     page, _ = make(tmp_path, tmp_path / "report")
     assert page.titles == ["Verdict", "Training"]
+
+
+def test_a_name_that_is_not_utf8_does_not_lose_the_page(tmp_path):
+    workdir = tmp_path / b"caf\xe9\x1b[31m".decode(errors="surrogateescape")
+    workdir.mkdir()
+    write_log(workdir, [log_line(10), log_line(20)])
+    page, _ = make(workdir, tmp_path / "report")
+    assert page.titles == ["Verdict", "Training"]
+    assert r"What caf\xe9\x1b[31m has learned" in (tmp_path / "report/report.html").read_text()
+
+
+def test_names_of_clips_are_printable_and_closed_folders_are_told(tmp_path, media, monkeypatch):
+    odd, real = b"caf\xe9\x1b[31m".decode(errors="surrogateescape"), os.scandir
+    for name in (odd, "other", "closed"):
+        (tmp_path / name).mkdir()
+        shutil.copy(media / "drum" / "0.mp4", tmp_path / name / f"{odd}.mp4")
+    shutil.copy(media / "drum" / "0.mp4", tmp_path / "other")
+
+    def scandir(path):
+        if pathlib.Path(path) == tmp_path / "closed":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = clips.of_files([tmp_path], {}, 10)
+    assert found.class_names == (r"caf\xe9\x1b[31m", "other")
+    assert found.names[0] == rf"{tmp_path}/caf\xe9\x1b[31m/caf\xe9\x1b[31m.mp4"
+    assert found.left_out == [(f"{tmp_path}/closed", "folder that cannot be read")]
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(program, "_log", lambda *_: pytest.fail("reads the log first"))
+    (tmp_path / "file").touch()
+    output = tmp_path / "file" / "report"
+    with pytest.raises(SystemExit, match=f"^error: --output={output} cannot be written: "):
+        program.main([f"--workdir={tmp_path}", f"--output={output}"])
 
 
 @pytest.mark.slow
