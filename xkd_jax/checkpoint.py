@@ -1,8 +1,9 @@
 """A run's checkpoints: saved in the background, kept by policy, restored to any mesh or refused.
 
 A checkpoint is a folder `<workdir>/checkpoints/<step>` with the whole state and, in its metadata,
-the run's resolved config. Orbax writes under a temporary name and renames at the end, so that a
-step whose writing was cut short is never seen as a checkpoint.
+a record: the run's resolved config, the step, and a digest of every array. Orbax writes under a
+temporary name and renames at the end, so that a step whose writing was cut short is never seen as a
+checkpoint, and none is without its record.
 """
 
 import contextlib
@@ -10,7 +11,6 @@ import json
 import os
 import pathlib
 import shutil
-import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,8 +18,19 @@ import jax
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
+from xkd_jax import digests, saved_checkpoint
+from xkd_jax.saved_checkpoint import (
+    MARKER,
+    DamagedError,
+    complete_steps,
+    is_checkpoint,
+    leaves_by_name,
+    named_as_steps,
+    read_record,
+    reading_checkpoint,
+)
+
 _STATE = "state"
-_MARKER = "_CHECKPOINT_METADATA"  # Orbax's file in every complete checkpoint
 # Devices that hold the same array each write a slice of it, where slices are no smaller. Each shape
 # and place of a slice is a program to compile: for the small arrays that takes longer than writing.
 _SMALLEST_SLICE = 1 << 20
@@ -27,10 +38,6 @@ _SMALLEST_SLICE = 1 << 20
 
 class MismatchError(ValueError):
     """The checkpoint holds the state of another model or optimizer."""
-
-
-class DamagedError(ValueError):
-    """A folder where a checkpoint should be is none, or cannot be read."""
 
 
 class SaveError(RuntimeError):
@@ -50,7 +57,8 @@ class Checkpoints:
         keep_every_steps: checkpoints at multiples of it are kept for good; 0: none.
 
     Raises:
-        DamagedError: a folder in `checkpoints` has the name of a step, but holds no checkpoint.
+        DamagedError: a folder in `checkpoints` has the name of a step, but holds no checkpoint, or
+            one whose record is damaged or of another step.
     """
 
     def __init__(
@@ -66,18 +74,27 @@ class Checkpoints:
         self._every_steps = every_steps
         folder = pathlib.Path(workdir).absolute() / "checkpoints"
         _remove_leftovers(folder, keep_every_steps)
+        for step in named_as_steps(folder):
+            with reading_checkpoint(step):
+                read_record(step)
         policies = ocp.training.preservation_policies
         kept = [policies.LatestN(keep)]
         if keep_every_steps:
             kept.append(policies.EveryNSteps(keep_every_steps))
         context = ocp.Context()
         context.array.saving.min_slice_bytes_for_replica_parallel = _SMALLEST_SLICE
-        self._checkpointer = ocp.training.Checkpointer(
-            folder,
-            context=context,
-            preservation_policy=policies.AnyPreservationPolicy(kept),
-            cleanup_tmp_directories=True,
-        )
+        try:
+            self._checkpointer = ocp.training.Checkpointer(
+                folder,
+                context=context,
+                preservation_policy=policies.AnyPreservationPolicy(kept),
+                cleanup_tmp_directories=True,
+            )
+        except Exception:
+            for step in named_as_steps(folder):  # which one of them it is
+                with reading_checkpoint(step):
+                    ocp.checkpointables_metadata(step)
+            raise
         self._pending_step = None  # that is being written
 
     @property
@@ -105,12 +122,13 @@ class Checkpoints:
         """
         if any(checkpoint.step == step for checkpoint in self._checkpointer.checkpoints):
             return
+        record = saved_checkpoint.make_record(self._config, step, state)
         with self._told_of_failure():
             self._checkpointer.wait()
             self._pending_step = step
             # Forced: when to save is decided by `due`, since the loop must know it before the save.
             self._checkpointer.save_checkpointables_async(
-                step, {_STATE: state}, force=True, custom_metadata={"config": self._config}
+                step, {_STATE: state}, force=True, custom_metadata=record
             )
 
     def finish(self) -> None:
@@ -130,14 +148,14 @@ class Checkpoints:
             step, self._pending_step = self._pending_step, None
             raise SaveError(
                 f"Checkpoint {step} cannot be written to {self._checkpointer.directory} "
-                f"({_reason(error)}); {self.what_stays()}."
+                f"({saved_checkpoint.what_began(error)}); {self.what_stays()}."
             ) from error
 
     def what_stays(self) -> str:
         """What there is to go on from when the run has failed, in words for a message."""
         # Not what Orbax counts, which takes the step that is being written for done.
         folder = pathlib.Path(self._checkpointer.directory)
-        steps = [int(step.name) for step in _named_as_steps(folder) if (step / _MARKER).is_file()]
+        steps = complete_steps(folder)
         return f"checkpoint {max(steps)} stays" if steps else "there is no checkpoint yet"
 
     def restore(self, abstract_state: Any) -> Any:
@@ -152,30 +170,27 @@ class Checkpoints:
 
         Raises:
             MismatchError: if the checkpoint does not fit `abstract_state`; nothing is loaded.
-            DamagedError: if it cannot be read. None is loaded in its place: which steps to lose is
-                for the user to say.
+            DamagedError: if it cannot be read, or is not what was saved. None is loaded in its
+                place: which steps to lose is for the user to say.
         """
         step = self.latest_step
         if step is None:
             return None
-        path = self._checkpointer.directory / str(step)
-        try:
-            metadata = self._checkpointer.checkpointables_metadata(step)
-            if metadata.metadata.get(_STATE) is None:  # Orbax logs why
-                raise OSError("its list of arrays is damaged")
-            check_fits(metadata.metadata[_STATE], abstract_state, path)
+        path = pathlib.Path(self._checkpointer.directory) / str(step)
+        with reading_checkpoint(path):
+            record = read_record(path)
+            saved = self._checkpointer.checkpointables_metadata(step).metadata.get(_STATE)
+            saved_checkpoint.check_listed(record, saved)
+        check_fits(saved, abstract_state, path)
+        with reading_checkpoint(path):
             state = self._checkpointer.load_checkpointables(step, {_STATE: abstract_state})[_STATE]
-        except MismatchError:
-            raise
-        except Exception as error:  # whatever Orbax and TensorStore make of damaged files
-            raise DamagedError(
-                f"The checkpoint {path} cannot be read ({_reason(error)}): "
-                "move it elsewhere to go on from the one before it."
-            ) from error
+            if record.arrays is not None:
+                saved_checkpoint.check_arrays(leaves_by_name(state), record.arrays)
         if jax.process_index() == 0:
             print(f"RESTORED step {step} from {path}", flush=True)
-            saved = (metadata.custom_metadata or {}).get("config", {})
-            for change in config_changes(saved, self._config):
+            if record.arrays is None:
+                print(f"  {saved_checkpoint.UNVERIFIED}", flush=True)
+            for change in config_changes(record.config, self._config):
                 print(f"  changed since then: {change}", flush=True)
         return state
 
@@ -195,8 +210,7 @@ class Checkpoints:
 
 def latest_step(workdir: str | os.PathLike) -> int | None:
     """The step of the newest complete checkpoint of a run, or None; nothing is opened for it."""
-    folders = _named_as_steps(pathlib.Path(workdir).absolute() / "checkpoints")
-    return max((int(step.name) for step in folders if (step / _MARKER).is_file()), default=None)
+    return max(complete_steps(pathlib.Path(workdir).absolute() / "checkpoints"), default=None)
 
 
 def check_fits(
@@ -217,7 +231,7 @@ def check_fits(
         MismatchError: naming the first leaf, in the order of `expected`, that has another shape or
             dtype or is missing from `saved`, or else the first one that only `saved` has.
     """
-    saved, expected = _leaves_by_name(saved), _leaves_by_name(expected)
+    saved, expected = leaves_by_name(saved), leaves_by_name(expected)
     for name in [*expected, *saved]:
         here, there = (_describe(leaves.get(name)) for leaves in (expected, saved))
         if here != there:
@@ -249,10 +263,6 @@ def config_changes(
             yield f"{prefix}.{key}: {before} -> {after}"
 
 
-def _named_as_steps(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(path for path in folder.glob("[0-9]*") if path.name.isdecimal())
-
-
 def _remove_leftovers(folder: pathlib.Path, keep_every_steps: int) -> None:
     """Ends the deletions that a kill cut short: Orbax deletes file by file, under the step's name.
 
@@ -260,16 +270,16 @@ def _remove_leftovers(folder: pathlib.Path, keep_every_steps: int) -> None:
         DamagedError: a folder has the name of a step, but is neither a checkpoint nor the rest of
             one. Orbax would take it for a checkpoint, the highest number for the newest.
     """
-    complete = [step for step in _named_as_steps(folder) if (step / _MARKER).is_file()]
+    complete = [step for step in named_as_steps(folder) if is_checkpoint(step)]
     leftovers = []
-    for step in _named_as_steps(folder):
+    for step in named_as_steps(folder):
         if step in complete:
             continue
         milestone = keep_every_steps and int(step.name) % keep_every_steps == 0
         newer = [other for other in complete if int(other.name) > int(step.name)]
         if milestone or not newer or not _names(step) <= _names(newer[0]):
             raise DamagedError(
-                f"{step} is no checkpoint (it has no {_MARKER}), but has the name of one: "
+                f"{step} is no checkpoint (it has no {MARKER}), but has the name of one: "
                 "move it elsewhere to go on from the others."
             )
         leftovers.append(step)
@@ -284,19 +294,7 @@ def _names(folder: pathlib.Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def _leaves_by_name(tree: Any) -> dict[str, Any]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
-
-
-def _reason(error: BaseException) -> str:
-    """What began an error, in one short line: what was made of it later may fill pages."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__
-    return textwrap.shorten(f"{type(error).__name__}: {error}", 400, placeholder=" ...")
-
-
 def _describe(leaf: Any) -> str:
     if leaf is None:
         return "missing"
-    return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+    return digests.describe(leaf)

@@ -1,4 +1,7 @@
+import collections
 import contextlib
+import gc
+import json
 import resource
 import shutil
 import signal
@@ -180,6 +183,109 @@ def test_what_is_not_the_rest_of_a_deletion_is_not_deleted(tmp_path):
     refuses(7)
 
 
+@contextlib.contextmanager
+def flipped(path, at, bit):
+    """One bit of a file is another one for a while."""
+    content = path.read_bytes()
+    damaged = bytearray(content)
+    damaged[at] ^= 1 << bit
+    path.write_bytes(damaged)
+    yield
+    path.write_bytes(content)
+
+
+def test_a_flipped_bit_is_told_in_one_line_or_does_no_harm(tmp_path, capfd):
+    noise = jax.random.normal(jax.random.key(0), (40, 50))
+    state = {"params": {"noise": noise, "ones": jnp.ones(700)}, "step": jnp.int32(2)}
+    with open_checkpoints(tmp_path, {"seed": 1}) as checkpoints:
+        checkpoints.save(1, state)
+        checkpoints.save(2, state)
+    rng = np.random.default_rng(0)
+    outcomes = collections.Counter()
+    capfd.readouterr()
+    for path in sorted((tmp_path / "checkpoints" / "2").rglob("*")):
+        size = path.stat().st_size if path.is_file() else 0
+        places = {size // 2, size - 1, *rng.integers(size, size=2)} if size else ()
+        for at in places:
+            with flipped(path, at, rng.integers(8)):
+                try:
+                    with open_checkpoints(tmp_path, {"seed": 1}) as checkpoints:
+                        restored = checkpoints.restore(state)
+                except checkpoint.DamagedError as error:
+                    assert "\n" not in str(error) and "checkpoints/2 cannot be used (" in str(error)
+                    assert str(error).endswith("; move it elsewhere to go on from checkpoint 1.")
+                    outcomes["told"] += 1
+                else:
+                    jax.tree.map(np.testing.assert_array_equal, restored, state)
+                    told = f"RESTORED step 2 from {tmp_path}/checkpoints/2\n"
+                    assert capfd.readouterr().out == told, "nothing has changed in the config"
+                    outcomes["harmless"] += 1
+    gc.collect()
+    assert not capfd.readouterr().err, "nothing but one line"
+    assert outcomes["told"] > 15, outcomes
+
+
+def data_file(step):
+    """The file with the arrays of a checkpoint: the largest."""
+    return max((step / "state").rglob("*"), key=lambda path: path.stat().st_size)
+
+
+def test_a_damaged_array_is_named(tmp_path):
+    noise = jax.random.normal(jax.random.key(0), (1000,))
+    with open_checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"noise": noise, "ones": jnp.ones(3)})
+    file = data_file(tmp_path / "checkpoints" / "1")
+    place = file.stat().st_size // 2
+    with (
+        flipped(file, place, 0),
+        open_checkpoints(tmp_path) as checkpoints,
+        pytest.raises(checkpoint.DamagedError) as error,
+    ):
+        checkpoints.restore({"noise": noise, "ones": jnp.ones(3)})
+    assert str(error.value) == (
+        f"The checkpoint {tmp_path}/checkpoints/1 cannot be used (array noise is not what was "
+        "saved); there is no other checkpoint beside it."
+    )
+
+
+def test_swapped_checkpoints_are_refused(tmp_path):
+    with open_checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, {"a": jnp.full(3, float(step))})
+    folder = tmp_path / "checkpoints"
+    for old, new in (("1", "aside"), ("2", "1"), ("aside", "2")):
+        (folder / old).rename(folder / new)
+    with pytest.raises(checkpoint.DamagedError, match=r"/1 cannot be used \(it is of step 2,"):
+        open_checkpoints(tmp_path)
+
+
+def test_a_damaged_record_of_an_older_checkpoint_is_told_at_the_start(tmp_path):
+    with open_checkpoints(tmp_path, {"seed": 10}) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, {"a": jnp.zeros(3)})
+    file = tmp_path / "checkpoints" / "1" / "_CHECKPOINT_METADATA"
+    file.write_text(file.read_text().replace('"seed": 10', '"seed": 18'))
+    with pytest.raises(checkpoint.DamagedError, match=r"/1 cannot .* go on from checkpoint 2\.$"):
+        open_checkpoints(tmp_path)
+
+
+def without_digests(step):
+    """Makes a checkpoint what it was before digests were kept."""
+    file = step / "_CHECKPOINT_METADATA"
+    content = json.loads(file.read_text())
+    content["custom_metadata"] = {"config": content["custom_metadata"]["config"]}
+    file.write_text(json.dumps(content))
+
+
+def test_a_checkpoint_without_digests_is_restored_and_that_is_said(tmp_path, capsys):
+    with open_checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"a": jnp.arange(3.0)})
+    without_digests(tmp_path / "checkpoints" / "1")
+    with open_checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore({"a": jnp.zeros(3)})["a"].tolist() == [0, 1, 2]
+    assert "damage to its arrays would not be noticed" in capsys.readouterr().out
+
+
 def empty(path):
     path.write_bytes(b"")
 
@@ -212,10 +318,11 @@ def test_refuses_a_damaged_checkpoint(tmp_path, damage, files):
     mesh = sharding.make_mesh()
     with (
         open_checkpoints(tmp_path) as checkpoints,
-        pytest.raises(checkpoint.DamagedError, match="checkpoints/2 cannot be read") as error,
+        pytest.raises(checkpoint.DamagedError, match="checkpoints/2 cannot be used") as error,
     ):
         checkpoints.restore(abstract(state, mesh))
     assert "\n" not in str(error.value) and len(str(error.value)) < 600 + len(str(tmp_path))
+    assert str(error.value).endswith("; move it elsewhere to go on from checkpoint 1.")
     newest.rename(tmp_path / "aside")
     with open_checkpoints(tmp_path) as checkpoints:
         restored = checkpoints.restore(abstract(state, mesh))

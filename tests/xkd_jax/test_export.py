@@ -1,7 +1,9 @@
 """Exports say what they hold, hold the run's weights, and appear whole or not at all."""
 
+import gc
 import json
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -188,11 +190,88 @@ def test_damage_is_named(plain_run, store, tmp_path):
         (path / "model.safetensors").write_bytes(content[:-100])
     else:
         (path / "weights" / "trees" / "manifest.ocdbt").unlink()
-    with pytest.raises(ValueError, match=r"out cannot be read"):
+    with pytest.raises(ValueError, match=r"out/(weights|model\.safetensors) cannot be used"):
         xkd_jax.load_encoder(path)
     (path / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json is damaged"):
         xkd_jax.load_encoder(path)
+
+
+def damaged(path, at):
+    """Flips a bit of a file, and gives what it held."""
+    content = path.read_bytes()
+    path.write_bytes(content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
+    return content
+
+
+@pytest.mark.parametrize("store", [*pretrained.STORES, "run"])
+def test_a_flipped_bit_is_told_in_one_line_or_does_no_harm(plain_run, store, tmp_path, capfd):
+    path = tmp_path / "out"
+    if store == "run":
+        shutil.copytree(plain_run / "checkpoints" / "7", path)
+    else:
+        export.main([f"--checkpoint={plain_run}", f"--output={path}", f"--format={store}"])
+    whole = pretrained.load(path)
+    rng = np.random.default_rng(0)
+    told = 0
+    capfd.readouterr()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        size = file.stat().st_size
+        if not size:
+            continue
+        for at in (size // 2, *rng.integers(size, size=5 if store == "safetensors" else 1)):
+            content = damaged(file, at)
+            try:
+                found = pretrained.load(path)
+            except ValueError as error:
+                assert "\n" not in str(error) and str(error).count(str(path)) == 1
+                told += 1
+            else:
+                jax.tree.map(np.testing.assert_array_equal, found.trees, whole.trees)
+                assert found.description == whole.description
+            file.write_bytes(content)
+    gc.collect()
+    assert not any(capfd.readouterr()), "nothing but one line"
+    assert told > 6
+
+
+def test_of_damaged_weights_those_that_are_not_read_do_not_matter(plain_run, tmp_path):
+    path = tmp_path / "out"
+    export.main([f"--checkpoint={plain_run}", f"--output={path}", "--format=safetensors"])
+    content = damaged(path / "model.safetensors", -2)  # of the last weight, teacher/video/...
+    with pytest.raises(ValueError, match=r"array teacher/video/\S+ is not what was saved\)"):
+        xkd_jax.load_encoder(path)
+    assert xkd_jax.load_encoder(path, "audio").network == "teacher"
+    (path / "model.safetensors").write_bytes(content)
+    assert xkd_jax.load_encoder(path).network == "teacher"
+
+
+def test_weights_of_another_export_are_noticed(plain_run, tmp_path):
+    found = pretrained.load(plain_run, pretrained.encoders_only)
+    doubled = found._replace(trees=jax.tree.map(lambda x: 2 * x, found.trees))
+    pretrained.save(tmp_path / "a", found, "safetensors")
+    pretrained.save(tmp_path / "b", doubled, "safetensors")
+    shutil.copy(tmp_path / "a" / "model.safetensors", tmp_path / "b")
+    with pytest.raises(ValueError, match=r"b/model\.safetensors cannot be used \(array"):
+        xkd_jax.load_encoder(tmp_path / "b")
+
+
+def test_a_checkpoint_may_be_copied_and_renamed_but_not_to_another_step(plain_run, tmp_path):
+    shutil.copytree(plain_run / "checkpoints" / "7", tmp_path / "best")
+    assert pretrained.load(tmp_path / "best").description["provenance"]["step"] == 7
+    (tmp_path / "best").rename(tmp_path / "8")
+    with pytest.raises(ValueError, match=r"/8 cannot be used \(it is of step 7"):
+        pretrained.load(tmp_path / "8")
+
+
+def test_an_export_without_digests_is_loaded_with_a_warning(plain_run, tmp_path):
+    export.main([f"--checkpoint={plain_run}", f"--output={tmp_path / 'out'}"])
+    path = tmp_path / "out" / "config.json"
+    description = json.loads(path.read_text())
+    del description["digest"], description["arrays"]
+    path.write_text(json.dumps(description))
+    with pytest.warns(UserWarning, match="damage to its arrays would not be noticed"):
+        xkd_jax.load_encoder(tmp_path / "out")
 
 
 def test_weights_of_another_architecture_are_named(plain_run, tmp_path):
@@ -200,6 +279,7 @@ def test_weights_of_another_architecture_are_named(plain_run, tmp_path):
     path = tmp_path / "out" / "config.json"
     description = json.loads(path.read_text())
     description["architecture"]["video"]["encoder"]["width"] = 64
+    del description["digest"], description["arrays"]  # as the message says for such a change
     path.write_text(json.dumps(description))
     with pytest.raises(ValueError, match=r"cls_token is float32\[1,64\] here and float32\[1,32\]"):
         xkd_jax.load_encoder(tmp_path / "out")

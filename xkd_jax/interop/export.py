@@ -83,7 +83,7 @@ def write_release(folder: pathlib.Path, found: pretrained.Pretrained, overwrite:
         FileExistsError: There is something else, and `overwrite` is not set.
     """
     files = {f"xkd_{name}.pth.tar": tensors for name, tensors in backbones(found).items()}
-    description = pretrained.as_json({**found.description, "weights": "release"})
+    description = pretrained.as_json({**found.description, "weights": "release"}, {})
     if _holds(folder, files, description):
         return False
     with pretrained.replacing(folder, overwrite) as draft:

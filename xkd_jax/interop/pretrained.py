@@ -2,7 +2,8 @@
 
 Such a folder has the weights, as an Orbax checkpoint or as one safetensors file, and config.json,
 which says all that is needed to use them without the run: the architecture, the preprocessing, and
-where they come from. The trees of weights are those of `xkd_jax.train_step.TrainState`:
+where they come from; and the digests of all that, by which damage is noticed. The trees of weights
+are those of `xkd_jax.train_step.TrainState`:
 
     params   the students', teacher   the teachers', centers   the teachers' centers
 
@@ -16,6 +17,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -25,9 +27,9 @@ from orbax.checkpoint import v1 as ocp
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from xkd_jax import augment
-from xkd_jax.checkpoint import DamagedError
+from xkd_jax import augment, checkpoint, digests, saved_checkpoint
 from xkd_jax.models.xkd import MODALITIES
+from xkd_jax.saved_checkpoint import DamagedError
 
 _LOG_MEL = (
     "sample_rate",
@@ -47,7 +49,6 @@ NETWORKS = {"teacher": "teacher", "student": "params"}
 
 CONFIG = "config.json"
 _WEIGHTS = {"orbax": "weights", "safetensors": "model.safetensors"}
-_MARKER = "_CHECKPOINT_METADATA"  # Orbax's file in every complete checkpoint
 
 Path = tuple[str, ...]
 
@@ -144,9 +145,14 @@ def contents(trees: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
     }
 
 
-def as_json(description: Mapping[str, Any]) -> str:
-    """A description as the text of config.json."""
-    return json.dumps(description, indent=2) + "\n"
+def as_json(description: Mapping[str, Any], arrays: Mapping[str, str]) -> str:
+    """The text of config.json.
+
+    Args:
+        description: Of the weights, see `describe`.
+        arrays: Their digests, see `digests.of_arrays`.
+    """
+    return json.dumps(digests.seal(description, arrays), indent=2) + "\n"
 
 
 def summary(description: Mapping[str, Any]) -> str:
@@ -196,8 +202,10 @@ def save(
         OSError: It cannot be written.
     """
     folder = pathlib.Path(folder).absolute()
-    description = as_json({**pretrained.description, "weights": store})
-    if folder.exists() and _is_same(folder, json.loads(description), pretrained.trees):
+    weights = _by_name(pretrained.trees)
+    description = {**pretrained.description, "weights": store}
+    text = as_json(description, digests.of_arrays(weights))
+    if folder.exists() and _is_same(folder, text, weights):
         return False
     with replacing(folder, overwrite) as draft:
         if store == "orbax":
@@ -205,9 +213,9 @@ def save(
             arrays = jax.tree.map(np.asarray, pretrained.trees)
             ocp.save_checkpointables(draft / _WEIGHTS[store], {"trees": arrays})
         else:
-            flat = {"/".join(path): np.ascontiguousarray(x) for path, x in _flat(pretrained.trees)}
+            flat = {name: np.ascontiguousarray(x) for name, x in weights.items()}
             save_file(flat, draft / _WEIGHTS[store])
-        (draft / CONFIG).write_text(description, "utf-8")
+        (draft / CONFIG).write_text(text, "utf-8")
     return True
 
 
@@ -263,7 +271,10 @@ def load(path: str | os.PathLike, wanted: Callable[[Path], bool] = everything) -
 
     Raises:
         FileNotFoundError: There is nothing at `path`.
-        DamagedError: What is there is none of these, or cannot be read.
+        DamagedError: What is there is none of these, cannot be read, or is not what was written.
+
+    Warns:
+        UserWarning: It was written before digests were kept.
     """
     path = pathlib.Path(os.path.expanduser(path)).absolute()
     if not path.is_dir():
@@ -271,51 +282,51 @@ def load(path: str | os.PathLike, wanted: Callable[[Path], bool] = everything) -
             f"{path}: no such folder; allowed: the workdir of a run, a folder of "
             "xkd_jax.interop.export, or one of xkd_jax.interop.import_release"
         )
-    try:
-        description = _read_description(path)
-        if description:
-            return _load_folder(path, description, wanted)
-        return _load_checkpoint(_newest(path), wanted)
-    except (DamagedError, FileNotFoundError):
-        raise
-    except Exception as error:  # whatever Orbax, TensorStore and safetensors make of damaged files
-        reason = str(error).strip().partition("\n")[0]
-        raise DamagedError(f"{path} cannot be read ({type(error).__name__}: {reason})") from error
+    sealed = _read_description(path)
+    if sealed:
+        return _load_folder(path, sealed, wanted)
+    return _load_checkpoint(_newest(path), wanted)
 
 
 def _newest(path: pathlib.Path) -> pathlib.Path:
     """The newest complete checkpoint of a run, or `path` itself if it is one."""
-    if (path / _MARKER).is_file():
+    if saved_checkpoint.is_checkpoint(path):
         return path
     # Not by the class that trains use: it would clean up behind a run that still writes.
-    steps = [step for step in (path / "checkpoints").glob("*") if step.name.isdecimal()]
-    steps = [step for step in steps if (step / _MARKER).is_file()]
-    if not steps:
+    step = checkpoint.latest_step(path)
+    if step is None:
         raise DamagedError(
             f"{path} holds no weights: it has neither checkpoints, as the workdir of a run, nor "
             f"the {CONFIG} of an export (weights of the authors' release have to go through "
             "xkd_jax.interop.import_release first)"
         )
-    return max(steps, key=lambda step: int(step.name))
+    return path / "checkpoints" / str(step)
 
 
 def _load_checkpoint(path: pathlib.Path, wanted: Callable[[Path], bool]) -> Pretrained:
-    metadata = ocp.checkpointables_metadata(path)
-    config = (metadata.custom_metadata or {}).get("config")
-    if config is None or metadata.metadata.get("state") is None:
-        raise DamagedError(f"{path} is not a checkpoint of a run")
-    if config.get("task") == "finetune":
+    with saved_checkpoint.reading_checkpoint(path):
+        record = saved_checkpoint.read_record(path)
+        state = ocp.checkpointables_metadata(path).metadata.get("state")
+        saved_checkpoint.check_listed(record, state)
+        trees = _load_orbax(path, "state", state, wanted)
+        _check_arrays(path, trees, record.arrays, wanted)
+    if record.config.get("task") == "finetune":
         raise DamagedError(f"{path} is of a finetuning; allowed: checkpoints of a pretraining")
-    state = metadata.metadata["state"]
-    provenance = {"source": "run", "path": str(path), "step": int(path.name)}
-    return Pretrained(
-        describe(config, state, provenance), _load_orbax(path, "state", state, wanted)
-    )
+    step = int(path.name) if record.step is None else record.step
+    provenance = {"source": "run", "path": str(path), "step": step}
+    return Pretrained(describe(record.config, state, provenance), trees)
 
 
 def _load_folder(
-    path: pathlib.Path, description: dict[str, Any], wanted: Callable[[Path], bool]
+    path: pathlib.Path, sealed: dict[str, Any], wanted: Callable[[Path], bool]
 ) -> Pretrained:
+    try:
+        description, arrays = digests.unseal(sealed)
+    except digests.BrokenSealError as error:
+        raise DamagedError(
+            f"{path / CONFIG} is damaged ({error}); export again, or, if you changed it yourself, "
+            'remove its "digest" and its "arrays"'
+        ) from None
     store = description.get("weights")
     if store == "release":
         raise DamagedError(
@@ -326,15 +337,42 @@ def _load_folder(
             f"{path / CONFIG} is of version {description.get('format_version')} with weights "
             f"{store!r}; this one reads version {FORMAT_VERSION} with {' or '.join(STORES)}"
         )
-    weights = path / _WEIGHTS[store]
-    if store == "orbax":
-        metadata = ocp.checkpointables_metadata(weights)
-        trees = _load_orbax(weights, "trees", metadata.metadata["trees"], wanted)
-    else:
-        with safe_open(weights, "numpy") as file:
-            paths = [tuple(name.split("/")) for name in file.keys()]  # noqa: SIM118 - no dictionary
-            trees = _tree({p: file.get_tensor("/".join(p)) for p in paths if wanted(p)})
+    try:
+        with saved_checkpoint.reading():
+            trees = _load_weights(path / _WEIGHTS[store], store, wanted)
+            _check_arrays(path, trees, arrays, wanted)
+    except DamagedError as error:
+        raise DamagedError(
+            f"{path / _WEIGHTS[store]} cannot be used ({error}); export again"
+        ) from None
     return Pretrained(description, trees)
+
+
+def _load_weights(path: pathlib.Path, store: str, wanted: Callable[[Path], bool]) -> dict[str, Any]:
+    if store == "orbax":
+        saved = ocp.checkpointables_metadata(path).metadata.get("trees")
+        return _load_orbax(path, "trees", saved, wanted)
+    with safe_open(path, "numpy") as file:
+        paths = [tuple(name.split("/")) for name in file.keys()]  # noqa: SIM118 - no dictionary
+        return _tree({p: file.get_tensor("/".join(p)) for p in paths if wanted(p)})
+
+
+def _check_arrays(
+    path: pathlib.Path,
+    trees: dict[str, Any],
+    arrays: dict[str, str] | None,
+    wanted: Callable[[Path], bool],
+) -> None:
+    """Compares weights that have been read with the digests of all that were written.
+
+    Raises:
+        DamagedError: Some differ, or are missing on one side.
+    """
+    if arrays is None:
+        warnings.warn(f"{path}: {saved_checkpoint.UNVERIFIED}", stacklevel=4)
+    else:
+        expected = {name: a for name, a in arrays.items() if wanted(tuple(name.split("/")))}
+        saved_checkpoint.check_arrays(_by_name(trees), expected)
 
 
 def _load_orbax(
@@ -363,21 +401,27 @@ def _read_description(path: pathlib.Path) -> dict[str, Any] | None:
     return description if is_ours else None
 
 
-def _is_same(folder: pathlib.Path, description: dict[str, Any], trees: dict[str, Any]) -> bool:
+def _is_same(folder: pathlib.Path, text: str, weights: dict[str, Any]) -> bool:
+    """Whether a folder holds the description of `text` and these weights, undamaged."""
     try:
         there = load(folder)
     except (ValueError, OSError):
         return False
-    ours, theirs = dict(_flat(trees)), dict(_flat(there.trees))
+    description, _ = digests.unseal(json.loads(text))
+    theirs = _by_name(there.trees)
     return (
         there.description == description
-        and ours.keys() == theirs.keys()
-        and all(np.array_equal(ours[path], theirs[path], equal_nan=True) for path in ours)
+        and weights.keys() == theirs.keys()
+        and all(np.array_equal(weights[name], theirs[name], equal_nan=True) for name in weights)
     )
 
 
 def _names(keys: tuple[Any, ...]) -> Path:
     return tuple(jax.tree_util.keystr((key,), simple=True) for key in keys)
+
+
+def _by_name(trees: Any) -> dict[str, Any]:
+    return {"/".join(path): leaf for path, leaf in _flat(trees)}
 
 
 def _flat(tree: Any) -> list[tuple[Path, Any]]:
