@@ -308,13 +308,14 @@ def _load_checkpoint(path: pathlib.Path, wanted: Callable[[Path], bool]) -> Pret
         record = saved_checkpoint.read_record(path)
         state = ocp.checkpointables_metadata(path).metadata.get("state")
         saved_checkpoint.check_listed(record, state)
-        trees = _load_orbax(path, "state", state, wanted)
-        _check_arrays(path, trees, record.arrays, wanted)
     if record.config.get("task") == "finetune":
         raise DamagedError(f"{path} is of a finetuning; allowed: checkpoints of a pretraining")
-    step = int(path.name) if record.step is None else record.step
-    provenance = {"source": "run", "path": str(path), "step": step}
-    return Pretrained(describe(record.config, state, provenance), trees)
+    with saved_checkpoint.reading_checkpoint(path):
+        trees = _load_orbax(path, "state", state, wanted)
+        _check_arrays(path, trees, record.arrays, wanted)
+        step = int(path.name) if record.step is None else record.step
+        provenance = {"source": "run", "path": str(path), "step": step}
+        return Pretrained(describe(record.config, state, provenance), trees)
 
 
 def _load_folder(
@@ -395,7 +396,7 @@ def _read_description(path: pathlib.Path) -> dict[str, Any] | None:
         description = json.loads((path / CONFIG).read_text("utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise DamagedError(f"{path / CONFIG} is damaged: {error}") from error
     is_ours = isinstance(description, dict) and description.get("format") == FORMAT
     return description if is_ours else None
