@@ -12,6 +12,11 @@ prints one line of JSON, which docs/data.md says how to read:
 - `peak_rss_mb`, and `rss_growth_mb`: memory at the end above that after the first tenth.
 """
 
+if __name__ == "__main__":  # before what takes long to import
+    from input_pipeline import signals
+
+    signals.install()
+
 import contextlib
 import json
 import os

@@ -7,6 +7,11 @@ training makes of it: the global and local crops and the log-mel of a local wind
 flips, colors, grays and blurs the crops, on the accelerator, which is not shown.
 """
 
+if __name__ == "__main__":  # before what takes long to import
+    from input_pipeline import signals
+
+    signals.install()
+
 import argparse
 import io
 import os

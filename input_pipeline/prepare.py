@@ -8,6 +8,11 @@ finished, and the result is the same. Every recording is either in the data or, 
 OUTPUT/report.json.
 """
 
+if __name__ == "__main__":  # before what takes long to import
+    from input_pipeline import signals
+
+    signals.install()
+
 import argparse
 import dataclasses
 import hashlib
@@ -15,7 +20,6 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -362,9 +366,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (PrepareError, workers.WorkerError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
     total = result["total"]
     words = (
         f"{task.output}: {total['kept']} recordings, {total['video_seconds']:.0f} s of picture and "
@@ -381,6 +382,4 @@ if __name__ == "__main__":
     # TensorFlow only writes down what the shards hold: nothing that it says matters here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    # As an interruption: the processes are stopped, and what they had begun is taken away.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     sys.exit(main())

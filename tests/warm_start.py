@@ -69,7 +69,7 @@ def stand_in(folder: pathlib.Path, argv: list[str]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, pass_on)
     code = int(answers.readline())
     if code >= 0:

@@ -29,6 +29,11 @@ row that the base cannot have, as windows longer than its clips; the others go o
 done, or stopped on request; 1 an error, or a run has failed.
 """
 
+if __name__ == "__main__":  # before what takes long to import
+    from input_pipeline import signals
+
+    signals.install()
+
 import argparse
 import collections
 import os

@@ -22,6 +22,11 @@ Flags:
   --profile=DIR   leaves a trace of three steps: tensorboard --logdir DIR, or Perfetto
 """
 
+if __name__ == "__main__":  # before what takes long to import
+    from input_pipeline import signals
+
+    signals.install()
+
 import functools
 import json
 import pathlib

@@ -56,13 +56,10 @@ def keep_compiled_programs() -> None:
 
 
 @contextlib.contextmanager
-def errors_in_one_line(stopped: str = "Stopped.") -> Iterator[None]:
-    """Ends the program with one line where its input is wrong, exit code 1; with 130 if stopped.
+def errors_in_one_line() -> Iterator[None]:
+    """Ends the program with one line where its input is wrong, exit code 1.
 
     With the environment variable XKD_TRACEBACK, errors come with all that led to them.
-
-    Args:
-        stopped: What to say when the user stops it.
     """
     try:
         yield
@@ -70,9 +67,6 @@ def errors_in_one_line(stopped: str = "Stopped.") -> Iterator[None]:
         if os.environ.get("XKD_TRACEBACK"):
             raise
         sys.exit(f"error: {one_line(error)}")
-    except KeyboardInterrupt:
-        print(stopped, file=sys.stderr)
-        sys.exit(130)
 
 
 def check_output(output: pathlib.Path, file: str = "") -> None:

@@ -19,6 +19,11 @@ what it has beside the output; the same command goes on from there. The exit cod
 any features.
 """
 
+if __name__ == "__main__":  # before what takes long to import
+    from input_pipeline import signals
+
+    signals.install()
+
 import argparse
 import collections
 import concurrent.futures
@@ -297,7 +302,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--threads", type=_count, default=None, metavar="N", help="that decode (one a core)")
     flags = parser.parse_args(arguments)
     command_line.keep_compiled_programs()
-    with command_line.errors_in_one_line("Stopped. To go on, run the same command again."):
+    with command_line.errors_in_one_line():
         run(flags)
 
 

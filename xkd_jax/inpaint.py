@@ -13,6 +13,11 @@ is masked and restored by itself; predicted patches are given the mean and devia
 ones, which the network does not predict.
 """
 
+if __name__ == "__main__":  # before what takes long to import
+    from input_pipeline import signals
+
+    signals.install()
+
 import argparse
 import contextlib
 import fractions

@@ -1,58 +1,76 @@
 """Signals as requests to stop between two steps, at the same one in all processes."""
 
+import contextlib
 import os
 import signal
 
 import jax
 from jax.experimental import multihost_utils
 
+from input_pipeline import signals
+from xkd_jax import processes
+
 
 class Interruption:
-    """Turns SIGTERM and the first SIGINT into a request to stop between two steps.
+    """Turns signals into a request to stop between two steps, once there is a step to save.
 
-    A second SIGINT ends the process at once. One process keeps a flag. Several ask JAX's preemption
-    service, which hears SIGTERM in any of them and makes all agree on the step. Use it as a context
-    manager, in the main thread: leaving it gives the signals back.
+    Until then they end the program, as they do in `signals`. A second SIGINT before the save ends
+    it at once, without saving; in the save and after it no signal changes anything. One process
+    keeps a flag. Several ask JAX's preemption service, which hears SIGTERM in any of them and makes
+    all agree on the step. Use it as a context manager, in the main thread: when it is left, all has
+    been saved, and it gives the signals back.
     """
 
     def __init__(self):
         self._several = jax.process_count() > 1
-        self._requested = False
-        self._stepping = False
-        self._previous = {}
+        self._first = None
+        self._told = False
+        self._saving = False
+        self._stack = contextlib.ExitStack()
 
     def requested(self, step: int) -> bool:
-        """Whether to stop now.
+        """Whether to stop now, and save.
 
         With several processes, each has to ask before every step, or the others wait for it.
 
         Args:
             step: the number of steps done.
         """
-        self._stepping = True
+        if self._first is None:
+            self._first = step
+        if step == self._first:
+            return False
+        if step == self._first + 1:
+            self._stack.enter_context(signals.requests(self._handle))
+            if self._several:
+                processes.hear_of_preemption()
         if self._several:
-            self._requested = multihost_utils.reached_preemption_sync_point(step)
-        return self._requested
+            self._saving = multihost_utils.reached_preemption_sync_point(step)
+        else:
+            self._saving = self._told
+        return self._saving
 
-    def _handle(self, number, frame):
-        self._requested = True
+    def _handle(self, number: int) -> None:
         name = signal.Signals(number).name
-        when = "after this step" if self._stepping else "before the first step"
-        notice = f"\n{name}: stopping {when}"
-        if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            notice += "; once more to abort without saving"
+        if self._saving:
+            notice = f"{name}: saving; it ends by itself"
+        elif self._told and number == signal.SIGINT:
+            signals.end(128 + number, f"\n{name}: ended without saving")
+        else:
+            notice = f"{name}: stopping after this step"
+            if number == signal.SIGINT:
+                notice += "; once more to abort without saving"
             if self._several:  # the service listens to SIGTERM only
                 os.kill(os.getpid(), signal.SIGTERM)
+        self._told = True
         # Not print: the signal may have come in the middle of one.
-        os.write(2, f"{notice}\n".encode())
+        with contextlib.suppress(OSError):
+            os.write(2, f"\n{notice}\n".encode())
 
     def __enter__(self):
-        # With several processes SIGTERM is the service's own.
-        numbers = (signal.SIGINT,) if self._several else (signal.SIGINT, signal.SIGTERM)
-        self._previous = {number: signal.signal(number, self._handle) for number in numbers}
         return self
 
-    def __exit__(self, *_):
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+    def __exit__(self, error, *_):
+        if self._saving and error is None:
+            signals.finish()
+        self._stack.close()

@@ -22,14 +22,21 @@ Flags:
   --join_seconds=SECONDS  how long to wait for the other processes (300)
   --help, --helpfull      this text; the flags of the libraries too
 
+SIGINT (Ctrl-C), SIGTERM and SIGHUP save and stop; where there is no step to save yet, they end it.
+
 Exit codes: 0 done, or stopped on request and saved; 1 an error; 3 nothing left to train; 4 no
-step has ended for too long (config.log.stall_minutes).
+step has ended for too long (config.log.stall_minutes); 5 another process of the run is gone; 128
+and the signal's number, as 130 and 143: stopped with nothing to save.
 """
+
+if __name__ == "__main__":  # before what takes long to import
+    from input_pipeline import signals
+
+    signals.install()
 
 import contextlib
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -153,8 +160,6 @@ def main(found: Flags, rest: Sequence[str]) -> None:
             if writes:
                 print(config, flush=True)
             task(config, folder)
-    except KeyboardInterrupt:
-        print("Stopped. To go on, run the same command again.")
     except train.FinishedError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(ALREADY_FINISHED)
@@ -174,7 +179,7 @@ def call(*argv: str) -> int:
     """Does in this process what the command line does in one of its own.
 
     What the command line sets for the whole process stays as it is: how much libraries say, where
-    compiled programs are kept, what SIGTERM does. The flags that libraries have are not there.
+    compiled programs are kept, what signals do. The flags that libraries have are not there.
 
     Args:
         argv: The flags.
@@ -200,8 +205,6 @@ def run() -> None:
         command_line.quieten_libraries()
         command_line.use_most_memory_of_gpus()
         command_line.keep_compiled_programs()
-        # The loop has its own way to stop, with a save; this is for the time before it.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         main(found, rest)
 
     app.run(start, flags_parser=lambda argv: command_line.parse(argv, __doc__, found.config))

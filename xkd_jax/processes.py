@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax._src import distributed
 from jax.experimental import multihost_utils
 
 # JAX itself gives up by aborting with a stack trace. It must not come before ours.
@@ -94,6 +95,8 @@ def join(group: Group, seconds: float) -> None:
         seconds: How long to wait.
     """
     with _deadline(seconds, _absence(group, seconds)):
+        # Until there is something to save, signals end the processes.
+        jax.config.update("jax_enable_preemption_service", False)
         jax.distributed.initialize(
             coordinator_address=group.coordinator,
             num_processes=group.count if group.coordinator else None,
@@ -124,6 +127,16 @@ def check_same(text: str, what: str) -> None:
             f"{what} of process {', '.join(map(str, others))} is not that of process 0; "
             "start all processes with the same flags and the same code"
         )
+
+
+def hear_of_preemption() -> None:
+    """From here on, SIGTERM in any process is JAX's, which has all agree on the step to stop at."""
+    state = distributed.global_state
+    if state.preemption_sync_manager:  # of a training before this one
+        state.preemption_sync_manager.shutdown()
+        state.preemption_sync_manager = None
+    jax.config.update("jax_enable_preemption_service", True)
+    state.initialize_preemption_sync_manager()
 
 
 @contextlib.contextmanager

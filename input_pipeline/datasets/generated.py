@@ -7,6 +7,11 @@ What they show and sound is in shapes.py.
 writes `DIR/{train,test}/<class>/<number>.mp4`, which the folder source reads.
 """
 
+if __name__ == "__main__":  # before what takes long to import
+    from input_pipeline import signals
+
+    signals.install()
+
 import argparse
 import concurrent.futures
 import fractions

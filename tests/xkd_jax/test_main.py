@@ -68,7 +68,6 @@ def test_exit_codes_and_messages(monkeypatch, tmp_path):
         (train.FinishedError("at its end"), 3, "error: at its end"),
         (train.NonFiniteError("Step 3"), 1, "error: Step 3"),
         (ValueError("of a\nlibrary"), 1, "error: of a library (XKD_TRACEBACK=1 shows where)"),
-        (KeyboardInterrupt(), 0, "Stopped. To go on, run the same command again."),
     ):
         monkeypatch.setattr(pretrain, "pretrain", raising(error))
         found, output = runs.call(f"--workdir={tmp_path}")

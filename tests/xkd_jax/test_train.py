@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration import runs
 from tests.xkd_jax import toy
-from xkd_jax import checkpoint, sharding, train
+from xkd_jax import checkpoint, interruption, sharding, train
 
 STEPS = 60
 
@@ -257,17 +257,47 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, undisturbed, numb
     assert_same_bits(toy.run(tmp_path, STEPS), undisturbed)
 
 
-def test_a_second_sigint_aborts_at_once(tmp_path):
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
+def test_before_the_first_step_a_signal_ends_it_and_nothing_is_saved(tmp_path, number):
     process = start(tmp_path, "--checkpoint_every=0", "--delay=20")
     wait_for(lambda: (tmp_path / "checkpoints").exists(), process)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=15)
+    assert process.returncode == 128 + number, output
+    assert output.splitlines()[-1].startswith(f"{number.name}: stopped. To go on, run the same")
+    assert "Traceback" not in output
+    assert complete_steps(tmp_path) == []
+
+
+def test_a_second_sigint_aborts_at_once(tmp_path):
+    process = start(tmp_path, "--checkpoint_every=1", "--delay=5")
+    wait_for(lambda: complete_steps(tmp_path), process)
     process.send_signal(signal.SIGINT)
     for line in process.stdout:
-        if "SIGINT: stopping before the first step; once more to abort" in line:
+        if "SIGINT: stopping after this step; once more to abort without saving" in line:
             break
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=10)
-    assert process.returncode == -signal.SIGINT
-    assert complete_steps(tmp_path) == []
+    output, _ = process.communicate(timeout=10)
+    assert process.returncode == 130, output
+    assert output.splitlines()[-1] == "SIGINT: ended without saving"
+    assert complete_steps(tmp_path) == [1]
+
+
+def test_in_the_save_signals_change_nothing(capfd):
+    with interruption.Interruption() as stop:
+        assert not stop.requested(4) and not stop.requested(5)
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert stop.requested(6)
+        for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+    assert capfd.readouterr().err.split("\n\n") == [
+        "\nSIGHUP: stopping after this step",
+        "SIGINT: saving; it ends by itself",
+        "SIGINT: saving; it ends by itself",
+        "SIGTERM: saving; it ends by itself\n",
+    ]
 
 
 def test_a_non_finite_metric_stops_the_run_and_leaves_the_last_good_checkpoint(tmp_path):

@@ -3,6 +3,11 @@
 Run as a program, it trains in a process of its own, to be killed.
 """
 
+if __name__ == "__main__":  # before what takes long to import
+    from input_pipeline import signals
+
+    signals.install()
+
 import argparse
 import itertools
 import time

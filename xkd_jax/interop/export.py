@@ -8,6 +8,11 @@ reads. --everything adds heads, decoders and centers: all that a pretraining goe
 the optimizer's state.
 """
 
+if __name__ == "__main__":  # before what takes long to import
+    from input_pipeline import signals
+
+    signals.install()
+
 import argparse
 import pathlib
 from typing import Any

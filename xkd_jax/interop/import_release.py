@@ -7,6 +7,11 @@ as many of them as there are. --input may also be one such file, or a full train
 heads, decoders and centers. PyTorch is not needed, and nothing that a file says is run.
 """
 
+if __name__ == "__main__":  # before what takes long to import
+    from input_pipeline import signals
+
+    signals.install()
+
 import argparse
 import dataclasses
 import hashlib

@@ -19,6 +19,11 @@ In RUN/report:
 Exit code 0 if the page is written, whatever its verdict; 1 for unusable arguments, in one line.
 """
 
+if __name__ == "__main__":  # before what takes long to import
+    from input_pipeline import signals
+
+    signals.install()
+
 import argparse
 import json
 import math
