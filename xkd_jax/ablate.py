@@ -39,7 +39,6 @@ import collections
 import os
 import pathlib
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -47,7 +46,7 @@ from collections.abc import Iterator, Sequence
 
 import ml_collections
 
-from input_pipeline import program
+from input_pipeline import program, signals
 from xkd_jax import command_line
 from xkd_jax.ablation import plan, rows, tables
 from xkd_jax.main import ALREADY_FINISHED, USER_ERRORS
@@ -60,7 +59,7 @@ class Failed(RuntimeError):
     """A run ended with an error; the message says which, and why."""
 
 
-class Stopped(BaseException):
+class Stopped(Exception):
     """Someone has asked the program to end."""
 
 
@@ -180,6 +179,8 @@ class Runner:
         self._evaluation_flags = evaluation_flags
         self._seconds: dict[str, list[float]] = collections.defaultdict(list)
         self._protocols: dict[str, ml_collections.ConfigDict] = {}
+        self._process: subprocess.Popen | None = None
+        self._stopping = False
 
     def run(self, jobs: Sequence[plan.Job]) -> list[Failed]:
         """Does what is not done yet.
@@ -191,11 +192,18 @@ class Runner:
             What has failed.
 
         Raises:
-            Stopped: By SIGINT or SIGTERM; the run under way has saved its state.
+            Stopped: By a signal; the run under way has saved its state.
         """
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, _stop)
-        failures = []
+        with signals.requests(self._stop):
+            return list(self._failures(jobs))
+
+    def _stop(self, number: int) -> None:
+        self._stopping = True
+        if self._process:
+            self._process.terminate()  # it saves, and ends
+
+    def _failures(self, jobs: Sequence[plan.Job]) -> Iterator[Failed]:
+        """Does the jobs."""
         for place, job in enumerate(jobs):
             told = f"[{place + 1}/{len(jobs)}] {job.run}, seed {job.seed}"
             try:
@@ -208,11 +216,10 @@ class Runner:
                         self._evaluate(job, network)
                     self._seconds[kind].append(time.monotonic() - start)
             except Failed as error:
-                failures.append(error)
                 print(f"{told}: failed", flush=True)
+                yield error
             else:
                 print(f"{told}: finished", flush=True)
-        return failures
 
     def state(self, job: plan.Job) -> str:
         """What has become of a job so far, in words."""
@@ -263,16 +270,22 @@ class Runner:
         command = [sys.executable, "-m", "xkd_jax.main", *flags]
         with (job.workdir / LOG).open("a") as log:
             print(f"\n$ {shlex.join(command)}", file=log, flush=True)
-            # A session of its own: Ctrl-C reaches it once, from here.
-            process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
-            try:
-                code = process.wait()
-            except BaseException:
-                process.terminate()  # it saves, and ends
-                process.wait()
-                raise
+            # A session of its own: Ctrl-C reaches it once, from here. Where this process is killed,
+            # the pipe that it holds ends, and with it the run.
+            with subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=os.environ | {signals.STARTED_BY_A_PROGRAM: "1"},
+            ) as self._process:
+                if self._stopping:  # the signal came before there was a process
+                    self._process.terminate()
+                code = self._process.wait()
+            self._process = None
+        if self._stopping:
+            raise Stopped
         if code not in (0, ALREADY_FINISHED):
             raise Failed(f"{job.workdir} ended with {code}: {_last_line(job.workdir / LOG)}")
         return code
@@ -285,10 +298,6 @@ class Runner:
         left = [kind for job in jobs for kind, _ in self._remaining(job)]
         seconds = sum(known.get(kind, 0.0) for kind in left)
         return f", about {_duration(seconds)} left"
-
-
-def _stop(*_) -> None:
-    raise Stopped
 
 
 def _duration(seconds: float) -> str:

@@ -44,11 +44,12 @@ from typing import NamedTuple
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from input_pipeline import program
+from input_pipeline import program, signals
 from xkd_jax import command_line
 
 # Exit code where there is nothing left to train, so that scripts can tell it from a failure.
 ALREADY_FINISHED = 3
+_PATIENCE = 60.0  # seconds for another run to leave the workdir
 # Of flags, files and folders: one line is all that a user needs.
 USER_ERRORS = (ValueError, OSError)
 # What config.task may be, and where its function is: of the same name, of (config, workdir).
@@ -156,7 +157,9 @@ def main(found: Flags, rest: Sequence[str]) -> None:
             processes.check_same(f"{config}\n{folder}", "the config or workdir")
         task = getattr(importlib.import_module(TASKS[config.task]), config.task)
         writes = jax.process_index() == 0
-        with workdir.claimed(folder) if writes else contextlib.nullcontext():
+        # Who started it may have been killed with a run before this one, which is saving yet.
+        patience = _PATIENCE if os.environ.get(signals.STARTED_BY_A_PROGRAM) else 0
+        with workdir.claimed(folder, patience) if writes else contextlib.nullcontext():
             if writes:
                 print(config, flush=True)
             task(config, folder)

@@ -5,9 +5,11 @@ import fcntl
 import os
 import pathlib
 import sys
+import time
 from collections.abc import Iterator
 
 _LOCK = ".lock"
+_PERIOD = 0.1  # seconds between two looks at the lock
 _FOLDERS = ("checkpoints", "images", "tensorboard")
 _FILES = ("config.json", "metrics.jsonl")
 
@@ -17,7 +19,7 @@ class WorkdirError(ValueError):
 
 
 @contextlib.contextmanager
-def claimed(path: str | os.PathLike) -> Iterator[None]:
+def claimed(path: str | os.PathLike, patience: float = 0.0) -> Iterator[None]:
     """Makes the folder where it is missing, and keeps other runs out of it.
 
     The kernel gives the claim back when the process ends, however it ends. Only the first process
@@ -25,6 +27,7 @@ def claimed(path: str | os.PathLike) -> Iterator[None]:
 
     Args:
         path: the run's folder.
+        patience: seconds to wait for another run to leave it.
 
     Raises:
         WorkdirError: if it cannot be made or written to, holds something else than a run where a
@@ -45,7 +48,7 @@ def claimed(path: str | os.PathLike) -> Iterator[None]:
     except OSError as error:
         raise WorkdirError(f"--workdir={path} cannot be written to: {error.strerror}") from error
     try:
-        _lock(lock, path)
+        _lock(lock, path, patience)
         yield
     finally:
         os.close(lock)
@@ -64,9 +67,16 @@ def _unwritable_parts(folder: pathlib.Path) -> Iterator[str]:
                 yield f"{part} is read-only"
 
 
-def _lock(lock: int, path: str | os.PathLike) -> None:
+def _lock(lock: int, path: str | os.PathLike, patience: float) -> None:
+    end = time.monotonic() + patience
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(_PERIOD)
     except BlockingIOError as error:
         raise WorkdirError(f"another run is using --workdir={path}") from error
     except OSError as error:  # of file systems without locks

@@ -2,6 +2,7 @@ import fcntl
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -39,10 +40,10 @@ def test_another_run_is_refused_until_the_first_is_gone_even_killed(tmp_path):
     )
     assert holder.stdout.readline() == "claimed\n"
     assert refusal(tmp_path) == f"another run is using --workdir={tmp_path}"
-    holder.send_signal(signal.SIGKILL)
-    holder.communicate()
-    with workdir.claimed(tmp_path):
+    threading.Timer(0.3, holder.kill).start()
+    with workdir.claimed(tmp_path, patience=60):
         pass
+    assert holder.communicate() and holder.returncode == -signal.SIGKILL
 
 
 def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, capsys):

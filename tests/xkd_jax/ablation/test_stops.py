@@ -1,0 +1,71 @@
+"""What becomes of a run of the ablations where they are stopped, or killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.integration import runs
+from xkd_jax import ablate
+
+# In place of a training: waits, and takes note of the signal that ends it.
+RUN = """
+import os, sys, time
+from input_pipeline import signals
+
+signals.install()
+try:
+    print("runs", os.getpid(), flush=True)
+    time.sleep(100)
+except signals.Stopped as stopped:
+    print("saved", stopped.number, flush=True)
+"""
+ABLATE = """
+import collections, pathlib, sys
+from input_pipeline import signals
+signals.install()
+from xkd_jax import ablate
+
+run, folder = sys.argv[1:]
+sys.executable = run
+Job = collections.namedtuple("Job", ["workdir", "run", "seed", "row"])
+runner = ablate.Runner(None, ())
+runner._remaining = lambda job: [("pretraining", None)]
+runner._pretrain = lambda job: runner._start((), job)
+try:
+    runner.run([Job(pathlib.Path(folder), "xkd", 0, "xkd")])
+except ablate.Stopped:
+    print("stopped")
+"""
+
+
+def wait_for(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL], ids=lambda n: n.name)
+def test_the_run_under_way_saves_and_ends(tmp_path, number):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{RUN}'\n")
+    python.chmod(0o755)
+    process = subprocess.Popen(
+        [sys.executable, "-c", ABLATE, python, tmp_path / "run"],
+        cwd=runs.ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    log = tmp_path / "run" / ablate.LOG
+    wait_for(lambda: log.exists() and "runs" in log.read_text())
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    if number != signal.SIGKILL:
+        assert process.returncode == 0 and output.endswith("stopped\n")
+    child = int(log.read_text().split("runs ")[1].split()[0])
+    wait_for(lambda: not os.path.exists(f"/proc/{child}"))
+    assert log.read_text().endswith("saved 15\n")
