@@ -5,7 +5,7 @@
 #
 # Process 0 writes to the terminal, the others to RUN/logs/process-I.log. If one ends with an error,
 # the others are stopped, and all are started again, up to K times (0): they go on from the newest
-# checkpoint. Ctrl-C and SIGTERM reach all of them: they save and stop.
+# checkpoint. Ctrl-C, SIGTERM and SIGHUP reach all of them: they save and stop.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -45,15 +45,22 @@ tell_all() {
     local pid
     for pid in "${pids[@]}"; do kill "-$1" "$pid" 2> /dev/null || true; done
 }
-trap 'stopping=1; tell_all TERM' TERM INT
+trap 'stopping=1; tell_all TERM' TERM INT HUP
+
+# A pipe whose other end nobody but this script holds: where it is killed, they notice, save and stop.
+folder="$(mktemp -d)"
+trap 'rm -r "$folder"' EXIT
+mkfifo "$folder/alive"
+exec {alive}<> "$folder/alive"
 
 free_port() {
     python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
-# One go of all processes; the exit code is that of the first that failed, or 0.
+# One go of all processes, until the last has ended; the exit code is that of the first that failed,
+# or 0.
 run_all() {
-    local port index status code
+    local port index code status=0 patience=""
     port="$(free_port)"
     pids=()
     for ((index = 0; index < count; index++)); do
@@ -66,26 +73,28 @@ run_all() {
                 CUDA_VISIBLE_DEVICES="$(IFS=,; echo "${gpus[*]:index * share:share}")"
                 export CUDA_VISIBLE_DEVICES
             fi
+            exec {alive}>&-
+            export XKD_STARTED_BY_A_PROGRAM=1
             exec python -m xkd_jax.main "${flags[@]}" --coordinator="127.0.0.1:$port" \
                 --processes="$count" --process="$index"
-        ) >> "$log" 2>&1 &
+        ) < "$folder/alive" >> "$log" 2>&1 &
         pids+=($!)
     done
-    status=0
-    for ((index = 0; index < count; index++)); do
-        code=0
-        wait -n || code=$?
-        # A wait that a signal cut short has seen no process end.
-        if ((code > 128)) && [[ "$stopping" ]]; then
-            wait || true
-            return 0
-        fi
-        if ((code && !status)); then
+    # Not wait, which a signal cuts short.
+    while ((${#pids[@]})); do
+        sleep 0.2
+        for index in "${!pids[@]}"; do
+            kill -0 "${pids[index]}" 2> /dev/null && continue
+            code=0
+            wait "${pids[index]}" || code=$?
+            unset "pids[index]"
+            ((code && !status)) || continue
             status=$code
+            [[ "$stopping" ]] && continue
             tell_all TERM
-            sleep 5
-            tell_all KILL
-        fi
+            patience=$((SECONDS + 5))
+        done
+        if [[ "$patience" ]] && ((SECONDS > patience)); then tell_all KILL; fi
     done
     return "$status"
 }

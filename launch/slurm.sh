@@ -73,6 +73,7 @@ job() {
     if [[ "$stopping" ]]; then
         echo "Stopped before the time limit or for a preemption: queued again"
         run scontrol requeue "$SLURM_JOB_ID"
+        status=0
     elif ((status == 3)); then
         echo "Nothing left to train"
         status=0

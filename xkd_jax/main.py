@@ -49,7 +49,7 @@ from xkd_jax import command_line
 
 # Exit code where there is nothing left to train, so that scripts can tell it from a failure.
 ALREADY_FINISHED = 3
-_PATIENCE = 60.0  # seconds for another run to leave the workdir
+_PATIENCE = 20.0  # seconds for another run to leave the workdir
 # Of flags, files and folders: one line is all that a user needs.
 USER_ERRORS = (ValueError, OSError)
 # What config.task may be, and where its function is: of the same name, of (config, workdir).

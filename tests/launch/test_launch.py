@@ -166,6 +166,70 @@ def tool(path, text):
 
 
 @pytest.fixture
+def local(tmp_path):
+    """Starts two processes that stand for the program: told to stop, they save for a second."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "xkd-lock").symlink_to(pathlib.Path(sys.prefix, "xkd-lock"))
+    tool(
+        tmp_path / "bin/python",
+        f"""
+        [ "$1" = -m ] || exec {sys.executable} "$@"
+        cd {tmp_path}
+        index="${{@: -1}}"; index="${{index#--process=}}"
+        trap 'told=1; sleep 1; echo saved > saved-$index; exit $(cat code-$index)' TERM
+        echo $$ > pid-$index
+        # As the program takes the end of its input, where the variable is set.
+        read -r || [ "$told" ] || [ -z "$XKD_STARTED_BY_A_PROGRAM" ] || kill -TERM $$""",
+    )
+
+    def start(codes):
+        for index, code in enumerate(codes):
+            (tmp_path / f"code-{index}").write_text(str(code))
+        process = subprocess.Popen(
+            ["bash", ROOT / "launch/local_processes.sh", "2", f"--workdir={tmp_path}/run"],
+            env=os.environ | {"XKD_VENV": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        while len(list(tmp_path.glob("pid-*"))) < 2:
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.05)
+        return process
+
+    return start
+
+
+def are_saved(folder, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and len(list(folder.glob("saved-*"))) < 2:
+        time.sleep(0.05)
+    return len(list(folder.glob("saved-*"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "codes"),
+    [(signal.SIGTERM, (0, 0)), (signal.SIGHUP, (143, 143)), (signal.SIGINT, (0, 0))],
+)
+def test_processes_are_waited_for_however_often_they_are_told_to_stop(
+    codes, number, local, tmp_path
+):
+    process = local(codes)
+    for _ in range(3):
+        process.send_signal(number)
+        time.sleep(0.3)
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == codes[0], output
+    assert are_saved(tmp_path, 0), "it has left processes behind"
+
+
+def test_processes_end_where_the_script_that_started_them_is_killed(local, tmp_path):
+    process = local((0, 0))
+    process.kill()
+    assert are_saved(tmp_path, 60)
+
+
+@pytest.fixture
 def slurm(tmp_path):
     """Slurm's commands, with a log; srun's tasks end with the code in a file, or on a signal."""
     tool(
