@@ -90,10 +90,20 @@ def finish() -> None:
 
 
 def end(code: int, line: str) -> None:
-    """Ends the process from any thread, at once, with a line on stderr that says why."""
+    """Ends the process from any thread, at once.
+
+    Args:
+        code: The exit code.
+        line: What to say on stderr; empty for nothing.
+    """
     with contextlib.suppress(OSError):
-        os.write(2, f"{line}\n".encode())
+        os.write(2, f"{line}\n".encode() if line else b"")
     os._exit(code)
+
+
+def last_line(number: int) -> str:
+    """What a program says that a signal has ended."""
+    return f"\n{signal.Signals(number).name}: stopped. To go on, run the same command again."
 
 
 def _handle(number: int, frame: object) -> None:
@@ -121,7 +131,7 @@ def _watch(reading: int) -> None:
                 os._exit(0)
             # Before it heard of it, the main thread may have come to where signals are requests.
             if not _request or _ending is not None:
-                end(128 + number, _line(number))
+                end(128 + number, last_line(number))
 
 
 def _tell_of(kind: type[BaseException], error: BaseException, trace: object) -> None:
@@ -132,11 +142,7 @@ def _tell_of(kind: type[BaseException], error: BaseException, trace: object) -> 
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     # At once: what libraries do at the end of a process may wait for other processes, or threads.
-    end(128 + error.number, _line(error.number))
-
-
-def _line(number: int) -> str:
-    return f"\n{signal.Signals(number).name}: stopped. To go on, run the same command again."
+    end(128 + error.number, last_line(error.number))
 
 
 def _let_terminals_go() -> None:

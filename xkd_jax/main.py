@@ -139,37 +139,46 @@ def main(found: Flags, rest: Sequence[str]) -> None:
     """
     if len(rest) > 1:
         raise app.UsageError(f"Unexpected argument {rest[1]!r}: flags are --config and --workdir.")
+    from xkd_jax import checkpoint, train
+
+    with contextlib.ExitStack() as together:  # where an error ends all processes of the run
+        try:
+            _run(found, together)
+        except train.FinishedError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(ALREADY_FINISHED)
+        except (train.NonFiniteError, checkpoint.SaveError, *USER_ERRORS) as error:
+            if os.environ.get("XKD_TRACEBACK"):
+                raise
+            sys.exit(f"error: {command_line.one_line(error)}{_hint(error)}")
+
+
+def _run(found: Flags, together: contextlib.ExitStack) -> None:
+    """Meets the other processes, if there are any, and does the task."""
     import jax
 
-    from xkd_jax import checkpoint, processes, train, workdir
+    from xkd_jax import peers, processes, workdir
 
     config, folder = found.config.value, found.workdir.value
-    try:
-        if config.get("task") not in TASKS:
-            raise ValueError(f"config.task is {config.get('task')!r}; allowed: {', '.join(TASKS)}")
-        if found.compile_for.value:
-            from xkd_jax import compile_check
+    if config.get("task") not in TASKS:
+        raise ValueError(f"config.task is {config.get('task')!r}; allowed: {', '.join(TASKS)}")
+    if found.compile_for.value:
+        from xkd_jax import compile_check
 
-            return compile_check.check(config, found.compile_for.value)
-        group = processes.find(found.coordinator.value, found.processes.value, found.process.value)
-        if group:
-            processes.join(group, found.join_seconds.value)
-            processes.check_same(f"{config}\n{folder}", "the config or workdir")
-        task = getattr(importlib.import_module(TASKS[config.task]), config.task)
-        writes = jax.process_index() == 0
-        # Who started it may have been killed with a run before this one, which is saving yet.
-        patience = _PATIENCE if os.environ.get(signals.STARTED_BY_A_PROGRAM) else 0
-        with workdir.claimed(folder, patience) if writes else contextlib.nullcontext():
-            if writes:
-                print(config, flush=True)
-            task(config, folder)
-    except train.FinishedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(ALREADY_FINISHED)
-    except (train.NonFiniteError, checkpoint.SaveError, *USER_ERRORS) as error:
-        if os.environ.get("XKD_TRACEBACK"):
-            raise
-        sys.exit(f"error: {command_line.one_line(error)}{_hint(error)}")
+        return compile_check.check(config, found.compile_for.value)
+    group = processes.find(found.coordinator.value, found.processes.value, found.process.value)
+    if group:
+        processes.join(group, found.join_seconds.value)
+        together.enter_context(peers.Peers())
+        processes.check_same(f"{config}\n{folder}", "the config or workdir")
+    task = getattr(importlib.import_module(TASKS[config.task]), config.task)
+    writes = jax.process_index() == 0
+    # Who started it may have been killed with a run before this one, which is saving yet.
+    patience = _PATIENCE if os.environ.get(signals.STARTED_BY_A_PROGRAM) else 0
+    with workdir.claimed(folder, patience) if writes else contextlib.nullcontext():
+        if writes:
+            print(config, flush=True)
+        task(config, folder)
 
 
 def _hint(error: Exception) -> str:

@@ -18,6 +18,8 @@ import numpy as np
 from jax._src import distributed
 from jax.experimental import multihost_utils
 
+from xkd_jax import peers
+
 # JAX itself gives up by aborting with a stack trace. It must not come before ours.
 _GRACE = 60  # seconds
 
@@ -102,6 +104,9 @@ def join(group: Group, seconds: float) -> None:
             num_processes=group.count if group.coordinator else None,
             process_id=group.index if group.coordinator else None,
             initialization_timeout=round(seconds) + _GRACE,
+            # That one is lost is for `peers` to find, before JAX does.
+            heartbeat_timeout_seconds=round(10 * peers.SECONDS),
+            shutdown_timeout_seconds=round(peers.SECONDS),
         )
 
 

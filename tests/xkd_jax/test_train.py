@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration import runs
 from tests.xkd_jax import toy
-from xkd_jax import checkpoint, interruption, sharding, train
+from xkd_jax import checkpoint, interruption, peers, sharding, train
 
 STEPS = 60
 
@@ -39,9 +39,9 @@ def wait_for(condition, process, seconds=120):
         time.sleep(0.02)
 
 
-def start(workdir, *flags):
+def start(workdir, *flags, cold=False):
     flags = (f"--workdir={workdir}", f"--steps={STEPS}", "--delay=0.05", *flags)
-    return runs.start_module("tests.xkd_jax.toy", *flags, xla=os.environ["XLA_FLAGS"])
+    return runs.start_module("tests.xkd_jax.toy", *flags, cold=cold, xla=os.environ["XLA_FLAGS"])
 
 
 @pytest.fixture(scope="module")
@@ -345,17 +345,46 @@ def test_batches_that_end_too_early_are_an_error(tmp_path):
         toy.run(tmp_path, 9, batches=lambda k: iter([toy.batch(0), toy.batch(1), toy.batch(2)]))
 
 
-@pytest.mark.slow
-def test_two_processes_stop_at_the_same_step_when_one_is_told_to(tmp_path):
+def start_two(tmp_path, *flags, **options):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
+    flags = ("--processes=2", f"--coordinator={address}", *flags)
+    return [start(tmp_path, *flags, f"--process={index}", **options) for index in range(2)]
 
-    def both():
-        flags = ("--processes=2", f"--coordinator={address}", "--checkpoint_every=0")
-        return [start(tmp_path, *flags, f"--process={index}") for index in range(2)]
 
-    processes = both()
+@pytest.mark.slow  # real processes, whose loss takes seconds to be noticed
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=lambda n: n.name)
+def test_a_process_that_is_lost_ends_the_other_in_a_line(tmp_path, number):
+    flags = ("--checkpoint_every=0", "--delay=0.5", "--peer_seconds=6")
+    processes = start_two(tmp_path, *flags, cold=True)  # to be stopped themselves
+    wait_for(lambda: (tmp_path / "metrics.jsonl").exists(), processes[0])
+    started = time.monotonic()
+    processes[1].send_signal(number)
+    output, _ = processes[0].communicate(timeout=60)
+    assert processes[0].returncode == peers.LOST, output
+    assert time.monotonic() - started < 30
+    assert output.splitlines()[-1] == (
+        "error: process 1 has not been heard of for 6 s: it has died, or stands still"
+    )
+    assert "Traceback" not in output and "    @  " not in output
+    processes[1].kill()
+
+
+@pytest.mark.slow  # real processes
+def test_a_signal_before_the_first_step_ends_both(tmp_path):
+    processes = start_two(tmp_path, "--checkpoint_every=0", "--delay=100")
+    wait_for(lambda: (tmp_path / "checkpoints").exists(), processes[0])
+    processes[1].send_signal(signal.SIGTERM)
+    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [143, 143], outputs
+    assert outputs[0].splitlines()[-1] == "error: process 1: stopped by SIGTERM"
+    assert outputs[1].splitlines()[-1].startswith("SIGTERM: stopped.")
+
+
+@pytest.mark.slow
+def test_two_processes_stop_at_the_same_step_when_one_is_told_to(tmp_path):
+    processes = start_two(tmp_path, "--checkpoint_every=0")
     wait_for(lambda: (tmp_path / "metrics.jsonl").exists(), processes[0])
     processes[1].send_signal(signal.SIGTERM)
     outputs = [process.communicate(timeout=120)[0] for process in processes]
@@ -363,7 +392,7 @@ def test_two_processes_stop_at_the_same_step_when_one_is_told_to(tmp_path):
     [step] = complete_steps(tmp_path)
     assert f"Stopped and saved at step {step} of {STEPS}" in outputs[0]
     assert "Stopped" not in outputs[1]
-    processes = both()
+    processes = start_two(tmp_path, "--checkpoint_every=0")
     outputs = [process.communicate(timeout=120)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert f"RESTORED step {step} " in outputs[0]

@@ -9,6 +9,7 @@ if __name__ == "__main__":  # before what takes long to import
     signals.install()
 
 import argparse
+import contextlib
 import itertools
 import time
 
@@ -20,7 +21,7 @@ import numpy as np
 import optax
 
 from configs import base
-from xkd_jax import sharding, train
+from xkd_jax import peers, processes, sharding, train
 
 FEATURES = 6
 OPTIMIZER = optax.chain(
@@ -120,15 +121,21 @@ def main():
     parser.add_argument("--process", type=int)
     parser.add_argument("--processes", type=int)
     parser.add_argument("--coordinator")
+    parser.add_argument("--peer_seconds", type=float, default=peers.SECONDS)
     flags = parser.parse_args()
-    if flags.processes:
-        jax.distributed.initialize(flags.coordinator, flags.processes, flags.process)
-    run(
-        flags.workdir,
-        flags.steps,
-        batches=lambda start: batches(start, flags.delay, flags.nan_at),
-        config=get_config(**{"checkpoint.every_steps": flags.checkpoint_every}, steps=flags.steps),
-    )
+    with contextlib.ExitStack() as together:
+        if flags.processes:
+            group = processes.Group(flags.coordinator, flags.processes, flags.process, "flags")
+            processes.join(group, 60)
+            together.enter_context(peers.Peers(seconds=flags.peer_seconds))
+        run(
+            flags.workdir,
+            flags.steps,
+            batches=lambda start: batches(start, flags.delay, flags.nan_at),
+            config=get_config(
+                **{"checkpoint.every_steps": flags.checkpoint_every}, steps=flags.steps
+            ),
+        )
 
 
 if __name__ == "__main__":
