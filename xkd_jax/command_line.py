@@ -13,7 +13,7 @@ import ml_collections
 from absl import flags, logging
 from ml_collections import config_flags
 
-from input_pipeline import atomic
+from input_pipeline import atomic, user_cache
 
 HELP = {"--help", "-help", "-h", "--h", "-?", "--helpshort", "-helpshort"}
 
@@ -50,8 +50,8 @@ def keep_compiled_programs() -> None:
     """Has JAX keep what it compiles on disk, so that the same program starts at once next time."""
     import jax
 
-    default = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or f"{default}/xkd_jax/compiled"
+    chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    folder = chosen or str(user_cache.folder() / "compiled")
     jax.config.update("jax_compilation_cache_dir", folder)
 
 

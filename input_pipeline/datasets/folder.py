@@ -21,7 +21,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from input_pipeline import atomic, containers, media
+from input_pipeline import atomic, containers, media, user_cache
 from input_pipeline.datasets import folder_index, listing, splits
 from input_pipeline.terminal import printable
 
@@ -348,9 +348,8 @@ def _judge(
 
 def _cache_folder(root: pathlib.Path) -> pathlib.Path:
     """Where the index and the report of a folder are kept."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
-    return pathlib.Path(base) / "xkd_jax" / digest
+    return user_cache.folder() / digest
 
 
 def _write_json(path: pathlib.Path, value: object) -> bool:

@@ -8,18 +8,19 @@ import time
 import pytest
 
 from tests.integration import runs
+from xkd_jax import workdir
 
 
-def start(workdir, *flags, **options) -> subprocess.Popen:
+def start(folder, *flags, **options) -> subprocess.Popen:
     """Starts the program as two processes."""
     data = f"--config.data.path={runs.clips()}"
-    return runs.start_several(2, data, f"--workdir={workdir}", *flags, **options)
+    return runs.start_several(2, data, f"--workdir={folder}", *flags, **options)
 
 
-def process_ids(workdir) -> list[int]:
+def process_ids(folder) -> list[int]:
     """The processes of a run, by their numbers."""
     found = subprocess.run(
-        ["pgrep", "-af", f"xkd_jax.main.*--workdir={workdir} "], capture_output=True, text=True
+        ["pgrep", "-af", f"xkd_jax.main.*--workdir={folder} "], capture_output=True, text=True
     ).stdout.splitlines()
     found = [line for line in found if "launch/local_processes.sh" not in line]
     return [
@@ -53,6 +54,19 @@ def test_sigterm_saves_and_stops_both(tmp_path):
     assert process.returncode == 0, output
     assert "Stopped and saved at step" in output
     assert not process_ids(tmp_path / "run")
+
+
+@pytest.mark.slow  # real processes, which wait for the other run
+def test_what_one_refuses_ends_all_at_once(tmp_path):
+    started = time.monotonic()
+    with workdir.claimed(tmp_path):
+        code, output = runs.ended(start(tmp_path))
+    assert code == 1, output
+    assert f"error: another run is using --workdir={tmp_path}" in output
+    assert "Traceback" not in output
+    assert time.monotonic() - started < 120
+    log = (tmp_path / "logs" / "process-1.log").read_text()
+    assert log.splitlines()[-1] == f"error: process 0: another run is using --workdir={tmp_path}"
 
 
 @pytest.mark.parametrize("index", [0, 1])
