@@ -13,9 +13,9 @@ prints one line of JSON, which docs/data.md says how to read:
 """
 
 if __name__ == "__main__":  # before what takes long to import
-    from input_pipeline import signals
+    from input_pipeline import program
 
-    signals.install()
+    program.start()
 
 import contextlib
 import json
@@ -32,8 +32,6 @@ import numpy as np
 import tqdm
 from absl import app, flags, logging
 from ml_collections import config_flags
-
-from input_pipeline import program
 
 _PARTS = 10  # of the run, of whose rates the median is told
 _BATCH_SIZE = 32  # at most, for parts to be of several batches; larger ones take more memory
@@ -260,5 +258,4 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    program.start()
     run()

@@ -8,9 +8,9 @@ flips, colors, grays and blurs the crops, on the accelerator, which is not shown
 """
 
 if __name__ == "__main__":  # before what takes long to import
-    from input_pipeline import signals
+    from input_pipeline import program
 
-    signals.install()
+    program.start()
 
 import argparse
 import io
@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from input_pipeline import atomic, program, report
+from input_pipeline import atomic, report
 
 if typing.TYPE_CHECKING:
     import ml_collections
@@ -292,5 +292,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    program.start()
     main()

@@ -9,9 +9,9 @@ OUTPUT/report.json.
 """
 
 if __name__ == "__main__":  # before what takes long to import
-    from input_pipeline import signals
+    from input_pipeline import program
 
-    signals.install()
+    program.start()
 
 import argparse
 import dataclasses
@@ -28,7 +28,7 @@ import numpy as np
 import PIL
 import tqdm
 
-from input_pipeline import beam, metadata, program, records, report, shards, terminal, workers
+from input_pipeline import beam, metadata, records, report, shards, terminal, workers
 from input_pipeline import plan as plans
 from input_pipeline.datasets import listing
 from input_pipeline.datasets.readers import READERS
@@ -378,7 +378,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    program.start()
     # TensorFlow only writes down what the shards hold: nothing that it says matters here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

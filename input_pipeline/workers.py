@@ -158,7 +158,7 @@ def _note_crash(task: _Task, exit_code: int | None, advance: Callable[[int], Non
 
 def _serve(line: multiprocessing.connection.Connection) -> None:
     """Writes shards for as long as anyone asks for them."""
-    program.start()
+    program.guard_outputs()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops us
     while True:
         try:

@@ -30,9 +30,9 @@ done, or stopped on request; 1 an error, or a run has failed.
 """
 
 if __name__ == "__main__":  # before what takes long to import
-    from input_pipeline import signals
+    from input_pipeline import program
 
-    signals.install()
+    program.start()
 
 import argparse
 import collections
@@ -46,7 +46,7 @@ from collections.abc import Iterator, Sequence
 
 import ml_collections
 
-from input_pipeline import program, signals
+from input_pipeline import signals
 from xkd_jax import command_line
 from xkd_jax.ablation import plan, rows, tables
 from xkd_jax.main import ALREADY_FINISHED, USER_ERRORS
@@ -313,5 +313,4 @@ def _last_line(path: pathlib.Path) -> str:
 
 
 if __name__ == "__main__":
-    program.start()
     sys.exit(main())

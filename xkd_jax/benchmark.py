@@ -23,9 +23,9 @@ Flags:
 """
 
 if __name__ == "__main__":  # before what takes long to import
-    from input_pipeline import signals
+    from input_pipeline import program
 
-    signals.install()
+    program.start()
 
 import functools
 import json
@@ -46,7 +46,6 @@ import optax
 from absl import app, flags
 from ml_collections import config_flags
 
-from input_pipeline import program
 from xkd_jax import command_line, config_check, flops, pretrain, sharding, train, train_step
 from xkd_jax.models import xkd
 from xkd_jax.models.xkd import MODALITIES
@@ -316,7 +315,6 @@ def run() -> None:
 
 
 if __name__ == "__main__":
-    program.start()
     command_line.quieten_libraries()
     command_line.use_most_memory_of_gpus()
     run()

@@ -20,9 +20,9 @@ any features.
 """
 
 if __name__ == "__main__":  # before what takes long to import
-    from input_pipeline import signals
+    from input_pipeline import program
 
-    signals.install()
+    program.start()
 
 import argparse
 import collections
@@ -42,7 +42,7 @@ import jax
 import numpy as np
 import tqdm
 
-from input_pipeline import atomic, program, terminal
+from input_pipeline import atomic, terminal
 from xkd_jax import command_line, encoders
 from xkd_jax.interop import pretrained
 from xkd_jax.models.xkd import MODALITIES
@@ -313,5 +313,4 @@ def _count(text: str) -> int:
 
 
 if __name__ == "__main__":
-    program.start()
     main()

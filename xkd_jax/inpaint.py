@@ -14,9 +14,9 @@ ones, which the network does not predict.
 """
 
 if __name__ == "__main__":  # before what takes long to import
-    from input_pipeline import signals
+    from input_pipeline import program
 
-    signals.install()
+    program.start()
 
 import argparse
 import contextlib
@@ -28,7 +28,6 @@ from typing import NamedTuple
 import numpy as np
 import tqdm
 
-from input_pipeline import program
 from xkd_jax import command_line
 
 SECONDS = 60.0
@@ -321,5 +320,4 @@ def _seconds(text: str) -> float:
 
 
 if __name__ == "__main__":
-    program.start()
     main()

@@ -30,9 +30,9 @@ and the signal's number, as 130 and 143: stopped with nothing to save.
 """
 
 if __name__ == "__main__":  # before what takes long to import
-    from input_pipeline import signals
+    from input_pipeline import program
 
-    signals.install()
+    program.start()
 
 import contextlib
 import importlib
@@ -223,5 +223,4 @@ def run() -> None:
 
 
 if __name__ == "__main__":
-    program.start()
     run()

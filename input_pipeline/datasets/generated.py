@@ -8,9 +8,9 @@ writes `DIR/{train,test}/<class>/<number>.mp4`, which the folder source reads.
 """
 
 if __name__ == "__main__":  # before what takes long to import
-    from input_pipeline import signals
+    from input_pipeline import program
 
-    signals.install()
+    program.start()
 
 import argparse
 import concurrent.futures
@@ -24,7 +24,7 @@ import av
 import ml_collections
 import tqdm
 
-from input_pipeline import atomic, program
+from input_pipeline import atomic
 from input_pipeline.datasets import folder, listing, tree
 from input_pipeline.datasets.shapes import (
     CLASS_NAMES,
@@ -196,5 +196,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    program.start()
     main()

@@ -1,10 +1,8 @@
 """A signal ends a program whatever it is at, and once; each case is a small process of its own."""
 
-import ast
 import os
 import pathlib
 import pty
-import re
 import signal
 import subprocess
 import sys
@@ -167,22 +165,6 @@ def test_after_a_hangup_it_may_still_print(tmp_path):
 def test_other_errors_are_told_as_ever():
     code, _, errors = ended(start("raise RuntimeError('ours')"))
     assert code == 1 and errors.startswith("Traceback") and "RuntimeError: ours" in errors
-
-
-PROGRAMS = sorted(
-    path.relative_to(ROOT)
-    for package in ("xkd_jax", "input_pipeline")
-    for path in (ROOT / package).rglob("*.py")
-    if re.search('^if __name__ == "__main__":', path.read_text(), re.MULTILINE)
-)
-
-
-@pytest.mark.parametrize("path", PROGRAMS, ids=str)
-def test_every_program_takes_signals_before_it_imports_anything(path):
-    _, first, *_ = ast.parse((ROOT / path).read_text()).body
-    assert ast.unparse(first) == (
-        "if __name__ == '__main__':\n    from input_pipeline import signals\n    signals.install()"
-    )
 
 
 @pytest.mark.parametrize("seconds", [0.5, pytest.param(2.5, marks=pytest.mark.slow)])

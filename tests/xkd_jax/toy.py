@@ -4,9 +4,9 @@ Run as a program, it trains in a process of its own, to be killed.
 """
 
 if __name__ == "__main__":  # before what takes long to import
-    from input_pipeline import signals
+    from input_pipeline import program
 
-    signals.install()
+    program.start()
 
 import argparse
 import contextlib

@@ -9,9 +9,9 @@ the optimizer's state.
 """
 
 if __name__ == "__main__":  # before what takes long to import
-    from input_pipeline import signals
+    from input_pipeline import program
 
-    signals.install()
+    program.start()
 
 import argparse
 import pathlib
@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from configs import base
-from input_pipeline import program
 from xkd_jax import command_line
 from xkd_jax.interop import pretrained, release, torch_files
 from xkd_jax.models import xkd
@@ -177,5 +176,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    program.start()
     main()

@@ -8,9 +8,9 @@ heads, decoders and centers. PyTorch is not needed, and nothing that a file says
 """
 
 if __name__ == "__main__":  # before what takes long to import
-    from input_pipeline import signals
+    from input_pipeline import program
 
-    signals.install()
+    program.start()
 
 import argparse
 import dataclasses
@@ -21,7 +21,6 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from input_pipeline import program
 from xkd_jax import command_line
 from xkd_jax.interop import pretrained, release, sizes, torch_files
 from xkd_jax.models import xkd
@@ -222,5 +221,4 @@ def _extents(text: str) -> tuple[int, ...]:
 
 
 if __name__ == "__main__":
-    program.start()
     main()

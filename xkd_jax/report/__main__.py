@@ -20,9 +20,9 @@ Exit code 0 if the page is written, whatever its verdict; 1 for unusable argumen
 """
 
 if __name__ == "__main__":  # before what takes long to import
-    from input_pipeline import signals
+    from input_pipeline import program
 
-    signals.install()
+    program.start()
 
 import argparse
 import json
@@ -30,7 +30,6 @@ import math
 import pathlib
 import time
 
-from input_pipeline import program
 from input_pipeline.terminal import printable
 from xkd_jax import command_line
 
@@ -283,5 +282,4 @@ def _count(text: str) -> int:
 
 
 if __name__ == "__main__":
-    program.start()
     main()
