@@ -177,6 +177,8 @@ def become(request: dict, folder: pathlib.Path) -> None:
     sys.path[0] = request["folder"]
     sys.executable = str(folder / "environment" / "bin" / "python")
     sys.argv = request["argv"]
+    # Python's own, of the server, take the files for what they were then: a log.
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", 1, closefd=False)
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
