@@ -126,6 +126,8 @@ def serve(folder: pathlib.Path) -> dict:
         sys.exit(
             "error: what is imported has started devices or threads, which no child would have"
         )
+    # The first start may be by a script that ignores it, as launch/local_processes.sh does.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.freeze()
     owner = int((folder / "pid").read_text())
     while pathlib.Path(f"/proc/{owner}").exists():
@@ -178,7 +180,7 @@ def become(request: dict, folder: pathlib.Path) -> None:
     sys.executable = str(folder / "environment" / "bin" / "python")
     sys.argv = request["argv"]
     # Python's own, of the server, take the files for what they were then: a log.
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", 1, closefd=False)
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", 1, closefd=False)  # noqa: SIM115
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
