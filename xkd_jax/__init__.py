@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from xkd_jax.encoders import load_encoder as load_encoder
 
+__all__ = ["load_encoder"]
+
 __version__ = "0.1.0"
 
 

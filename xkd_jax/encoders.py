@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xkd_jax import checkpoint, preprocessing
+from xkd_jax import arguments, checkpoint, preprocessing
 from xkd_jax.interop import pretrained
 from xkd_jax.models import patches
 from xkd_jax.models.vit import Encoder
@@ -93,9 +93,10 @@ class PretrainedEncoder:
     """One modality's encoder with its preprocessing. `load_encoder` makes it.
 
     Clips are recordings, one or a list: raw frames (T, H, W, 3) uint8 RGB of any size with their
-    `frame_rate`, or waveforms (S,) float in [-1, 1] with their `sample_rate`, or paths of media
-    files. Several of one shape may be one array with a leading axis. A clip longer than the
-    encoder's view is seen through its central window; a shorter one repeats.
+    `frame_rate`, or mono waveforms (S,) float in [-1, 1] with their `sample_rate`, or paths of
+    media files. Several of frames may be one array (B, T, H, W, 3); of sound they may not, since
+    its two axes may as well be channels. A clip longer than the encoder's view is seen through its
+    central window; a shorter one repeats.
 
     Attributes:
         modality: video or audio.
@@ -154,8 +155,9 @@ class PretrainedEncoder:
 
         Args:
             clips: See the class.
-            frame_rate: Of raw frames, per second; one for all clips or one for each.
-            sample_rate: Of waveforms, in Hz; likewise.
+            frame_rate: Of raw frames, per second, 0.01 to 10,000; one for all clips or one for
+                each.
+            sample_rate: Of waveforms, in Hz, 1,000 to 1,000,000; likewise.
             windows: How many windows of a clip to encode, evenly from its first to its last, and
                 to average over. 1: the central one.
 
@@ -210,32 +212,13 @@ class PretrainedEncoder:
 
         Returns:
             For each window, uint8 frames or a float32 normalized log-mel, of shape `sizes.view`.
+
+        Raises:
+            ValueError: As `features`.
         """
-        places = preprocessing.positions(windows)
-        if isinstance(clip, str | os.PathLike):
-            of_file = {
-                "video": preprocessing.video_views_of_file,
-                "audio": preprocessing.audio_views_of_file,
-            }
-            return of_file[self.modality](clip, self.view, places)
-        clip = np.asarray(clip)
-        if self.modality == "video":
-            if clip.ndim != 4 or clip.shape[-1] != 3 or clip.dtype != np.uint8 or not clip.size:
-                raise ValueError(
-                    f"clips holds {clip.dtype}{list(clip.shape)}; allowed for an encoder of video: "
-                    "uint8 frames (T, H, W, 3), or paths of media files"
-                )
-            rate = _positive("frame_rate", frame_rate, "the rate of the frames per second")
-            return preprocessing.video_views(clip, rate, self.view, places)
-        if clip.ndim != 1 or not np.issubdtype(clip.dtype, np.floating) or not clip.size:
-            raise ValueError(
-                f"clips holds {clip.dtype}{list(clip.shape)}; allowed for an encoder of audio: "
-                "mono waveforms (S,) of floats in [-1, 1], or paths of media files"
-            )
-        if not np.isfinite(clip).all():
-            raise ValueError("clips holds a waveform with NaN or infinity; allowed: finite numbers")
-        rate = _positive("sample_rate", sample_rate, "the rate of the waveforms in Hz")
-        return preprocessing.audio_views(clip, rate, self.view, places)
+        windows = arguments.count("windows", windows)
+        (rate,) = self._rates(frame_rate, sample_rate, 1)
+        return self._views(arguments.clip("clip", clip, self.modality, rate), rate, windows)
 
     def encode_views(
         self, views: Iterable[np.ndarray] | np.ndarray, output: str = "features"
@@ -249,12 +232,17 @@ class PretrainedEncoder:
 
         Returns:
             (B, ...) float32.
+
+        Raises:
+            ValueError: A view is not as it has to be, or not like the first.
         """
-        shape = {
+        shapes = {
             "features": (self.sizes.width,),
             "tokens": (1 + self.sizes.tokens, self.sizes.width),
             "attention": (self.sizes.heads, self.sizes.tokens),
-        }[output]
+        }
+        shape = shapes[arguments.choice("output", output, tuple(shapes))]
+        views = arguments.views(views, self.modality, self.patch)
         made = [self._encode_batch(batch, output) for batch in _batched(views, self._batch_size)]
         return np.concatenate(made) if made else np.zeros((0, *shape), np.float32)
 
@@ -266,31 +254,39 @@ class PretrainedEncoder:
         windows: int,
         output: str,
     ) -> np.ndarray:
-        if type(windows) is not int or windows < 1:
-            raise ValueError(f"windows is {windows!r}; allowed: 1 or more")
-        clips = self._listed(clips)
-        frame_rates = _one_each("frame_rate", frame_rate, len(clips))
-        sample_rates = _one_each("sample_rate", sample_rate, len(clips))
+        windows = arguments.count("windows", windows)
+        clips = arguments.listed(clips, self.modality)
+        rates = self._rates(frame_rate, sample_rate, len(clips))
+        # All of them before the first is encoded: the last may be hours away.
+        clips = [
+            arguments.clip(f"clips[{place}]", clip, self.modality, rate)
+            for place, (clip, rate) in enumerate(zip(clips, rates, strict=True))
+        ]
+        views = (
+            view
+            for clip, rate in zip(clips, rates, strict=True)
+            for view in self._views(clip, rate, windows)
+        )
+        return self.encode_views(views, output)
 
-        def views() -> Iterator[np.ndarray]:
-            for clip, frames, samples in zip(clips, frame_rates, sample_rates, strict=True):
-                yield from self.views(clip, frame_rate=frames, sample_rate=samples, windows=windows)
+    def _rates(self, frame_rate: Any, sample_rate: Any, clips: int) -> list[float | None]:
+        """The rates of clips of this modality; those of the other are only checked."""
+        rates = {
+            "video": arguments.frame_rates(frame_rate, clips),
+            "audio": arguments.sample_rates(sample_rate, clips),
+        }
+        return rates[self.modality]
 
-        return self.encode_views(views(), output)
-
-    def _listed(self, clips: Clip | Sequence[Clip]) -> Sequence[Clip]:
-        """The clips as a sequence, where there may be one alone."""
-        if isinstance(clips, str | os.PathLike):
-            return [clips]
-        rank = 4 if self.modality == "video" else 1
-        if not isinstance(clips, list | tuple):
-            clips = np.asarray(clips)
-            if clips.ndim == rank:
-                return [clips]
-            if clips.ndim != rank + 1:
-                allowed = "(T, H, W, 3) or (B, T, H, W, 3)" if rank == 4 else "(S,) or (B, S)"
-                raise ValueError(f"clips is of shape {clips.shape}; allowed: {allowed}, or a list")
-        return clips
+    def _views(self, clip: Clip, rate: float | None, windows: int) -> list[np.ndarray]:
+        """What `views` makes of a clip that is checked."""
+        of_array, of_file = {
+            "video": (preprocessing.video_views, preprocessing.video_views_of_file),
+            "audio": (preprocessing.audio_views, preprocessing.audio_views_of_file),
+        }[self.modality]
+        places = preprocessing.positions(windows)
+        if arguments.is_path(clip):
+            return of_file(clip, self.view, places)
+        return of_array(clip, rate, self.view, places)
 
     def _encode_batch(self, batch: list[np.ndarray], output: str) -> np.ndarray:
         # Powers of two, so that few programs are compiled whatever the lists' lengths, and a
@@ -329,19 +325,20 @@ def load_encoder(
 
     Raises:
         FileNotFoundError: There is no such folder.
-        ValueError: An argument is none of those allowed, or the folder does not hold that encoder.
+        ValueError: An argument is none of those allowed, or the folder does not hold that encoder;
+            the message says what is.
     """
-    for name, value, allowed in (
-        ("modality", modality, MODALITIES),
-        ("network", network, tuple(pretrained.NETWORKS)),
-        ("dtype", dtype, DTYPES),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; allowed: 1 or more")
-    if frame_size is not None and modality != "video":
-        raise ValueError(f"frame_size is {frame_size}; allowed for an encoder of audio: None")
+    path = arguments.location("path", path)
+    arguments.choice("modality", modality, MODALITIES)
+    arguments.choice("network", network, tuple(pretrained.NETWORKS))
+    arguments.choice("dtype", dtype, DTYPES)
+    batch_size = arguments.count("batch_size", batch_size)
+    if frame_size is not None:
+        if modality != "video":
+            raise ValueError(f"frame_size is {frame_size}; allowed for an encoder of audio: None")
+        frame_size = arguments.count("frame_size", frame_size)
+    if seconds is not None:
+        seconds = arguments.number("seconds", seconds, arguments.SECONDS, "seconds")
 
     root = pretrained.NETWORKS[network]
     description, trees = pretrained.load(
@@ -350,9 +347,7 @@ def load_encoder(
     )
     if modality not in trees.get(root, {}):
         held = [f"{n} of {m}" for n, parts in description["networks"].items() for m in parts]
-        raise ValueError(
-            f"{os.fspath(path)} holds no {network} of {modality}; it holds: {', '.join(held)}"
-        )
+        raise ValueError(f"{path} holds no {network} of {modality}; it holds: {', '.join(held)}")
     patch = description["architecture"][modality]["patch"]
     view = preprocessing.resized(description["preprocessing"][modality], patch, frame_size, seconds)
     module = make_module(description, modality, dtype)
@@ -391,22 +386,6 @@ def _shapes(module: Encoder, values: int) -> Any:
     """The shapes of an encoder's weights, whose patches have so many values."""
     cut = jax.ShapeDtypeStruct((1, math.prod(module.grid), values), jnp.float32)
     return jax.eval_shape(module.init, jax.random.key(0), cut)["params"]
-
-
-def _positive(name: str, value: float | None, meaning: str) -> float:
-    if value is None:
-        raise ValueError(f"{name} is missing; give {meaning}")
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} is {value}; allowed: above 0")
-    return value
-
-
-def _one_each(name: str, value: Any, count: int) -> list[Any]:
-    if value is None or np.ndim(value) == 0:
-        return [value] * count
-    if len(value) != count:
-        raise ValueError(f"{name} has {len(value)} values; allowed: one, or one for each clip")
-    return list(value)
 
 
 def _batched(items: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:

@@ -1,5 +1,6 @@
 """An encoder out of a run: what it gives, what it takes, and what it refuses."""
 
+import fractions
 import functools
 import pathlib
 import subprocess
@@ -102,15 +103,12 @@ def test_one_clip_a_list_and_an_array_are_the_same(plain):
 def test_few_programs_are_compiled_whatever_the_number_of_clips(plain):
     encoders._apply.clear_cache()
     encoder = xkd_jax.load_encoder(plain[0], "audio", batch_size=4)
-    whole = encoder.features(noise_sounds(11), sample_rate=16000)
+    sounds = list(0.1 * np.random.default_rng(2).normal(size=(11, 16000)))
+    whole = encoder.features(sounds, sample_rate=16000)
     for count in range(1, 11):
-        found = encoder.features(noise_sounds(11)[:count], sample_rate=16000)
+        found = encoder.features(sounds[:count], sample_rate=16000)
         np.testing.assert_allclose(found, whole[:count], rtol=1e-4, atol=1e-6)
     assert 0 < encoders._apply._cache_size() <= 3  # of 1, 2 and 4 clips
-
-
-def noise_sounds(count):
-    return 0.1 * np.random.default_rng(2).normal(size=(count, 16000))
 
 
 def test_windows_are_averaged(plain):
@@ -217,37 +215,122 @@ def test_a_file_without_sound_is_refused_by_an_encoder_of_sound(plain, media):
         ({"modality": "smell"}, "modality is 'smell'; allowed: 'video', 'audio'"),
         ({"network": "both"}, "network is 'both'; allowed: 'teacher', 'student'"),
         ({"dtype": "int8"}, "dtype is 'int8'; allowed: 'float32', 'bfloat16'"),
-        ({"batch_size": 0}, "batch_size is 0; allowed: 1 or more"),
+        ({"dtype": np.float32}, "dtype is <class 'numpy.float32'>; allowed: 'float32'"),
+        ({"modality": ["video"]}, r"modality is \['video'\]; allowed: 'video', 'audio'"),
+        ({"batch_size": 0}, "batch_size is 0; allowed: a whole number, 1 or more"),
+        ({"batch_size": 2.5}, "batch_size is 2.5; allowed: a whole number"),
+        ({"batch_size": True}, "batch_size is True; allowed: a whole number"),
+        ({"batch_size": "16"}, "batch_size is '16'; allowed: a whole number"),
         ({"frame_size": 33}, "frame_size is 33, .* multiple of the patch's 8"),
+        ({"frame_size": 32.0}, "frame_size is 32.0; allowed: a whole number"),
         ({"seconds": 0.7}, "seconds is 0.7, which makes 6 frames; .* the patch's 4"),
+        ({"seconds": float("nan")}, "seconds is nan; allowed: 0.01 to 3600 seconds"),
+        ({"seconds": float("inf")}, "seconds is inf; allowed: 0.01 to 3600 seconds"),
+        ({"seconds": "4"}, "seconds is '4'; allowed: 0.01 to 3600 seconds"),
         ({"modality": "audio", "frame_size": 32}, "frame_size is 32; allowed .* audio: None"),
         ({"modality": "audio", "seconds": 0.1}, "seconds is 0.1, which makes 6 log-mel frames"),
+        ({"path": None}, "path is None; allowed: a path"),
+        ({"path": b"run"}, "path is b'run'; allowed: a path"),
+        ({"path": ""}, "path is ''; allowed: a path, which is not empty"),
+        ({"path": "gs://bucket/run"}, "path is 'gs://bucket/run'; .*a URL is none: download it"),
     ],
 )
 def test_arguments_that_cannot_work(plain, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        xkd_jax.load_encoder(plain[0], **arguments)
+    with pytest.raises(ValueError, match=f"^{message}"):
+        xkd_jax.load_encoder(**{"path": plain[0], **arguments})
+
+
+def test_paths_beside_the_right_one(plain, tmp_path):
+    """Each error says which path is the right one."""
+    run = plain[0]
+    with pytest.raises(ValueError, match=f"give the run, {run}, or one of them, .*checkpoints/7"):
+        xkd_jax.load_encoder(run / "checkpoints")
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(FileNotFoundError, match=f"is a file; .*give its folder, {tmp_path}"):
+        xkd_jax.load_encoder(tmp_path / "model.safetensors")
+
+
+FRAMES, WAVE = noise(8, 32, 32, 3), 0.1 * np.ones(300)
+STEREO = np.stack([WAVE, -WAVE])
 
 
 @pytest.mark.parametrize(
     ("modality", "clips", "arguments", "message"),
     [
-        ("video", noise(8, 32, 32, 3), {}, "frame_rate is missing"),
-        ("video", noise(8, 32, 32, 3), {"frame_rate": 0}, "frame_rate is 0; allowed: above 0"),
-        ("video", noise(8, 32, 32, 3) / 255, {"frame_rate": 8}, r"holds float64\[8, 32, 32, 3\]"),
-        ("video", noise(32, 32, 3), {"frame_rate": 8}, r"shape \(32, 32, 3\); allowed"),
-        ("video", [noise(0, 32, 32, 3)], {"frame_rate": 8}, r"holds uint8\[0, 32, 32, 3\]"),
-        ("video", [noise(8, 32, 32, 3)] * 2, {"frame_rate": [8]}, "frame_rate has 1 values"),
-        ("video", noise(8, 32, 32, 3), {"frame_rate": 8, "windows": 0}, "windows is 0; allowed"),
-        ("audio", np.zeros(99), {}, "sample_rate is missing"),
-        ("audio", np.zeros(99, np.int16), {"sample_rate": 16000}, r"holds int16\[99\]"),
-        ("audio", [np.zeros((2, 99))], {"sample_rate": 16000}, r"float64\[2, 99\].*mono"),
-        ("audio", np.full(99, np.nan), {"sample_rate": 16000}, "NaN or infinity"),
+        ("video", FRAMES, {}, "frame_rate is missing"),
+        ("video", FRAMES, {"frame_rate": 0}, "frame_rate is 0; allowed: 0.01 to 10000 per second"),
+        ("video", FRAMES, {"frame_rate": "8"}, "frame_rate is '8'; allowed: 0.01 to 10000"),
+        ("video", FRAMES, {"frame_rate": True}, "frame_rate is True; allowed: 0.01 to 10000"),
+        ("video", FRAMES, {"frame_rate": {8: 8}}, "frame_rate is {8: 8}; allowed: 0.01"),
+        ("video", [FRAMES] * 2, {"frame_rate": [8, "8"]}, r"frame_rate\[1\] is '8'; allowed"),
+        ("video", [FRAMES] * 2, {"frame_rate": [8]}, "frame_rate has 1 values"),
+        ("video", [FRAMES] * 2, {"frame_rate": "88"}, "frame_rate is '88'; allowed"),
+        ("video", FRAMES, {"frame_rate": 8, "sample_rate": "x"}, "sample_rate is 'x'; allowed"),
+        ("video", FRAMES / 255, {"frame_rate": 8}, r"clips\[0\] is float64.*give \(255 \* x\)"),
+        ("video", FRAMES.astype(int), {"frame_rate": 8}, r"is int64.*give x\.astype\(np\.uint8\)"),
+        ("video", FRAMES.transpose(0, 3, 1, 2), {"frame_rate": 8}, r"give x\.transpose\(0, 2, 3"),
+        ("video", noise(8, 32, 32, 4), {"frame_rate": 8}, r"32, 4\].*give x\[\.\.\., :3\]"),
+        ("video", FRAMES[0], {"frame_rate": 8}, r"uint8\[32, 32, 3\]; allowed.*x\[None\]"),
+        ("video", [FRAMES[:0]], {"frame_rate": 8}, r"clips\[0\] is uint8\[0, 32, 32, 3\]"),
+        ("video", FRAMES, {"frame_rate": 8, "windows": 0}, "windows is 0; allowed: a whole number"),
+        ("video", FRAMES, {"frame_rate": 8, "windows": 1.5}, "windows is 1.5; allowed"),
+        ("video", [FRAMES, None], {"frame_rate": 8}, r"clips\[1\] is None; allowed: an array"),
+        ("video", ["a.mp4", "https://a.org/b.mp4"], {}, r"clips\[1\] is 'https.*a URL is none"),
+        ("video", iter([FRAMES]), {"frame_rate": 8}, "clips is <list_iterator.*; allowed"),
+        ("audio", WAVE, {}, "sample_rate is missing"),
+        ("audio", WAVE, {"sample_rate": 44.1}, "sample_rate is 44.1; allowed: 1000 to 1000000 Hz"),
+        ("audio", WAVE, {"sample_rate": "16000"}, "sample_rate is '16000'; allowed: 1000"),
+        ("audio", WAVE, {"sample_rate": np.nan}, "sample_rate is nan; allowed: 1000"),
+        ("audio", WAVE.astype(np.int16), {"sample_rate": 16000}, r"int16\[300\].*give x / 32768"),
+        ("audio", WAVE * 32768, {"sample_rate": 16000}, "peak of 3276.8; .*give x / 32768"),
+        ("audio", STEREO.T, {"sample_rate": 16000}, r"float64\[300, 2\].*give x.mean\(axis=1\)"),
+        ("audio", STEREO, {"sample_rate": 16000}, r"float64\[2, 300\].*give x.mean\(axis=0\)"),
+        ("audio", [STEREO], {"sample_rate": 16000}, r"clips\[0\] is float64\[2, 300\].*mono"),
+        ("audio", list(STEREO.T), {"sample_rate": 16000}, "of 2 samples, .*; allowed: 0.01 s"),
+        ("audio", WAVE.tolist(), {"sample_rate": 16000}, r"clips\[0\] is float64\[\]; allowed"),
+        ("audio", np.full(300, np.nan), {"sample_rate": 16000}, "NaN or infinity"),
+    ],
+)  # fmt: skip
+def test_clips_that_cannot_be(plain, modality, clips, arguments, message):
+    encoder = load(plain[0], modality)
+    with pytest.raises(ValueError, match=message):
+        encoder.features(clips, **arguments)
+    if "windows" not in arguments:  # which the other methods lack
+        for method in (encoder.tokens, encoder.attention):
+            with pytest.raises(ValueError, match=message):
+                method(clips, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("views", "output", "message"),
+    [
+        (noise(1, 8, 32, 32, 3), "logits", "output is 'logits'; allowed: 'features', 'tokens'"),
+        (noise(8, 32, 32, 3), "features", r"views\[0\] is uint8\[32, 32, 3\]; .*`encoder.views`"),
+        (noise(1, 8, 30, 32, 3), "features", "H and W multiples of the patch's 4x8x8"),
+        ([noise(8, 32, 32, 3), noise(4, 32, 32, 3)], "features", r"views\[1\].*as the first is"),
+        (np.full((1, 8, 32, 32, 3), np.nan), "features", r"views\[0\] holds NaN or infinity"),
+        (None, "features", "views is None; allowed: an array"),
     ],
 )
-def test_clips_that_cannot_be(plain, modality, clips, arguments, message):
+def test_views_that_cannot_be(plain, views, output, message):
     with pytest.raises(ValueError, match=message):
-        load(plain[0], modality).features(clips, **arguments)
+        load(plain[0]).encode_views(views, output)
+
+
+def test_nothing_is_encoded_before_all_clips_are_checked(plain, monkeypatch):
+    encoder = load(plain[0])
+    monkeypatch.setattr(type(encoder), "_views", lambda *_: pytest.fail("encoded"))
+    with pytest.raises(ValueError, match=r"clips\[1\] is float64"):
+        encoder.features([FRAMES, FRAMES / 255], frame_rate=8)
+
+
+def test_numbers_of_libraries_are_numbers(plain):
+    """Rates of PyAV are fractions; sizes of NumPy have types of their own."""
+    encoder = load(plain[0])
+    expected = encoder.views(FRAMES, frame_rate=25)
+    for rate in (fractions.Fraction(25), np.float32(25), np.array(25)):
+        np.testing.assert_array_equal(encoder.views(FRAMES, frame_rate=rate), expected)
+    assert len(encoder.views(FRAMES, frame_rate=25, windows=np.int64(2))) == 2
 
 
 def test_bfloat16_is_near(plain):

@@ -49,6 +49,7 @@ NETWORKS = {"teacher": "teacher", "student": "params"}
 
 CONFIG = "config.json"
 _WEIGHTS = {"orbax": "weights", "safetensors": "model.safetensors"}
+_FILES = (CONFIG, _WEIGHTS["safetensors"])
 
 Path = tuple[str, ...]
 
@@ -278,9 +279,11 @@ def load(path: str | os.PathLike, wanted: Callable[[Path], bool] = everything) -
     """
     path = pathlib.Path(os.path.expanduser(path)).absolute()
     if not path.is_dir():
+        what = "is a file" if path.is_file() else "no such folder"
+        hint = f"; give its folder, {path.parent}" if path.name in _FILES else ""
         raise FileNotFoundError(
-            f"{path}: no such folder; allowed: the workdir of a run, a folder of "
-            "xkd_jax.interop.export, or one of xkd_jax.interop.import_release"
+            f"{path}: {what}; allowed: the workdir of a run, a folder of "
+            f"xkd_jax.interop.export, or one of xkd_jax.interop.import_release{hint}"
         )
     sealed = _read_description(path)
     if sealed:
@@ -295,6 +298,11 @@ def _newest(path: pathlib.Path) -> pathlib.Path:
     # Not by the class that trains use: it would clean up behind a run that still writes.
     step = checkpoint.latest_step(path)
     if step is None:
+        if path.name == "checkpoints" and (beside := checkpoint.latest_step(path.parent)):
+            raise DamagedError(
+                f"{path} holds the checkpoints of a run; give the run, {path.parent}, or one of "
+                f"them, such as {path / str(beside)}"
+            )
         raise DamagedError(
             f"{path} holds no weights: it has neither checkpoints, as the workdir of a run, nor "
             f"the {CONFIG} of an export (weights of the authors' release have to go through "
