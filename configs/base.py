@@ -74,7 +74,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.threads = 0
     # Batches made ahead of the step.
     data.prefetch = 2
-    # Share of unusable files above which the run refuses to start.
+    # Share of unusable files above which the run refuses to start, or saves and ends later.
     data.max_bad_fraction = 0.5
     # The generated dataset's clips in each split, and what they are a function of.
     data.generated = ml_collections.ConfigDict({"train": 512, "test": 128, "seed": 0})

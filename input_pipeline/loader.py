@@ -30,6 +30,7 @@ class Loader:
     """Makes the batches of a run, from any step on.
 
     Attributes:
+        source: The clips.
         batch_size: Rows of a batch, over all processes.
         local_batch_size: Rows of a batch that this process makes.
         steps_per_epoch: Batches an epoch, a float: epochs need not end where batches do.
@@ -81,7 +82,7 @@ class Loader:
         self.local_batch_size = batch_size // process_count
         self.steps_per_epoch = len(example_ids) / batch_size
         self._first_row = process_index * self.local_batch_size
-        self._source = source
+        self.source = source
         self._example_ids = np.array(example_ids, np.int64)
         self._modalities = tuple(modalities)
         self._config = config
@@ -121,7 +122,7 @@ class Loader:
             `example_id` (B,) int64, `epoch` (B,) int32. Closing or dropping it stops the threads
             behind it. It raises a `ReadError` where the source could not read an example.
         """
-        reader = reading.ClipReader(self._source, self._config, "video" in self._modalities)
+        reader = reading.ClipReader(self.source, self._config, "video" in self._modalities)
         return reading.batches(
             self._rows,
             functools.partial(self._load, reader),

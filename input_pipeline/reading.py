@@ -19,7 +19,7 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
-from input_pipeline.datasets import ClipSource, NativeSource
+from input_pipeline.datasets import ClipSource, NativeSource, UnusableError
 
 # TensorFlow only feeds the accelerator, and must not take its memory.
 tf.config.set_visible_devices([], "GPU")
@@ -105,7 +105,9 @@ class ClipReader:
         """Makes the error that says which example could not be read."""
         # What TensorFlow says ends with the place in the graph.
         reason = str(error).partition(" [Op:")[0].partition(" [[{{node")[0]
-        failure = ReadError(f"example {index}, {self._source.name(int(index))}: {reason}")
+        of_one = not isinstance(error, UnusableError)
+        example = f"example {index}, {self._source.name(int(index))}: " if of_one else ""
+        failure = ReadError(f"{example}{reason}")
         failure.__cause__ = error
         return failure
 

@@ -11,7 +11,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -55,6 +55,7 @@ class Checkpoints:
         every_steps: steps between checkpoints; 0: only those that are asked for by name.
         keep: how many of the newest to keep.
         keep_every_steps: checkpoints at multiples of it are kept for good; 0: none.
+        data: what tells the run's data from others, a dict of plain values; or None.
 
     Raises:
         DamagedError: a folder in `checkpoints` has the name of a step, but holds no checkpoint, or
@@ -69,7 +70,9 @@ class Checkpoints:
         every_steps: int,
         keep: int,
         keep_every_steps: int = 0,
+        data: Mapping[str, Any] | None = None,
     ):
+        self._data = dict(data or {})
         self._config = json.loads(json.dumps(config))  # what reading it back will give
         self._every_steps = every_steps
         folder = pathlib.Path(workdir).absolute() / "checkpoints"
@@ -122,7 +125,7 @@ class Checkpoints:
         """
         if any(checkpoint.step == step for checkpoint in self._checkpointer.checkpoints):
             return
-        record = saved_checkpoint.make_record(self._config, step, state)
+        record = saved_checkpoint.make_record(self._config, step, state, self._data)
         with self._told_of_failure():
             self._checkpointer.wait()
             self._pending_step = step
@@ -192,6 +195,9 @@ class Checkpoints:
                 print(f"  {saved_checkpoint.UNVERIFIED}", flush=True)
             for change in config_changes(record.config, self._config):
                 print(f"  changed since then: {change}", flush=True)
+            if record.data and self._data:
+                for change in config_changes(record.data, self._data, "data"):
+                    print(f"  changed since then: {change}", flush=True)
         return state
 
     def __enter__(self):

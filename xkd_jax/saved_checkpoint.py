@@ -32,11 +32,13 @@ class Record(NamedTuple):
         config: The run's resolved config.
         step: None in checkpoints of before digests were kept.
         arrays: The digest of each array of the state, see `digests.of_arrays`; None likewise.
+        data: What tells the run's data from others; None where that was not kept.
     """
 
     config: dict[str, Any]
     step: int | None
     arrays: dict[str, str] | None
+    data: dict[str, Any] | None = None
 
 
 def named_as_steps(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -54,19 +56,22 @@ def is_checkpoint(path: str | os.PathLike) -> bool:
     return (pathlib.Path(path) / MARKER).is_file()
 
 
-def make_record(config: dict[str, Any], step: int, state: Any) -> dict[str, Any]:
+def make_record(
+    config: dict[str, Any], step: int, state: Any, data: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """What to save with a state; with several processes, each calls it.
 
     Args:
         config: The run's resolved config, plain values as JSON gives them back.
         step: How many steps the state has been trained for.
         state: A pytree of arrays, which are digested where they are.
+        data: What tells the run's data from others, plain values.
 
     Returns:
         Plain values, for `read_record`.
     """
     arrays = digests.of_arrays(leaves_by_name(state))
-    return digests.seal({"config": config, "step": step}, arrays)
+    return digests.seal({"config": config, "step": step, "data": data}, arrays)
 
 
 def read_record(path: pathlib.Path) -> Record:
@@ -82,7 +87,7 @@ def read_record(path: pathlib.Path) -> Record:
         # Not by Orbax, which takes a file that it cannot parse for an empty one.
         sealed = json.loads((path / MARKER).read_bytes())["custom_metadata"]
         fields, arrays = digests.unseal(sealed)
-        record = Record(fields["config"], fields.get("step"), arrays)
+        record = Record(fields["config"], fields.get("step"), arrays, fields.get("data"))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedError(f"its {MARKER} is damaged: {_brief(error)}") from error
     if record.step is not None and path.name.isdecimal() and int(path.name) != record.step:

@@ -23,11 +23,15 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from xkd_jax import bottlenecks, checkpoint, interruption, sharding, telemetry, watchdog
+from xkd_jax import bottlenecks, checkpoint, data_log, interruption, sharding, telemetry, watchdog
 
 
 class FinishedError(ValueError):
     """The workdir's checkpoint is at the last step of the run, or beyond."""
+
+
+class DataError(OSError):
+    """A batch cannot be read; what was trained until then is saved where one process trains."""
 
 
 class NonFiniteError(RuntimeError):
@@ -50,6 +54,7 @@ def train(
     evaluate: Callable[[Any, int], tuple[Any, dict[str, float]]] | None = None,
     evaluate_every: int = 0,
     steps_per_epoch: float | None = None,
+    data_log: data_log.DataLog | None = None,
 ) -> Any:
     """Trains to `total_steps`, from the newest checkpoint in the workdir or from the beginning.
 
@@ -82,6 +87,8 @@ def train(
         evaluate_every: steps between two of them; there is one at the end of the run in any case,
             and no other where this is 0.
         steps_per_epoch: a float, for the log; or None.
+        data_log: of the source of the batches: its metrics are logged with the step's, and its
+            inventory is saved with every checkpoint; or None.
 
     Returns:
         The state, of step `total_steps` or, where a signal ended the run, of an earlier one.
@@ -92,6 +99,7 @@ def train(
         checkpoint.MismatchError: if the workdir's checkpoint is of another model.
         checkpoint.DamagedError: if its newest checkpoint cannot be read.
         checkpoint.SaveError: if a checkpoint cannot be written.
+        DataError: if a batch cannot be read.
         NonFiniteError: if a metric is not finite. The state it came from is not saved.
     """
     sharding.check_batch_size(config.batch_size, mesh)
@@ -100,7 +108,12 @@ def train(
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(interruption.Interruption())
         checkpoints = stack.enter_context(
-            checkpoint.Checkpoints(workdir, config=plain_config, **saving)
+            checkpoint.Checkpoints(
+                workdir,
+                config=plain_config,
+                data=data_log.inventory if data_log else None,
+                **saving,
+            )
         )
         _refuse_finished_run(checkpoints.latest_step, total_steps, config, workdir)
         stack.enter_context(_what_stays(checkpoints))
@@ -115,6 +128,8 @@ def train(
             )
         )
         log.config(plain_config)
+        if data_log:
+            stack.enter_context(data_log)
         data = _without_end(stack.enter_context(sharding.Prefetch(batches(step), mesh)), step)
         first = next(data)
         step_args = sharding.replicate(step_args, mesh)
@@ -126,11 +141,16 @@ def train(
         )
         alive.beat(step)
         window = telemetry.Window(config.batch_size)
-        monitor = _Monitor(window, log, config.log.every_steps)
+        of_data = data_log.metrics if data_log else dict
+        monitor = _Monitor(window, log, config.log.every_steps, of_data)
         figures_every = config.log.images_every_steps if figures else 0
         while step < total_steps and not stop.requested(step):
-            with window.waiting():
-                batch = next(data)
+            try:
+                with window.waiting():
+                    batch = next(data)
+            except OSError as error:
+                monitor.finish()
+                raise _told_of_data(error, checkpoints, step, state) from error
             state, metrics = step_fn(state, batch, *step_args)
             step += 1
             monitor.watch(step, metrics)
@@ -239,8 +259,9 @@ class Metrics:
 class _Monitor:
     """Reads each step's metrics once the next step is queued, so that the devices never idle."""
 
-    def __init__(self, window, log, every_steps):
+    def __init__(self, window, log, every_steps, of_data):
         self._window = window
+        self._of_data = of_data
         self._log = log
         self._every_steps = every_steps
         self._bottlenecks = bottlenecks.Bottlenecks()
@@ -265,20 +286,23 @@ class _Monitor:
             floats = metrics.to_floats(self._step)
         self._window.add(floats)
         if logs and self._step % self._every_steps == 0:
-            away, means = self._window.away(), self._window.close()
+            away, means = self._window.away(), self._close_window()
             self._log.scalars(self._step, means)
             self._bottlenecks.look(self._step, means["speed/data_wait"], away)
 
     def add(self, metrics: dict[str, float]) -> None:
         """Ends the window at the step just settled, and logs it with metrics of that step alone."""
         _refuse_non_finite(self._step, metrics)
-        self._log.scalars(self._step, self._window.close() | metrics)
+        self._log.scalars(self._step, self._close_window() | metrics)
 
     def finish(self) -> None:
         """Settles the last step, and logs what is left of its window."""
         self.settle()
         if len(self._window):
-            self._log.scalars(self._step, self._window.close())
+            self._log.scalars(self._step, self._close_window())
+
+    def _close_window(self) -> dict[str, float]:
+        return self._window.close() | self._of_data()
 
 
 def last_state(
@@ -317,6 +341,18 @@ def _what_stays(checkpoints):
         raise NonFiniteError(
             f"{error}. The run stops and does not save this state; {checkpoints.what_stays()}."
         ) from None
+
+
+def _told_of_data(error, checkpoints, step, state):
+    """Saves the state for which there is no next batch; the error that says so."""
+    # Other processes may have their part of it, and go on: none of them saves alone.
+    if jax.process_count() > 1:
+        return DataError(f"{error}; {checkpoints.what_stays()}.")
+    checkpoints.save(step, state)
+    checkpoints.finish()
+    return DataError(
+        f"{error}. Saved at step {step}: once the data can be read, the same command goes on."
+    )
 
 
 def _refuse_finished_run(step, total_steps, config, workdir):

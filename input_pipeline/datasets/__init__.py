@@ -16,6 +16,10 @@ if typing.TYPE_CHECKING:
 DATASETS = ("folder", "generated", "prepared")
 
 
+class UnusableError(ValueError):
+    """A source too much of which can no longer be read; the message is all there is to say."""
+
+
 class ClipSource(typing.Protocol):
     """A fixed sequence of recordings, each of which gives a clip from wherever it is asked to.
 
@@ -32,8 +36,11 @@ class ClipSource(typing.Protocol):
         has_audio: (N,) bool, whether there is any sound; without, the clips are silent.
         fingerprint: Digest of the recordings' names and of what tells changed files from the same
             ones elsewhere. Where it is the same, so are the clips.
+        inventory: What tells whether a run goes on with the same data, ready for JSON: the number
+            of `recordings`, and a `digest` that copies elsewhere share.
         failed: Why recordings could not be read so far, by name, where the clips of others were
             given in their place.
+        replaced: How many clips that were.
     """
 
     labels: np.ndarray | None
@@ -43,7 +50,9 @@ class ClipSource(typing.Protocol):
     partitions: tuple[str, ...]
     has_audio: np.ndarray
     fingerprint: str
+    inventory: Mapping[str, int | str]
     failed: Mapping[str, str]
+    replaced: int
 
     def __len__(self) -> int:
         """Number N of usable recordings."""

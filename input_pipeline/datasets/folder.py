@@ -22,11 +22,12 @@ import numpy as np
 import tqdm
 
 from input_pipeline import atomic, containers, media, user_cache
-from input_pipeline.datasets import folder_index, listing, splits
+from input_pipeline.datasets import UnusableError, folder_index, listing, splits
 from input_pipeline.terminal import printable
 
 EXTENSIONS = listing.VIDEO_EXTENSIONS  # files called otherwise are ignored
 
+_WARNINGS = 10  # of files that fail when they are read
 _SAVE_SECONDS = 30.0  # between two savings of what a first scan has found, which may be killed
 
 
@@ -34,7 +35,7 @@ class FolderSource:
     """The usable media files under a folder, in the order of their relative paths.
 
     A file that turns out broken when it is read is replaced by the next one that is not, which is
-    warned of once and counted in `report`.
+    warned of once and counted in `report`. Where too many are, reading ends in an error.
 
     Args:
         root: Where the files are.
@@ -49,7 +50,8 @@ class FolderSource:
         left_out: Reason for each file under `root` that is not usable, and for each folder that
             cannot be read, by name.
         ignored: Number of files under `root` that are no media files by their names.
-        report_path: Where to write `report` as JSON, anew for each file that breaks later; or None.
+        report_path: Where to write `report` as JSON, anew as files break later; or None.
+        max_bad_fraction: Share of all files that may be unusable, when opened or later.
 
     Attributes:
         labels: (N,) int64, indices into `class_names`; None where not every file is in a folder.
@@ -75,8 +77,10 @@ class FolderSource:
         left_out: dict[str, str],
         ignored: int = 0,
         report_path: pathlib.Path | None = None,
+        max_bad_fraction: float = 1.0,
     ) -> None:
         self._root = root
+        self._max_bad_fraction = max_bad_fraction
         self._report_path = report_path
         self._paths = paths
         self._infos = infos
@@ -85,7 +89,7 @@ class FolderSource:
         self._left_out = left_out
         self._ignored = ignored
         self._failed: dict[str, str] = {}  # reason by path, of files that failed when read
-        self._substitutions = 0
+        self._replaced = 0
         self._lock = threading.Lock()
         self.class_names = tuple(sorted({*folders} - {""}))
         numbers = {name: number for number, name in enumerate(self.class_names)}
@@ -116,27 +120,31 @@ class FolderSource:
             The clip; of the next file that can be read, if this one cannot.
 
         Raises:
+            UnusableError: Too large a share of the files cannot be used any longer.
             media.MediaError: None of the files can be read.
         """
-        seconds = self._form[0]
         error: media.MediaError | None = None
         for step in range(len(self)):
             candidate = (index + step) % len(self)
-            info = self._infos[candidate]
-            start = position * max(0.0, info.duration - seconds)
+            if step and self.name(candidate) in self._failed:
+                continue
             try:
-                clip = media.read_clip(
-                    self._root / self._paths[candidate], start, *self._form, info=info
-                )
+                clip = self._read(candidate, position)
             except media.MediaError as failure:
                 error = failure
                 self._note_failure(self.name(candidate), failure.reason)
                 continue
             if step:
                 with self._lock:
-                    self._substitutions += 1
+                    self._replaced += 1
             return clip
         raise error or IndexError(index)
+
+    def _read(self, index: int, position: float) -> media.Clip:
+        """The clip of a file, or a MediaError."""
+        path, info = self._root / self._paths[index], self._infos[index]
+        start = position * max(0.0, info.duration - self._form[0])
+        return media.read_clip(path, start, *self._form, info=info)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -145,6 +153,20 @@ class FolderSource:
         for path, stamp in zip(self._paths, self._stamps, strict=True):
             digest.update(repr((path, *stamp)).encode())
         return digest.hexdigest()
+
+    @functools.cached_property
+    def inventory(self) -> dict[str, int | str]:
+        """Number of files, and a digest of their names and sizes."""
+        digest = hashlib.sha256()
+        for path, (size, _) in zip(self._paths, self._stamps, strict=True):
+            digest.update(repr((path, size)).encode())
+        return {"recordings": len(self), "digest": digest.hexdigest()}
+
+    @property
+    def replaced(self) -> int:
+        """How many clips were taken from another file than the one asked for."""
+        with self._lock:
+            return self._replaced
 
     @property
     def failed(self) -> dict[str, str]:
@@ -173,7 +195,7 @@ class FolderSource:
                 "reasons": _counts(self._left_out),
                 "left_out": dict(self._left_out),
                 "failed_at_read": dict(sorted(self._failed.items())),
-                "substitutions": self._substitutions,
+                "substitutions": self._replaced,
             }
 
     def write_report(self) -> bool:
@@ -181,13 +203,27 @@ class FolderSource:
         return self._report_path is not None and _write_json(self._report_path, self.report)
 
     def _note_failure(self, name: str, reason: str) -> None:
-        """Keeps the reason of a failed read, and warns of it if it is the file's first."""
+        """Keeps the reason of a failed read; warns of the first files, and raises at too many."""
         with self._lock:
             known = name in self._failed
             self._failed[name] = reason
-        if not known:
+            count, files = len(self._failed), len(self) + len(self._left_out)
+        if known:
+            return
+        bad = count + len(self._left_out)
+        ends = bad > self._max_bad_fraction * files
+        # Seldom, where there are many: 20,000 files would be written out 20,000 times.
+        if ends or count <= _WARNINGS or count & (count - 1) == 0:
             self.write_report()
-            warnings.warn(f"{name}: {reason}; the next file is read instead", stacklevel=3)
+        if ends:
+            reasons = _in_words(_counts(self._left_out | self.failed))
+            raise UnusableError(
+                f"config.data.max_bad_fraction is {self._max_bad_fraction}, but by now "
+                f"{bad} of {files} files of {str(self._root)!r} cannot be used: {reasons}"
+            )
+        if count <= _WARNINGS:
+            last = "; further files are counted only" if count == _WARNINGS else ""
+            warnings.warn(f"{name}: {reason}; the next file is read instead{last}", stacklevel=4)
 
 
 def open_folder(data: ml_collections.ConfigDict, views: ml_collections.ConfigDict) -> FolderSource:
@@ -243,6 +279,7 @@ def open_folder(data: ml_collections.ConfigDict, views: ml_collections.ConfigDic
         left_out={printable(path): reason for path, reason in left_out.items()},
         ignored=ignored,
         report_path=cache / "report.json",
+        max_bad_fraction=data.max_bad_fraction,
     )
     report = source.report
     where = f" (see {cache / 'report.json'})" if source.write_report() else ""

@@ -41,6 +41,7 @@ class PreparedSource:
         partitions: K names.
         has_audio: (N,) bool, see `ClipSource`.
         failed: Nothing: what cannot be read is an error.
+        replaced: 0, therefore.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class PreparedSource:
         self.partitions = recipe.partitions
         self.has_audio = np.asarray(index.samples) > 0
         self.failed: dict[str, str] = {}
+        self.replaced = 0
 
     def __len__(self) -> int:
         return len(self._index.names)
@@ -102,6 +104,11 @@ class PreparedSource:
         for place in (0, len(self) // 2, len(self) - 1):
             digest.update(self.fetch(place))
         return digest.hexdigest()
+
+    @property
+    def inventory(self) -> dict[str, int | str]:
+        """Number of recordings and their fingerprint."""
+        return {"recordings": len(self), "digest": self.fingerprint}
 
     def start_time(self, index: int, position: float) -> float:
         """When in its record the clip at a position starts, in seconds."""

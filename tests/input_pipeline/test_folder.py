@@ -13,7 +13,7 @@ import pytest
 
 from configs import base
 from input_pipeline import containers, media
-from input_pipeline.datasets import folder, folder_index, open_dataset
+from input_pipeline.datasets import UnusableError, folder, folder_index, open_dataset
 from tests import media_files
 
 
@@ -392,16 +392,71 @@ def test_files_that_break_later_are_replaced_by_the_next(root, cache):
     report = source.report
     reasons = {source.name(1): "unreadable", source.name(2): "cannot be accessed"}
     assert report["failed_at_read"] == reasons
-    assert report["substitutions"] == 2
+    assert report["substitutions"] == source.replaced == 2
     (kept,) = cache.glob("xkd_jax/*/report.json")
     assert json.loads(kept.read_text())["failed_at_read"] == report["failed_at_read"]
 
 
+def test_too_many_files_that_vanish_end_the_reading(tmp_path, clip_file):
+    """11 of 12 are gone: what is left is not read over and over in their place."""
+    root = tmp_path / "many"
+    root.mkdir()
+    for number in range(12):
+        shutil.copy(clip_file, root / f"{number:02}.mp4")
+    source = open_dataset(*settings(root, max_bad_fraction=0.5))
+    assert source.replaced == 0
+    for number in range(11):
+        (root / f"{number:02}.mp4").unlink()
+    message = r"max_bad_fraction is 0\.5, but by now 7 of 12 files .*: 7 cannot be accessed$"
+    with pytest.warns(UserWarning), pytest.raises(UnusableError, match=message):
+        source.read(0, 0.5)
+    assert source.replaced == 0
+
+
+def test_files_left_out_count_among_those_that_vanish(root, clip_file):
+    break_files(root, clip_file)  # 4 of 10
+    source = open_dataset(*settings(root, max_bad_fraction=0.5))
+    (root / source.name(0)).unlink()
+    with pytest.warns(UserWarning):
+        source.read(0, 0.5)  # 5 of 10 are allowed
+    (root / source.name(1)).unlink()
+    with pytest.raises(UnusableError, match=r"6 of 10 files .*: 2 cannot be accessed, 1 empty"):
+        source.read(1, 0.5)
+
+
 def test_when_nothing_can_be_read_that_is_an_error(root):
-    source = open_dataset(*settings(root))
+    source = open_dataset(*settings(root, max_bad_fraction=1.0))
     shutil.rmtree(root)
     with pytest.warns(UserWarning), pytest.raises(media.MediaError, match="cannot be acc"):
         source.read(0, 0.5)
+
+
+def test_many_files_that_vanish_are_neither_written_nor_told_one_by_one(tmp_path, monkeypatch):
+    names = [f"{number}.mp4" for number in range(2000)]
+    info = media.MediaInfo(0.0, 1.0, 0.0, 0.0, True)
+    source = folder.FolderSource(
+        tmp_path, names, [info] * 2000, [(1, 1)] * 2000,
+        seconds=1.0, frame_rate=8.0, short_side=32, sample_rate=16000, left_out={},
+    )  # fmt: skip
+    written = []
+    monkeypatch.setattr(source, "write_report", lambda: written.append(len(source.failed)))
+    with pytest.warns(UserWarning) as caught, pytest.raises(media.MediaError):
+        source.read(7, 0.5)
+    assert len(source.failed) == 2000 and len(written) < 20
+    assert len(caught) == 10 and "further files are counted only" in str(caught[-1].message)
+
+
+def test_the_inventory_is_of_names_and_sizes(root, tmp_path):
+    first = open_dataset(*settings(root)).inventory
+    assert first["recordings"] == 6
+    copy = shutil.copytree(root, tmp_path / "copy", copy_function=shutil.copy)  # with new times
+    assert open_dataset(*settings(copy)).inventory == first
+    (copy / "jumping" / "b.mp4").rename(copy / "jumping" / "other.mp4")
+    renamed = open_dataset(*settings(copy)).inventory
+    assert renamed["recordings"] == 6 and renamed["digest"] != first["digest"]
+    with (copy / "jumping" / "other.mp4").open("ab") as file:
+        file.write(bytes(8))
+    assert open_dataset(*settings(copy)).inventory["digest"] != renamed["digest"]
 
 
 def test_extensions_are_those_of_pictures():

@@ -1,5 +1,7 @@
 """Whatever a user gets wrong: one clear line, a non-zero exit, no traceback."""
 
+import shutil
+
 import pytest
 
 from tests.integration import runs
@@ -136,3 +138,29 @@ def test_good_and_broken_files(tmp_path):
     assert "left out 2 of 5 files" in output
     assert "1 empty file" in output
     assert "step 2/2" in output
+
+
+@pytest.mark.slow
+def test_files_that_vanish_in_mid_run(tmp_path):
+    """11 of 12 are deleted: the run saves and ends, and goes on when they are back."""
+    videos, workdir = tmp_path / "videos", tmp_path / "run"
+    shutil.copytree(runs.clips() / "train", videos)
+    flags = (*FOLDER, f"--config.data.path={videos}", "--config.data.split=")
+    flags = (*flags, f"--workdir={workdir}", "--config.steps=2000")
+    process = runs.start(*flags)
+    runs.wait_for_step(process, workdir, 4)
+    files = sorted(videos.rglob("*.mp4"))
+    hidden = [file.rename(tmp_path / file.name) for file in files[:-1]]
+    code, output = runs.ended(process)
+    assert code == 1 and "Traceback" not in output, output
+    last = output.splitlines()[-1]
+    assert last.startswith("error: config.data.max_bad_fraction is 0.5, but by now ")
+    assert " of 12 files" in last and " cannot be accessed. Saved at step " in last
+    step = max(runs.saved_steps(workdir))
+    assert f"Saved at step {step}: " in last
+    assert "could not be read: " in output and (workdir / "unreadable-00000.json").is_file()
+    for file, back in zip(files[:-1], hidden, strict=True):
+        back.rename(file)
+    code, output = runs.run(*flags, f"--config.steps={step + 2}")
+    assert code == 0 and f"RESTORED step {step}" in output
+    assert "changed since then: data." not in output

@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration import runs
 from tests.xkd_jax import toy
-from xkd_jax import checkpoint, interruption, peers, sharding, train
+from xkd_jax import checkpoint, data_log, interruption, peers, sharding, train
 
 STEPS = 60
 
@@ -343,6 +343,72 @@ def test_a_batch_that_the_mesh_does_not_divide_is_refused(tmp_path):
 def test_batches_that_end_too_early_are_an_error(tmp_path):
     with pytest.raises(RuntimeError, match="no batch for step 4"):
         toy.run(tmp_path, 9, batches=lambda k: iter([toy.batch(0), toy.batch(1), toy.batch(2)]))
+
+
+class Source:
+    """Of the toy's batches: a recording each, of which one or the other cannot be read."""
+
+    def __init__(self, recordings=12):
+        self.inventory = {"recordings": recordings, "digest": f"of {recordings}"}
+        self.failed = {}
+        self.replaced = 0
+
+
+def test_data_that_end_the_reading_end_the_run_after_a_save(tmp_path, undisturbed, capsys):
+    def batches(start):
+        for k, batch in enumerate(toy.batches(start), start):
+            if k == 17:
+                raise OSError("7 of 12 files cannot be used")
+            yield batch
+
+    with pytest.raises(train.DataError, match=r"^7 of 12 files .* used\. Saved at step 17: once"):
+        toy.run(tmp_path, STEPS, batches=batches)
+    assert complete_steps(tmp_path) == [10, 17]
+    assert [line["step"] for line in lines(tmp_path)] == [5, 10, 15, 17]
+    assert_same_bits(toy.run(tmp_path, STEPS), undisturbed)
+
+
+def test_clips_of_other_recordings_are_counted_and_named(tmp_path, capsys):
+    source = Source()
+
+    def batches(start):
+        for k, batch in enumerate(toy.batches(start), start):
+            if start <= k < start + 3:
+                source.failed[f"\x1b{k}.mp4"] = "truncated"
+                source.replaced += 2
+            yield batch
+
+    run = functools.partial(toy.run, tmp_path, batches=batches)
+    run(10, data_log=data_log.DataLog(source, tmp_path))
+    assert [line["data/replaced"] for line in lines(tmp_path)] == [6, 0]
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == (
+        "6 clips were of other recordings, since 3 could not be read: \\x1b0.mp4 (truncated), "
+        "\\x1b1.mp4 (truncated), \\x1b2.mp4 (truncated) "
+        f"(all in {tmp_path}/unreadable-00000.json)"
+    )
+    source = Source()
+    run(20, data_log=data_log.DataLog(source, tmp_path))
+    assert sum(line["data/replaced"] for line in lines(tmp_path)) == 12
+    expected = {f"\x1b{k}.mp4": "truncated" for k in (0, 1, 2, 10, 11, 12)}
+    assert data_log.read(tmp_path) == expected
+
+
+def test_a_damaged_list_of_unreadable_recordings_hinders_nothing(tmp_path, capsys):
+    for damaged in (b"{", b"[1]", b"\xff", b"[" * 100_000):
+        (tmp_path / "unreadable-00000.json").write_bytes(damaged)
+        assert data_log.read(tmp_path) == {}
+        assert "is damaged" in capsys.readouterr().out
+
+
+def test_a_resume_says_that_the_data_have_changed(tmp_path, capsys):
+    toy.run(tmp_path, 3, data_log=data_log.DataLog(Source(12), tmp_path))
+    toy.run(tmp_path, 5, data_log=data_log.DataLog(Source(12), tmp_path))
+    assert "changed since then: data." not in capsys.readouterr().out
+    toy.run(tmp_path, 7, data_log=data_log.DataLog(Source(11), tmp_path))
+    said = capsys.readouterr().out
+    assert "  changed since then: data.recordings: 12 -> 11\n" in said
+    assert "  changed since then: data.digest: of 12 -> of 11\n" in said
 
 
 def start_two(tmp_path, *flags, **options):

@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from xkd_jax import config_check, pretrain, schedules, sharding, train
+from xkd_jax import config_check, data_log, pretrain, schedules, sharding, train
 from xkd_jax.downstream import (
     backbones,
     finetune_folder,
@@ -184,6 +184,7 @@ def run_partition(setting: Setting, partition: Partition, workdir: pathlib.Path)
             evaluate=evaluator,
             evaluate_every=every,
             steps_per_epoch=loader.steps_per_epoch,
+            data_log=data_log.DataLog(loader.source, workdir),
             **run,
         )
     except train.FinishedError:  # but not tested

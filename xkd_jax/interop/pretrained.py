@@ -298,7 +298,10 @@ def _newest(path: pathlib.Path) -> pathlib.Path:
     # Not by the class that trains use: it would clean up behind a run that still writes.
     step = checkpoint.latest_step(path)
     if step is None:
-        if path.name == "checkpoints" and (beside := checkpoint.latest_step(path.parent)):
+        if (
+            path.name == "checkpoints"
+            and (beside := checkpoint.latest_step(path.parent)) is not None
+        ):
             raise DamagedError(
                 f"{path} holds the checkpoints of a run; give the run, {path.parent}, or one of "
                 f"them, such as {path / str(beside)}"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from xkd_jax import data_log
 from xkd_jax.models.xkd import MODALITIES
 from xkd_jax.report.history import History
 from xkd_jax.report.networks import OTHER
@@ -129,6 +130,7 @@ def judge(
         findings += _by_monitors(history, math.log(outputs), remedies)
     if history is not None and len(history):
         findings += _by_course(history)
+        findings += _unreadable(history)
     if measured is not None:
         findings += _by_outputs(measured, remedies)
         findings += _inputs(measured)
@@ -410,6 +412,22 @@ def _by_outputs(measured: Measured, remedies: Mapping[str, str]) -> list[Finding
             )
         )
     return found
+
+
+def _unreadable(history: History) -> list[Finding]:
+    """What of the data could not be read, so that other recordings were trained on more often."""
+    steps, counts = _known(history, data_log.REPLACED)
+    if not counts.any() and not history.unreadable:
+        return []
+    text = f"{counts.sum():.0f} clips were of other recordings than those asked for"
+    if history.unreadable:
+        text += (
+            f", since {len(history.unreadable)} could not be read: "
+            f"{data_log.in_words(history.unreadable)}"
+        )
+    began = int(steps[counts > 0][0]) if counts.any() else None
+    tip = "mend or take away the files that unreadable-*.json in the run's folder names"
+    return [Finding("warning", f"{text}.", since=began, remedies=(tip,))]
 
 
 def _inputs(measured: Measured) -> list[Finding]:

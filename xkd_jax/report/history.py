@@ -6,9 +6,13 @@ import math
 import pathlib
 import re
 import struct
+import types
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+
+from xkd_jax import data_log
 
 # Titles, and the names of metrics that belong in one chart; in the order of the report.
 CHARTS = {
@@ -28,6 +32,7 @@ CHARTS = {
     "Throughput, clips per second": r"speed/clips_per_second$",
     "Share of the time spent waiting for data": r"speed/data_wait$",
     "Share of the clips with sound": r"data/with_sound$",
+    "Clips of other recordings than those asked for": r"data/replaced$",
 }
 OTHERS = "Others"
 _LEFT_OUT = r"speed/seconds_per_step$"  # the inverse of the throughput
@@ -41,12 +46,14 @@ class History(NamedTuple):
         metrics: By name, (n,) float64; NaN where a line has no such metric.
         resumes: The steps that the run had done when it was started again, as far as is known.
         torn: Lines that could not be read.
+        unreadable: Why recordings could not be read, by name.
     """
 
     steps: np.ndarray
     metrics: dict[str, np.ndarray]
     resumes: list[int]
     torn: int
+    unreadable: Mapping[str, str] = types.MappingProxyType({})
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -79,7 +86,8 @@ def read(workdir: pathlib.Path) -> History | None:
         name: np.array([lines[step].get(name, math.nan) for step in steps]) for name in names
     }
     resumes = _resumes(workdir / "tensorboard", steps)
-    return History(np.array(steps, np.int64), metrics, resumes, torn)
+    unreadable = data_log.read(workdir)
+    return History(np.array(steps, np.int64), metrics, resumes, torn, unreadable)
 
 
 def charts(history: History) -> dict[str, list[str]]:
@@ -90,6 +98,8 @@ def charts(history: History) -> dict[str, list[str]]:
         themselves, so that a new term is not missed.
     """
     left = [name for name in history.metrics if not re.match(_LEFT_OUT, name)]
+    if not np.nan_to_num(history.metrics.get(data_log.REPLACED, 0)).any():
+        left = [name for name in left if name != data_log.REPLACED]
     found = {}
     for title, pattern in CHARTS.items():
         found[title] = [name for name in left if re.match(pattern, name)]

@@ -179,3 +179,16 @@ def test_features_no_better_than_untrained_ones_are_no_evidence():
 
 def test_nothing_to_judge():
     assert health.judge(None, None, None, None).level == "note"
+
+
+def test_clips_of_other_recordings_are_told_of_with_the_names(judge, tmp_path):
+    lines = [log_line(step) | {"data/replaced": 0.0} for step in steps()]
+    assert judge(lines).level == "good"
+    assert "data/replaced" not in str(history.charts(history.read(tmp_path)))
+    lines[3]["data/replaced"], lines[5]["data/replaced"] = 4.0, 3.0
+    (tmp_path / "unreadable-00000.json").write_text('{"a/\\u001b.mp4": "truncated"}')
+    [found] = of(judge(lines), "warning")
+    assert found.since == 40
+    assert "7 clips were of other recordings" in found.text
+    assert "since 1 could not be read: a/\\x1b.mp4 (truncated)." in found.text
+    assert "data/replaced" in str(history.charts(history.read(tmp_path)))
