@@ -28,7 +28,7 @@ import numpy as np
 import PIL
 import tqdm
 
-from input_pipeline import beam, metadata, records, report, shards, terminal, workers
+from input_pipeline import atomic, beam, metadata, records, report, shards, terminal, workers
 from input_pipeline import plan as plans
 from input_pipeline.datasets import listing
 from input_pipeline.datasets.readers import READERS
@@ -308,7 +308,8 @@ def _complete(
         ).save(records.index_path(task.output, split))
         lengths[split] = [len(note.kept) for note in notes]
         sizes[split] = sum(note.bytes for note in notes)
-    metadata.write(task.output, task.dataset, lengths, sizes)
+    with atomic.named(task.output):
+        metadata.write(task.output, task.dataset, lengths, sizes)
     records.Recipe(
         dataset=task.dataset,
         frame_rate=task.frame_rate,
@@ -363,7 +364,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     task = Task(**values)
     try:
         result = prepare(task)
-    except (PrepareError, workers.WorkerError) as error:
+    except (PrepareError, workers.WorkerError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     total = result["total"]

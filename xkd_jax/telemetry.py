@@ -18,6 +18,8 @@ import jax
 import numpy as np
 from PIL import Image
 
+from input_pipeline import atomic
+
 # The metric that ends the loss terms. They and it are shown on the progress line.
 TOTAL = "total"
 # Metrics of the online probe, which are shown there too, in percent.
@@ -71,7 +73,8 @@ class Telemetry:
         if self._steps_per_epoch:
             record["epoch"] = round(step / self._steps_per_epoch, 4)
         # One write of a whole line: a kill tears at most the last one.
-        with (self._workdir / "metrics.jsonl").open("a") as file:
+        path = self._workdir / "metrics.jsonl"
+        with atomic.named(path), path.open("a") as file:
             file.write(json.dumps(record | metrics) + "\n")
         self._tensorboard.write_scalars(step, metrics)
         self._tensorboard.flush()
@@ -241,11 +244,16 @@ def write_whole(path: pathlib.Path, data: bytes) -> None:
         data: its new content.
     """
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with atomic.named(path):
+        try:
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+        partial.replace(path)
 
 
 def _tensorboard_writer(path: pathlib.Path):

@@ -167,6 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--everything", action="store_true", help="heads, decoders and centers too")
     add("--overwrite", action="store_true", help="replace what is at --output")
     flags = parser.parse_args(arguments)
+    command_line.quieten_libraries()
     with command_line.errors_in_one_line():
         found, written = export(
             flags.checkpoint, flags.output, flags.format, flags.everything, flags.overwrite

@@ -209,6 +209,7 @@ def main(arguments: list[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     fields = [field.name for field in dataclasses.fields(sizes.Given)]
     given = sizes.Given(**{name: getattr(flags, name) for name in fields})
+    command_line.quieten_libraries()
     with command_line.errors_in_one_line():
         found = read_release(flags.input, flags.network, given)
         written = pretrained.save(flags.output, found, flags.store, flags.overwrite)

@@ -15,8 +15,10 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -27,6 +29,7 @@ from orbax.checkpoint import v1 as ocp
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from input_pipeline import atomic
 from xkd_jax import augment, checkpoint, digests, saved_checkpoint
 from xkd_jax.models.xkd import MODALITIES
 from xkd_jax.saved_checkpoint import DamagedError
@@ -208,7 +211,7 @@ def save(
     text = as_json(description, digests.of_arrays(weights))
     if folder.exists() and _is_same(folder, text, weights):
         return False
-    with replacing(folder, overwrite) as draft:
+    with replacing(folder, overwrite) as draft, _unwritable(folder):
         if store == "orbax":
             # On TPU and GPU too, weights are written from the host's memory.
             arrays = jax.tree.map(np.asarray, pretrained.trees)
@@ -218,6 +221,22 @@ def save(
             save_file(flat, draft / _WEIGHTS[store])
         (draft / CONFIG).write_text(text, "utf-8")
     return True
+
+
+@contextlib.contextmanager
+def _unwritable(folder: pathlib.Path) -> Iterator[None]:
+    """Makes an OSError of whatever Orbax, TensorStore and safetensors raise for a full disk."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        # TensorStore's ends, after several paths, with what the system says.
+        whole = " ".join(str(error).split())
+        reason = re.split(r" \[\w+='", whole)[0].rpartition(": ")[2] or whole
+        raise OSError(
+            f"{folder} cannot be written ({type(error).__name__}: {reason[:300]})"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -244,19 +263,29 @@ def replacing(folder: pathlib.Path, overwrite: bool) -> Iterator[pathlib.Path]:
     draft.chmod(0o755)  # mkdtemp's is for its owner alone
     old = draft.with_name(f"{draft.name}.old")
     try:
-        yield draft
+        with atomic.named(folder):
+            yield draft
         if folder.exists():
             os.rename(folder, old)
         os.rename(draft, folder)
     except BaseException:
         if old.exists() and not folder.exists():
             os.rename(old, folder)
-        shutil.rmtree(draft, ignore_errors=True)
+        _remove(draft)
         raise
     if old.is_dir():
         shutil.rmtree(old, ignore_errors=True)
     else:
         old.unlink(missing_ok=True)
+
+
+def _remove(draft: pathlib.Path) -> None:
+    """Takes a folder away to which threads of Orbax, whose save has failed, may still write."""
+    for _ in range(20):
+        shutil.rmtree(draft, ignore_errors=True)
+        if not draft.exists():
+            break
+        time.sleep(0.1)
 
 
 def load(path: str | os.PathLike, wanted: Callable[[Path], bool] = everything) -> Pretrained:
