@@ -100,7 +100,7 @@ def write(job: Job, announce: Callable[[int], None] = lambda place: None) -> Non
 
     kept, left_out = [], {}
     with atomic.replacing(job.path) as draft:
-        writer = _on_disk(ArrayRecordWriter, os.fspath(draft), records.SHARD_OPTIONS)
+        writer = _on_disk(job.path, ArrayRecordWriter, os.fspath(draft), records.SHARD_OPTIONS)
         try:
             for place, entry in enumerate(job.entries):
                 announce(place)
@@ -114,22 +114,22 @@ def write(job: Job, announce: Callable[[int], None] = lambda place: None) -> Non
                         raise error.__cause__ from None
                     left_out[place] = error.reason
                     continue
-                _on_disk(writer.write, records.serialize(record))
+                _on_disk(job.path, writer.write, records.serialize(record))
                 kept.append((place, len(record.frames), len(record.waveform)))
         finally:
-            _on_disk(writer.close)
+            _on_disk(job.path, writer.close)
         size = draft.stat().st_size
     note = dataclasses.asdict(Note(job.plan, size, tuple(kept), left_out))
     atomic.write_text(job.note_path, json.dumps(note))
     announce(len(job.entries))
 
 
-def _on_disk(call: Callable[..., _Result], *arguments: object) -> _Result:
+def _on_disk(path: str, call: Callable[..., _Result], *arguments: object) -> _Result:
     """Calls ArrayRecord, which raises a RuntimeError for a full disk; ours is an OSError."""
     try:
         return call(*arguments)
     except RuntimeError as error:
-        raise OSError(str(error).partition(";")[0]) from error
+        raise OSError(f"{path}: {str(error).partition(';')[0]}") from error
 
 
 def _hindered(error: media.MediaError) -> bool:

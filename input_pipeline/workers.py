@@ -171,6 +171,6 @@ def _serve(line: multiprocessing.connection.Connection) -> None:
         except ConnectionError:  # nobody waits for it
             return
         except OSError as error:
-            line.send(f"{job.path}: {error}")
+            line.send(str(error) if job.path in str(error) else f"{job.path}: {error}")
         except Exception:
             line.send(f"{job.path}: {traceback.format_exc()}")

@@ -184,6 +184,7 @@ def _run(found: Flags, together: contextlib.ExitStack) -> None:
 def _hint(error: Exception) -> str:
     """Where the message may not say enough: it is of a library, and names nothing of the user's."""
     ours = type(error) not in (ValueError, OSError) or "config." in str(error)
+    ours = ours or getattr(error, "filename", None) is not None
     return "" if ours else " (XKD_TRACEBACK=1 shows where)"
 
 

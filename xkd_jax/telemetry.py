@@ -53,7 +53,8 @@ class Telemetry:
         self._workdir = pathlib.Path(workdir)
         (self._workdir / "images").mkdir(parents=True, exist_ok=True)
         drop_lines_after(self._workdir / "metrics.jsonl", start_step)
-        self._tensorboard = _tensorboard_writer(self._workdir / "tensorboard")
+        with self._writing_events():
+            self._tensorboard = _tensorboard_writer(self._workdir / "tensorboard")
 
     def config(self, config: dict[str, Any]) -> None:
         """Writes the resolved config, nested dicts of plain values, to `config.json`."""
@@ -76,8 +77,9 @@ class Telemetry:
         path = self._workdir / "metrics.jsonl"
         with atomic.named(path), path.open("a") as file:
             file.write(json.dumps(record | metrics) + "\n")
-        self._tensorboard.write_scalars(step, metrics)
-        self._tensorboard.flush()
+        with self._writing_events():
+            self._tensorboard.write_scalars(step, metrics)
+            self._tensorboard.flush()
         print(progress_line(step, self._total_steps, metrics, self._steps_per_epoch), flush=True)
 
     def images(self, step: int, images: dict[str, np.ndarray]) -> None:
@@ -94,15 +96,26 @@ class Telemetry:
             Image.fromarray(np.asarray(image)).save(png, format="PNG")
             file_name = f"{step:08d}_{name.replace('/', '_')}.png"
             write_whole(self._workdir / "images" / file_name, png.getvalue())
-        self._tensorboard.write_images(step, images)
-        self._tensorboard.flush()
+        with self._writing_events():
+            self._tensorboard.write_images(step, images)
+            self._tensorboard.flush()
+
+    @contextlib.contextmanager
+    def _writing_events(self) -> Iterator[None]:
+        """Makes an OSError of TensorFlow's own for a full disk."""
+        try:
+            yield
+        except Exception as error:
+            reason = " ".join(str(error).partition(" [Op:")[0].split())
+            raise OSError(f"{self._workdir / 'tensorboard'} cannot be written: {reason}") from error
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         if self._writes:
-            self._tensorboard.close()
+            with self._writing_events():
+                self._tensorboard.close()
 
 
 class Window:

@@ -13,7 +13,7 @@ import pytest
 
 from input_pipeline import containers, metadata, plan, prepare, records, report, shards, workers
 from input_pipeline.datasets import listing
-from tests import media_files
+from tests import full_disk, media_files
 
 ROOT = pathlib.Path(__file__).parents[2]
 SETTINGS = shards.Settings(
@@ -174,8 +174,28 @@ def test_a_crash_at_no_file_is_an_error_and_no_endless_loop(tmp_path):
 
 def test_a_full_disk_is_an_error_that_names_the_shard(tmp_path, clip):
     job = make_job(tmp_path, [listing.Entry("a", str(clip))], path=tmp_path / "no" / "shard")
-    with pytest.raises(workers.WorkerError, match=r"no/shard"):
+    with pytest.raises(workers.WorkerError, match=r"^/.*no/shard: open\(\) failed: [\w ]+$"):
         workers.write_shards([job], 1)
+
+
+def test_a_full_disk_loses_nothing_and_is_one_line(tmp_path, clip, in_this_process, capsys):
+    """Whatever is being written when there is no more room; with room the bytes are the same."""
+    source = make_folder(tmp_path / "source", clip, 3)
+    flags = ["--dataset=folder", f"--source={source}", "--short_side=32"]
+    assert prepare.main([*flags, f"--output={tmp_path / 'at once'}"]) == 0
+    sizes = sorted({len(data) for data in contents(tmp_path / "at once").values()})
+    flags.append(f"--output={tmp_path / 'out'}")
+    for size in sizes:  # files of this size do not fit any more
+        with full_disk.largest_file(size - 1):
+            assert prepare.main(flags) == 1
+        said = capsys.readouterr().err.splitlines()
+        assert said[-1].startswith(f"error: {tmp_path}") or f"'{tmp_path}" in said[-1]
+        assert not any("Traceback" in line for line in said)
+    assert prepare.main(flags) == 0
+    expected, found = contents(tmp_path / "at once"), contents(tmp_path / "out")
+    assert {k: v for k, v in found.items() if ".prepare" not in k} == {
+        k: v for k, v in expected.items() if ".prepare" not in k
+    }
 
 
 def test_what_the_system_withholds_ends_the_run_and_is_not_left_out(tmp_path, clip, monkeypatch):

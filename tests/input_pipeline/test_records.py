@@ -7,6 +7,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from input_pipeline import atomic, records
+from tests import full_disk
 
 
 def _record() -> records.Record:
@@ -111,3 +112,18 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         atomic.write_bytes(path, "not bytes")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path):
+    path = tmp_path / "file"
+    atomic.write_text(path, "old")
+
+    def replace():
+        with atomic.replacing(path) as draft:
+            draft.write_bytes(bytes(1000))
+
+    for write in (lambda: atomic.write_bytes(path, bytes(1000)), replace):
+        with full_disk.largest_file(100), pytest.raises(OSError, match=f"'{path}'$"):
+            write()
+        assert path.read_text() == "old"
+        assert list(tmp_path.iterdir()) == [path]

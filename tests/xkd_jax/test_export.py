@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import xkd_jax
+from tests import full_disk
 from tests.saved_runs import save_run
 from xkd_jax.interop import export, import_release, pretrained, torch_files
 from xkd_jax.models import xkd
@@ -284,3 +285,16 @@ def test_weights_of_another_architecture_are_named(plain_run, tmp_path):
     path.write_text(json.dumps(description))
     with pytest.raises(ValueError, match=r"cls_token is float32\[1,64\] here and float32\[1,32\]"):
         xkd_jax.load_encoder(tmp_path / "out")
+
+
+@pytest.mark.parametrize("form", export.FORMATS)
+def test_a_full_disk_is_one_line_and_leaves_nothing(plain_run, form, tmp_path, capsys):
+    output = tmp_path / "out"
+    command = [f"--checkpoint={plain_run}", f"--output={output}", f"--format={form}"]
+    with full_disk.largest_file(3000), pytest.raises(SystemExit) as end:
+        export.main(command)
+    assert end.value.code.startswith("error: ") and "\n" not in end.value.code
+    assert str(output) in end.value.code
+    assert list(tmp_path.iterdir()) == []
+    export.main(command)
+    assert "written" in capsys.readouterr().out

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests import full_disk
 from xkd_jax import telemetry
 
 SPEED = {
@@ -111,3 +112,18 @@ def test_the_loop_imports_without_tensorflow():
         "import xkd_jax.train, xkd_jax.telemetry"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_full_disk_is_an_error_of_the_system_that_names_the_file(tmp_path):
+    log = telemetry.Telemetry(tmp_path, start_step=0, total_steps=10)
+    with full_disk.largest_file(0):
+        with pytest.raises(OSError, match=r"metrics\.jsonl'$"):
+            log.scalars(1, SPEED)
+        with pytest.raises(OSError, match=f"{tmp_path / 'tensorboard'} cannot be written"):
+            telemetry.Telemetry(tmp_path, start_step=0, total_steps=10)
+        with pytest.raises(OSError, match=r"config\.json'$"):
+            log.config({"a": 1})
+    log.scalars(1, SPEED)
+    with log:
+        pass
+    assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 1
