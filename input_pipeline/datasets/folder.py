@@ -7,6 +7,7 @@ quick.
 
 import collections
 import concurrent.futures
+import contextlib
 import functools
 import hashlib
 import json
@@ -21,12 +22,13 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from input_pipeline import atomic, containers, media, user_cache
-from input_pipeline.datasets import UnusableError, folder_index, listing, splits
+from input_pipeline import atomic, media, user_cache
+from input_pipeline.datasets import UnusableError, folder_index, listing, probing, splits
 from input_pipeline.terminal import printable
 
 EXTENSIONS = listing.VIDEO_EXTENSIONS  # files called otherwise are ignored
 
+_MANY = 200  # new files, some 2 s of a core: then processes are worth their start
 _WARNINGS = 10  # of files that fail when they are read
 _SAVE_SECONDS = 30.0  # between two savings of what a first scan has found, which may be killed
 
@@ -347,28 +349,26 @@ def _judge(
         root: Where the files are.
         paths: Relative to it.
         index: Where to keep the outcome.
-        threads: Number of files to look at at once.
+        threads: Number of files to look at at once; of many, each in a process of its own.
 
     Returns:
         What was found, by path.
     """
     known = folder_index.load(index)
+    many = len(paths) - len(known.keys() & paths) >= _MANY
+    crew = probing.crew(threads) if many else contextlib.nullcontext(probing.look)
 
     def look(path: str) -> folder_index.Look:
         stamp = folder_index.stamp(root / path)
         old = known.get(path)
         if old and old.stamp == stamp:
             return old
-        try:
-            info = media.probe(root / path)
-        except media.MediaError as error:
-            return folder_index.Look(stamp, error.reason)
-        return folder_index.Look(stamp, info if info.has_picture else containers.NO_PICTURE)
+        return folder_index.Look(stamp, judge(root / path))
 
     looks: dict[str, folder_index.Look] = {}
     saved = time.monotonic()
     try:
-        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        with crew as judge, concurrent.futures.ThreadPoolExecutor(threads) as pool:
             found = zip(paths, pool.map(look, paths), strict=True)
             for path, seen in tqdm.tqdm(
                 found, "looking at files", len(paths), unit="file", disable=None

@@ -13,7 +13,7 @@ import pytest
 
 from configs import base
 from input_pipeline import containers, media
-from input_pipeline.datasets import UnusableError, folder, folder_index, open_dataset
+from input_pipeline.datasets import UnusableError, folder, folder_index, open_dataset, probing
 from tests import media_files
 
 
@@ -374,6 +374,44 @@ def test_a_scan_that_is_killed_keeps_what_it_has_seen(root, cache, monkeypatch):
     )
     open_dataset(*settings(root, threads=1))
     assert saved == [1, 2, 3, 4, 5, 6, 6]
+
+
+def test_many_files_are_looked_at_in_processes_with_the_same_outcome(
+    root, clip_file, cache, monkeypatch
+):
+    break_files(root, clip_file)
+    shutil.copy(clip_file, os.fsencode(root / "jumping") + b"/\xff\n.mp4")
+    expected = folder._judge(root, paths_of(root), cache / "one", 2)
+    monkeypatch.setattr(folder, "_MANY", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(media, "probe", lambda path: pytest.fail("in this process"))
+        assert folder._judge(root, paths_of(root), cache / "other", 2) == expected
+        assert len(folder_index.load(cache / "other")) == len(expected) == 11
+
+
+def paths_of(root):
+    return sorted(
+        str(path.relative_to(root))
+        for path in root.rglob("[!.]*")
+        if path.suffix in (".mp4", ".avi", ".MP4")
+    )
+
+
+def test_a_file_that_crashes_the_decoder_ends_neither_the_scan_nor_the_run(clip_file, monkeypatch):
+    commands = []
+
+    def ask(self, path):
+        commands.append(path)
+        return "" if path == "crash.mp4" else json.dumps("unreadable")
+
+    monkeypatch.setattr(probing._Process, "_ask", ask)
+    with probing.crew(1) as look:
+        assert [look(path) for path in ("a.mp4", "crash.mp4", "b.mp4")] == [
+            "unreadable",
+            "corrupt",
+            "unreadable",
+        ]
+    assert commands == ["a.mp4", "crash.mp4", "crash.mp4", "b.mp4"]
 
 
 def test_files_that_break_later_are_replaced_by_the_next(root, cache):
