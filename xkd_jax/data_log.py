@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from input_pipeline.terminal import printable
 from xkd_jax.telemetry import write_whole
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def read(workdir: pathlib.Path, pattern: str = "unreadable-*.json") -> dict[str,
 
 def in_words(failed: Mapping[str, str]) -> str:
     """The first of the recordings and their reasons, printable, and how many more there are."""
-    named = [f"{ascii(name)[1:-1]} ({reason})" for name, reason in list(failed.items())[:_NAMED]]
+    named = [
+        f"{printable(name)} ({printable(reason)})" for name, reason in list(failed.items())[:_NAMED]
+    ]
     more = len(failed) - len(named)
     return ", ".join(named) + (f" and {more} more" if more else "")

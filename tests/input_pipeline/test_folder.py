@@ -473,7 +473,7 @@ def test_many_files_that_vanish_are_neither_written_nor_told_one_by_one(tmp_path
     names = [f"{number}.mp4" for number in range(2000)]
     info = media.MediaInfo(0.0, 1.0, 0.0, 0.0, True)
     source = folder.FolderSource(
-        tmp_path, names, [info] * 2000, [(1, 1)] * 2000,
+        tmp_path, names, [""] * 2000, [info] * 2000, [(1, 1)] * 2000,
         seconds=1.0, frame_rate=8.0, short_side=32, sample_rate=16000, left_out={},
     )  # fmt: skip
     written = []
