@@ -1,10 +1,14 @@
 """Shows what prepared data hold: the report as a table, and a picture of some clips.
 
     python -m input_pipeline.inspect --data=DIR --output=clips.png --clips=6
+    python -m input_pipeline.inspect --data=DIR --verify
 
 The picture has, of each clip, frames and the log-mel of its sound, and below them the views that
 training makes of it: the global and local crops and the log-mel of a local window. Training also
 flips, colors, grays and blurs the crops, on the accelerator, which is not shown.
+
+With --verify there is no picture: all files are read from end to end, and compared with the digests
+that were written when they were.
 """
 
 if __name__ == "__main__":  # before what takes long to import
@@ -23,7 +27,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from input_pipeline import atomic, report
+from input_pipeline import atomic, report, verification
 
 if typing.TYPE_CHECKING:
     import ml_collections
@@ -268,6 +272,10 @@ def main() -> None:
     parser.add_argument("--split", default="", help="of the clips (train, or the only one)")
     parser.add_argument("--output", default="clips.png", help="picture to write (clips.png)")
     parser.add_argument("--clips", type=int, default=6, help="clips in the picture (6; 0: none)")
+    parser.add_argument("--verify", action="store_true", help="read all files and compare them "
+                        "with their digests; exit code 1 where one differs")  # fmt: skip
+    parser.add_argument("--write", action="store_true", help="with --verify: write down the "
+                        "digests of data of a former version, which have none")  # fmt: skip
     flags = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     folder = pathlib.Path(flags.data)
@@ -275,12 +283,22 @@ def main() -> None:
         sys.exit(f"error: --clips={flags.clips}; allowed: 0 or more")
     if not folder.is_dir():
         sys.exit(f"error: --data={flags.data} is no folder; allowed: a folder of prepared data")
+    if flags.write and not flags.verify:
+        sys.exit("error: --write; allowed: with --verify")
+    if flags.verify:
+        try:
+            print(verification.verify(folder, flags.write))
+        except FileNotFoundError as error:
+            sys.exit(f"error: --data={flags.data} lacks {error.filename}; allowed: prepared data")
+        except (ValueError, OSError) as error:
+            sys.exit(f"error: {' '.join(str(error).split())}")
+        return
     try:
-        print(table(report.load(folder)))
+        print(table(verification.load_report(folder)))
     except FileNotFoundError:
         print(f"{folder} has no report.json")
-    except ValueError as error:
-        print(f"report.json in {folder} is not a report: {' '.join(str(error).split())}")
+    except (ValueError, OSError) as error:
+        print(f"{folder} has no report that can be read: {' '.join(str(error).split())}")
     if not flags.clips:
         return
     try:

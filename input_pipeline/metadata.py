@@ -5,7 +5,9 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
-from input_pipeline import records
+from input_pipeline import manifest, records, report
+
+_DESCRIPTION = ("dataset_info.json", "features.json")  # TFDS's own
 
 
 def shard_path(
@@ -14,6 +16,16 @@ def shard_path(
     """Where a shard is: TFDS finds it by this name."""
     name = f"{dataset}-{split}.array_record-{number:05d}-of-{count:05d}"
     return pathlib.Path(folder) / name
+
+
+def splits(folder: str | os.PathLike, recipe: records.Recipe) -> list[str]:
+    """Names of the splits: those written down, or else those that any file is of."""
+    if recipe.contents is not None:
+        return sorted(recipe.contents.splits)
+    shard = re.compile(rf"{re.escape(recipe.dataset)}-(.+)\.array_record-\d+-of-\d+")
+    index = re.compile(r"index-(.+)\.npz")
+    found = (shard.fullmatch(name) or index.fullmatch(name) for name in os.listdir(folder))
+    return sorted({match[1] for match in found if match})
 
 
 def find_shards(folder: str | os.PathLike, dataset: str, split: str) -> list[pathlib.Path]:
@@ -31,9 +43,32 @@ def find_shards(folder: str | os.PathLike, dataset: str, split: str) -> list[pat
     if not found or found != [path.name for path in paths]:
         raise ValueError(
             f"{os.fspath(folder)!r} holds {len(found)} shards of split {split!r}; "
-            f"allowed: {count or 'at least 1'}, all of the same data: prepare it again"
+            f"allowed: {count or 'at least 1'}, all of the same data: {manifest.REMEDY}"
         )
     return paths
+
+
+def list_files(folder: str | os.PathLike, dataset: str, names: Sequence[str]) -> list[str]:
+    """Names of all files that a complete data set has besides its recipe, in one order.
+
+    Args:
+        folder: The folder.
+        dataset: Name of the data set.
+        names: Of its splits.
+
+    Raises:
+        ValueError: A split lacks shards.
+    """
+    files = [name for name in (*_DESCRIPTION, report.NAME) if pathlib.Path(folder, name).is_file()]
+    for split in names:
+        files += split_files(folder, dataset, split)
+    return files
+
+
+def split_files(folder: str | os.PathLike, dataset: str, split: str) -> list[str]:
+    """Names of a split's files, the index first; raises as `find_shards`."""
+    shards = find_shards(folder, dataset, split)
+    return [records.index_path(folder, split).name, *(path.name for path in shards)]
 
 
 def write(

@@ -28,7 +28,18 @@ import numpy as np
 import PIL
 import tqdm
 
-from input_pipeline import atomic, beam, metadata, records, report, shards, terminal, workers
+from input_pipeline import (
+    atomic,
+    beam,
+    manifest,
+    metadata,
+    records,
+    report,
+    shards,
+    terminal,
+    verification,
+    workers,
+)
 from input_pipeline import plan as plans
 from input_pipeline.datasets import listing
 from input_pipeline.datasets.readers import READERS
@@ -147,11 +158,15 @@ def _check(task: Task) -> None:
 def _finished(task: Task) -> dict[str, object] | None:
     """The report of a data set that is complete, or None."""
     try:
-        records.load_recipe(task.output)
-        result = report.load(task.output)
+        recipe = records.load_recipe(task.output)
+        verification.check(task.output, recipe, metadata.splits(task.output, recipe))
+        result = verification.load_report(task.output)
+        begun = result["plan"]
     except FileNotFoundError:
         return None
-    plans.compare(task.output, result["plan"], _asked(task))
+    except (ValueError, KeyError, TypeError) as error:
+        raise PrepareError(f"--output is {str(task.output)!r}, where {error}") from error
+    plans.compare(task.output, begun, _asked(task))
     shutil.rmtree(task.output / plans.WORK, ignore_errors=True)
     return result
 
@@ -244,7 +259,7 @@ def _write_report(
                 not_read += len(job.entries)
                 continue
             kept += note.kept
-            size += note.bytes
+            size += note.file.bytes
             left_out += [
                 {"split": split, "name": job.entries[place].name, "reason": reason}
                 for place, reason in sorted(note.left_out.items())
@@ -290,7 +305,7 @@ def _complete(
     task: Task, recordings: listing.Listing, jobs: Mapping[str, Sequence[shards.Job]]
 ) -> None:
     """Writes what makes shards a data set."""
-    lengths, sizes = {}, {}
+    lengths, sizes, shard_files = {}, {}, {}
     for split, of_split in jobs.items():
         notes = [shards.finished(job) for job in of_split]
         kept = [
@@ -307,15 +322,24 @@ def _complete(
             samples=np.array([samples for _, _, samples in kept], np.int64),
         ).save(records.index_path(task.output, split))
         lengths[split] = [len(note.kept) for note in notes]
-        sizes[split] = sum(note.bytes for note in notes)
+        sizes[split] = sum(note.file.bytes for note in notes)
+        shard_files |= {
+            os.path.basename(job.path): note.file for job, note in zip(of_split, notes, strict=True)
+        }
     with atomic.named(task.output):
         metadata.write(task.output, task.dataset, lengths, sizes)
+    # What the shards are is known since they were written: what happens to them from then on shows.
+    files = {
+        name: shard_files.get(name) or manifest.describe(task.output / name)
+        for name in metadata.list_files(task.output, task.dataset, sorted(jobs))
+    }
     records.Recipe(
         dataset=task.dataset,
         frame_rate=task.frame_rate,
         short_side=task.short_side,
         class_names=recordings.class_names,
         partitions=recordings.partitions,
+        contents=manifest.Manifest(tuple(sorted(jobs)), files),
     ).save(task.output)
 
 

@@ -6,17 +6,17 @@ in the order of `tfds.data_source`, what must be known before any is read.
 """
 
 import dataclasses
-import io
 import json
+import math
 import os
 import pathlib
 import typing
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from google.protobuf import message
 
-from input_pipeline import atomic, example
+from input_pipeline import atomic, example, manifest, sealed
 
 if typing.TYPE_CHECKING:  # TensorFlow takes seconds to load, which reading an index need not
     import tensorflow_datasets as tfds
@@ -29,6 +29,7 @@ JPEG_QUALITY = 90
 SHARD_OPTIONS = "group_size:1,uncompressed"
 
 _RECIPE = "prepared.json"  # written last: where it is, the data set is complete
+_OF_FORMER_VERSIONS = {"dataset", "frame_rate", "short_side", "class_names", "partitions"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +96,26 @@ def serialize(record: Record) -> bytes:
     return result.SerializeToString(deterministic=True)
 
 
+def parse(data: bytes) -> Record:
+    """The record that `serialize` was given; raises ValueError where it was given none."""
+    stored = example.new()
+    try:
+        stored.ParseFromString(data)
+        values = {name: list(f.bytes_list.value) for name, f in stored.features.feature.items()}
+        (name,), (times,), (sound,) = (values[n] for n in ("name", "frame_times", "waveform"))
+        (labels,), (roles,) = values["labels"], values["roles"]
+    except (message.DecodeError, KeyError, ValueError) as error:
+        raise ValueError(f"no record: {error}") from None
+    return Record(
+        name=name.decode(),
+        frames=values.get("frames", []),
+        frame_times=np.frombuffer(times, np.float32),
+        waveform=np.frombuffer(sound, np.int16),
+        labels=np.frombuffer(labels, np.int64).tolist(),
+        roles=np.frombuffer(roles, np.int64).tolist(),
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Index:
     """What is known of the N records of a split before any is read.
@@ -119,17 +140,11 @@ class Index:
             "names": np.frombuffer("\0".join(self.names).encode(), np.uint8),
             "label_counts": np.array([len(labels) for labels in self.labels], np.int64),
             "labels": np.array([label for labels in self.labels for label in labels], np.int64),
-            "roles": self.roles,
-            "frames": self.frames,
-            "samples": self.samples,
+            "roles": np.asarray(self.roles, np.int64),
+            "frames": np.asarray(self.frames, np.int64),
+            "samples": np.asarray(self.samples, np.int64),
         }
-        file = io.BytesIO()
-        # np.savez would put the time of writing in.
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, array in arrays.items():
-                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
-                    np.lib.format.write_array(member, np.ascontiguousarray(array))
-        atomic.write_bytes(path, file.getvalue())
+        sealed.save_arrays(path, arrays)
 
 
 def load_index(path: str | os.PathLike) -> Index:
@@ -137,16 +152,36 @@ def load_index(path: str | os.PathLike) -> Index:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no index.
+        ValueError: It is no index; the message names it.
     """
-    with np.load(pathlib.Path(path), allow_pickle=False) as arrays:
-        count = len(arrays["frames"])
-        names = arrays["names"].tobytes().decode().split("\0") if count else []
-        ends = np.cumsum(arrays["label_counts"])[:-1]
-        labels = (
-            [tuple(part.tolist()) for part in np.split(arrays["labels"], ends)] if count else []
-        )
-        return Index(names, labels, arrays["roles"], arrays["frames"], arrays["samples"])
+    # Not by its seal, which those of former versions lack: the recipe tells what bytes it has.
+    data = pathlib.Path(path).read_bytes()
+    try:
+        return _index(sealed.unpack(data))
+    except KeyError as error:
+        raise ValueError(f"{os.fspath(path)} is damaged: it lacks {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)} is damaged: {error}") from None
+
+
+def _index(arrays: Mapping[str, np.ndarray]) -> Index:
+    """Makes an index of its arrays; raises ValueError or KeyError where they are of none."""
+    frames, samples, roles = (arrays[name] for name in ("frames", "samples", "roles"))
+    labels, counts = arrays["labels"], arrays["label_counts"]
+    numbers = {"frames": frames, "samples": samples, "labels": labels, "label_counts": counts}
+    for name, array in {**numbers, "roles": roles}.items():
+        axes = 2 if name == "roles" else 1
+        if array.dtype.kind not in "iu" or array.ndim != axes or np.any(array < 0):
+            raise ValueError(f"its {name} are no counts")
+    count = len(frames)
+    names = arrays["names"].tobytes().decode().split("\0") if count else []
+    if {len(names), len(samples), len(roles), len(counts)} != {count} or counts.sum() != len(
+        labels
+    ):
+        raise ValueError("its arrays are not of as many records")
+    ends = np.cumsum(counts)[:-1]
+    label_sets = [tuple(part.tolist()) for part in np.split(labels, ends)] if count else []
+    return Index(names, label_sets, roles, frames, samples)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,6 +196,8 @@ class Recipe:
         partitions: Names of the official partitions into training and test, in the order of
             `Record.roles`, such as the splits of UCF101 and the folds of ESC50; empty where the
             splits are the partition.
+        contents: The splits and what their files are; None where a former version has prepared
+            them. No part of what is printed, by which data sets are told apart.
     """
 
     dataset: str
@@ -168,10 +205,14 @@ class Recipe:
     short_side: int
     class_names: tuple[str, ...] = ()
     partitions: tuple[str, ...] = ()
+    contents: manifest.Manifest | None = dataclasses.field(default=None, repr=False)
 
     def save(self, folder: str | os.PathLike) -> None:
         """Writes it into the data set's folder, whole or not at all."""
-        text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False)
+        values = dataclasses.asdict(self)
+        if contents := values.pop("contents"):
+            values = sealed.seal(values | contents)
+        text = json.dumps(values, indent=1, ensure_ascii=False)
         atomic.write_text(pathlib.Path(folder) / _RECIPE, text + "\n")
 
 
@@ -180,11 +221,29 @@ def load_recipe(folder: str | os.PathLike) -> Recipe:
 
     Raises:
         FileNotFoundError: The folder holds none: it is no prepared data set, or not finished.
+        ValueError: It is no recipe, or has changed since it was written; the message names it.
     """
-    values = json.loads((pathlib.Path(folder) / _RECIPE).read_text(encoding="utf-8"))
-    for name in ("class_names", "partitions"):
-        values[name] = tuple(values[name])
-    return Recipe(**values)
+    path = pathlib.Path(folder) / _RECIPE
+    values = sealed.load_json(path)
+    try:
+        contents = None
+        if set(values) != _OF_FORMER_VERSIONS:
+            values = sealed.unseal(values)
+            contents = manifest.parse(values.pop("splits"), values.pop("files"))
+        for name in ("class_names", "partitions"):
+            values[name] = tuple(values[name])
+        recipe = Recipe(**values, contents=contents)
+        if not all(isinstance(n, str) for n in (*recipe.class_names, *recipe.partitions)):
+            raise ValueError("a name that is no text")
+        if not (math.isfinite(recipe.frame_rate) and recipe.frame_rate > 0):
+            raise ValueError(f"frame_rate is {recipe.frame_rate}")
+        if not isinstance(recipe.dataset, str):
+            raise ValueError(f"dataset is {recipe.dataset}")
+    except KeyError as error:
+        raise ValueError(f"{path} is damaged: it lacks {error}; {manifest.REMEDY}") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged: {error}; {manifest.REMEDY}") from None
+    return recipe
 
 
 def index_path(folder: str | os.PathLike, split: str) -> pathlib.Path:

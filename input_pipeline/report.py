@@ -6,12 +6,12 @@ import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
-from input_pipeline import atomic, records
+from input_pipeline import atomic, records, sealed
 from input_pipeline.datasets import listing
 
 CLIP_SECONDS = 4.0  # of a training clip; shorter recordings are padded by repeating themselves
 
-_NAME = "report.json"
+NAME = "report.json"
 
 # The counts of a split and of the whole.
 COUNTS = (
@@ -94,7 +94,7 @@ def in_words(reasons: Mapping[str, int]) -> str:
 def write(folder: str | os.PathLike, values: Mapping[str, object]) -> None:
     """Writes the report into the data set's folder, whole or not at all."""
     text = json.dumps(values, indent=1, ensure_ascii=False)
-    atomic.write_text(pathlib.Path(folder) / _NAME, text + "\n")
+    atomic.write_text(pathlib.Path(folder) / NAME, text + "\n")
 
 
 def load(folder: str | os.PathLike) -> dict[str, object]:
@@ -102,5 +102,6 @@ def load(folder: str | os.PathLike) -> dict[str, object]:
 
     Raises:
         FileNotFoundError: The folder holds none.
+        ValueError: It is damaged.
     """
-    return json.loads((pathlib.Path(folder) / _NAME).read_text(encoding="utf-8"))
+    return sealed.load_json(pathlib.Path(folder) / NAME)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import PIL.Image
 
-from input_pipeline import atomic, containers, media, records
+from input_pipeline import atomic, containers, manifest, media, records, sealed
 from input_pipeline.datasets.listing import Entry
 
 CRASHED = "crashed the decoder"
@@ -74,13 +74,13 @@ class Note:
 
     Attributes:
         plan: See `Job`.
-        bytes: Size of the shard's file.
+        file: What the shard's file is.
         kept: Place in the entries, number of frames and number of samples of each record, in order.
         left_out: Reasons by place in the entries.
     """
 
     plan: str
-    bytes: int
+    file: manifest.File
     kept: tuple[tuple[int, int, int], ...]
     left_out: dict[int, str]
 
@@ -118,9 +118,9 @@ def write(job: Job, announce: Callable[[int], None] = lambda place: None) -> Non
                 kept.append((place, len(record.frames), len(record.waveform)))
         finally:
             _on_disk(job.path, writer.close)
-        size = draft.stat().st_size
-    note = dataclasses.asdict(Note(job.plan, size, tuple(kept), left_out))
-    atomic.write_text(job.note_path, json.dumps(note))
+        file = manifest.describe(draft)
+    note = dataclasses.asdict(Note(job.plan, file, tuple(kept), left_out))
+    atomic.write_text(job.note_path, json.dumps(sealed.seal(note)))
     announce(len(job.entries))
 
 
@@ -148,14 +148,14 @@ def finished(job: Job) -> Note | None:
         Its note; None where there is none, or one of another plan, or the shard is not as it says.
     """
     try:
-        values = json.loads(pathlib.Path(job.note_path).read_text())
+        values = sealed.unseal(sealed.load_json(job.note_path))
         note = Note(
             plan=values["plan"],
-            bytes=values["bytes"],
+            file=manifest.File(**values["file"]),
             kept=tuple(map(tuple, values["kept"])),
             left_out={int(place): reason for place, reason in values["left_out"].items()},
         )
-        whole = os.path.getsize(job.path) == note.bytes
+        whole = os.path.getsize(job.path) == note.file.bytes
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return note if whole and note.plan == job.plan else None

@@ -10,15 +10,18 @@ import hashlib
 import math
 import os
 import pathlib
+import typing
 
 import ml_collections
 import numpy as np
 import tensorflow as tf
-from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-from input_pipeline import metadata, records
+from input_pipeline import manifest, metadata, records, verification
 from input_pipeline.media import Clip
 from input_pipeline.reading import ClipTensors
+
+if typing.TYPE_CHECKING:
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 _MAKE = "a folder that `python -m input_pipeline.prepare` has made"
 
@@ -46,7 +49,7 @@ class PreparedSource:
 
     def __init__(
         self,
-        stored: ArrayRecordDataSource,
+        stored: "ArrayRecordDataSource",
         index: records.Index,
         recipe: records.Recipe,
         frame_rate: float,
@@ -235,7 +238,7 @@ def open_prepared(
     """
     folder = _folder(data.path)
     recipe = records.load_recipe(folder)
-    splits = sorted(path.stem.removeprefix("index-") for path in folder.glob("index-*.npz"))
+    splits = metadata.splits(folder, recipe)
     split = data.split or (splits[0] if len(splits) == 1 else "train")
     if split not in splits:
         raise ValueError(
@@ -252,8 +255,8 @@ def open_prepared(
             f"config.views.video.frame_rate is {views.video.frame_rate:g}; "
             f"allowed with {data.path!r}: at most {recipe.frame_rate:g}, at which it is prepared"
         )
-    index = records.load_index(records.index_path(folder, split))
     where = f"config.data.path is {data.path!r}, whose split {split!r}"
+    index, stored = _read(folder, recipe, split, where)
     if not len(index.names):
         raise ValueError(f"{where} is empty")
     without = int(np.sum(np.asarray(index.frames) == 0))
@@ -261,15 +264,6 @@ def open_prepared(
         raise ValueError(
             f"{where} has {without} of {len(index.names)} recordings without picture; "
             "allowed: data that all have one, or a task that only listens"
-        )
-    try:
-        stored = ArrayRecordDataSource(metadata.find_shards(folder, recipe.dataset, split))
-    except RuntimeError as error:  # a shard that is damaged
-        raise ValueError(f"{where} cannot be read ({error}): prepare it again") from None
-    if len(stored) != len(index.names):
-        raise ValueError(
-            f"{where} holds {len(stored)} records, but its index tells of {len(index.names)}: "
-            "prepare it again"
         )
     seconds = np.sum(index.frames) / recipe.frame_rate
     silent = int(np.sum(np.asarray(index.samples) == 0))
@@ -279,6 +273,24 @@ def open_prepared(
         + (f"; {silent} without sound" if silent else "")
     )
     return PreparedSource(stored, index, recipe, views.video.frame_rate, views.video.global_frames)
+
+
+def _read(
+    folder: pathlib.Path, recipe: records.Recipe, split: str, where: str
+) -> tuple[records.Index, "ArrayRecordDataSource"]:
+    """Index and records of a split, or ValueError, which says where."""
+    try:
+        verification.check(folder, recipe, [split])
+        path = records.index_path(folder, split)
+        if not path.is_file():
+            raise ValueError(f"it lacks {path.name}; {manifest.REMEDY}")
+        index = records.load_index(path)
+        classes = 1 + max((label for labels in index.labels for label in labels), default=-1)
+        if classes > len(recipe.class_names) or index.roles.shape[1] != len(recipe.partitions):
+            raise ValueError(f"{path} and prepared.json are not of the same data")
+        return index, verification.open_records(folder, recipe, split, index)
+    except ValueError as error:
+        raise ValueError(f"{where} cannot be read: {error}") from None
 
 
 def _folder(path: str) -> pathlib.Path:

@@ -1,5 +1,6 @@
 """Small prepared data, every frame and every moment of sound of which tells its own time."""
 
+import dataclasses
 import io
 import pathlib
 
@@ -8,7 +9,7 @@ import PIL.Image
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from input_pipeline import records
+from input_pipeline import manifest, metadata, records
 from tests.media_files import clock_frame, clock_sound
 
 FRAME_RATE = 8.0
@@ -60,8 +61,9 @@ def write_prepared(
     partitions: tuple[str, ...] = (),
     shards: int = 2,
     dataset: str = "tiny",
+    sealed: bool = True,
 ) -> pathlib.Path:
-    """Writes records as `python -m input_pipeline.prepare` does."""
+    """Writes records as `python -m input_pipeline.prepare` does; former versions did not seal."""
     folder.mkdir(parents=True, exist_ok=True)
     infos = []
     for split, items in splits.items():
@@ -93,5 +95,11 @@ def write_prepared(
     tfds.folder_dataset.write_metadata(
         data_dir=folder, features=records.features(), split_infos=infos, check_data=False
     )
-    records.Recipe(dataset, FRAME_RATE, 48, CLASSES, partitions).save(folder)
+    recipe = records.Recipe(dataset, FRAME_RATE, 48, CLASSES, partitions)
+    if sealed:
+        names = metadata.list_files(folder, dataset, sorted(splits))
+        files = {name: manifest.describe(folder / name) for name in names}
+        contents = manifest.Manifest(tuple(sorted(splits)), files)
+        recipe = dataclasses.replace(recipe, contents=contents)
+    recipe.save(folder)
     return folder

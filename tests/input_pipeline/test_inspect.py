@@ -84,7 +84,7 @@ def test_what_is_no_report_is_refused(values):
 
 @pytest.mark.parametrize(
     ("content", "line"),
-    [(None, "has no report.json"), ("{", "is not a report"), ("{}", "is not a report")],
+    [(None, "has no report.json"), ("{", "is damaged"), ("{}", "no report that can")],
 )
 def test_a_missing_or_broken_report_is_one_line(tmp_path, capsys, monkeypatch, content, line):
     if content:

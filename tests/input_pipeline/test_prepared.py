@@ -336,7 +336,7 @@ def test_refuses_rates_that_the_records_do_not_have(folder):
 
 
 def test_refuses_an_index_of_other_records(tmp_path):
-    write_prepared(tmp_path, {"train": [clock_record("a.mp4", 2.0)] * 2})
+    write_prepared(tmp_path, {"train": [clock_record("a.mp4", 2.0)] * 2}, sealed=False)
     index = records.load_index(records.index_path(tmp_path, "train"))
     shorter = records.Index(
         index.names[:1], index.labels[:1], index.roles[:1], index.frames[:1], index.samples[:1]

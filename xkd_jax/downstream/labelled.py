@@ -268,14 +268,15 @@ def _available(data: ml_collections.ConfigDict) -> tuple[list[str], Sequence[str
     if data.dataset == "folder":
         there = [path.name for path in folder.glob("*") if path.is_dir()] if data.path else []
         return sorted(there), _TEST + _VALIDATION
-    from input_pipeline import records
+    from input_pipeline import metadata, records
 
     try:
-        dataset = records.load_recipe(folder).dataset
+        recipe = records.load_recipe(folder)
     except FileNotFoundError:
         return [], ()
-    there = [path.stem.removeprefix("index-") for path in folder.glob("index-*.npz")]
-    return sorted(there), _VALIDATION if dataset in _TESTED_ON_VALIDATION else _TEST + _VALIDATION
+    tested_on_validation = recipe.dataset in _TESTED_ON_VALIDATION
+    names = _VALIDATION if tested_on_validation else _TEST + _VALIDATION
+    return metadata.splits(folder, recipe), names
 
 
 def _open(
