@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from input_pipeline import atomic, report, verification
+from input_pipeline import atomic, verification
 
 if typing.TYPE_CHECKING:
     import ml_collections

@@ -9,7 +9,7 @@ import os
 import pathlib
 from collections.abc import Iterator, Mapping
 
-from input_pipeline import atomic
+from input_pipeline import atomic, sealed
 from input_pipeline.datasets import listing
 
 WORK = ".prepare"  # folder in the output of what is needed until it is complete
@@ -89,13 +89,26 @@ def working_folder(output: pathlib.Path, plan: dict[str, object]) -> Iterator[No
             ) from error
         begun = work / "plan.json"
         if begun.exists():
-            compare(output, json.loads(begun.read_text()), plan)
+            compare(output, _read(output, begun), plan)
         atomic.write_text(begun, json.dumps(plan, indent=1))
         _clear_drafts(output)
         try:
             yield
         finally:
             _clear_drafts(output)
+
+
+def _read(output: pathlib.Path, begun: pathlib.Path) -> dict[str, object]:
+    """The plan of an output that is not finished."""
+    try:
+        found = sealed.load_json(begun)
+        if not isinstance(found, dict):
+            raise ValueError(f"{begun} is damaged: it is no plan")
+    except ValueError as error:
+        raise PrepareError(
+            f"--output is {str(output)!r}, where {error}; allowed: another folder, or delete it"
+        ) from None
+    return found
 
 
 def _clear_drafts(output: pathlib.Path) -> None:

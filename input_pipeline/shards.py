@@ -8,7 +8,6 @@ import dataclasses
 import io
 import json
 import os
-import pathlib
 import typing
 from collections.abc import Callable
 

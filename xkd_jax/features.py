@@ -28,13 +28,11 @@ import argparse
 import collections
 import concurrent.futures
 import hashlib
-import io
 import itertools
 import json
 import os
 import pathlib
 import time
-import zipfile
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -42,7 +40,7 @@ import jax
 import numpy as np
 import tqdm
 
-from input_pipeline import atomic, terminal
+from input_pipeline import sealed, terminal
 from xkd_jax import command_line, encoders
 from xkd_jax.interop import pretrained
 from xkd_jax.models.xkd import MODALITIES
@@ -178,15 +176,12 @@ def write(path: pathlib.Path, results: Sequence[Result], **entries: str) -> None
     """Writes results in one go, with other entries beside them."""
     used = [result for result in results if result.features is not None]
     left_out = [(result.name, result.reason) for result in results if result.features is None]
-    file = io.BytesIO()
-    np.savez(
-        file,
-        names=np.array([result.name for result in used], str),
-        features=np.array([result.features for result in used], np.float32),
-        left_out=np.array(left_out, str).reshape(-1, 2),
-        **entries,
-    )
-    atomic.write_bytes(path, file.getvalue())
+    arrays = {
+        "names": np.array([result.name for result in used], str),
+        "features": np.array([result.features for result in used], np.float32),
+        "left_out": np.array(left_out, str).reshape(-1, 2),
+    }
+    sealed.save_arrays(path, arrays | entries)
 
 
 def _write_partial(path: pathlib.Path, results: Sequence[Result], key: str) -> None:
@@ -197,15 +192,18 @@ def _write_partial(path: pathlib.Path, results: Sequence[Result], key: str) -> N
 def _read_partial(path: pathlib.Path, key: str) -> dict[str, Result]:
     """What an interrupted run of the same encoder left, by name; nothing if there was none."""
     try:
-        with np.load(path, allow_pickle=False) as saved:
-            if str(saved["key"]) != key:
-                return {}
-            stamps = json.loads(str(saved["stamps"]))
-            rows = zip(saved["names"].tolist(), saved["features"], strict=True)
-            results = [Result(name, stamps[name], row, "") for name, row in rows]
-            left_out = saved["left_out"].tolist()
-            results += [Result(name, stamps[name], None, reason) for name, reason in left_out]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # none, or damaged
+        saved = sealed.load_arrays(path)
+        if str(saved["key"]) != key:
+            return {}
+        stamps = json.loads(str(saved["stamps"]))
+        rows = zip(saved["names"].tolist(), saved["features"], strict=True)
+        results = [Result(name, stamps[name], row, "") for name, row in rows]
+        left_out = saved["left_out"].tolist()
+        results += [Result(name, stamps[name], None, reason) for name, reason in left_out]
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"{error}: what an earlier run has done is done again", flush=True)
         return {}
     return {result.name: result for result in results}
 

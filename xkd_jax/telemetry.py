@@ -240,13 +240,35 @@ def drop_lines_after(path: pathlib.Path, step: int) -> None:
     """
     if not path.exists():
         return
-    kept = []
+    kept, damaged = [], 0
     for line in path.read_bytes().splitlines(keepends=True):
         # A kill or a crash leaves a line in pieces, which may be a number, or hold no step.
-        with contextlib.suppress(ValueError, TypeError, KeyError):
-            if line.endswith(b"\n") and json.loads(line)["step"] <= step:
-                kept.append(line)
+        read = read_line(line) if line.endswith(b"\n") else None
+        damaged += read is None
+        if read is not None and read[0] <= step:
+            kept.append(line)
+    if damaged:
+        print(f"{path}: {damaged} lines cannot be read and are dropped", flush=True)
     write_whole(path, b"".join(kept))
+
+
+def read_line(line: bytes) -> tuple[int, dict[str, float]] | None:
+    """Reads a line of `metrics.jsonl`.
+
+    Args:
+        line: as `Telemetry.scalars` wrote it, or what a kill or a disk has made of it.
+
+    Returns:
+        The number of steps done and the metrics by name; None where it is no such line.
+    """
+    try:
+        record = json.loads(line)
+        step = record.pop("step")
+        if type(step) is not int or not 0 <= step < 2**63:
+            return None
+        return step, {name: float(value) for name, value in record.items() if name != "epoch"}
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return None
 
 
 def write_whole(path: pathlib.Path, data: bytes) -> None:

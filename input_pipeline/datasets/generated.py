@@ -24,7 +24,7 @@ import av
 import ml_collections
 import tqdm
 
-from input_pipeline import atomic
+from input_pipeline import atomic, sealed
 from input_pipeline.datasets import folder, listing, tree
 from input_pipeline.datasets.shapes import (
     CLASS_NAMES,
@@ -102,7 +102,7 @@ def generate(output: str | os.PathLike, train: int, test: int, seed: int, thread
     present = {path for split in SPLITS for path in output.glob(f"{split}/**/*.mp4")}
     marker = output / _MARKER
     origin = {"version": _VERSION, "seed": seed}
-    found = json.loads(marker.read_text()) if marker.exists() else None
+    found = sealed.load_json(marker) if marker.exists() else None
     if present and found != origin:
         raise ValueError(
             f"config.data.path is {str(output)!r}, whose files are from {found or 'elsewhere'}; "

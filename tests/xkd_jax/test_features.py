@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from input_pipeline import signals
+from tests.damage import damages
 from tests.media_files import write_media
 from tests.saved_runs import save_run
 from xkd_jax import encoders, features
@@ -180,6 +181,25 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
         with pytest.raises(SystemExit, match=f"^error: --output={output} cannot be written: "):
             extract(run, media, output)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_an_interrupted_run_left_is_read_whole_or_not_at_all(tmp_path, capsys):
+    path = tmp_path / ".x.npz.partial"
+    done = [
+        features.Result("a.mp4", "1:2", np.arange(4, dtype=np.float32), ""),
+        features.Result("b.mp4", "3:4", None, "corrupt"),
+    ]
+    assert features._read_partial(path, "key") == {} and not capsys.readouterr().out
+    features._write_partial(path, done, "key")
+    found = features._read_partial(path, "key")
+    assert [result.name for result in found.values()] == ["a.mp4", "b.mp4"]
+    np.testing.assert_array_equal(found["a.mp4"].features, done[0].features)
+    assert found["b.mp4"] == done[1]
+    for damaged in damages(path.read_bytes(), 300):
+        path.write_bytes(damaged)
+        assert features._read_partial(path, "key") == {}
+        (line,) = capsys.readouterr().out.splitlines()
+        assert "is damaged" in line and line.endswith("is done again")
 
 
 def test_what_cannot_work_is_one_line_and_not_success(run, media, tmp_path):

@@ -95,14 +95,19 @@ def test_images_reach_the_folder_and_tensorboard(tmp_path):
         b"null\n",
         b'{"epoch": 1}\n',
         b'{"step": "2"}\n',
+        b'{"step": Infinity}\n',
+        b'{"step": -1}\n',
+        b'{"step": 1, "total": ' + b"9" * 400 + b"}\n",
+        b"[" * 100_000 + b"\n",
     ],
 )
-def test_resume_drops_later_and_torn_lines(tmp_path, torn):
+def test_resume_drops_later_and_torn_lines(tmp_path, torn, capsys):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n' + torn + b'\n{"step": 2}\n{"step": 3}\n' + torn)
     with telemetry.Telemetry(tmp_path, start_step=2, total_steps=10) as log:
         log.scalars(3, SPEED)
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3]
+    assert "lines cannot be read and are dropped" in capsys.readouterr().out
     assert {p.name for p in tmp_path.iterdir()} == {"metrics.jsonl", "images", "tensorboard"}
 
 

@@ -1,15 +1,13 @@
 """Features on disk: under a key of all that they depend on, in parts, so that none is made twice.
 
 A folder for each key holds `identity.json`, which says in full what the key stands for, and one
-file for each part of the recordings. Files appear whole or not at all; one that has been damaged
-since is made again.
+file for each part of the recordings. Files appear whole or not at all, with their digests; one that
+has been damaged since is made again.
 """
 
 import hashlib
-import io
 import json
 import pathlib
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,32 +58,48 @@ class FeatureCache:
             into: Arrays of all recordings, (n, ...) each, of which it fills those of the part.
 
         Returns:
-            Whether it is there, and whole; otherwise nothing has been changed.
+            Whether it is there, and whole; otherwise nothing has been changed. Where it is there
+            and not whole, it says so.
         """
-        places = self.places(part)
+        from input_pipeline import sealed
+
+        path, places = self._path(part), self.places(part)
         try:
-            with np.load(self._path(part), allow_pickle=False) as saved:
-                if str(saved["key"]) != self._key:
-                    return False
-                # Reading to the end of an array checks its checksum.
-                arrays = {name: saved[name] for name in into}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            saved = sealed.load_arrays(path)
+            self._check(path, part, saved, into)
+        except FileNotFoundError:
             return False
-        forms = {name: (array[places].shape, array.dtype) for name, array in into.items()}
-        if any((array.shape, array.dtype) != forms[name] for name, array in arrays.items()):
+        except (OSError, ValueError) as error:
+            print(f"{error}: these features are made again", flush=True)
             return False
-        for name, array in arrays.items():
-            into[name][places] = array
+        for name, array in into.items():
+            array[places] = saved[name]
         return True
+
+    def _check(
+        self,
+        path: pathlib.Path,
+        part: int,
+        saved: Mapping[str, np.ndarray],
+        into: Mapping[str, np.ndarray],
+    ) -> None:
+        """Raises ValueError where a file is none of this part."""
+        places = self.places(part)
+        wanted = {name: (array[places].shape, array.dtype) for name, array in into.items()}
+        features = {name: array for name, array in saved.items() if name not in ("key", "part")}
+        found = {name: (array.shape, array.dtype) for name, array in features.items()}
+        marks = [str(saved.get(name)) for name in ("key", "part")]
+        if marks != [self._key, str(part)] or found != wanted:
+            raise ValueError(f"{path} holds other features than its name says")
 
     def write(self, part: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes a part, out of arrays such as `read` fills."""
-        from input_pipeline import atomic
+        from input_pipeline import sealed
 
-        file = io.BytesIO()
         places = self.places(part)
-        np.savez(file, key=self._key, **{name: array[places] for name, array in arrays.items()})
-        atomic.write_bytes(self._path(part), file.getvalue())
+        marks = {"key": self._key, "part": part}
+        features = {name: array[places] for name, array in arrays.items()}
+        sealed.save_arrays(self._path(part), marks | features)
 
     def _path(self, part: int) -> pathlib.Path:
         return self.folder / f"part-{part:05d}-of-{self.parts:05d}.npz"

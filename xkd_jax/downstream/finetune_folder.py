@@ -1,7 +1,6 @@
 """What the folder of a partition's finetuning holds besides the run: its plan, and its outcome."""
 
 import hashlib
-import io
 import json
 import pathlib
 from collections.abc import Mapping
@@ -9,7 +8,6 @@ from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 
 from xkd_jax import checkpoint, telemetry
 from xkd_jax.config_check import ConfigError
@@ -54,9 +52,11 @@ def claim(workdir: pathlib.Path, wanted: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: It is of another.
     """
+    from input_pipeline import sealed
+
     path = workdir / _PLAN
     try:
-        found = json.loads(path.read_text())
+        found = sealed.load_json(path)
     except FileNotFoundError:
         if jax.process_index() == 0:
             workdir.mkdir(parents=True, exist_ok=True)
@@ -75,15 +75,22 @@ def claim(workdir: pathlib.Path, wanted: Mapping[str, Any]) -> None:
 
 def save_outcome(path: pathlib.Path, outcome: Outcome) -> None:
     """Writes an outcome, whole or not at all."""
+    from input_pipeline import sealed
+
     told = {name: getattr(outcome, name) for name in ("varied", "candidates", "chosen", "counts")}
-    file = io.BytesIO()
-    np.savez(file, scores=outcome.scores, targets=outcome.targets, told=json.dumps(told))
-    telemetry.write_whole(path, file.getvalue())
+    arrays = {"scores": outcome.scores, "targets": outcome.targets, "told": json.dumps(told)}
+    sealed.save_arrays(path, arrays)
 
 
 def load_outcome(path: pathlib.Path) -> Outcome:
-    """Reads what `save_outcome` wrote."""
-    with np.load(path, allow_pickle=False) as file:
-        told = json.loads(str(file["told"]))
-        told["candidates"] = tuple(Candidate(*row) for row in told["candidates"])
-        return Outcome(scores=file["scores"], targets=file["targets"], **told)
+    """Reads what `save_outcome` wrote.
+
+    Raises:
+        ValueError: It has changed since; the message names it.
+    """
+    from input_pipeline import sealed
+
+    file = sealed.load_arrays(path)
+    told = json.loads(str(file["told"]))
+    told["candidates"] = tuple(Candidate(*row) for row in told["candidates"])
+    return Outcome(scores=file["scores"], targets=file["targets"], **told)

@@ -1,7 +1,6 @@
 """What a run has written of its training: `metrics.jsonl`, and when it was started again."""
 
 import contextlib
-import json
 import math
 import pathlib
 import re
@@ -12,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xkd_jax import data_log
+from xkd_jax import data_log, telemetry
 
 # Titles, and the names of metrics that belong in one chart; in the order of the report.
 CHARTS = {
@@ -73,13 +72,10 @@ def read(workdir: pathlib.Path) -> History | None:
     lines: dict[int, dict[str, float]] = {}
     torn = 0
     for line in path.read_bytes().splitlines():
-        try:
-            record = json.loads(line)
-            step = int(record.pop("step"))
-            record.pop("epoch", None)
-            lines[step] = {name: float(value) for name, value in record.items()}
-        except (ValueError, TypeError, KeyError, AttributeError):
+        if (found := telemetry.read_line(line)) is None:
             torn += 1
+        else:
+            step, lines[step] = found
     steps = sorted(lines)
     names = dict.fromkeys(name for step in steps for name in lines[step])
     metrics = {
@@ -131,11 +127,13 @@ def _first_step(path: pathlib.Path) -> int | None:
     """The first step that a TensorBoard file tells of; None for an empty or a torn file."""
     from tensorboard.compat.proto.event_pb2 import Event
 
+    size = path.stat().st_size
     with path.open("rb") as file, contextlib.suppress(Exception):  # whatever is made of a torn file
         # TFRecord: length and its checksum, the event and its checksum. TensorBoard's own reader
         # brings TensorFlow in.
         while len(header := file.read(12)) == 12:
-            event = Event.FromString(file.read(struct.unpack("<Q", header[:8])[0]))
+            length = min(struct.unpack("<Q", header[:8])[0], size)  # a torn one may say anything
+            event = Event.FromString(file.read(length))
             if event.HasField("summary") and event.step:
                 return int(event.step)
             file.read(4)

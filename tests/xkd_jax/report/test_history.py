@@ -3,7 +3,9 @@
 import math
 
 import numpy as np
+import pytest
 
+from tests.damage import damages
 from tests.xkd_jax.report.conftest import log_line, write_log
 from xkd_jax import telemetry
 from xkd_jax.report import history
@@ -40,6 +42,38 @@ def test_torn_lines_are_counted_and_metrics_may_be_missing(tmp_path):
     assert math.isnan(found.last("never"))
     assert "step" not in found.metrics
     assert "epoch" not in found.metrics
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"step": Infinity, "total": 1}',
+        b'{"step": 1e400}',
+        b'{"step": 100000000000000000000}',
+        b'{"step": 3, "total": 1' + b"0" * 400 + b"}",
+        b'{"step": 3, "total": ' + b"[" * 100_000,
+        b'{"step": 3.5}',
+        b"\xff",
+    ],
+)
+def test_a_damaged_line_is_a_torn_one(tmp_path, line):
+    write_log(tmp_path, [log_line(1), log_line(2)])
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(line + b"\n")
+    found = history.read(tmp_path)
+    assert found.torn == 1
+    np.testing.assert_array_equal(found.steps, [1, 2])
+
+
+def test_any_damage_to_a_log_can_be_read(tmp_path):
+    write_log(tmp_path, [log_line(step) for step in range(1, 5)])
+    path = tmp_path / "metrics.jsonl"
+    for damaged in damages(path.read_bytes(), 600):
+        path.write_bytes(damaged)
+        found = history.read(tmp_path)
+        assert set(found.steps[found.steps <= 4].tolist()) <= {0, 1, 2, 3, 4}
+        telemetry.drop_lines_after(path, 4)
+        assert history.read(tmp_path).torn == 0
 
 
 def test_no_log(tmp_path):

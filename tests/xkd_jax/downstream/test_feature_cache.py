@@ -1,0 +1,83 @@
+"""Features on disk are as they were written, or made again with a line that says so."""
+
+import numpy as np
+import pytest
+
+from tests.damage import damages
+from xkd_jax.downstream.feature_cache import FeatureCache
+
+FEATURES = {
+    "video": np.random.default_rng(0).normal(size=(6, 2, 4)).astype(np.float32),
+    "replaced": np.array([False, True, False, False, True, False]),
+}
+
+
+def empty():
+    return {name: np.zeros_like(array) for name, array in FEATURES.items()}
+
+
+@pytest.fixture
+def cache(tmp_path):
+    made = FeatureCache(tmp_path, {"weights": "abc"}, recordings=6, part_size=2)
+    for part in range(made.parts):
+        made.write(part, FEATURES)
+    return made
+
+
+def assert_made_again(cache, part, capsys):
+    """The part is not there, nothing is read of it, and a line says which file is the reason."""
+    capsys.readouterr()
+    found = empty()
+    assert not cache.read(part, found)
+    assert not any(array.any() for array in found.values())
+    (line,) = capsys.readouterr().out.splitlines()
+    assert f"part-0000{part}-of-00003.npz" in line
+    assert line.endswith("these features are made again")
+
+
+def test_features_come_back(cache, capsys):
+    found = empty()
+    assert all(cache.read(part, found) for part in range(3))
+    for name, array in FEATURES.items():
+        np.testing.assert_array_equal(found[name], array)
+    assert not capsys.readouterr().out
+
+
+def test_a_part_that_was_never_there_is_no_damage(cache, capsys):
+    (cache.folder / "part-00001-of-00003.npz").unlink()
+    assert not cache.read(1, empty())
+    assert not capsys.readouterr().out
+
+
+def test_any_damage_is_noticed(cache, capsys):
+    path = cache.folder / "part-00001-of-00003.npz"
+    for damaged in damages(path.read_bytes(), 400):
+        path.write_bytes(damaged)
+        assert_made_again(cache, 1, capsys)
+    cache.write(1, FEATURES)
+    assert cache.read(1, empty())
+
+
+def test_damage_to_what_says_what_they_are_of_is_harmless(cache, tmp_path):
+    path = cache.folder / "identity.json"
+    for damaged in damages(path.read_bytes(), 20):
+        path.write_bytes(damaged)
+        again = FeatureCache(tmp_path, {"weights": "abc"}, recordings=6, part_size=2)
+        assert all(again.read(part, empty()) for part in range(3))
+
+
+def test_another_part_or_one_of_other_features_is_noticed(cache, tmp_path, capsys):
+    """Of the same shape, whole, and in the wrong place."""
+    first, second = (cache.folder / f"part-0000{part}-of-00003.npz" for part in (0, 1))
+    whole = second.read_bytes()
+    second.write_bytes(first.read_bytes())
+    assert_made_again(cache, 1, capsys)
+    other = FeatureCache(tmp_path, {"weights": "other"}, recordings=6, part_size=2)
+    (other.folder / second.name).write_bytes(whole)
+    assert_made_again(other, 1, capsys)
+
+
+@pytest.mark.parametrize("written", [b"", b"PK", b"no archive of arrays"])
+def test_what_is_no_archive_is_noticed(cache, capsys, written):
+    (cache.folder / "part-00002-of-00003.npz").write_bytes(written)
+    assert_made_again(cache, 2, capsys)
