@@ -5,7 +5,6 @@ again.
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 import os
@@ -14,10 +13,10 @@ from collections.abc import Mapping
 
 import av
 
-from input_pipeline import atomic, containers, media
+from input_pipeline import atomic, containers, media, sealed
 
 # Raised when looking at a file changes what it says. What FFmpeg decodes depends on its build.
-_VERSION = f"3 {av.__version__}"
+_VERSION = f"4 {av.__version__}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,15 +41,14 @@ class Look:
 def load(path: pathlib.Path) -> dict[str, Look]:
     """Reads what `save` wrote: looks by path. Nothing where there is no such cache."""
     try:
-        content = json.loads(path.read_bytes())
+        content = sealed.load_json(path)
         if content["version"] != _VERSION:
             return {}
-        if content["sha256"] != _digest(content["files"]):
-            raise ValueError("its content has changed")
-        return {name: _look(fields) for name, fields in content["files"].items()}
+        files = sealed.unseal(content)["files"]
+        return {name: _look(fields) for name, fields in files.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         print(f"{path} is damaged: all files are looked at again")
         return {}
 
@@ -58,7 +56,7 @@ def load(path: pathlib.Path) -> dict[str, Look]:
 def save(path: pathlib.Path, looks: Mapping[str, Look]) -> bool:
     """Writes the looks that last; returns whether that was possible."""
     files = {name: _fields(look) for name, look in looks.items() if look.lasts}
-    content = {"version": _VERSION, "sha256": _digest(files), "files": files}
+    content = sealed.seal({"version": _VERSION, "files": files})
     try:
         atomic.write_text(path, json.dumps(content, indent=1))
     except OSError:
@@ -73,10 +71,6 @@ def stamp(path: str | os.PathLike) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns
-
-
-def _digest(files: Mapping[str, object]) -> str:
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def _fields(look: Look) -> dict[str, object]:

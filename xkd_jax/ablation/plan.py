@@ -183,11 +183,13 @@ def check_same_run(base: Base, job: Job) -> None:
     Raises:
         ConfigError: Naming the first field that differs.
     """
+    from input_pipeline import sealed
+
     path = job.workdir / "config.json"
     if not path.is_file():
         return
     config = row_config(base, job.run, job.seed)
-    theirs = dict(_flat(json.loads(path.read_text())))
+    theirs = dict(_flat(sealed.load_json(path)))
     for field, value in _flat(json.loads(_as_text(config.to_dict()))):
         if not field.startswith(_FREE) and theirs.get(field, value) != value:
             raise config_check.ConfigError(
@@ -206,10 +208,12 @@ def evaluated(
         network: Of it.
         protocol: The evaluation's config; None: any.
     """
+    from input_pipeline import sealed
+
     path = job.evaluation(network) / results.FILE
     if not path.is_file():
         return None
-    found = json.loads(path.read_text())
+    found = sealed.load_json(path)
     if protocol is None or _what(found["protocol"]) == _what(json.loads(protocol.to_json())):
         return found
     return None

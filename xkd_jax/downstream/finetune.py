@@ -148,8 +148,8 @@ def run_partition(setting: Setting, partition: Partition, workdir: pathlib.Path)
     config, mesh = setting.config, setting.mesh
     finetune_folder.claim(workdir, finetune_folder.plan(config, setting.identity, partition))
     kept_outcome = workdir / finetune_folder.OUTCOME
-    if kept_outcome.exists():
-        return finetune_folder.load_outcome(kept_outcome)
+    if (told := finetune_folder.load_outcome(kept_outcome)) is not None:
+        return told
     kept, held_out = split(config, partition)
     loader = finetune_inputs.make_loader(config, kept, setting.views)
     total_steps = schedules.total_steps(config.steps, config.epochs, loader.steps_per_epoch)

@@ -82,15 +82,17 @@ def save_outcome(path: pathlib.Path, outcome: Outcome) -> None:
     sealed.save_arrays(path, arrays)
 
 
-def load_outcome(path: pathlib.Path) -> Outcome:
-    """Reads what `save_outcome` wrote.
-
-    Raises:
-        ValueError: It has changed since; the message names it.
-    """
+def load_outcome(path: pathlib.Path) -> Outcome | None:
+    """Reads what `save_outcome` wrote; None where there is none, or a damaged one, which it says."""
     from input_pipeline import sealed
 
-    file = sealed.load_arrays(path)
+    try:
+        file = sealed.load_arrays(path)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        print(f"{error}: the test is done again", flush=True)
+        return None
     told = json.loads(str(file["told"]))
     told["candidates"] = tuple(Candidate(*row) for row in told["candidates"])
     return Outcome(scores=file["scores"], targets=file["targets"], **told)
