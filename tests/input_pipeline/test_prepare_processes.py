@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import hashlib
 import os
 import pathlib
 import signal
@@ -11,7 +12,17 @@ import time
 
 import pytest
 
-from input_pipeline import containers, metadata, plan, prepare, records, report, shards, workers
+from input_pipeline import (
+    containers,
+    metadata,
+    plan,
+    prepare,
+    records,
+    report,
+    shards,
+    verification,
+    workers,
+)
 from input_pipeline.datasets import listing
 from tests import full_disk, media_files
 
@@ -271,6 +282,43 @@ def test_a_finished_data_set_says_so_at_once(tmp_path, clip, in_this_process, ca
     other = dataclasses.replace(task, short_side=64)
     with pytest.raises(plan.PrepareError, match="with short_side 128, not 64"):
         prepare.prepare(other)
+
+
+def test_a_finished_data_set_knows_its_files_and_is_not_finished_when_damaged(
+    tmp_path, clip, in_this_process, capsys
+):
+    source, output = make_folder(tmp_path / "source", clip, 2), tmp_path / "out"
+    flags = ["--dataset=folder", f"--source={source}", f"--output={output}"]
+    assert prepare.main(flags) == 0
+    contents = records.load_recipe(output).contents
+    assert contents.splits == ("train",)
+    assert set(contents.files) == {path.name for path in output.iterdir()} - {"prepared.json"}
+    for name, file in contents.files.items():
+        whole = (output / name).read_bytes()
+        assert (file.bytes, file.sha256) == (len(whole), hashlib.sha256(whole).hexdigest())
+        assert file.head == hashlib.sha256(whole[:4096]).hexdigest()
+    assert verification.verify(output) == f"{output}: all 6 files are as they were written"
+    capsys.readouterr()
+    for name in ("prepared.json", "report.json", "index-train.npz", *finished_shards(output)):
+        whole = (output / name).read_bytes()
+        (output / name).write_bytes(whole[:100] + b"?" + whole[101:])
+        assert prepare.main(flags) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("error: --output is ") and error.count("\n") == 1 and name in error
+        (output / name).write_bytes(whole)
+    assert prepare.main(flags) == 0
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[" * 100_000])
+def test_a_damaged_plan_is_one_line(tmp_path, text):
+    work = tmp_path / plan.WORK
+    work.mkdir()
+    (work / "plan.json").write_text(text)
+    with (
+        pytest.raises(plan.PrepareError, match=r"plan\.json is damaged: .* or delete it"),
+        plan.working_folder(tmp_path, {}),
+    ):
+        pass
 
 
 def test_another_source_or_other_settings_are_not_mixed_in(

@@ -83,7 +83,7 @@ def save_outcome(path: pathlib.Path, outcome: Outcome) -> None:
 
 
 def load_outcome(path: pathlib.Path) -> Outcome | None:
-    """Reads what `save_outcome` wrote; None where there is none, or a damaged one, which it says."""
+    """Reads what `save_outcome` wrote; None where there is none, or it is damaged, as is said."""
     from input_pipeline import sealed
 
     try:
