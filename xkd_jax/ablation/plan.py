@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
+from input_pipeline import sealed
 from xkd_jax import checkpoint, config_check
 from xkd_jax.ablation import rows
 from xkd_jax.downstream import results
@@ -183,8 +184,6 @@ def check_same_run(base: Base, job: Job) -> None:
     Raises:
         ConfigError: Naming the first field that differs.
     """
-    from input_pipeline import sealed
-
     path = job.workdir / "config.json"
     if not path.is_file():
         return
@@ -208,8 +207,6 @@ def evaluated(
         network: Of it.
         protocol: The evaluation's config; None: any.
     """
-    from input_pipeline import sealed
-
     path = job.evaluation(network) / results.FILE
     if not path.is_file():
         return None

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from input_pipeline import atomic, sealed
+
 
 class FeatureCache:
     """The parts of the features of some recordings.
@@ -36,8 +38,6 @@ class FeatureCache:
         Raises:
             OSError: The folder cannot be made.
         """
-        from input_pipeline import atomic
-
         self.parts = -(-recordings // part_size)
         self._recordings, self._part_size = recordings, part_size
         text = json.dumps({**identity, "part_size": part_size}, indent=1, sort_keys=True) + "\n"
@@ -61,8 +61,6 @@ class FeatureCache:
             Whether it is there, and whole; otherwise nothing has been changed. Where it is there
             and not whole, it says so.
         """
-        from input_pipeline import sealed
-
         path, places = self._path(part), self.places(part)
         try:
             saved = sealed.load_arrays(path)
@@ -94,8 +92,6 @@ class FeatureCache:
 
     def write(self, part: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes a part, out of arrays such as `read` fills."""
-        from input_pipeline import sealed
-
         places = self.places(part)
         marks = {"key": self._key, "part": part}
         features = {name: array[places] for name, array in arrays.items()}

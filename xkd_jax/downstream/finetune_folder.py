@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import ml_collections
 
+from input_pipeline import sealed
 from xkd_jax import checkpoint, telemetry
 from xkd_jax.config_check import ConfigError
 from xkd_jax.downstream.labelled import Partition
@@ -52,8 +53,6 @@ def claim(workdir: pathlib.Path, wanted: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: It is of another.
     """
-    from input_pipeline import sealed
-
     path = workdir / _PLAN
     try:
         found = sealed.load_json(path)
@@ -75,8 +74,6 @@ def claim(workdir: pathlib.Path, wanted: Mapping[str, Any]) -> None:
 
 def save_outcome(path: pathlib.Path, outcome: Outcome) -> None:
     """Writes an outcome, whole or not at all."""
-    from input_pipeline import sealed
-
     told = {name: getattr(outcome, name) for name in ("varied", "candidates", "chosen", "counts")}
     arrays = {"scores": outcome.scores, "targets": outcome.targets, "told": json.dumps(told)}
     sealed.save_arrays(path, arrays)
@@ -84,8 +81,6 @@ def save_outcome(path: pathlib.Path, outcome: Outcome) -> None:
 
 def load_outcome(path: pathlib.Path) -> Outcome | None:
     """Reads what `save_outcome` wrote; None where there is none, or it is damaged, as is said."""
-    from input_pipeline import sealed
-
     try:
         file = sealed.load_arrays(path)
     except FileNotFoundError:
