@@ -25,13 +25,17 @@ REASONS = (UNREADABLE, INACCESSIBLE, EMPTY, CORRUPT, TRUNCATED, NO_PICTURE, NO_S
 # Containers that hold their media themselves. Playlists and the like, which FFmpeg would also open
 # whatever the file is called, could make it read other files or the network.
 _WITH_PICTURE = "mov,matroska,avi,asf,flv,mpeg,mpegts,ogg,gif,mxf,rm,nut,dv,wtv"
-_SOUND_ALONE = "wav,w64,flac,mp3,aac,aiff,caf,au"
+_SOUND_ALONE = "wav,w64,flac,mp3,aac,ac3,eac3,amr,aiff,caf,au"
 # Those of them whose headers state a true duration; elsewhere FFmpeg guesses it.
 _WITH_DURATION = ("mov", "matroska", "avi", "flac", "aiff", "caf")
 
 # What damaged headers may say, and what then is not to be believed.
 _SAMPLE_RATES = range(1_000, 1_000_001)  # Hz
 _MAX_PIXELS = 1 << 26  # of a frame: 8192 x 8192
+
+# Parts of a file that are looked at to tell whether it is cut off; whole ones have fewer.
+_MOST_CHUNKS = 1_000  # of a WAV
+_MOST_BOXES = 100_000  # of an MP4, a few for each second if it was streamed
 
 # Errors of the system that pass, and when to try again.
 _PASSING = (errno.EMFILE, errno.ENFILE, errno.ESTALE)
@@ -140,10 +144,10 @@ def ends_early(
         container: The file.
         stream: Its picture, or its sound if there is none.
         stream_end: When that ends, in seconds on the container's clock.
-        end: When the last of its streams does.
+        end: When the last of all its streams does, those included that nobody uses.
     """
     if container.format.name == "wav":
-        return stream_end < 0.95 * _wav_seconds(container.name) - 0.1
+        return stream_end < 0.95 * stream_end / _wav_share(container.name) - 0.1
     if not set(container.format.name.split(",")) & set(_WITH_DURATION):
         return False
     if stream.duration:
@@ -153,20 +157,32 @@ def ends_early(
     return end < 0.95 * (container.duration or 0) / av.time_base - 0.1
 
 
-def _wav_seconds(path: str) -> float:
-    """The duration that a WAV's header states, which FFmpeg mends; 0 if it does not state any."""
+def _wav_share(path: str) -> float:
+    """The share of the sound that a WAV's header states which is there; 1 if it states none.
+
+    It is told by the bytes, since the header's byte rate is often a nominal one.
+    """
     with open(path, "rb") as file:
         file.seek(12)
-        rate = 0
-        while len(header := file.read(8)) == 8:
+        for _ in range(_MOST_CHUNKS):
+            header = file.read(8)
             length = int.from_bytes(header[4:], "little")
-            if header[:4] == b"data":  # written as it came, it has one of these lengths
-                return length / rate if rate and length not in (0, 0xFFFFFFFF) else 0.0
-            if header[:4] == b"fmt ":
-                rate = int.from_bytes(file.read(12)[8:], "little")
-                length -= 12
+            if len(header) < 8:
+                break
+            if header[:4] == b"data":
+                there = os.path.getsize(path) - file.tell()
+                stated = not _is_placeholder(length)
+                return min(there / length, 1.0) if stated and there else 1.0
             file.seek(length + length % 2, os.SEEK_CUR)
-    return 0.0
+    return 1.0
+
+
+def _is_placeholder(length: int) -> bool:
+    """Whether the length of a WAV's sound is one that programs write who do not know it yet.
+
+    Into a pipe, they write 0, 0xFFFFFFFF, 0x7FFFF000 (SoX), 0x80000000 and others just below.
+    """
+    return (length + (1 << 16)) % (1 << 31) <= 1 << 16
 
 
 def _boxes_missing(path: str) -> bool:
@@ -174,7 +190,9 @@ def _boxes_missing(path: str) -> bool:
     try:
         with open(path, "rb") as file:
             size, position, first = os.path.getsize(path), 0, True
-            while position < size:
+            for _ in range(_MOST_BOXES):
+                if position >= size:
+                    break
                 file.seek(position)
                 header = file.read(16)
                 if first and header[4:8] not in (b"ftyp", b"moov", b"mdat", b"wide", b"skip"):

@@ -315,11 +315,17 @@ def _measure(
     Raises:
         MediaError: There is neither, it is not all there, or the times make no sense.
     """
-    used = [stream for stream in (picture, sound) if stream]
-    spans = {stream.index: packets.Span(stream) for stream in used}
-    if spans:
-        for packet in packets.demux(container, *used):
-            spans[packet.stream_index].add(packet)
+    spans = {stream.index: packets.Span(stream) for stream in (picture, sound) if stream}
+    others_end = -np.inf
+    for packet in packets.demux(container, *container.streams) if spans else ():
+        span = spans.get(packet.stream_index)
+        if span is None:  # of subtitles, say, which may outlast what is used
+            others_end = max(others_end, packets.end(packet))
+            continue
+        span.add(packet)
+        # What lies beyond need not be read: a small header may claim any length.
+        if span.goes_back or span.end - span.start > _LONGEST:
+            raise MediaError(CORRUPT, path)
     shown, heard = (
         spans[stream.index] if stream and spans[stream.index].ticks else None
         for stream in (picture, sound)
@@ -330,7 +336,7 @@ def _measure(
         raise MediaError(NO_SOUND if sound and not picture else NO_PICTURE, path)
     start, end = (shown or heard).start, (shown or heard).end
     latest = max(span.end for span in (shown, heard) if span)
-    if ends_early(container, picture if shown else sound, end, latest):
+    if ends_early(container, picture if shown else sound, end, max(latest, others_end)):
         raise MediaError(TRUNCATED, path)
     sound_start = start
     if shown and heard and container.format.name == "avi":
@@ -380,10 +386,8 @@ def _check_picture(
 
 def _decodes(container: av.container.InputContainer, sound: av.AudioStream, time: float) -> bool:
     """Whether any of the first packets from a time on gives sound."""
+    track = sounds.Track(time, 0, sound.codec_context.sample_rate)
     for packet in packets.needed(container, sound, time, np.inf, limit=_PROBE_PACKETS):
-        try:
-            if packet.decode():
-                return True
-        except av.FFmpegError:
-            continue
-    return False
+        track.add(packet)
+    track.waveform()
+    return track.end > -np.inf

@@ -12,6 +12,7 @@ import av
 import numpy as np
 
 ROUNDING = 0.002  # seconds; Matroska and FLV round timestamps to milliseconds
+_BACKWARDS = 0.5  # seconds that decoding may go back; more is another recording's beginning
 _LEADS = (0.0, 2.0, 10.0, np.inf)  # seconds to seek ahead of what is wanted, until it is found
 
 _REORDERED = ("h264", "hevc", "mpeg4")  # codecs that may present frames in another order
@@ -25,6 +26,11 @@ _AVI_DELAYS = {"mp3": 1105, "mp3float": 1105, "aac": 1024}
 def ticks(item: av.Packet | av.frame.Frame) -> int | None:
     """Presentation time of a packet or frame in its stream's unit; decoding time for want of it."""
     return item.dts if item.pts is None else item.pts
+
+
+def end(packet: av.Packet) -> float:
+    """When a packet's presentation ends, as far as it says, in seconds on the container's clock."""
+    return (ticks(packet) + (packet.duration or 0)) * float(packet.time_base)
 
 
 def in_slots(container: av.container.InputContainer, stream: av.stream.Stream) -> bool:
@@ -116,12 +122,15 @@ class Span:
         ticks: Of every packet that is presented, in the stream's unit.
         keyframes: Seconds on the container's clock, of those from which decoding can start.
         first_decoded: When the first packet is decoded, in seconds on the container's clock.
+        goes_back: Whether time begins anew, as in recordings that were appended byte by byte.
     """
 
     def __init__(self, stream: av.stream.Stream) -> None:
         self.ticks: list[int] = []
         self.keyframes: list[float] = []
         self.first_decoded = np.inf
+        self.goes_back = False
+        self._last_decoded = -np.inf
         self._unit = float(stream.time_base)
         self._sample_rate = stream.sample_rate if stream.type == "audio" else None
         rate = stream.average_rate if stream.type == "video" else None
@@ -131,13 +140,18 @@ class Span:
 
     def add(self, packet: av.Packet) -> None:
         """Takes note of a packet, unless it is one that is decoded but never presented."""
-        if packet.is_discard or packet.is_corrupt:
+        # What FFmpeg calls corrupt of the sound is heard nevertheless, such as a shorter packet at
+        # the end of a file that does not tell its length.
+        if packet.is_discard or (packet.is_corrupt and not self._sample_rate):
             return
         time = ticks(packet)
         self.ticks.append(time)
         time *= self._unit
         if packet.dts is not None:
-            self.first_decoded = min(self.first_decoded, packet.dts * self._unit)
+            decoded = packet.dts * self._unit
+            self.first_decoded = min(self.first_decoded, decoded)
+            self.goes_back |= decoded < self._last_decoded - _BACKWARDS
+            self._last_decoded = decoded
         self._latest = max(self._latest, (time, (packet.duration or 0) * self._unit))
         if packet.is_keyframe:
             self.keyframes.append(time)

@@ -2,9 +2,14 @@
 
 To mono, left and right count 1 each, center and surrounds as they do in a stereo mix (0.707 to each
 side; surrounds to their own), the bass channel not at all; all divided by their sum, so that a mix
-of full-scale channels is full-scale.
+of full-scale channels is full-scale. Of ambisonic sound, it is the omnidirectional channel W; of
+channels of which nothing says where they belong, their mean.
+
+Sound lies where its timestamps say, on the average: those of single packets waver, as browsers and
+phones write them, and may be rounded.
 """
 
+import collections.abc
 import contextlib
 
 import av
@@ -12,7 +17,9 @@ import numpy as np
 
 from input_pipeline import packets
 
-_LARGEST_DRIFT = 0.01  # seconds between a sound's timestamps and its samples before it is a gap
+_LARGEST_WAVERING = 0.1  # seconds between two timestamps and the samples between before it is a gap
+_LARGEST_DRIFT = 0.01  # the same, of the average over:
+_PERSISTS = 1.0  # seconds
 _CHUNK = 1 << 14  # samples that the resampler hands over at once, but for the last
 _PUSHES = 32  # frames that are given to it at once, for every exchange takes its time
 _PREROLL = 0.2  # seconds of sound decoded ahead, for decoders that need some to settle
@@ -52,8 +59,8 @@ class Track:
         sample_rate: Its rate in Hz.
 
     Attributes:
-        end: When the last sound decoded so far ends, in seconds on the container's clock; minus
-            infinity before the first.
+        end: When the sound ends, in seconds on the container's clock, once `waveform` was called;
+            minus infinity where there is none.
     """
 
     def __init__(self, begin: float, length: int, sample_rate: int) -> None:
@@ -64,17 +71,23 @@ class Track:
         self._run: _Run | None = None
 
     def add(self, packet: av.Packet) -> None:
-        """Decodes a packet; like a player, leaves out what does not decode, which is a gap then."""
-        with contextlib.suppress(av.FFmpegError):
-            for frame in packet.decode():
-                ticks = packets.ticks(frame)
-                time = None if ticks is None else ticks * float(packet.time_base)
-                if self._run is None or not self._run.goes_on_with(frame, time):
-                    self._place()
-                    start = self._begin if time is None else time
-                    self._run = _Run(frame, start, self._sample_rate)
-                self._run.add(frame)
-                self.end = max(self.end, self._run.end)
+        """Decodes a packet; like a player, leaves out what does not decode, which is a gap then.
+
+        Raises:
+            av.FFmpegError: It decodes, but cannot be mixed.
+        """
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:
+            return
+        for frame in frames:
+            ticks = packets.ticks(frame)
+            time = None if ticks is None else ticks * float(packet.time_base)
+            if self._run is None or not self._run.goes_on_with(frame, time):
+                self._place()
+                self._run = _Run(frame, self._sample_rate)
+                time = self._begin if time is None else time
+            self._run.add(frame, time)
 
     def waveform(self) -> np.ndarray:
         """All of it as (S,) float32 in [-1, 1], zeros where there was no sound; ends the track."""
@@ -85,69 +98,70 @@ class Track:
         """Puts the present run, if any, where it belongs."""
         if self._run is None:
             return
-        samples = self._run.samples()
-        offset = round((self._run.start - self._begin) * self._sample_rate)
-        samples = samples[max(-offset, 0) : max(len(self._waveform) - offset, 0)]
-        samples = np.clip(np.nan_to_num(samples), -1.0, 1.0)
-        self._waveform[max(offset, 0) :][: len(samples)] = samples
+        for start, samples in self._run.pieces():
+            self.end = max(self.end, start + len(samples) / self._sample_rate)
+            offset = round((start - self._begin) * self._sample_rate)
+            samples = samples[max(-offset, 0) : max(len(self._waveform) - offset, 0)]
+            samples = np.clip(np.nan_to_num(samples), -1.0, 1.0)
+            self._waveform[max(offset, 0) :][: len(samples)] = samples
         self._run = None
 
 
 class _Run:
-    """Sound without a gap, being resampled and mixed to mono.
+    """Sound without a large gap, being resampled and mixed to mono.
 
     Args:
         frame: Its first frame, yet to be added.
-        start: When that starts, in seconds on the container's clock.
         sample_rate: Hz, to resample to.
-
-    Attributes:
-        start: As given.
-        end: When it ends, as far as it has come.
     """
 
-    def __init__(self, frame: av.AudioFrame, start: float, sample_rate: int) -> None:
-        self.start = start
-        self.end = start
+    def __init__(self, frame: av.AudioFrame, sample_rate: int) -> None:
         self._form = self._form_of(frame)
-        rate, sample_format, layout = self._form
-        self._graph = av.filter.Graph()
-        chain = (
-            self._graph.add(
-                "abuffer",
-                sample_rate=str(rate),
-                sample_fmt=sample_format,
-                channel_layout=layout,
-                time_base=f"1/{rate}",
-            ),
-            # The weights of the channels sum to 1.
-            self._graph.add("aresample", rematrix_maxval="1"),
-            self._graph.add(
-                "aformat", sample_rates=str(sample_rate), sample_fmts="flt", channel_layouts="mono"
-            ),
-            self._graph.add("abuffersink"),
-        )
-        self._graph.link_nodes(*chain).configure()
+        self._sample_rate = sample_rate
+        self._graph = _mixer(*self._form, sample_rate)
         self._graph.set_audio_frame_size(_CHUNK)
         self._waiting = 0
         self._samples: list[np.ndarray] = []
+        # Of each frame, when it starts by its timestamp and by the samples before it.
+        self._times: list[float] = []
+        self._offsets: list[float] = []
+        self._length = 0.0  # seconds
+        self._end = -np.inf  # of the last frame, by its timestamp
 
     def goes_on_with(self, frame: av.AudioFrame, time: float | None) -> bool:
         """Whether a frame of a time, if it has one, follows without a gap and in the same form."""
         return self._form_of(frame) == self._form and (
-            time is None or abs(time - self.end) <= _LARGEST_DRIFT
+            time is None or abs(time - self._end) <= _LARGEST_WAVERING
         )
 
-    def add(self, frame: av.AudioFrame) -> None:
-        """Appends a frame."""
-        self.end += frame.samples / frame.sample_rate
+    def add(self, frame: av.AudioFrame, time: float | None) -> None:
+        """Appends a frame of a time; of that after the last one, if it has none."""
+        seconds = frame.samples / frame.sample_rate
+        self._times.append(self._end if time is None else time)
+        self._offsets.append(self._length)
+        self._length += seconds
+        self._end = self._times[-1] + seconds
         frame.pts = None  # its place is known; the filters are to take it as it comes
         self._push(frame)
 
-    def samples(self) -> np.ndarray:
-        """All of it as (S,) float32, mono at the new rate; nothing can be added after."""
+    def pieces(self) -> collections.abc.Iterator[tuple[float, np.ndarray]]:
+        """All of it; nothing can be added after.
+
+        Yields:
+            When each piece starts, in seconds on the container's clock, and the piece as (S,)
+            float32, mono at the new rate.
+        """
         self._push(None)
-        return np.concatenate(self._samples) if self._samples else np.zeros(0, np.float32)
+        if not self._samples:
+            return
+        samples = np.concatenate(self._samples)
+        offsets = np.array(self._offsets)
+        zeros = np.array(self._times) - offsets  # when the run starts, as each frame has it
+        window = max(1, round(_PERSISTS * len(zeros) / max(self._length, 1e-6)))
+        bounds = _steps(zeros, window)
+        cuts = np.round(offsets[bounds[:-1]] * self._sample_rate).astype(int)
+        for first, end, piece in zip(bounds, bounds[1:], np.split(samples, cuts[1:]), strict=False):
+            yield float(zeros[first:end].mean() + offsets[first]), piece
 
     def _push(self, frame: av.AudioFrame | None) -> None:
         self._graph.push(frame)
@@ -162,3 +176,69 @@ class _Run:
     @staticmethod
     def _form_of(frame: av.AudioFrame) -> tuple[int, str, str]:
         return frame.sample_rate, frame.format.name, frame.layout.name
+
+
+def _mixer(rate: int, sample_format: str, layout: str, sample_rate: int) -> av.filter.Graph:
+    """A graph that mixes sound of a form to mono and resamples it.
+
+    Args:
+        rate: Of the sound, in Hz.
+        sample_format: As FFmpeg calls it.
+        layout: Of the channels, as FFmpeg calls it.
+        sample_rate: Hz, to resample to.
+
+    Raises:
+        av.FFmpegError: There are too many channels for FFmpeg to mix, more than 64.
+    """
+    count = av.AudioLayout(layout).nb_channels
+    if layout.startswith("ambisonic"):
+        own_mix = "c0"
+    else:
+        own_mix = "+".join(f"{1 / count}*c{number}" for number in range(count))
+    form = {"sample_rate": str(rate), "sample_fmt": sample_format, "channel_layout": layout}
+    try:
+        return _graph(form, sample_rate)
+    except av.FFmpegError:  # it has no rule for such channels
+        return _graph(form, sample_rate, f"mono|c0={own_mix}")
+
+
+def _graph(form: dict[str, str], sample_rate: int, own_mix: str = "") -> av.filter.Graph:
+    """A graph that mixes sound of a form as FFmpeg does, or in another way if one is given."""
+    graph = av.filter.Graph()
+    chain = (
+        graph.add("abuffer", time_base=f"1/{form['sample_rate']}", **form),
+        *([graph.add("pan", own_mix)] if own_mix else []),
+        # The weights of the channels sum to 1.
+        graph.add("aresample", rematrix_maxval="1"),
+        graph.add(
+            "aformat", sample_rates=str(sample_rate), sample_fmts="flt", channel_layouts="mono"
+        ),
+        graph.add("abuffersink"),
+    )
+    graph.link_nodes(*chain).configure()
+    return graph
+
+
+def _steps(values: np.ndarray, window: int) -> list[int]:
+    """Divides values that waver about one that changes in steps.
+
+    Args:
+        values: (N,) float64 seconds, N at least 1.
+        window: Number of values over which the wavering averages out.
+
+    Returns:
+        The bounds of the parts, 0 and N included: from one to the next, no average of `window`
+        values is more than `_LARGEST_DRIFT` from the average of all.
+    """
+    bounds, parts = [0], [(0, len(values))]
+    while parts:
+        first, end = parts.pop()
+        part = values[first:end]
+        sums = np.concatenate([[0.0], np.cumsum(part - part.mean())])
+        averages = (sums[window:] - sums[:-window]) / window  # none of a part that is shorter
+        if np.abs(averages).max(initial=0.0) <= _LARGEST_DRIFT:
+            bounds.append(end)
+        else:  # where the averages of what is before and after differ most, there is a step
+            middle = first + 1 + int(np.abs(sums[1:-1]).argmax())
+            parts += [(middle, end), (first, middle)]
+    return bounds
