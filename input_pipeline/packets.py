@@ -35,7 +35,8 @@ def end(packet: av.Packet) -> float:
 
 def in_slots(container: av.container.InputContainer, stream: av.stream.Stream) -> bool:
     """Whether the packets of a picture tell their slot in place of their time (see above)."""
-    return container.format.name == "avi" and stream.codec_context.name in _REORDERED
+    decoder = stream.codec_context  # None if there is none for what the stream holds
+    return container.format.name == "avi" and bool(decoder) and decoder.name in _REORDERED
 
 
 def demux(

@@ -80,7 +80,7 @@ def write_media(
     if frame_times is None:
         frame_times = np.arange(round(seconds * frame_rate)) / frame_rate
     # These allow no finer unit of time than their frames.
-    coarse = video_codec in ("mpeg4", "mpeg2video") or pathlib.Path(path).suffix == ".avi"
+    coarse = video_codec in ("mpeg4", "mpeg2video", "rv20") or pathlib.Path(path).suffix == ".avi"
     unit = fractions.Fraction(1, frame_rate * (1 if coarse else 40))
     with av.open(path, "w") as container:
         packets = []
