@@ -45,7 +45,7 @@ from input_pipeline.datasets import listing
 from input_pipeline.datasets.readers import READERS
 from input_pipeline.plan import PrepareError
 
-_VERSION = 1  # of what the same files and settings give
+_VERSION = 2  # of what the same files and settings give
 _FEWEST_SHARDS = 16  # of a split with as many recordings, so that many processes have work
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from input_pipeline import containers, media, packets
+from input_pipeline import sound as sounds
 from tests import media_files
 
 SAMPLE_RATE = 16000
@@ -16,10 +17,16 @@ FORM = {"frame_rate": 8, "short_side": 48, "sample_rate": SAMPLE_RATE}
 
 
 def sound_of(path):
-    """A file's sound, after a probe said that there is some."""
-    assert media.probe(path).has_audio
+    """A file's sound, which a probe finds, and which is as loud by time as it is as a whole."""
+    info = media.probe(path)
+    assert info.has_audio
     recording = media.read_recording(path, **FORM)
     assert recording.info.has_audio
+    length = len(recording.waveform)
+    with containers.opened(path) as container:
+        _, stream = containers.streams(container)
+        by_time = sounds.read(container, stream, info.sound_start, length, SAMPLE_RATE)
+    assert by_time.std() == pytest.approx(recording.waveform.std(), rel=0.01)
     return recording.waveform
 
 
