@@ -55,6 +55,7 @@ def install() -> None:
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reading,), name="signals", daemon=True).start()
     sys.excepthook = _tell_of
+    sys.unraisablehook = _tell_of_unraisable
 
 
 @contextlib.contextmanager
@@ -143,6 +144,12 @@ def _tell_of(kind: type[BaseException], error: BaseException, trace: object) -> 
         sys.stdout.flush()
     # At once: what libraries do at the end of a process may wait for other processes, or threads.
     end(128 + error.number, last_line(error.number))
+
+
+def _tell_of_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Says nothing of a signal that came within a callback, which swallows it: `_watch` ends us."""
+    if not isinstance(unraisable.exc_value, Stopped):
+        sys.__unraisablehook__(unraisable)
 
 
 def _let_terminals_go() -> None:
