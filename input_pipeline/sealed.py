@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from input_pipeline import atomic
 
-_FIELD = "sha256"
+FIELD = "sha256"  # of sealed JSON
 _HEX = 64  # digits of a SHA-256
 
 
@@ -37,7 +37,7 @@ def load_json(path: str | os.PathLike) -> object:
 def seal(content: Mapping[str, object]) -> dict[str, object]:
     """Content for a JSON file, with its digest in front."""
     plain = json.loads(json.dumps(content))  # as it will be read: no tuples, no numbers for keys
-    return {_FIELD: _digest(plain), **plain}
+    return {FIELD: _digest(plain), **plain}
 
 
 def unseal(content: object) -> dict[str, object]:
@@ -49,10 +49,10 @@ def unseal(content: object) -> dict[str, object]:
     Raises:
         ValueError: It is not what `seal` has made, or has changed since.
     """
-    if not isinstance(content, dict) or _FIELD not in content:
-        raise ValueError(f"it has no {_FIELD}")
-    inner = {name: value for name, value in content.items() if name != _FIELD}
-    if content[_FIELD] != _digest(inner):
+    if not isinstance(content, dict) or FIELD not in content:
+        raise ValueError(f"it has no {FIELD}")
+    inner = {name: value for name, value in content.items() if name != FIELD}
+    if content[FIELD] != _digest(inner):
         raise ValueError("its content has changed since it was written")
     return inner
 

@@ -5,8 +5,6 @@ not depend on how the array is split over devices, each of which reads its own p
 is; it differs for sure where one element differs, and else but for one chance in 2**32.
 """
 
-import json
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,11 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_ARRAYS, _SEAL = "arrays", "digest"  # what a sealed record has besides its own fields
+from input_pipeline import sealed
 
-
-class BrokenSealError(ValueError):
-    """A record is not what was sealed."""
+_ARRAYS = "arrays"  # what a sealed record has besides its own fields and the seal
 
 
 def of_arrays(leaves: Mapping[str, Any]) -> dict[str, str]:
@@ -58,8 +54,7 @@ def damaged(leaves: Mapping[str, Any], expected: Mapping[str, str]) -> list[str]
 
 def seal(record: Mapping[str, Any], arrays: Mapping[str, str]) -> dict[str, Any]:
     """Adds to plain values the digests of the arrays that they tell of, and one of it all."""
-    sealed = {**record, _ARRAYS: dict(arrays)}
-    return {**sealed, _SEAL: _of_values(sealed)}
+    return sealed.seal({**record, _ARRAYS: dict(arrays)})
 
 
 def unseal(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str] | None]:
@@ -69,22 +64,16 @@ def unseal(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str] | 
         The record and the arrays' digests; for these None where it never was sealed.
 
     Raises:
-        BrokenSealError: It was, and has changed since.
+        ValueError: It was, and has changed since.
     """
-    record = dict(record)
-    if _ARRAYS not in record and _SEAL not in record:
-        return record, None
-    if record.pop(_SEAL, None) != _of_values(record):
-        raise BrokenSealError(f'it is not what was written: its "{_SEAL}" is of something else')
+    if _ARRAYS not in record and sealed.FIELD not in record:
+        return dict(record), None
+    record = sealed.unseal(record)
     return record, record.pop(_ARRAYS)
 
 
 def _differing(found: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
     return [n for n in {**expected, **found} if found.get(n) != expected.get(n)]
-
-
-def _of_values(values: Any) -> str:
-    return f"{zlib.crc32(json.dumps(values, sort_keys=True).encode()):08x}"
 
 
 @jax.jit

@@ -78,9 +78,9 @@ def test_a_record_is_unsealed_as_it_was_or_not_at_all():
     assert digests.unseal(sealed) == (record, arrays)
     assert digests.unseal(record) == (record, None)
     for name in sealed:
-        with pytest.raises(digests.BrokenSealError):
+        with pytest.raises(ValueError, match=r"changed since|has no sha256"):
             digests.unseal({**sealed, name: "another"})
-        with pytest.raises(digests.BrokenSealError):
+        with pytest.raises(ValueError, match=r"changed since|has no sha256"):
             digests.unseal({n: value for n, value in sealed.items() if n != name})
-        with pytest.raises(digests.BrokenSealError):
+        with pytest.raises(ValueError, match=r"changed since|has no sha256"):
             digests.unseal({n + "x" * (n == name): value for n, value in sealed.items()})

@@ -270,7 +270,7 @@ def test_an_export_without_digests_is_loaded_with_a_warning(plain_run, tmp_path)
     export.main([f"--checkpoint={plain_run}", f"--output={tmp_path / 'out'}"])
     path = tmp_path / "out" / "config.json"
     description = json.loads(path.read_text())
-    del description["digest"], description["arrays"]
+    del description["sha256"], description["arrays"]
     path.write_text(json.dumps(description))
     with pytest.warns(UserWarning, match="damage to its arrays would not be noticed"):
         xkd_jax.load_encoder(tmp_path / "out")
@@ -281,7 +281,7 @@ def test_weights_of_another_architecture_are_named(plain_run, tmp_path):
     path = tmp_path / "out" / "config.json"
     description = json.loads(path.read_text())
     description["architecture"]["video"]["encoder"]["width"] = 64
-    del description["digest"], description["arrays"]  # as the message says for such a change
+    del description["sha256"], description["arrays"]  # as the message says for such a change
     path.write_text(json.dumps(description))
     with pytest.raises(ValueError, match=r"cls_token is float32\[1,64\] here and float32\[1,32\]"):
         xkd_jax.load_encoder(tmp_path / "out")

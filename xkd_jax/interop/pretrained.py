@@ -363,10 +363,10 @@ def _load_folder(
 ) -> Pretrained:
     try:
         description, arrays = digests.unseal(sealed)
-    except digests.BrokenSealError as error:
+    except ValueError as error:
         raise DamagedError(
             f"{path / CONFIG} is damaged ({error}); export again, or, if you changed it yourself, "
-            'remove its "digest" and its "arrays"'
+            'remove its "sha256" and its "arrays"'
         ) from None
     store = description.get("weights")
     if store == "release":
