@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 
-from tests import compile_cache, session, xla_flags
+from tests import compile_cache, damage, session, xla_flags
 
 # Before anything imports jax.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -61,3 +61,18 @@ def pytest_collection_modifyitems(config, items):
 def _seeded():
     """Tests draw with `np.random.default_rng`; this is for what draws behind their backs."""
     np.random.seed(0)  # noqa: NPY002
+
+
+@pytest.fixture(autouse=True)
+def _damages_counted(record_property):
+    before = damage.made()
+    yield
+    if made := damage.made() - before:
+        record_property("damages", made)
+
+
+def pytest_terminal_summary(terminalreporter):
+    ends = (report for report in terminalreporter.getreports("") if report.when == "teardown")
+    made = sum(dict(report.user_properties).get("damages", 0) for report in ends)
+    if made:
+        terminalreporter.write_line(f"{made} damages were made to files")

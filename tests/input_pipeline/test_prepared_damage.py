@@ -54,6 +54,7 @@ FILES = sorted(
 )
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("name", FILES)
 def test_damage_is_noticed_or_harmless(folder, name):
     assert sorted(os.listdir(folder)) == FILES
@@ -75,6 +76,7 @@ def test_damage_is_noticed_or_harmless(folder, name):
             assert name == "prepared.json" and content(folder) == whole
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("name", [name for name in FILES if "array_record" not in name])
 def test_damage_to_data_without_digests_is_no_traceback(tmp_path, name):
     folder = make(tmp_path, sealed=False)

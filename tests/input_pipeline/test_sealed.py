@@ -27,6 +27,7 @@ def test_arrays_come_back_and_numpy_reads_them(tmp_path):
     assert sealed.pack(ARRAYS) == path.read_bytes()
 
 
+@pytest.mark.faults
 def test_any_damage_to_arrays_is_one_error_that_names_the_file(tmp_path):
     path = tmp_path / "file.npz"
     data = sealed.pack(ARRAYS)
@@ -36,6 +37,7 @@ def test_any_damage_to_arrays_is_one_error_that_names_the_file(tmp_path):
             sealed.load_arrays(path)
 
 
+@pytest.mark.faults
 def test_arrays_without_a_seal_are_none_or_the_arrays(tmp_path):
     """What zipfile and NumPy make of damage is ValueError, whatever they raise."""
     data = sealed.pack(ARRAYS)
@@ -63,6 +65,7 @@ def test_json_comes_back(tmp_path):
     assert next(iter(read)) == "sha256" and sealed.unseal(read) == plain
 
 
+@pytest.mark.faults
 def test_any_damage_to_json_is_an_error_or_harmless(tmp_path):
     path = tmp_path / "file.json"
     content = {"a": [1.5, [2, "ü"]], "b": {"sha256": 1e5, "ten": None}}

@@ -183,6 +183,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.faults
 def test_what_an_interrupted_run_left_is_read_whole_or_not_at_all(tmp_path, capsys):
     path = tmp_path / ".x.npz.partial"
     done = [

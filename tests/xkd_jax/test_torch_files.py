@@ -77,6 +77,7 @@ class Harmful:
         return self.reduced
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("place", ["alone", "name", "value", "beside the model"])
 def test_harmful_pickles_are_refused_and_not_run(tmp_path, protocol, place):
@@ -94,6 +95,7 @@ def test_harmful_pickles_are_refused_and_not_run(tmp_path, protocol, place):
     assert not mark.exists()
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     "program",
     [
@@ -115,6 +117,7 @@ def test_other_ways_to_call_are_refused(tmp_path, monkeypatch, program):
     assert os.listdir() == ["x.pth"]
 
 
+@pytest.mark.faults
 def test_a_bare_pickle_is_refused_and_not_run(tmp_path):
     mark = tmp_path / "harmed"
     (tmp_path / "old.pth").write_bytes(pickle.dumps(Harmful(os.system, f"touch {mark}")))
@@ -123,6 +126,7 @@ def test_a_bare_pickle_is_refused_and_not_run(tmp_path):
     assert not mark.exists()
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(("size", "shape", "stride"), [(4, 5, 1), (4, 2, 4), (1, 10**12, 0)])
 def test_tensors_larger_than_their_numbers_are_refused(tmp_path, size, shape, stride):
     def integer(n):
@@ -150,6 +154,7 @@ STORAGE = (
 )
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     "program",
@@ -181,6 +186,7 @@ def test_what_is_too_deep_to_look_at_is_refused(tmp_path, program):
     assert len(str(caught.value)) < 500 + len(str(path))
 
 
+@pytest.mark.faults
 def test_numbers_that_are_named_many_times_are_not_made_as_often(tmp_path):
     def text(name):
         return pickle.BINUNICODE + len(name).to_bytes(4, "little") + name.encode()
@@ -215,6 +221,7 @@ def test_compressed_entries_are_refused(tmp_path):
         torch_files.read(tmp_path / "x")
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("kept", [0, 10, 300, 0.5, 0.99])
 def test_damaged_files_are_refused(tmp_path, kept):
     file = io.BytesIO()
@@ -226,6 +233,7 @@ def test_damaged_files_are_refused(tmp_path, kept):
         torch_files.read(tmp_path / "x")
 
 
+@pytest.mark.faults
 def test_changed_numbers_are_noticed(tmp_path):
     """The archive has sums of its contents."""
     file = io.BytesIO()

@@ -217,26 +217,43 @@ def test_a_run_in_two_parts_is_the_run_in_one(tmp_path, undisturbed):
     assert [line["step"] for line in lines(tmp_path)] == sorted([37, *range(5, STEPS + 1, 5)])
 
 
-@pytest.mark.parametrize(
-    "kills", [1, pytest.param(4, marks=pytest.mark.slow)], ids=lambda kills: f"{kills} kills"
-)
-def test_killed_at_a_random_instant_and_resumed_it_ends_in_the_same_bits(
-    tmp_path, undisturbed, kills
-):
-    for _ in range(kills):
-        before = complete_steps(tmp_path)
-        process = start(tmp_path)
-        wait_for(lambda before=before: complete_steps(tmp_path) != before, process)
-        time.sleep(np.random.default_rng(time.time_ns()).uniform(0, 0.2))
-        process.kill()
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+@pytest.mark.faults
+def test_killed_while_it_saves_and_resumed_it_ends_in_the_same_bits(tmp_path, undisturbed):
+    process = start(tmp_path)
+    wait_for(lambda: complete_steps(tmp_path), process)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
     latest = complete_steps(tmp_path)[-1]
     assert latest < STEPS
     steps = []
     state = toy.run(tmp_path, STEPS, batches=lambda k: steps.append(k) or toy.batches(k))
     assert steps == [latest]
     assert_same_bits(state, undisturbed)
+    logged = [line["step"] for line in lines(tmp_path)]
+    assert logged == sorted(set(logged)) and logged[-1] == STEPS
+
+
+@pytest.mark.faults
+@pytest.mark.slow  # ten processes that import JAX
+def test_a_storm_of_kills_at_random_instants(tmp_path, undisturbed):
+    """From the start of a process on, while it imports, compiles, trains, saves and ends."""
+    rng = np.random.default_rng(0)
+    codes, reached = [], []
+    for _ in range(10):
+        process = start(tmp_path, "--delay=0.3", cold=True)  # dies at once, with all it is
+        time.sleep(rng.uniform(0.1, 8))
+        process.send_signal(rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
+        output, _ = process.communicate()
+        assert "Traceback" not in output, output
+        codes.append(process.returncode)
+        reached = complete_steps(tmp_path)[-1:] or reached
+    assert {-signal.SIGKILL} <= set(codes) <= {-signal.SIGKILL, 128 + signal.SIGTERM, 0, 1}
+    if reached != [STEPS]:
+        toy.run(tmp_path, STEPS)
+    state = jax.tree.map(np.zeros_like, undisturbed)
+    with checkpoint.Checkpoints(tmp_path, config={}, every_steps=1, keep=1) as checkpoints:
+        assert_same_bits(checkpoints.restore(state), undisturbed)
     logged = [line["step"] for line in lines(tmp_path)]
     assert logged == sorted(set(logged)) and logged[-1] == STEPS
 

@@ -49,6 +49,7 @@ def test_a_part_that_was_never_there_is_no_damage(cache, capsys):
     assert not capsys.readouterr().out
 
 
+@pytest.mark.faults
 def test_any_damage_is_noticed(cache, capsys):
     path = cache.folder / "part-00001-of-00003.npz"
     for damaged in damages(path.read_bytes(), 400):
@@ -58,6 +59,7 @@ def test_any_damage_is_noticed(cache, capsys):
     assert cache.read(1, empty())
 
 
+@pytest.mark.faults
 def test_damage_to_what_says_what_they_are_of_is_harmless(cache, tmp_path):
     path = cache.folder / "identity.json"
     for damaged in damages(path.read_bytes(), 20):

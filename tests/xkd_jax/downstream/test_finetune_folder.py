@@ -3,12 +3,14 @@
 import json
 
 import numpy as np
+import pytest
 
 from input_pipeline import sealed
 from tests.damage import damages
 from xkd_jax.downstream import finetune_folder
 
 
+@pytest.mark.faults
 def test_a_damaged_outcome_is_none(tmp_path, capsys):
     path = tmp_path / finetune_folder.OUTCOME
     assert finetune_folder.load_outcome(path) is None and not capsys.readouterr().out

@@ -65,6 +65,7 @@ def test_a_damaged_line_is_a_torn_one(tmp_path, line):
     np.testing.assert_array_equal(found.steps, [1, 2])
 
 
+@pytest.mark.faults
 def test_any_damage_to_a_log_can_be_read(tmp_path):
     write_log(tmp_path, [log_line(step) for step in range(1, 5)])
     path = tmp_path / "metrics.jsonl"
