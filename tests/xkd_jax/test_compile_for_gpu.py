@@ -45,10 +45,11 @@ def check_products_and_attention(text, taught, trained):
     kinds = collections.Counter(target for target, *_ in found)
     assert (kinds[FORWARD], kinds[BACKWARD]) == (taught + trained, trained)
     products = [types for target, types, scope in found if CUBLAS in target and "/blocks" in scope]
-    # QKV, output and MLP; the gradients of inputs and of weights where there are any. XLA makes one
-    # of some that two views of an encoder have the weights of in common.
-    expected = 4 * taught + 12 * trained
-    assert 0.95 * expected < len(products) <= expected
+    # Queries, keys, values, output and MLP; the gradients of inputs and of weights where there are
+    # any, of the first three by one product. XLA makes one of some that two views of an encoder
+    # have the weights of in common.
+    expected = 6 * taught + 14 * trained
+    assert 0.9 * expected < len(products) <= expected
     assert all(types == {"bf16"} for types in products)
     maps = [
         line
@@ -108,6 +109,7 @@ def test_the_paper_s_pretraining_fits_one_gpu_without_computing_anything_twice(t
     check_products_and_attention(text, taught=2 * 12, trained=4 * 12 + 2 * 4)
     description = compile_check.describe(program)
     assert program.fits, description
+    assert program.bytes_moved < 600e9  # 567 when this was written
     assert " GB a clip, " in description and "ms of memory at 3.35 TB/s; " in description
 
 

@@ -243,12 +243,12 @@ def test_a_storm_of_kills_at_random_instants(tmp_path, undisturbed):
     for _ in range(10):
         process = start(tmp_path, "--delay=0.3", cold=True)  # dies at once, with all it is
         time.sleep(rng.uniform(0.1, 8))
-        process.send_signal(rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
+        process.kill()
         output, _ = process.communicate()
         assert "Traceback" not in output, output
         codes.append(process.returncode)
         reached = complete_steps(tmp_path)[-1:] or reached
-    assert {-signal.SIGKILL} <= set(codes) <= {-signal.SIGKILL, 128 + signal.SIGTERM, 0, 1}
+    assert set(codes) == {-signal.SIGKILL}
     if reached != [STEPS]:
         toy.run(tmp_path, STEPS)
     state = jax.tree.map(np.zeros_like, undisturbed)
