@@ -311,6 +311,14 @@ def test_what_the_vectors_do_not_tell_of_a_step(vectors, step):
             (results[f"sample/{m}_teacher"] - centered[m]) / meta["teacher_temp"][m], axis=-1
         )
         student = softmax(results[f"sample/{m}_student"] / meta["student_temp"][m], axis=-1)
+        for network, outputs in (
+            ("teacher", results[f"sample/{m}_teacher"]),
+            ("student", results[f"sample/{m}_student"][-len(results[f"sample/{m}_teacher"]) :]),
+        ):
+            expected[f"between_clips/{m}_{network}"] = (
+                outputs.var(axis=0).mean() / np.square(outputs).mean()
+            )
+        expected[f"center_norm/{m}"] = np.sqrt(np.square(centered[m]).mean())
         expected[f"entropy/{m}_teacher"] = entropy(teacher, axis=-1).mean()
         expected[f"entropy/{m}_student"] = entropy(student, axis=-1).mean()
     for teacher, student in (MODALITIES, MODALITIES[::-1]):

@@ -156,6 +156,19 @@ def entropy(log_probs: jax.Array) -> jax.Array:
     return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1).mean()
 
 
+def share_between(outputs: jax.Array) -> jax.Array:
+    """Share of the outputs' mean square that differs between examples: 0 where all are the same.
+
+    Args:
+      outputs: (B, J) float32, of a batch.
+
+    Returns:
+      () float32 in [0, 1 - 1 / B].
+    """
+    common = jnp.square(outputs.mean(axis=0)).mean()
+    return 1 - common / jnp.maximum(jnp.square(outputs).mean(), jnp.finfo(jnp.float32).tiny)
+
+
 def update_center(center: jax.Array, projections: jax.Array, momentum: float) -> jax.Array:
     """Moves a teacher's centre (J,) towards its mean output over the global batch (B, J)."""
     return momentum * center + (1.0 - momentum) * projections.mean(axis=0)

@@ -11,7 +11,16 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from xkd_jax import checkpoint, config_check, data_log, schedules, sharding, train, train_step
+from xkd_jax import (
+    checkpoint,
+    collapse,
+    config_check,
+    data_log,
+    schedules,
+    sharding,
+    train,
+    train_step,
+)
 from xkd_jax.interop import pretrained
 from xkd_jax.models import xkd
 from xkd_jax.report import reconstructions
@@ -63,6 +72,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> train_step.Trai
         evaluate_every=config.probe.every_steps,
         steps_per_epoch=loader.steps_per_epoch,
         data_log=data_log.DataLog(loader.source, pathlib.Path(workdir)),
+        look=collapse.Watch().look,
     )
 
 

@@ -55,6 +55,7 @@ def train(
     evaluate_every: int = 0,
     steps_per_epoch: float | None = None,
     data_log: data_log.DataLog | None = None,
+    look: Callable[[int, Mapping[str, float]], None] | None = None,
 ) -> Any:
     """Trains to `total_steps`, from the newest checkpoint in the workdir or from the beginning.
 
@@ -89,6 +90,7 @@ def train(
         steps_per_epoch: a float, for the log; or None.
         data_log: of the source of the batches: its metrics are logged with the step's, and its
             inventory is saved with every checkpoint; or None.
+        look: function `(step, metrics)` that process 0 calls with each line of the log; or None.
 
     Returns:
         The state, of step `total_steps` or, where a signal ended the run, of an earlier one.
@@ -142,7 +144,9 @@ def train(
         alive.beat(step)
         window = telemetry.Window(config.batch_size)
         of_data = data_log.metrics if data_log else dict
-        monitor = _Monitor(window, log, config.log.every_steps, of_data)
+        if look is None or jax.process_index():
+            look = _look_away
+        monitor = _Monitor(window, log, config.log.every_steps, of_data, look)
         figures_every = config.log.images_every_steps if figures else 0
         while step < total_steps and not stop.requested(step):
             try:
@@ -256,13 +260,18 @@ class Metrics:
         return floats
 
 
+def _look_away(step: int, metrics: Mapping[str, float]) -> None:
+    """For who has nothing to say of a line of the log."""
+
+
 class _Monitor:
     """Reads each step's metrics once the next step is queued, so that the devices never idle."""
 
-    def __init__(self, window, log, every_steps, of_data):
+    def __init__(self, window, log, every_steps, of_data, look):
         self._window = window
         self._of_data = of_data
         self._log = log
+        self._look = look
         self._every_steps = every_steps
         self._bottlenecks = bottlenecks.Bottlenecks()
         self._in_flight = None
@@ -288,6 +297,7 @@ class _Monitor:
         if logs and self._step % self._every_steps == 0:
             away, means = self._window.away(), self._close_window()
             self._log.scalars(self._step, means)
+            self._look(self._step, means)
             self._bottlenecks.look(self._step, means["speed/data_wait"], away)
 
     def add(self, metrics: dict[str, float]) -> None:

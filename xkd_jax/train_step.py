@@ -188,7 +188,8 @@ def loss_terms(
       terms: `reconstruction/*`, `alignment/*`, `distillation/*` (by the student's modality) and
         their weighted `total`, () float32 each.
       monitors: `kl/*` of the teacher from the student that follows it and the entropies in nats;
-        KL or distillation going to 0 is the sign of collapse.
+        KL or distillation going to 0 is the paper's sign of collapse. `between_clips/*`, the share
+        of each network's outputs that differs between clips, goes to 0 long before.
     """
     terms, monitors = OrderedDict(), OrderedDict()
     for m in MODALITIES:
@@ -217,6 +218,9 @@ def loss_terms(
         terms[f"distillation/{m}"] = losses.distillation_loss(
             log_probs[OTHER[m]], student[m].projections, numbers.student_temperature
         )
+        monitors[f"between_clips/{m}_teacher"] = losses.share_between(teacher[m].projections)
+        # Of the local view, or the last: it is whole, as the teacher's is.
+        monitors[f"between_clips/{m}_student"] = losses.share_between(student[m].projections[-1])
         monitors[f"entropy/{m}_teacher"] = losses.entropy(log_probs[m])
         monitors[f"entropy/{m}_student"] = losses.entropy(
             jax.nn.log_softmax(student[m].projections / numbers.student_temperature, axis=-1)
@@ -290,6 +294,8 @@ def make_train_step(
         metrics |= part_norms("update_norm", updates)
         metrics |= part_norms("parameter_norm", params)
         metrics |= monitors
+        for m in MODALITIES:
+            metrics[f"center_norm/{m}"] = jnp.sqrt(jnp.square(state.centers[m]).mean())
         metrics["schedule/learning_rate"] = numbers.optimizer.learning_rate_at(state.step)
         for m in MODALITIES:
             metrics[f"schedule/ema_{m}"] = momenta[m]

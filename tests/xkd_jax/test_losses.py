@@ -132,3 +132,13 @@ def test_center_follows_the_batch_mean():
     center, outputs = random(5), random(3, 5, seed=1)
     expected = 0.9 * center + 0.1 * outputs.mean(axis=0)
     np.testing.assert_allclose(losses.update_center(center, outputs, 0.9), expected, rtol=1e-5)
+
+
+def test_share_that_differs_between_examples():
+    rng = np.random.default_rng(0)
+    common, own = rng.normal(size=64), rng.normal(size=(500, 64))
+    for weight in (0.0, 0.01, 1.0):
+        outputs = (common + weight * own).astype(np.float32)
+        expected = outputs.var(axis=0).mean() / np.square(outputs).mean()
+        np.testing.assert_allclose(losses.share_between(outputs), expected, rtol=1e-3, atol=1e-6)
+    assert losses.share_between(np.zeros((3, 4), np.float32)) == 1

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from xkd_jax import data_log
+from xkd_jax import collapse, data_log
 from xkd_jax.models.xkd import MODALITIES
 from xkd_jax.report.history import History
 from xkd_jax.report.networks import OTHER
@@ -166,6 +166,17 @@ def _by_monitors(history: History, most: float, remedies: Mapping[str, str]) -> 
 
     for m in MODALITIES:
         teacher = OTHER[m]
+        name = f"between_clips/{m}_teacher"
+        steps, shares = _known(history, name)
+        began = since(steps, (shares <= collapse.SHARE) & (steps >= collapse.FROM_STEP))
+        if began is not None:
+            text = (
+                f"The {m} teacher's outputs hardly depend on the clip: "
+                f"{shares[-1]:.2%} of them differs between clips ({name})."
+            )
+            advice = ("alignment", "norm", "no_centering", "soften", "slow", "batch")
+            tips = tuple(remedies[tip] for tip in advice if tip in remedies)
+            found.append(Finding("collapsed", text, began, tips))
         check(
             f"distillation/{m}",
             lambda x: x <= NOTHING_TO_FOLLOW * most,

@@ -21,6 +21,8 @@ CHARTS = {
     "Cross-modal distillation": r"distillation/",
     "KL of the teacher from its student": r"kl/",
     "Entropy of the outputs, nats": r"entropy/",
+    "Share of the outputs that differs between clips": r"between_clips/",
+    "Centers, root mean square": r"center_norm/",
     "Online probe (nearest neighbors)": r"probe/",
     "Gradient norms": r"gradient_norm/",
     "Update norms": r"update_norm/",

@@ -17,6 +17,7 @@ def log_line(step: int, distillation: float = 3.0, kl: float = 2.0, **more: floa
     terms |= {f"distillation/{m}": distillation for m in MODALITIES}
     monitors = {"kl/audio_to_video": kl, "kl/video_to_audio": kl}
     monitors |= {f"entropy/{m}_{n}": 1.0 for m in MODALITIES for n in ("teacher", "student")}
+    monitors |= {f"between_clips/{m}_{n}": 0.4 for m in MODALITIES for n in ("teacher", "student")}
     norms = {f"gradient_norm/{m}/encoder": 0.1 for m in MODALITIES}
     speed = {"speed/clips_per_second": 20.0, "speed/seconds_per_step": 0.2, "speed/data_wait": 0.0}
     return {

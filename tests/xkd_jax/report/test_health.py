@@ -80,6 +80,20 @@ def test_what_the_config_does_already_is_not_advised(judge):
     assert "norm='every'" not in advice
 
 
+def test_outputs_alike_for_all_clips_are_collapse_long_before_kl_shows_it(judge):
+    shares = [0.5, 0.01, 0.3, 0.1, 0.05, 0.03, 0.019, 0.015, 0.01, 0.001]
+    lines = [
+        log_line(20 * step, **{"between_clips/video_teacher": share})
+        for step, share in enumerate(shares, 1)
+    ]
+    [found] = of(judge(lines), "collapsed")
+    assert found.since == 140
+    assert found.text.startswith("The video teacher's outputs hardly depend on the clip: 0.10%")
+    assert any("teacher_temperature" in tip for tip in found.remedies)
+    early = [log_line(step, **{"between_clips/video_teacher": 0.001}) for step in (10, 50, 90)]
+    assert not of(judge(early), "collapsed"), "networks that are fresh"
+
+
 def test_on_the_way_to_collapse_is_a_warning(judge):
     values = np.geomspace(3, 0.3, 10)
     verdict = judge([log_line(s, kl=v) for s, v in zip(steps(), values, strict=True)])
