@@ -29,21 +29,12 @@ from orbax.checkpoint import v1 as ocp
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from input_pipeline import atomic
+from input_pipeline import atomic, sealed
 from xkd_jax import augment, checkpoint, digests, saved_checkpoint
+from xkd_jax.interop import description_rules
 from xkd_jax.models.xkd import MODALITIES
 from xkd_jax.saved_checkpoint import DamagedError
 
-_LOG_MEL = (
-    "sample_rate",
-    "mel_bands",
-    "window",
-    "hop",
-    "max_frequency",
-    "log_offset",
-    "mean",
-    "std",
-)
 FORMAT = "xkd_jax"
 FORMAT_VERSION = 1
 STORES = ("orbax", "safetensors")
@@ -104,7 +95,7 @@ def describe(
         "audio": {
             "seconds": video["global_frames"] / video["frame_rate"],
             "frames": audio["global_frames"],
-            **{name: audio[name] for name in _LOG_MEL},
+            **{name: audio[name] for name in description_rules.LOG_MEL},
         },
     }
     networks = contents(trees)
@@ -314,9 +305,9 @@ def load(path: str | os.PathLike, wanted: Callable[[Path], bool] = everything) -
             f"{path}: {what}; allowed: the workdir of a run, a folder of "
             f"xkd_jax.interop.export, or one of xkd_jax.interop.import_release{hint}"
         )
-    sealed = _read_description(path)
-    if sealed:
-        return _load_folder(path, sealed, wanted)
+    content = _read_description(path)
+    if content:
+        return _load_folder(path, content, wanted)
     return _load_checkpoint(_newest(path), wanted)
 
 
@@ -355,14 +346,16 @@ def _load_checkpoint(path: pathlib.Path, wanted: Callable[[Path], bool]) -> Pret
         _check_arrays(path, trees, record.arrays, wanted)
         step = int(path.name) if record.step is None else record.step
         provenance = {"source": "run", "path": str(path), "step": step}
-        return Pretrained(describe(record.config, state, provenance), trees)
+        description = describe(record.config, state, provenance)
+        description_rules.check(description)
+        return Pretrained(description, trees)
 
 
 def _load_folder(
-    path: pathlib.Path, sealed: dict[str, Any], wanted: Callable[[Path], bool]
+    path: pathlib.Path, content: dict[str, Any], wanted: Callable[[Path], bool]
 ) -> Pretrained:
     try:
-        description, arrays = digests.unseal(sealed)
+        description, arrays = digests.unseal(content)
     except ValueError as error:
         raise DamagedError(
             f"{path / CONFIG} is damaged ({error}); export again, or, if you changed it yourself, "
@@ -379,9 +372,14 @@ def _load_folder(
             f"{store!r}; this one reads version {FORMAT_VERSION} with {' or '.join(STORES)}"
         )
     try:
+        description_rules.check(description)
+    except ValueError as error:
+        raise DamagedError(f"{path / CONFIG} cannot be used: {error}") from None
+    try:
         with saved_checkpoint.reading():
             trees = _load_weights(path / _WEIGHTS[store], store, wanted)
             _check_arrays(path, trees, arrays, wanted)
+            _check_listed(trees, description["networks"])
     except DamagedError as error:
         raise DamagedError(
             f"{path / _WEIGHTS[store]} cannot be used ({error}); export again"
@@ -416,6 +414,14 @@ def _check_arrays(
         saved_checkpoint.check_arrays(_by_name(trees), expected)
 
 
+def _check_listed(trees: Mapping[str, Any], networks: Mapping[str, Any]) -> None:
+    """Raises DamagedError where there are weights that the description does not tell of."""
+    for network, parts in contents(trees).items():
+        for m in parts:
+            if m not in networks.get(network, {}):
+                raise DamagedError(f"{CONFIG} does not tell of its {network} of {m}")
+
+
 def _load_orbax(
     path: pathlib.Path, name: str, saved: Any, wanted: Callable[[Path], bool]
 ) -> dict[str, Any]:
@@ -433,10 +439,12 @@ def _load_orbax(
 def _read_description(path: pathlib.Path) -> dict[str, Any] | None:
     """What config.json says, if it is of a folder such as `save` writes; a run has one too."""
     try:
-        description = json.loads((path / CONFIG).read_text("utf-8"))
+        description = sealed.load_json(path / CONFIG)
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError, OSError) as error:
+    except ValueError as error:
+        raise DamagedError(str(error)) from error
+    except OSError as error:
         raise DamagedError(f"{path / CONFIG} is damaged: {error}") from error
     is_ours = isinstance(description, dict) and description.get("format") == FORMAT
     return description if is_ours else None

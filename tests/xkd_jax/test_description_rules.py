@@ -1,0 +1,83 @@
+"""What the config.json of weights says is believed only where it can be."""
+
+import copy
+import json
+import os
+
+import pytest
+
+import xkd_jax
+from tests.saved_runs import save_run
+from xkd_jax.interop import description_rules, export, pretrained
+
+DELETED = object()
+HUGE, NAN = 10**12, float("nan")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("export")
+    save_run(root / "run")
+    export.main([f"--checkpoint={root / 'run'}", f"--output={root / 'out'}"])
+    return root / "out"
+
+
+def test_what_is_written_can_be(folder):
+    description_rules.check(pretrained.load(folder).description)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *((f"architecture.video.encoder.{n}", v) for n in ("depth", "heads") for v in (0, HUGE)),
+        ("architecture.video.encoder.width", "32"),
+        ("architecture.video.encoder.heads", 3),
+        ("architecture.video.encoder.parent", 1),
+        ("architecture.video.encoder", [1]),
+        *(("architecture.video.patch", value) for value in ([0, 8, 8], [4, 8], "abc", [-4, 8, 8])),
+        ("architecture.video", DELETED),
+        ("architecture", None),
+        ("preprocessing", DELETED),
+        *((f"preprocessing.video.{n}", v) for n in ("frames", "size") for v in (0, 8.5, HUGE, NAN)),
+        *(("preprocessing.video.frame_rate", value) for value in (0, -1, NAN, "8")),
+        ("preprocessing.video.mean", [NAN] * 3),
+        ("preprocessing.video.std", [0] * 3),
+        *(("preprocessing.audio.seconds", value) for value in (0, NAN, 1e9, 3000)),
+        *(("preprocessing.audio.hop", value) for value in (0, -5, DELETED)),
+        ("preprocessing.audio.frames", 128),
+        ("preprocessing.audio.window", 1),
+        ("preprocessing.audio.sample_rate", 15_000),
+        ("preprocessing.audio.mel_bands", 18),
+        ("preprocessing.audio.mean", "x"),
+        *(("networks", value) for value in (None, "teacher", {})),
+        ("networks.teacher", {"audio": ["encoder"]}),
+        ("networks.teacher", 3),
+        ("provenance", "run"),
+        ("config", [1]),
+    ],
+)
+def test_what_cannot_be_is_named(folder, tmp_path, field, value):
+    """Not only in files that were damaged: a digest is no proof of who has written it."""
+    description = json.loads((folder / "config.json").read_text())
+    description = {n: v for n, v in description.items() if n not in ("sha256", "arrays")}
+    *path, name = field.split(".")
+    node = description = copy.deepcopy(description)
+    for part in path:
+        node = node[part]
+    node[name] = value
+    if value is DELETED:
+        del node[name]
+    for part in ("weights", "config.json"):
+        (tmp_path / part).symlink_to(folder / part)
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "config.json").write_text(json.dumps(description))
+    with pytest.raises(pretrained.DamagedError, match=r"config\.json|\(config\.json") as caught:
+        xkd_jax.load_encoder(tmp_path, "audio" if ".audio." in field else "video")
+    assert name in str(caught.value) or "config.json does not tell of" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_description_that_never_ends_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(pretrained.DamagedError, match=r"config\.json is damaged: it is no regular"):
+        xkd_jax.load_encoder(tmp_path)

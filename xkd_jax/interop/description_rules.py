@@ -1,0 +1,122 @@
+"""What a description of weights may say, see `pretrained.describe`.
+
+It comes out of a file, and what is in it sizes networks, programs and memory. So each value is
+checked before any is used, by the rules of the config that it once was.
+"""
+
+import reprlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from xkd_jax.config_rules import RULES, Rule, above, each, number
+from xkd_jax.models.xkd import MODALITIES
+
+# Of a config's views of sound, what the preprocessing of an encoder takes over.
+LOG_MEL = (
+    *("sample_rate", "mel_bands", "window", "hop"),
+    *("max_frequency", "log_offset", "mean", "std"),
+)
+_VIEWS = {
+    "video": {
+        "frame_rate": RULES["views.video.frame_rate"],
+        "frames": RULES["views.video.global_frames"],
+        "size": RULES["views.video.global_size"],
+        "mean": each(*3 * [number(-1000, 1000)]),
+        "std": each(*3 * [above(0, 1000)]),
+    },
+    "audio": {
+        "seconds": RULES["views.audio.local_seconds"],
+        "frames": RULES["views.audio.global_frames"],
+        **{name: RULES[f"views.audio.{name}"] for name in LOG_MEL},
+    },
+}
+_EXTENTS = {"video": ("frames", "size", "size"), "audio": ("mel_bands", "frames")}
+# Of the sound of a clip: an hour at 16 kHz has fewer samples, 4 s a five-hundredth in windows.
+_MOST_SAMPLES, _MOST_BINS = 2**26, 2**28
+
+
+def check(description: Mapping[str, Any]) -> None:
+    """Checks the sizes and the preprocessing that a description states.
+
+    Args:
+        description: As `pretrained.describe` makes it, or as it comes back out of JSON.
+
+    Raises:
+        ValueError: Something is missing, or cannot be; the message names it and what is allowed.
+    """
+    for name in ("networks", "provenance", *(["config"] if description.get("config") else [])):
+        _get(description, name, Mapping)
+    for m in _modalities(description):
+        _check_encoder(description, m)
+        for name, rule in _VIEWS[m].items():
+            _check(description, f"preprocessing.{m}.{name}", rule)
+        view = description["preprocessing"][m]
+        for extent, size in zip(_EXTENTS[m], description["architecture"][m]["patch"], strict=True):
+            if view[extent] % size:
+                raise ValueError(
+                    f"preprocessing.{m}.{extent} is {view[extent]}; allowed: multiples of the "
+                    f"patch's {size}"
+                )
+        if m == "audio":
+            _check_sound(view)
+
+
+def _modalities(description: Mapping[str, Any]) -> Iterator[str]:
+    """Those of which anything is said."""
+    networks = description["networks"]
+    parts = [_get(description, f"networks.{name}", Mapping) for name in networks]
+    parts += [_get(description, name, Mapping) for name in ("architecture", "preprocessing")]
+    return (m for m in MODALITIES if any(m in part for part in parts))
+
+
+def _check_encoder(description: Mapping[str, Any], m: str) -> None:
+    _check(description, f"architecture.{m}.patch", RULES[f"model.{m}.patch"])
+    encoder = _get(description, f"architecture.{m}.encoder", Mapping)
+    sizes = ("width", "depth", "heads")
+    if unknown := set(encoder) - {*sizes}:
+        raise ValueError(f"architecture.{m}.encoder has {reprlib.repr(sorted(unknown))}")
+    for name in sizes:
+        _check(description, f"architecture.{m}.encoder.{name}", RULES[f"model.{m}.encoder.{name}"])
+    if encoder["width"] % encoder["heads"]:
+        raise ValueError(
+            f"architecture.{m}.encoder.heads is {encoder['heads']}; allowed: divisors of its "
+            f"width, {encoder['width']}"
+        )
+
+
+def _check_sound(view: Mapping[str, Any]) -> None:
+    samples = round(view["seconds"] * view["sample_rate"])
+    hops = 1 + samples // view["hop"]
+    if samples > _MOST_SAMPLES or hops * view["window"] > _MOST_BINS:
+        raise ValueError(
+            f"preprocessing.audio.seconds is {view['seconds']:g}, which makes {samples} samples and "
+            f"{hops} windows of {view['window']}; allowed: {_MOST_SAMPLES} samples, {_MOST_BINS} in "
+            "all windows"
+        )
+    if view["frames"] > hops:
+        raise ValueError(
+            f"preprocessing.audio.frames is {view['frames']}; allowed: at most {hops}, the hops of "
+            f"{view['seconds']:g} s"
+        )
+    if 2 * view["max_frequency"] > view["sample_rate"]:
+        raise ValueError(
+            f"preprocessing.audio.max_frequency is {view['max_frequency']:g}; allowed: at most "
+            f"half the sample_rate, {view['sample_rate']} Hz"
+        )
+
+
+def _check(description: Mapping[str, Any], field: str, rule: Rule) -> None:
+    value = _get(description, field, object)
+    if not rule.holds(tuple(value) if isinstance(value, list) else value):
+        raise ValueError(f"{field} is {reprlib.repr(value)}; allowed: {rule.allowed}")
+
+
+def _get(description: Mapping[str, Any], field: str, kind: type) -> Any:
+    node: Any = description
+    for name in field.split("."):
+        if not isinstance(node, Mapping) or name not in node:
+            raise ValueError(f"it lacks {field}")
+        node = node[name]
+    if not isinstance(node, kind):
+        raise ValueError(f"{field} is {reprlib.repr(node)}; allowed: values by name")
+    return node
