@@ -52,6 +52,38 @@ def converted(tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"encoder.blocks.999999999.norm1.weight": 4}, "unknown: .*999999999"),
+        ({f"encoder.blocks.{'9' * 5000}.norm1.weight": 4}, "unknown: .*9999"),
+        ({"encoder.blocks.9999.norm1.weight": 4}, "missing: "),
+    ],
+)
+def test_the_name_of_a_layer_does_not_tell_how_much_work_there_is(tmp_path, changed, message):
+    path = f"{PREFIX}vid_teacher.pth.tar"
+    tensors = torch_files.read(path, entry="model")
+    tensors |= {name: np.zeros(size, np.float32) for name, size in changed.items()}
+    with open(tmp_path / "vid_teacher.pth.tar", "wb") as file:
+        torch_files.write(file, tensors)
+    with pytest.raises(import_release.ReleaseError, match=message):
+        import_release.read_release(
+            str(tmp_path / "vid_teacher.pth.tar"),
+            given=sizes.Given(video_heads=4, video_patch=(4, 8, 8), frames=16),
+        )
+
+
+def test_a_model_without_tokens_is_refused(tmp_path):
+    path = f"{PREFIX}vid_teacher.pth.tar"
+    tensors = torch_files.read(path, entry="model")
+    tensors["enc_pos_embed"] = tensors["enc_pos_embed"][:, :0]
+    with open(tmp_path / "vid_teacher.pth.tar", "wb") as file:
+        torch_files.write(file, tensors)
+    with pytest.raises(sizes.SizeError, match="enc_pos_embed"):
+        given = sizes.Given(video_heads=4, video_patch=(4, 8, 8), frames=16)
+        import_release.read_release(str(tmp_path / "vid_teacher.pth.tar"), given=given)
+
+
 @pytest.mark.parametrize("network", ["teacher", "student"])
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_features_are_the_releases(converted, modality, network):

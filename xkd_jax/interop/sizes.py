@@ -7,6 +7,7 @@ fit, and otherwise have to be given.
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import ml_collections
@@ -88,6 +89,8 @@ def _infer_encoder(
 
     values = _shape(backbone, f"{PATCH_EMBEDDINGS[m]}.proj.weight", 2)[1]
     tokens = _shape(backbone, "enc_pos_embed", 3)[1] - 1
+    if tokens < 1:
+        raise SizeError(f"the tensor 'enc_pos_embed' has {tokens} tokens; allowed: 1 or more")
     patch = tuple(getattr(given, f"{m}_patch") or config.model[m].patch)
     expected = math.prod(patch) * (3 if m == "video" else 1)
     if values != expected:
@@ -132,9 +135,9 @@ def _infer_projector(config: ml_collections.ConfigDict, tensors: Tensors, given:
     projector = config.model.projector
     name = next(k for k in tensors if ".head." in k).partition(".head.")[0] + ".head."
     ranks = {
-        int(k.removeprefix(f"{name}mlp.").partition(".")[0]): v.ndim
+        place: v.ndim
         for k, v in tensors.items()
-        if k.startswith(f"{name}mlp.") and k.endswith(".weight")
+        if k.endswith(".weight") and (place := _number(k, f"{name}mlp.")) is not None
     }
     linear = sorted(place for place, rank in ranks.items() if rank == 2)
     if len(linear) < 2:
@@ -181,11 +184,16 @@ def _shape(tensors: Tensors, name: str, rank: int) -> tuple[int, ...]:
 
 
 def _depth(names: Iterable[str], prefix: str) -> int:
-    blocks = {k.removeprefix(prefix).partition(".")[0] for k in names if k.startswith(prefix)}
-    numbers = {int(block) for block in blocks if block.isdecimal()}
+    numbers = {number for k in names if (number := _number(k, prefix)) is not None}
     if not numbers:
         raise SizeError(f"the tensors {prefix}0... are missing")
     return max(numbers) + 1
+
+
+def _number(name: str, prefix: str) -> int | None:
+    """The number of a layer, of those that there can be: depths are counted up to it."""
+    found = re.match(r"[0-9]{1,4}(?=\.)", name.removeprefix(prefix))
+    return int(found[0]) if found and name.startswith(prefix) else None
 
 
 def _heads(width: int, given: int | None, known: Mapping[str, tuple[int, ...]], flag: str) -> int:
