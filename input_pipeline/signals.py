@@ -6,6 +6,7 @@ and a callback of a library may swallow one. A program that has something to sav
 as requests meanwhile, see `requests`. Ignored signals, as of nohup, stay ignored.
 """
 
+import atexit
 import contextlib
 import os
 import select
@@ -54,6 +55,7 @@ def install() -> None:
     # Python's handlers wait for the main thread to come back from a call. This does not.
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reading,), name="signals", daemon=True).start()
+    atexit.register(_end_late)  # before the imports, so that it is called after all they register
     sys.excepthook = _tell_of
     sys.unraisablehook = _tell_of_unraisable
 
@@ -144,6 +146,12 @@ def _tell_of(kind: type[BaseException], error: BaseException, trace: object) -> 
         sys.stdout.flush()
     # At once: what libraries do at the end of a process may wait for other processes, or threads.
     end(128 + error.number, last_line(error.number))
+
+
+def _end_late() -> None:
+    """Has a program that has come to its end without hearing of its signal not end with 0."""
+    if _ending is not None and not _done:
+        _tell_of(Stopped, Stopped(_ending), None)
 
 
 def _tell_of_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:

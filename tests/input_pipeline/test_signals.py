@@ -76,6 +76,12 @@ def test_it_ends_where_the_exception_does_not_get_through(code):
     assert time.monotonic() - started < 30
 
 
+def test_a_program_that_ends_without_having_heard_of_its_signal_does_not_end_with_0():
+    process = waiting("try: wait()\nexcept BaseException: print('went on')")
+    process.send_signal(signal.SIGINT)
+    assert ended(process) == (130, "went on\n", line(signal.SIGINT))
+
+
 def test_a_second_signal_does_not_disturb_the_tidying():
     tidies = "print('tidies', flush=True); time.sleep(0.1); print('tidied')"
     process = waiting(f"try: wait()\nfinally: {tidies}")
