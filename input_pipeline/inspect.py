@@ -28,6 +28,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from input_pipeline import atomic, verification
+from input_pipeline.caption import as_caption
 
 if typing.TYPE_CHECKING:
     import ml_collections
@@ -117,15 +118,16 @@ def contact_sheet(folder: pathlib.Path, split: str, clips: int) -> bytes:
         A PNG file.
 
     Raises:
-        ValueError, FileNotFoundError: The data cannot be read.
+        ValueError, OSError: The data cannot be read.
     """
     # TensorFlow and matplotlib take seconds to load, which the table need not wait for.
     import ml_collections
+    import tensorflow as tf
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     from configs import base
-    from input_pipeline import records
+    from input_pipeline import reading, records
     from input_pipeline.datasets import prepared
 
     config = base.get_config()
@@ -142,7 +144,7 @@ def contact_sheet(folder: pathlib.Path, split: str, clips: int) -> bytes:
     top, *bands = figure.subfigures(
         len(chosen) + 1, 1, height_ratios=[0.9, *[3.3] * len(chosen)], squeeze=False
     )[:, 0]
-    top.text(0.02, 0.68, str(folder), fontsize=14, weight="bold", va="center")
+    top.text(0.02, 0.68, as_caption(str(folder)), fontsize=14, weight="bold", va="center")
     top.text(
         0.02,
         0.34,
@@ -153,7 +155,10 @@ def contact_sheet(folder: pathlib.Path, split: str, clips: int) -> bytes:
         va="center",
     )
     for band, index in zip(bands, chosen, strict=True):
-        _draw_clip(band, source, int(index), views)
+        try:
+            _draw_clip(band, source, int(index), views)
+        except tf.errors.OpError as error:
+            raise reading.ClipReader(source, views).failure(index, error) from error
     file = io.BytesIO()
     with warnings.catch_warnings():  # names may be in any script, fonts are not
         warnings.filterwarnings("ignore", message="Glyph")
@@ -179,10 +184,11 @@ def _draw_clip(
     seconds = len(clip.waveform) / config.audio.sample_rate
 
     labels = ", ".join(source.class_names[label] for label in source.label_sets[index])
-    notes = [labels or "no label", f"{start:.2f} to {start + seconds:.2f} s"]
+    notes = [as_caption(labels) or "no label", f"{start:.2f} to {start + seconds:.2f} s"]
     notes += ["shorter than the clip: repeated"] if clip.padded else []
     notes += [] if clip.has_audio else ["no sound"]
-    band.text(0.02, 0.955, source.name(index), fontsize=11.5, weight="bold", va="center")
+    name = as_caption(source.name(index))
+    band.text(0.02, 0.955, name, fontsize=11.5, weight="bold", va="center")
     band.text(0.978, 0.955, "   ".join(notes), fontsize=10.5, color="0.3", va="center", ha="right")
     grid = band.add_gridspec(
         2, 1, left=0.02, right=0.978, top=0.83, bottom=0.09, hspace=0.42, height_ratios=(1, 1)

@@ -39,8 +39,8 @@ def find_shards(folder: str | os.PathLike, dataset: str, split: str) -> list[pat
     pattern = re.compile(rf"{re.escape(dataset)}-{re.escape(split)}\.array_record-(\d+)-of-(\d+)")
     found = sorted(filter(pattern.fullmatch, os.listdir(folder)))
     count = int(pattern.fullmatch(found[0])[2]) if found else 0
-    paths = [shard_path(folder, dataset, split, number, count) for number in range(count)]
-    if not found or found != [path.name for path in paths]:
+    paths = [shard_path(folder, dataset, split, number, count) for number in range(len(found))]
+    if not found or len(found) != count or found != [path.name for path in paths]:
         raise ValueError(
             f"{os.fspath(folder)!r} holds {len(found)} shards of split {split!r}; "
             f"allowed: {count or 'at least 1'}, all of the same data: {manifest.REMEDY}"

@@ -141,8 +141,9 @@ def _check(task: Task) -> None:
         raise PrepareError(
             f"--require is {task.require!r}; allowed: {', '.join(listing.REQUIREMENTS)}"
         )
+    lowest, highest = records.FRAME_RATES
     limits = {
-        "frame_rate": (0 < task.frame_rate <= 120, "more than 0, at most 120"),
+        "frame_rate": (lowest <= task.frame_rate <= highest, f"{lowest:g} to {highest:g}"),
         "short_side": (16 <= task.short_side <= 4096, "16 to 4096"),
         "min_seconds": (0 <= task.min_seconds < task.max_seconds, "0 or more, below max_seconds"),
         "max_seconds": (task.max_seconds <= 4 * 3600, "at most 14400"),  # a record has 2 GB

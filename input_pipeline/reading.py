@@ -10,6 +10,7 @@ import functools
 import gc
 import itertools
 import os
+import re
 import traceback
 import typing
 import weakref
@@ -103,8 +104,9 @@ class ClipReader:
 
     def failure(self, index: int, error: Exception) -> ReadError:
         """Makes the error that says which example could not be read."""
-        # What TensorFlow says ends with the place in the graph.
-        reason = str(error).partition(" [Op:")[0].partition(" [[{{node")[0]
+        # What TensorFlow says may begin and ends with the place in the graph.
+        reason = re.sub(r"^\{\{function_node \S+\}\} ", "", str(error))
+        reason = reason.partition(" [Op:")[0].partition(" [[{{node")[0]
         of_one = not isinstance(error, UnusableError)
         example = f"example {index}, {self._source.name(int(index))}: " if of_one else ""
         failure = ReadError(f"{example}{reason}")

@@ -7,7 +7,6 @@ in the order of `tfds.data_source`, what must be known before any is read.
 
 import dataclasses
 import json
-import math
 import os
 import pathlib
 import typing
@@ -23,11 +22,13 @@ if typing.TYPE_CHECKING:  # TensorFlow takes seconds to load, which reading an i
 
 SAMPLE_RATE = 16000  # Hz, of every prepared sound
 JPEG_QUALITY = 90
+FRAME_RATES = (0.01, 120.0)  # per second, of prepared pictures: the lowest and the highest
 
 # How ArrayRecord keeps records: each to be had without its neighbors, and as it is, for JPEG files
 # do not get smaller and unpacking them would cost as much as reading them.
 SHARD_OPTIONS = "group_size:1,uncompressed"
 
+_MOST = 2**31 - 1  # bytes of a record, so that there are no more of anything in it
 _RECIPE = "prepared.json"  # written last: where it is, the data set is complete
 _OF_FORMER_VERSIONS = {"dataset", "frame_rate", "short_side", "class_names", "partitions"}
 
@@ -155,9 +156,8 @@ def load_index(path: str | os.PathLike) -> Index:
         ValueError: It is no index; the message names it.
     """
     # Not by its seal, which those of former versions lack: the recipe tells what bytes it has.
-    data = pathlib.Path(path).read_bytes()
     try:
-        return _index(sealed.unpack(data))
+        return _index(sealed.unpack(sealed.read(path)))
     except KeyError as error:
         raise ValueError(f"{os.fspath(path)} is damaged: it lacks {error}") from None
     except ValueError as error:
@@ -171,8 +171,10 @@ def _index(arrays: Mapping[str, np.ndarray]) -> Index:
     numbers = {"frames": frames, "samples": samples, "labels": labels, "label_counts": counts}
     for name, array in {**numbers, "roles": roles}.items():
         axes = 2 if name == "roles" else 1
-        if array.dtype.kind not in "iu" or array.ndim != axes or np.any(array < 0):
+        if array.dtype.kind not in "iu" or array.ndim != axes:
             raise ValueError(f"its {name} are no counts")
+        if np.any((array < 0) | (array > _MOST)):
+            raise ValueError(f"its {name} are no counts of what fits into a record")
     count = len(frames)
     names = arrays["names"].tobytes().decode().split("\0") if count else []
     if {len(names), len(samples), len(roles), len(counts)} != {count} or counts.sum() != len(
@@ -231,14 +233,20 @@ def load_recipe(folder: str | os.PathLike) -> Recipe:
             values = sealed.unseal(values)
             contents = manifest.parse(values.pop("splits"), values.pop("files"))
         for name in ("class_names", "partitions"):
-            values[name] = tuple(values[name])
+            names = values[name]
+            if type(names) is not list or not all(isinstance(n, str) for n in names):
+                raise ValueError(f"its {name} are no names")
+            values[name] = tuple(names)
         recipe = Recipe(**values, contents=contents)
-        if not all(isinstance(n, str) for n in (*recipe.class_names, *recipe.partitions)):
-            raise ValueError("a name that is no text")
-        if not (math.isfinite(recipe.frame_rate) and recipe.frame_rate > 0):
-            raise ValueError(f"frame_rate is {recipe.frame_rate}")
+        lowest, highest = FRAME_RATES
+        if type(recipe.frame_rate) not in (int, float) or not (
+            lowest <= recipe.frame_rate <= highest
+        ):
+            raise ValueError(f"its frame_rate is {recipe.frame_rate!r:.40}")
+        if type(recipe.short_side) is not int or recipe.short_side < 1:
+            raise ValueError(f"its short_side is {recipe.short_side!r:.40}")
         if not isinstance(recipe.dataset, str):
-            raise ValueError(f"dataset is {recipe.dataset}")
+            raise ValueError(f"its dataset is {recipe.dataset!r:.40}")
     except KeyError as error:
         raise ValueError(f"{path} is damaged: it lacks {error}; {manifest.REMEDY}") from None
     except (ValueError, TypeError, AttributeError) as error:

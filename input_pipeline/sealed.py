@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pathlib
+import stat
 import zipfile
 from collections.abc import Mapping
 
@@ -21,6 +22,18 @@ FIELD = "sha256"  # of sealed JSON
 _HEX = 64  # digits of a SHA-256
 
 
+def read(path: str | os.PathLike) -> bytes:
+    """The content of a regular file: a pipe or a device may never begin, or never end.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is something else.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("it is no regular file")
+    return pathlib.Path(path).read_bytes()
+
+
 def load_json(path: str | os.PathLike) -> object:
     """Reads a JSON file, sealed or not.
 
@@ -29,7 +42,7 @@ def load_json(path: str | os.PathLike) -> object:
         ValueError: It is not JSON, or nested too deeply; the message names the file.
     """
     try:
-        return json.loads(pathlib.Path(path).read_bytes())
+        return json.loads(read(path))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{os.fspath(path)} is damaged: {error}") from None
 
@@ -76,12 +89,18 @@ def pack(arrays: Mapping[str, ArrayLike]) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays of an NPZ archive, sealed or not.
+    """The arrays of an NPZ archive, sealed or not, which take no more memory than the archive.
 
     Raises:
         ValueError: It is none, or holds something else than arrays of numbers and strings.
     """
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+        # `pack` compresses nothing. A bomb would, or name the same bytes many times.
+        compressed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+        if compressed or sum(member.file_size for member in members) > len(data):
+            raise ValueError("larger than the archive")
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     # Of a damaged archive, zipfile and NumPy raise whatever the damage makes them run into.
@@ -104,8 +123,8 @@ def load_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
         OSError: It cannot be read.
         ValueError: It is not sealed, or has changed since; the message names the file.
     """
-    data = pathlib.Path(path).read_bytes()
     try:
+        data = read(path)
         if hashlib.sha256(memoryview(data)[:-_HEX]).hexdigest().encode() != data[-_HEX:]:
             raise ValueError("its content is not what its digest says")
         return unpack(data)

@@ -1,5 +1,6 @@
 """The report as a table, and a picture of clips, of any prepared data."""
 
+import dataclasses
 import io
 import subprocess
 import sys
@@ -115,6 +116,21 @@ def test_the_picture_shows_the_clips(folder, tmp_path, capsys, monkeypatch):
     assert colorful == [True] * 4
     # The clocks' frames are black and white.
     assert all((band[:, :half].max(), band[:, :half].min() < 40) == (255, True) for band in bands)
+
+
+def test_names_are_no_mathematics_and_no_longer_than_there_is_room_for(tmp_path):
+    items = [clock_record(r"for $5 or $\frac.mp4", 1.0), clock_record("x" * 10**5, 1.0)]
+    write_prepared(tmp_path, {"train": items})
+    with PIL.Image.open(io.BytesIO(inspect.contact_sheet(tmp_path, "", 2))) as picture:
+        assert picture.size[0] < 2000
+
+
+def test_a_record_that_does_not_decode_is_one_line(tmp_path, monkeypatch):
+    item = clock_record("a.mp4", 1.0)
+    write_prepared(tmp_path, {"train": [dataclasses.replace(item, frames=[b"x"] * 8)]})
+    monkeypatch.setattr(sys, "argv", ["inspect", f"--data={tmp_path}", f"--output={tmp_path}/x"])
+    with pytest.raises(SystemExit, match=r"^error: example 0, a\.mp4: Unknown image.*\.$"):
+        inspect.main()
 
 
 def test_fewer_clips_are_a_smaller_picture(folder):

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from input_pipeline import inspect, manifest, records, verification
+from input_pipeline import inspect, manifest, records, sealed, verification
 from input_pipeline.datasets import prepared
 from tests.damage import damages
 from tests.input_pipeline.prepared_files import clock_record, write_prepared
@@ -131,6 +131,31 @@ def test_a_changed_recipe_is_noticed(folder, text, other):
 
 
 @pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("frame_rate", 1e308),
+        ("frame_rate", 10**400),
+        ("frame_rate", 1e-6),
+        ("frame_rate", True),
+        ("short_side", "48"),
+        ("class_names", "abc"),
+        ("partitions", {"a": 1}),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused_whoever_has_sealed_it(folder, field, value):
+    path = folder / "prepared.json"
+    recipe = sealed.unseal(json.loads(path.read_text()))
+    path.write_text(json.dumps(sealed.seal(recipe | {field: value})))
+    assert f"prepared.json is damaged: its {field} " in refusal(folder)
+
+
+def test_many_shards_are_not_looked_for_where_there_are_few(folder):
+    first = folder / "tiny-train.array_record-00000-of-00002"
+    first.rename(folder / "tiny-train.array_record-00000-of-999999999")
+    assert "holds 2 shards of split 'train'; allowed: 999999999" in refusal(folder)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         '{"dataset": "tiny"}',
@@ -158,11 +183,11 @@ def test_files_elsewhere_are_not_looked_at():
 # Splits.
 
 
-@pytest.mark.parametrize("sealed", [True, False])
+@pytest.mark.parametrize("has_digests", [True, False])
 @pytest.mark.parametrize("asked", ["train", ""])
-def test_a_missing_index_does_not_lead_to_another_split(tmp_path, sealed, asked):
+def test_a_missing_index_does_not_lead_to_another_split(tmp_path, has_digests, asked):
     """Its shards are there: without the test split's name, it was trained on."""
-    folder = make(tmp_path, sealed=sealed)
+    folder = make(tmp_path, sealed=has_digests)
     (folder / "index-train.npz").unlink()
     with pytest.raises(ValueError, match=r"split 'train' cannot be read.* index-train\.npz"):
         prepared.open_prepared(data_of(folder, asked), views_of())

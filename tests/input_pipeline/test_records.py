@@ -97,6 +97,15 @@ def test_index_comes_back(tmp_path, count):
     assert path.read_bytes() == once
 
 
+def test_counts_that_no_record_can_have_are_damage(tmp_path):
+    path = records.index_path(tmp_path, "train")
+    for name in ("frames", "samples"):
+        counts = {"frames": np.array([8]), "samples": np.array([16000]), name: np.array([2**31])}
+        records.Index(["a"], [()], np.zeros((1, 0), int), **counts).save(path)
+        with pytest.raises(ValueError, match=f"index-train.npz is damaged: its {name} are no"):
+            records.load_index(path)
+
+
 def test_recipe_comes_back(tmp_path):
     recipe = records.Recipe("ucf101", 8.0, 128, ("bow", "tennis swing"), ("1", "2", "3"))
     recipe.save(tmp_path)

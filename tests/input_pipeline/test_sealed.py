@@ -1,6 +1,9 @@
 """Small files come back as they were written, or not at all."""
 
+import io
 import json
+import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -56,6 +59,29 @@ def test_objects_are_neither_written_nor_read(tmp_path):
     for name in ("x.npz", "x.npy"):
         with pytest.raises(ValueError, match="no archive of arrays"):
             sealed.unpack((tmp_path / name).read_bytes())
+
+
+def test_an_archive_that_would_become_larger_than_it_is_is_no_archive():
+    """A bomb packs zeros tightly, or names the same bytes several times."""
+    array, bomb, twice = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    np.save(array, np.zeros(1000))
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", array.getvalue())
+    with zipfile.ZipFile(twice, "w") as archive:
+        archive.writestr("x.npy", array.getvalue())
+        archive.filelist *= 2
+    for file in (bomb, twice):
+        with pytest.raises(ValueError, match="no archive of arrays"):
+            sealed.unpack(file.getvalue())
+
+
+@pytest.mark.parametrize("load", [sealed.load_json, sealed.load_arrays])
+def test_what_may_never_end_is_not_read(tmp_path, load):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    for name in ("pipe", "link"):
+        with pytest.raises(ValueError, match=f"{name} is damaged: it is no regular file"):
+            load(tmp_path / name)
 
 
 def test_json_comes_back(tmp_path):

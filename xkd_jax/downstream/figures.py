@@ -12,6 +12,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from PIL import Image
 
+from input_pipeline.caption import as_caption
 from xkd_jax.telemetry import write_whole
 
 DPI = 100
@@ -34,6 +35,7 @@ def confusion(counts: np.ndarray, class_names: Sequence[str], title: str) -> np.
     Returns:
         (H, W, 3) uint8, larger for more classes: every name is written, on both axes.
     """
+    class_names = [as_caption(name) for name in class_names]
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.where(totals > 0, counts / np.maximum(totals, 1), np.nan)
     size = len(class_names)
@@ -87,6 +89,7 @@ def class_bars(
     Returns:
         (H, W, 3) uint8.
     """
+    class_names = [as_caption(name) for name in class_names]
     order = np.argsort(-np.nan_to_num(values, nan=-1.0), kind="stable")
     names = 0.2 + 8 * _LETTER * max(map(len, class_names))
     # About as wide as high.

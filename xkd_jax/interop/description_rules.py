@@ -89,9 +89,9 @@ def _check_sound(view: Mapping[str, Any]) -> None:
     hops = 1 + samples // view["hop"]
     if samples > _MOST_SAMPLES or hops * view["window"] > _MOST_BINS:
         raise ValueError(
-            f"preprocessing.audio.seconds is {view['seconds']:g}, which makes {samples} samples and "
-            f"{hops} windows of {view['window']}; allowed: {_MOST_SAMPLES} samples, {_MOST_BINS} in "
-            "all windows"
+            f"preprocessing.audio.seconds is {view['seconds']:g}, which makes {samples} samples "
+            f"and {hops} windows of {view['window']}; allowed: {_MOST_SAMPLES} samples, and "
+            f"{_MOST_BINS} in all windows"
         )
     if view["frames"] > hops:
         raise ValueError(

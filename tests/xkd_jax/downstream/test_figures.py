@@ -37,6 +37,12 @@ def test_every_name_has_room():
     assert picture.shape[0] > 60 * 12 and picture.dtype == np.uint8
 
 
+def test_names_are_no_mathematics_and_no_longer_than_there_is_room_for():
+    strange = [r"$5 or $\frac", "x" * 10**5]
+    assert max(figures.confusion(np.eye(2, dtype=int), strange, "title").shape) < 2000
+    assert max(figures.class_bars(np.ones(2), strange, "accuracy", "title").shape) < 2000
+
+
 def test_bars_are_as_long_as_the_scores_and_the_best_comes_first():
     values = np.array([0.2, np.nan, 0.8, 0.4])
     picture = figures.class_bars(values, names(4), "accuracy", "title")
