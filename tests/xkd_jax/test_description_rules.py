@@ -53,7 +53,9 @@ def test_what_is_written_can_be(folder):
         ("networks.teacher", {"audio": ["encoder"]}),
         ("networks.teacher", 3),
         ("provenance", "run"),
-        ("config", [1]),
+        ("provenance.source", DELETED),
+        *(("config", value) for value in ([], [1], DELETED)),
+        ("config", {"model": {"variant": "xkd"}}),
     ],
 )
 def test_what_cannot_be_is_named(folder, tmp_path, field, value):
@@ -81,3 +83,45 @@ def test_a_description_that_never_ends_is_not_read(tmp_path):
     os.mkfifo(tmp_path / "config.json")
     with pytest.raises(pretrained.DamagedError, match=r"config\.json is damaged: it is no regular"):
         xkd_jax.load_encoder(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    root = tmp_path_factory.mktemp("whole")
+    save_run(root / "run")
+    export.main([f"--checkpoint={root / 'run'}", f"--output={root / 'out'}", "--everything"])
+    return pretrained.load(root / "out", lambda path: False).description
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model.video.decoder.depth", HUGE),
+        ("model.video.decoder.heads", DELETED),
+        ("model.video.mask_ratio", NAN),
+        ("model.video.patch", [2, 8, 16]),
+        ("model.audio.encoder", {"depth": 2, "heads": 2, "width": 32}),
+        ("model.projector.layers", HUGE),
+        ("model.variant", "xkd_all"),
+        ("xkd.teacher_temperature.video_end", 0),
+        ("views.video.global_size", HUGE),
+    ],
+)
+def test_a_config_that_cannot_be_is_named(whole, field, value):
+    description_rules.check(whole)
+    description = copy.deepcopy(whole)
+    node = description["config"]
+    *path, name = field.split(".")
+    for part in path:
+        node = node[part]
+    node[name] = value
+    if value is DELETED:
+        del node[name]
+    with pytest.raises(ValueError, match=rf"config\.{field}"):
+        description_rules.check(description)
+
+
+def test_what_a_config_of_a_former_version_lacks_is_not_missed(whole):
+    description = copy.deepcopy(whole)
+    del description["config"]["xkd"]["mmd_root"], description["config"]["probe"]
+    description_rules.check(description)

@@ -36,7 +36,7 @@ _MOST_SAMPLES, _MOST_BINS = 2**26, 2**28
 
 
 def check(description: Mapping[str, Any]) -> None:
-    """Checks the sizes and the preprocessing that a description states.
+    """Checks the sizes, the preprocessing and the model that a description states.
 
     Args:
         description: As `pretrained.describe` makes it, or as it comes back out of JSON.
@@ -44,8 +44,10 @@ def check(description: Mapping[str, Any]) -> None:
     Raises:
         ValueError: Something is missing, or cannot be; the message names it and what is allowed.
     """
-    for name in ("networks", "provenance", *(["config"] if description.get("config") else [])):
-        _get(description, name, Mapping)
+    _get(description, "networks", Mapping)
+    _get(description, "provenance.source", str)
+    if _get(description, "config", object) is not None:
+        _check_config(description)
     for m in _modalities(description):
         _check_encoder(description, m)
         for name, rule in _VIEWS[m].items():
@@ -59,6 +61,17 @@ def check(description: Mapping[str, Any]) -> None:
                 )
         if m == "audio":
             _check_sound(view)
+        if description["config"] is not None:
+            _check_same(description, m)
+
+
+def _check_config(description: Mapping[str, Any]) -> None:
+    """Checks what of a run's config its model is built from, as far as that version had it."""
+    for field, rule in RULES.items():
+        section = field.partition(".")[0]
+        known = section in ("views", "xkd", "parallel") and _has(description["config"], field)
+        if section == "model" or known:
+            _check(description, f"config.{field}", rule)
 
 
 def _modalities(description: Mapping[str, Any]) -> Iterator[str]:
@@ -84,6 +97,17 @@ def _check_encoder(description: Mapping[str, Any], m: str) -> None:
         )
 
 
+def _check_same(description: Mapping[str, Any], m: str) -> None:
+    """Checks that the config's model has the encoder that is described."""
+    stated, of_config = description["architecture"][m], description["config"]["model"][m]
+    for name in ("patch", "encoder"):
+        if _tuple(stated[name]) != _tuple(of_config[name]):
+            raise ValueError(
+                f"config.model.{m}.{name} is {reprlib.repr(of_config[name])}; allowed: "
+                f"architecture.{m}.{name}, which is {reprlib.repr(stated[name])}"
+            )
+
+
 def _check_sound(view: Mapping[str, Any]) -> None:
     samples = round(view["seconds"] * view["sample_rate"])
     hops = 1 + samples // view["hop"]
@@ -107,8 +131,21 @@ def _check_sound(view: Mapping[str, Any]) -> None:
 
 def _check(description: Mapping[str, Any], field: str, rule: Rule) -> None:
     value = _get(description, field, object)
-    if not rule.holds(tuple(value) if isinstance(value, list) else value):
+    if not rule.holds(_tuple(value)):
         raise ValueError(f"{field} is {reprlib.repr(value)}; allowed: {rule.allowed}")
+
+
+def _tuple(value: Any) -> Any:
+    """A list, as JSON has it, as the tuple that it was."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _has(config: Any, field: str) -> bool:
+    for name in field.split("."):
+        if not isinstance(config, Mapping) or name not in config:
+            return False
+        config = config[name]
+    return True
 
 
 def _get(description: Mapping[str, Any], field: str, kind: type) -> Any:
@@ -118,5 +155,6 @@ def _get(description: Mapping[str, Any], field: str, kind: type) -> Any:
             raise ValueError(f"it lacks {field}")
         node = node[name]
     if not isinstance(node, kind):
-        raise ValueError(f"{field} is {reprlib.repr(node)}; allowed: values by name")
+        allowed = "text" if kind is str else "values by name"
+        raise ValueError(f"{field} is {reprlib.repr(node)}; allowed: {allowed}")
     return node

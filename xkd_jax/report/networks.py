@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from xkd_jax import augment, losses
+from xkd_jax import augment, checkpoint, losses
 from xkd_jax.interop import pretrained
 from xkd_jax.interop.pretrained import NETWORKS
 from xkd_jax.models import patches as patching
@@ -125,9 +125,7 @@ class Networks:
 
     def untrained(self, seed: int = 0) -> "Networks":
         """The same networks as they are before the first step; the config has to be known."""
-        params = _initialize(self.model, jax.random.key(seed))
-        trees = {"params": params, "teacher": self.model.teacher_target(params)}
-        trees["centers"] = {m: np.zeros(self.outputs, np.float32) for m in MODALITIES}
+        trees = _fresh(self.model, seed)
         return dataclasses.replace(self, trees=jax.device_get(trees))
 
     def encode(
@@ -228,6 +226,13 @@ class Networks:
 # The programs: networks of the same sizes share what is compiled of each.
 
 
+def _fresh(model: xkd.XKD, seed: int = 0) -> dict[str, Any]:
+    """All weights as they are before the first step."""
+    params = _initialize(model, jax.random.key(seed))
+    centers = {m: jnp.zeros(model.video.projector.out) for m in MODALITIES}
+    return {"params": params, "teacher": model.teacher_target(params), "centers": centers}
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _initialize(model: xkd.XKD, key: jax.Array) -> xkd.Params:
     return model.init(key)
@@ -305,12 +310,21 @@ def load(path: str | os.PathLike) -> Networks:
     Raises:
         FileNotFoundError: There is no such folder.
         DamagedError: It holds no weights, or none that can be read.
+        MismatchError: They are not those of the model that it tells of.
     """
     description, trees = pretrained.load(path, pretrained.everything)
     if not description["config"]:
         return Networks(description, trees, None, None)
     config = ml_collections.ConfigDict(description["config"])
-    return Networks(description, trees, xkd.build(config), config)
+    try:
+        model = xkd.build(config)
+        expected = jax.eval_shape(functools.partial(_fresh, model))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise pretrained.DamagedError(
+            f"{path} cannot be used: its config is of no model ({type(error).__name__}: {error})"
+        ) from error
+    checkpoint.check_fits(trees, expected, path, "Its config.json is of another model.")
+    return Networks(description, trees, model, config)
 
 
 def _batches(
