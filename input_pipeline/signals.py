@@ -16,6 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from input_pipeline import terminal
+
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Where this variable is set, the end of the standard input is as good as SIGTERM: the program that
 # holds its other end, and has started this one, is no more.
@@ -138,7 +140,12 @@ def _watch(reading: int) -> None:
 
 
 def _tell_of(kind: type[BaseException], error: BaseException, trace: object) -> None:
-    """Ends the process where the main thread has left for a signal; else does as Python does."""
+    """Ends the process where the main thread has left for a signal, or for want of an output.
+
+    Otherwise it does as Python does.
+    """
+    if isinstance(error, terminal.OutputError):
+        end(1, f"error: {error}")
     if not isinstance(error, Stopped):
         sys.__excepthook__(kind, error, trace)
         return

@@ -5,8 +5,11 @@ the terminal, a line break would forge a line of the log, and bytes that are not
 printed at all. All these are written out, with backslashes.
 """
 
+import contextlib
+import os
 import re
 import typing
+from collections.abc import Iterator
 
 # Control characters, line separators, what turns the direction of text around, and surrogates, as
 # which Python has the bytes of names that are not UTF-8.
@@ -21,15 +24,43 @@ def printable(name: str) -> str:
     return _IN_NAMES.sub(_written_out, name)
 
 
+class OutputError(OSError):
+    """What a program prints cannot be written, as where its output is a file on a full disk."""
+
+
 def guard(stream: typing.TextIO) -> None:
     """Lets a stream print whatever it is given, unsafe characters written out, lines as they are.
 
+    Where nobody reads it any longer, as after `| head`, the program goes on without being heard.
     The stream itself is changed, since loggers keep the one that they have found.
+
+    Raises:
+        OutputError: By what prints to the stream, where that cannot be written.
     """
     if reconfigure := getattr(stream, "reconfigure", None):
         reconfigure(errors="backslashreplace")  # of letters that the terminal does not know
-    write = stream.write
-    stream.write = lambda text: write(_IN_TEXT.sub(_written_out, text))
+    write, flush = stream.write, stream.flush
+
+    @contextlib.contextmanager
+    def heard_or_not() -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
+        except OSError as error:
+            raise OutputError(error.errno, error.strerror, stream.name) from error
+
+    def guarded_write(text: str) -> int:
+        with heard_or_not():
+            write(_IN_TEXT.sub(_written_out, text))
+        return len(text)
+
+    def guarded_flush() -> None:
+        with heard_or_not():
+            flush()
+
+    stream.write, stream.flush = guarded_write, guarded_flush
 
 
 def _written_out(match: re.Match[str]) -> str:
