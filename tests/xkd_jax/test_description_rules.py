@@ -52,6 +52,7 @@ def test_what_is_written_can_be(folder):
         *(("networks", value) for value in (None, "teacher", {})),
         ("networks.teacher", {"audio": ["encoder"]}),
         ("networks.teacher", 3),
+        ("networks.student.audio", 3),
         ("provenance", "run"),
         ("provenance.source", DELETED),
         *(("config", value) for value in ([], [1], DELETED)),
@@ -104,6 +105,7 @@ def whole(tmp_path_factory):
         ("model.projector.layers", HUGE),
         ("model.variant", "xkd_all"),
         ("xkd.teacher_temperature.video_end", 0),
+        ("xkd.teacher_temperature.audio_end", DELETED),
         ("views.video.global_size", HUGE),
     ],
 )

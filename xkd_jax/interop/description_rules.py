@@ -30,6 +30,7 @@ _VIEWS = {
         **{name: RULES[f"views.audio.{name}"] for name in LOG_MEL},
     },
 }
+_ALWAYS_THERE = [f"xkd.teacher_temperature.{m}_end" for m in MODALITIES]  # in a config
 _EXTENTS = {"video": ("frames", "size", "size"), "audio": ("mel_bands", "frames")}
 # Of the sound of a clip: an hour at 16 kHz has fewer samples, 4 s a five-hundredth in windows.
 _MOST_SAMPLES, _MOST_BINS = 2**26, 2**28
@@ -70,7 +71,7 @@ def _check_config(description: Mapping[str, Any]) -> None:
     for field, rule in RULES.items():
         section = field.partition(".")[0]
         known = section in ("views", "xkd", "parallel") and _has(description["config"], field)
-        if section == "model" or known:
+        if section == "model" or known or field in _ALWAYS_THERE:
             _check(description, f"config.{field}", rule)
 
 
@@ -78,6 +79,9 @@ def _modalities(description: Mapping[str, Any]) -> Iterator[str]:
     """Those of which anything is said."""
     networks = description["networks"]
     parts = [_get(description, f"networks.{name}", Mapping) for name in networks]
+    for name, part in networks.items():
+        for m in part:
+            _get(description, f"networks.{name}.{m}", list)
     parts += [_get(description, name, Mapping) for name in ("architecture", "preprocessing")]
     return (m for m in MODALITIES if any(m in part for part in parts))
 
@@ -155,6 +159,6 @@ def _get(description: Mapping[str, Any], field: str, kind: type) -> Any:
             raise ValueError(f"it lacks {field}")
         node = node[name]
     if not isinstance(node, kind):
-        allowed = "text" if kind is str else "values by name"
+        allowed = {str: "text", list: "a list"}.get(kind, "values by name")
         raise ValueError(f"{field} is {reprlib.repr(node)}; allowed: {allowed}")
     return node
