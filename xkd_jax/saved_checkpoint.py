@@ -88,11 +88,23 @@ def read_record(path: pathlib.Path) -> Record:
         sealed = json.loads((path / MARKER).read_bytes())["custom_metadata"]
         fields, arrays = digests.unseal(sealed)
         record = Record(fields["config"], fields.get("step"), arrays, fields.get("data"))
+        _check_kinds(record)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedError(f"its {MARKER} is damaged: {_brief(error)}") from error
     if record.step is not None and path.name.isdecimal() and int(path.name) != record.step:
         raise DamagedError(f"it is of step {record.step}, and has another's name")
     return record
+
+
+def _check_kinds(record: Record) -> None:
+    """Raises TypeError where a field is not of the kind that `make_record` writes."""
+    kinds = {"config": dict, "step": int | None, "arrays": dict | None, "data": dict | None}
+    for name, kind in kinds.items():
+        value = getattr(record, name)
+        if not isinstance(value, kind):
+            raise TypeError(f"its {name} is a {type(value).__name__}")
+    if not all(isinstance(text, str) and text for text in (record.arrays or {}).values()):
+        raise TypeError("its arrays have no digests")
 
 
 def check_listed(record: Record, saved: Any) -> None:

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from input_pipeline import sealed
 from tests.damage import damages
 from tests.xkd_jax import toy
-from xkd_jax import checkpoint, sharding
+from xkd_jax import checkpoint, saved_checkpoint, sharding
 
 
 def open_checkpoints(workdir, config=None, **policy):
@@ -277,6 +278,27 @@ def without_digests(step):
     content = json.loads(file.read_text())
     content["custom_metadata"] = {"config": content["custom_metadata"]["config"]}
     file.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("config", value) for value in (None, [], "x")),
+        ("step", "1"),
+        ("data", "x"),
+        *(("arrays", value) for value in ([], {"a": 3}, {"a": ""})),
+    ],
+)
+def test_a_record_of_other_kinds_of_values_is_refused_whoever_has_sealed_it(tmp_path, field, value):
+    with open_checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"a": jnp.zeros(3)})
+    file = tmp_path / "checkpoints" / "1" / "_CHECKPOINT_METADATA"
+    content = json.loads(file.read_text())
+    record = sealed.unseal(content["custom_metadata"])
+    content["custom_metadata"] = sealed.seal(record | {field: value})
+    file.write_text(json.dumps(content))
+    with pytest.raises(checkpoint.DamagedError, match=f"is damaged: TypeError: its {field} "):
+        saved_checkpoint.read_record(file.parent)
 
 
 def test_a_checkpoint_without_digests_is_restored_and_that_is_said(tmp_path, capsys):
