@@ -44,7 +44,7 @@ def claimed(path: str | os.PathLike, patience: float = 0.0) -> Iterator[None]:
     if wrong:
         raise WorkdirError(f"--workdir={path} cannot be written to: {wrong}")
     try:
-        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise WorkdirError(f"--workdir={path} cannot be written to: {error.strerror}") from error
     try:

@@ -46,6 +46,13 @@ def test_another_run_is_refused_until_the_first_is_gone_even_killed(tmp_path):
     assert holder.communicate() and holder.returncode == -signal.SIGKILL
 
 
+def test_a_lock_that_is_a_link_makes_no_file_elsewhere(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").symlink_to(tmp_path / "elsewhere")
+    assert "cannot be written to: Too many levels of symbolic links" in refusal(tmp_path / "run")
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, capsys):
     def flock(*_):
         raise OSError(95, "Operation not supported")
