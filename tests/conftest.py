@@ -15,10 +15,14 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags.EIGHT_D
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 compile_cache.use()
 
-# A shell without job control starts what it leaves in the background deaf to Ctrl-C, and so what
-# that starts. Programs under test hear it.
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# What a shell without job control leaves in the background is deaf to Ctrl-C, what nohup starts to
+# a hangup, and so is what these start. Programs under test hear both.
+for number, default in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, default)
 
 session.begin()
 

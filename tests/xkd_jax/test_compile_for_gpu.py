@@ -46,10 +46,9 @@ def check_products_and_attention(text, taught, trained):
     assert (kinds[FORWARD], kinds[BACKWARD]) == (taught + trained, trained)
     products = [types for target, types, scope in found if CUBLAS in target and "/blocks" in scope]
     # Queries, keys, values, output and MLP; the gradients of inputs and of weights where there are
-    # any, of the first three by one product. XLA makes one of some that two views of an encoder
-    # have the weights of in common.
-    expected = 6 * taught + 14 * trained
-    assert 0.9 * expected < len(products) <= expected
+    # any, of the first three by one product. XLA makes one product of the first three where they
+    # are small, and of some that two views of an encoder have the weights of in common.
+    assert 0.95 * (4 * taught + 12 * trained) < len(products) <= 6 * taught + 14 * trained
     assert all(types == {"bf16"} for types in products)
     maps = [
         line
