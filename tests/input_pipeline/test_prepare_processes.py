@@ -356,7 +356,7 @@ def test_one_process_at_a_time(tmp_path, clip, in_this_process):
         (["--output={tmp}/taken"], "'{tmp}/taken', which holds something else"),
         (["--output={tmp}/taken/file"], "a file; allowed: a folder"),
         (["--output={tmp}/caf\udce9"], "--output is '{tmp}/caf\\udce9'; allowed: names in UTF-8"),
-        (["--frame_rate=0"], "--frame_rate is 0.0; allowed: more than 0"),
+        (["--frame_rate=0"], "--frame_rate is 0.0; allowed: 0.01 to 120"),
         (["--short_side=8"], "--short_side is 8; allowed: 16 to"),
         (["--require=smell"], "--require is 'smell'; allowed: picture, sound, both, any"),
         (["--min_seconds=-1"], "--min_seconds is -1.0; allowed: 0 or more"),
