@@ -185,7 +185,8 @@ def test_a_batch_in_parts_is_the_batch():
     for whole, parts in zip(metrics, metrics_of_parts, strict=True):
         assert list(parts) == list(whole)
         for name, value in whole.items():
-            if not name.startswith("alignment"):
+            # What compares clips with one another sees those of its part.
+            if not name.startswith(("alignment", "between_clips")):
                 np.testing.assert_allclose(parts[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
     assert metrics_of_parts[0]["alignment/student"] != metrics[0]["alignment/student"]
     moments = (optax.tree.get(s.opt_state, "mu") for s in (state_of_parts, state))
