@@ -51,9 +51,9 @@ def get_config() -> ml_collections.ConfigDict:
     # dots: norms, activations and attention; full: everything, for the least memory.
     parallel.remat = "none"
     # Parts that a step takes its batch in, one after another, for the activations of one part at a
-    # time: gradients are averaged over them, and the state moves once. MMD and its gradient are
-    # then of each part's batch_size / accumulate examples, and averaged; everything else is as
-    # without, centres included, which follow the whole batch's mean.
+    # time: gradients are averaged over them, and the state moves once. MMD, its gradient and the
+    # monitors between_clips are then of each part's batch_size / accumulate examples, and averaged;
+    # everything else is as without, centres included, which follow the whole batch's mean.
     parallel.accumulate = 1
 
     # Weights to start with, in place of fresh ones: the workdir of a run, an export of everything,
