@@ -28,10 +28,14 @@ def of_arrays(leaves: Mapping[str, Any]) -> dict[str, str]:
     Returns:
         For each name the dtype, the shape and the digest, such as "float32[6,1] 0a1b2c3d".
     """
-    sums = {
-        name: _on_devices(leaf) if isinstance(leaf, jax.Array) else _on_host(np.asarray(leaf))
-        for name, leaf in leaves.items()
-    }
+    sums = {}
+    for name, leaf in leaves.items():
+        is_jax = isinstance(leaf, jax.Array)
+        sums[name] = _on_devices(leaf) if is_jax else _on_host(np.asarray(leaf))
+        if is_jax and not leaf.is_fully_addressable:
+            # One after another: CPUs of several processes may begin programs in different orders,
+            # and wait for each other for ever where these communicate.
+            sums[name].block_until_ready()
     sums = jax.device_get(sums)  # all at once, when all have been started
     return {name: f"{describe(leaf)} {sums[name]:08x}" for name, leaf in leaves.items()}
 
