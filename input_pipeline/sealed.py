@@ -57,7 +57,7 @@ def unseal(content: object) -> dict[str, object]:
     """What `seal` was given.
 
     Args:
-        content: Of a JSON file.
+        content: What a JSON file holds.
 
     Raises:
         ValueError: It is not what `seal` has made, or has changed since.
@@ -92,7 +92,7 @@ def unpack(data: bytes) -> dict[str, np.ndarray]:
     """The arrays of an NPZ archive, sealed or not, which take no more memory than the archive.
 
     Raises:
-        ValueError: It is none, or holds something else than arrays of numbers and strings.
+        ValueError: It is no such archive, or it holds other things than numbers and strings.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:

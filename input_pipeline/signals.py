@@ -34,7 +34,7 @@ class Stopped(KeyboardInterrupt):
     """A signal ends the program.
 
     Args:
-        number: Of the signal.
+        number: The signal's number.
     """
 
     def __init__(self, number: int):

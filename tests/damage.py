@@ -16,7 +16,7 @@ def damages(data: bytes, count: int, seed: int = 0, cut: bool = True) -> Iterato
     Args:
         data: Content of the file, not empty.
         count: How many with a flipped bit: at its beginning, its end, and anywhere.
-        seed: Of the places.
+        seed: Seed of the draw of the places.
         cut: Whether there are some that end early, too.
 
     Yields:
