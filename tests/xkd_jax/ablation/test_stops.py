@@ -22,6 +22,7 @@ try:
     time.sleep(100)
 except signals.Stopped as stopped:
     print("saved", stopped.number, flush=True)
+    signals.finish()
 """
 ABLATE = """
 import collections, pathlib, sys
