@@ -240,7 +240,7 @@ def loss_terms(
 def make_train_step(
     model: XKD, config: ml_collections.ConfigDict
 ) -> Callable[[TrainState, dict[str, Any], Hyperparameters], tuple[TrainState, Metrics]]:
-    """The step `(state, batch, numbers) -> (state, metrics)`; the batch is README's contract."""
+    """The step `(state, batch, numbers) -> (state, metrics)`; docs/design.md has the batch."""
 
     def train_step(
         state: TrainState, batch: dict[str, Any], numbers: Hyperparameters
