@@ -42,11 +42,11 @@ xkd_environment() {
     wanted="$(cksum <"$lock")"
     if [[ "$(cat "$venv/xkd-lock" 2>/dev/null)" != "$wanted" ]]; then
         echo "Installing $lock into $venv (a minute or two; more for an accelerator)"
-        [[ -x "$venv/bin/python" ]] || "$python" -m venv "$venv"
+        [[ -x "$venv/bin/python" ]] || "$python" -m venv "$venv" || return
         # Byte code is made of what is imported, when it is: of all that is installed it takes as
         # long as the rest of the installation.
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
-            --requirement "$lock"
+            --requirement "$lock" || return
         echo "$wanted" >"$venv/xkd-lock"
     fi
     PATH="$(cd "$venv" && pwd)/bin:$PATH"
