@@ -18,7 +18,7 @@ from configs import base
 def get_config():
     """The base recipe on prepared data."""
     config = base.get_config()
-    # 6 GiB a chip for 16 on sixteen TPU v5e of 16 GiB each, at the cost of computing norms,
+    # 5.2 GiB a chip for 16 on sixteen TPU v5e of 16 GiB each, at the cost of computing norms,
     # activations and attention twice (docs/performance.md). Where memory is plenty, as on GPUs of
     # 80 GB with 16 clips each, none saves that.
     config.parallel.remat = "dots"
