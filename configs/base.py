@@ -77,7 +77,7 @@ def get_config() -> ml_collections.ConfigDict:
     # Share of unusable files above which the run refuses to start, or saves and ends later.
     data.max_bad_fraction = 0.5
     # The generated dataset's clips in each split, and what they are a function of.
-    data.generated = ml_collections.ConfigDict({"train": 512, "test": 128, "seed": 0})
+    data.generated = ml_collections.ConfigDict({"train": 512, "test": 128, "val": 0, "seed": 0})
 
     views = config.views = ml_collections.ConfigDict()
     video = views.video = ml_collections.ConfigDict()
@@ -169,9 +169,11 @@ def get_config() -> ml_collections.ConfigDict:
     xkd.teacher_temperature.warmup_epochs = 30.0
     xkd.centering = True
     xkd.center_momentum = 0.9
-    # teacher <- m teacher + (1 - m) student after each step, m from here to 1 along a cosine.
+    # teacher <- m teacher + (1 - m) student after each step. m goes from each modality's start to
+    # the common end along a cosine over the run.
     xkd.ema_video = 0.997
     xkd.ema_audio = 0.997
+    xkd.ema_end = 1.0
 
     optimizer = config.optimizer = ml_collections.ConfigDict()
     optimizer.learning_rate = 1e-4  # the peak, whatever the batch size

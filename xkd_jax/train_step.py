@@ -57,7 +57,7 @@ class Hyperparameters:
       teacher_temperature: the teachers' by modality, from `start` to `end`.
       temperature_warmup_steps: how long the teachers' takes.
       center_momentum: the centres'.
-      ema: the teachers' momentum at the first step, by modality; it is 1 at the last.
+      ema: the teachers' momentum by modality, from `start` to `end` over the run.
     """
 
     optimizer: optimizer.Hyperparameters
@@ -67,7 +67,7 @@ class Hyperparameters:
     teacher_temperature: dict[str, dict[str, Any]]
     temperature_warmup_steps: Any
     center_momentum: Any
-    ema: dict[str, Any]
+    ema: dict[str, dict[str, Any]]
 
 
 def hyperparameters(
@@ -108,7 +108,7 @@ def hyperparameters(
         },
         temperature_warmup_steps=temperature.warmup_epochs * steps_per_epoch,
         center_momentum=xkd.center_momentum,
-        ema={m: xkd[f"ema_{m}"] for m in MODALITIES},
+        ema={m: {"start": xkd[f"ema_{m}"], "end": xkd.ema_end} for m in MODALITIES},
     )
     return jax.tree.map(np.float32, numbers, is_leaf=lambda x: isinstance(x, tuple))
 
@@ -250,8 +250,8 @@ def make_train_step(
             for m, ends in numbers.teacher_temperature.items()
         }
         momenta = {
-            m: schedules.cosine(state.step, start, 1.0, numbers.optimizer.total_steps)
-            for m, start in numbers.ema.items()
+            m: schedules.cosine(state.step, **ends, steps=numbers.optimizer.total_steps)
+            for m, ends in numbers.ema.items()
         }
 
         def of_microbatch(batch: dict[str, Any]):

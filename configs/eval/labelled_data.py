@@ -37,5 +37,5 @@ def section(dataset: str) -> ml_collections.ConfigDict:
     # Of a folder, the share of unusable files above which nothing is begun.
     data.max_bad_fraction = 0.5
     # The generated data set's clips in each split, and what they are a function of.
-    data.generated = ml_collections.ConfigDict({"train": 512, "test": 128, "seed": 0})
+    data.generated = ml_collections.ConfigDict({"train": 512, "test": 128, "val": 0, "seed": 0})
     return data

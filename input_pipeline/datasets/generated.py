@@ -2,9 +2,9 @@
 
 What they show and sound is in shapes.py.
 
-    python -m input_pipeline.datasets.generated --output=DIR --train=512 --test=128 --seed=0
+    python -m input_pipeline.datasets.generated --output=DIR --train=512 --val=128 --test=128
 
-writes `DIR/{train,test}/<class>/<number>.mp4`, which the folder source reads.
+writes `DIR/{train,val,test}/<class>/<number>.mp4`, which the folder source reads.
 """
 
 if __name__ == "__main__":  # before what takes long to import
@@ -80,7 +80,9 @@ def write_clip(path: str | os.PathLike, seed: int, split: str, index: int) -> No
     os.replace(draft, path)
 
 
-def generate(output: str | os.PathLike, train: int, test: int, seed: int, threads: int = 0) -> None:
+def generate(
+    output: str | os.PathLike, train: int, test: int, seed: int, threads: int = 0, val: int = 0
+) -> None:
     """Writes a data set, or what is missing of it.
 
     Args:
@@ -89,6 +91,7 @@ def generate(output: str | os.PathLike, train: int, test: int, seed: int, thread
         test: Number of clips of the test split.
         seed: Not negative; clips of one index differ between seeds.
         threads: Number of clips to write at once; 0: one a core.
+        val: Number of clips of the val split, which is there to choose on.
 
     Raises:
         ValueError: The folder holds clips of another seed, or other files than these.
@@ -96,7 +99,7 @@ def generate(output: str | os.PathLike, train: int, test: int, seed: int, thread
     output = pathlib.Path(output)
     wanted = {
         output / split / CLASS_NAMES[index % len(CLASS_NAMES)] / f"{index:05d}.mp4": (split, index)
-        for split, count in zip(SPLITS, (train, test), strict=True)
+        for split, count in zip(SPLITS, (train, test, val), strict=True)
         for index in range(count)
     }
     present = {path for split in SPLITS for path in output.glob(f"{split}/**/*.mp4")}
@@ -170,11 +173,11 @@ def open_generated(
         raise ValueError(
             f"config.data.split is {data.split!r}; allowed: {', '.join(map(repr, SPLITS))}"
         )
-    for name in ("train", "test", "seed"):
+    for name in ("train", "test", "val", "seed"):
         if counts[name] < 0:
             raise ValueError(f"config.data.generated.{name} is {counts[name]}; allowed: 0 or more")
     path = os.path.expanduser(data.path)
-    generate(path, counts.train, counts.test, counts.seed, data.threads)
+    generate(path, counts.train, counts.test, counts.seed, data.threads, counts.val)
     data = data.copy_and_resolve_references()
     data.split = data.split or "train"
     return folder.open_folder(data, views)
@@ -188,11 +191,15 @@ def main() -> None:
     parser.add_argument("--output", required=True, help="folder of the splits, made if need be")
     parser.add_argument("--train", type=int, default=512, help="clips of the train split (512)")
     parser.add_argument("--test", type=int, default=128, help="clips of the test split (128)")
+    parser.add_argument("--val", type=int, default=0, help="clips of the val split (0)")
     parser.add_argument("--seed", type=int, default=0, help="of all that is random (0)")
     parser.add_argument("--threads", type=int, default=0, help="clips at once (0: one a core)")
     flags = parser.parse_args()
-    generate(flags.output, flags.train, flags.test, flags.seed, flags.threads)
-    print(f"{flags.output}: {flags.train} clips to train on, {flags.test} to test on")
+    generate(flags.output, flags.train, flags.test, flags.seed, flags.threads, flags.val)
+    print(
+        f"{flags.output}: {flags.train} clips to train on, {flags.val} to choose on, {flags.test} "
+        "to test on"
+    )
 
 
 if __name__ == "__main__":

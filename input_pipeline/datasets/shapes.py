@@ -16,7 +16,7 @@ import itertools
 import numpy as np
 import PIL.Image
 
-SPLITS = ("train", "test")
+SPLITS = ("train", "test", "val")
 SECONDS = 5
 WIDTH, HEIGHT = 128, 96  # pixels
 FRAME_RATE = 16  # frames per second

@@ -22,12 +22,12 @@ HOSTILE = (0, -1, math.nan, math.inf, -math.inf, 10**12, 1e30, (), None, "", "no
 # Where such a value makes sense after all.
 ALLOWED = {
     0: """seed data.threads data.max_bad_fraction epochs steps
-        data.generated.train data.generated.test data.generated.seed
+        data.generated.train data.generated.test data.generated.val data.generated.seed
         views.video.local_count views.video.flip_probability views.video.local_gray_probability
         views.video.local_blur_probability
         views.audio.mean views.audio.global_gain views.audio.local_gain views.audio.local_count
         xkd.lambda_ae xkd.lambda_da xkd.lambda_kd xkd.teacher_temperature.warmup_epochs
-        xkd.center_momentum xkd.ema_video xkd.ema_audio
+        xkd.center_momentum xkd.ema_video xkd.ema_audio xkd.ema_end
         optimizer.warmup_epochs optimizer.warmup_steps optimizer.b1 optimizer.b2
         optimizer.weight_decay optimizer.clip_norm
         probe.every_steps probe.seed log.images_every_steps log.stall_minutes

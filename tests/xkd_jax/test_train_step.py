@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import AxisType
 
 from tests.tiny import random_params, tiny_batch, tiny_config
-from xkd_jax import hlo, sharding, train, train_step
+from xkd_jax import hlo, schedules, sharding, train, train_step
 from xkd_jax.models import xkd
 from xkd_jax.models.xkd import MODALITIES
 
@@ -83,6 +83,15 @@ def test_what_a_step_moves(config, one_device):
     after, _ = run([tiny_batch(config)] * 2)  # the first step's learning rate is 0
     moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), after.params, before.params)
     assert all(jax.tree.leaves(moved))
+
+
+def test_momenta_go_from_each_start_to_the_common_end():
+    config = tiny_config()
+    config.xkd.update({"ema_video": 0.9, "ema_audio": 0.5, "ema_end": 0.95})
+    numbers = train_step.hyperparameters(config, 100, 10.0)
+    for modality, start in (("video", 0.9), ("audio", 0.5)):
+        momenta = [schedules.cosine(n, **numbers.ema[modality], steps=100) for n in (0, 50, 100)]
+        np.testing.assert_allclose(momenta, [start, (start + 0.95) / 2, 0.95], rtol=1e-6)
 
 
 def test_numbers_are_inputs_of_the_program():

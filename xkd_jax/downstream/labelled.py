@@ -46,6 +46,7 @@ RULES = {
     "data.max_bad_fraction": SHARE,
     "data.generated.train": whole(2, 10**6),
     "data.generated.test": whole(1, 10**6),
+    "data.generated.val": whole(0, 10**6),
     "data.generated.seed": whole(0, SEED),
 }
 
@@ -263,7 +264,7 @@ def _first(
 def _available(data: ml_collections.ConfigDict) -> tuple[list[str], Sequence[str]]:
     """The splits there are, and names to look for among them for one to test on."""
     if data.dataset == "generated":
-        return ["train", "test"], _TEST
+        return ["train", "test", *(["val"] if data.generated.val else [])], _TEST
     folder = pathlib.Path(os.path.abspath(os.path.expanduser(data.path)))
     if data.dataset == "folder":
         there = [path.name for path in folder.glob("*") if path.is_dir()] if data.path else []

@@ -22,7 +22,8 @@ FIELDS = {m: list(config_check.fields_of(r.get_config())) for m, r in RECIPES.it
 # Where a hostile value makes sense after all.
 ALLOWED = {
     0: """seed frame_size epochs steps data.seed data.held_out data.threads data.max_bad_fraction
-        data.generated.seed dropout drop_path label_smoothing mixing.mixup mixing.cutmix
+        data.generated.val data.generated.seed
+        dropout drop_path label_smoothing mixing.mixup mixing.cutmix
         mixing.probability mixing.switch_probability augmentation.flip_probability
         augmentation.rand_augment.operations augmentation.rand_augment.probability
         augmentation.rand_augment.magnitude augmentation.rand_augment.magnitude_std

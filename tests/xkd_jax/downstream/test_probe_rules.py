@@ -19,7 +19,8 @@ HOSTILE = (0, -1, math.nan, math.inf, -math.inf, 10**12, 1e30, (), None, "", "no
 # Where such a value makes sense after all.
 ALLOWED = {
     0: """seed frame_size data.held_out data.seed data.threads data.max_bad_fraction
-        data.generated.seed augment.flip_probability augment.gray_probability augment.gain
+        data.generated.val data.generated.seed
+        augment.flip_probability augment.gray_probability augment.gain
         classifier.svm.jobs classifier.linear.weight_decay classifier.linear.dropout""",
     (): "data.partitions",
     ("nonsense",): "data.partitions",
