@@ -17,6 +17,7 @@ from xkd_jax import collapse, data_log
 from xkd_jax.models.xkd import MODALITIES
 from xkd_jax.report.history import History
 from xkd_jax.report.networks import OTHER
+from xkd_jax.report.representations import OfClass
 
 LEVELS = ("collapsed", "warning", "good", "note")
 
@@ -97,6 +98,7 @@ class Measured:
         baselines: By modality, the same of predicting each patch's mean.
         accuracies: By modality, of neighbors among the clips: (trained, untrained, chance); those
             of no untrained network are NaN.
+        classes: By (network, modality), how much of what the outputs tell is the class.
         silent: Share of the clips without sound.
         still: Share of the clips whose picture does not move.
         dark: Share of the clips whose picture is of one color.
@@ -108,6 +110,7 @@ class Measured:
     errors: Mapping[str, float] = dataclasses.field(default_factory=dict)
     baselines: Mapping[str, float] = dataclasses.field(default_factory=dict)
     accuracies: Mapping[str, tuple[float, float, float]] = dataclasses.field(default_factory=dict)
+    classes: Mapping[tuple[str, str], OfClass] = dataclasses.field(default_factory=dict)
     silent: float = 0.0
     still: float = 0.0
     dark: float = 0.0
@@ -391,6 +394,16 @@ def _by_outputs(measured: Measured, remedies: Mapping[str, str]) -> list[Finding
                     remedies=(f"check that the input of {OTHER[strong]} is alive",),
                 )
             )
+    for (network, m), of_class in measured.classes.items():
+        if network == "teacher":
+            text = (
+                f"Of what the {m} teacher's outputs tell of a clip, "
+                f"{max(of_class.information, 0.0):.2g} nats are its class, of "
+                f"{of_class.entropy:.2g} that there are to tell; the class makes "
+                f"{max(of_class.outputs, 0.0):.0%} of their variance. The {OTHER[m]} student can "
+                "learn from it only what both modalities tell."
+            )
+            found.append(Finding("note", text))
     for m, error in measured.errors.items():
         baseline = measured.baselines[m]
         gain = 1 - error / baseline

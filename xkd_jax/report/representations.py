@@ -14,6 +14,7 @@ from sklearn.preprocessing import normalize
 NEIGHBORS = 10
 RECALL_AT = (1, 5, 10)
 _BINS = 80
+_LOTS = 20  # to know what chance tells of the class
 _FEWEST_FOR_TSNE = 30
 _PERPLEXITY = 20
 
@@ -47,6 +48,22 @@ class Outputs(NamedTuple):
     marginal: float
     information: float
     used: int
+
+
+class OfClass(NamedTuple):
+    """How much of what n outputs tell of their clips is the class. What chance tells is taken off.
+
+    Attributes:
+        information: Nats that an output tells of the class; negative where chance tells more.
+        entropy: Nats that there are to tell: the entropy of the classes.
+        outputs: Share of the outputs' variance that lies between classes.
+        features: Share of the features' variance that lies between classes.
+    """
+
+    information: float
+    entropy: float
+    outputs: float
+    features: float
 
 
 class Retrieval(NamedTuple):
@@ -89,10 +106,66 @@ def outputs(log_probabilities: np.ndarray) -> Outputs:
     logs = np.asarray(log_probabilities, np.float64)
     probabilities = np.exp(logs)
     entropy = float(-(probabilities * logs).sum(axis=1).mean())
-    mean = probabilities.mean(axis=0)
-    marginal = float(-(mean[mean > 0] * np.log(mean[mean > 0])).sum())
+    marginal = _entropy(probabilities.mean(axis=0))
     used = len(np.unique(logs.argmax(axis=1)))
     return Outputs(entropy, marginal, max(marginal - entropy, 0.0), used)
+
+
+def of_class(
+    log_probabilities: np.ndarray, projections: np.ndarray, features: np.ndarray, labels: np.ndarray
+) -> OfClass:
+    """Measures what outputs tell of the class.
+
+    A student can learn of the other modality's teacher only what both modalities tell. A class that
+    is little of what a teacher tells is hardly taught.
+
+    Args:
+        log_probabilities: (n, J) floats, of the outputs' distributions.
+        projections: (n, J) floats, the outputs.
+        features: (n, D) floats.
+        labels: (n,) int, of at least two classes.
+    """
+    probabilities = np.exp(np.asarray(log_probabilities, np.float64))
+    # Few clips seem to tell something of any class: as much as of classes drawn by lot.
+    rng = np.random.default_rng(0)
+    lots = [_class_information(probabilities, rng.permutation(labels)) for _ in range(_LOTS)]
+    shares = np.bincount(labels) / len(labels)
+    return OfClass(
+        _class_information(probabilities, labels) - float(np.mean(lots)),
+        _entropy(shares),
+        share_between_classes(projections, labels),
+        share_between_classes(features, labels),
+    )
+
+
+def share_between_classes(rows: np.ndarray, labels: np.ndarray) -> float:
+    """Share of the variance of rows (n, D) that lies between classes (Kelley's epsilon squared).
+
+    It is 0 on average where rows do not depend on the class, and 1 where nothing else matters.
+    """
+    rows = np.asarray(rows, np.float64)
+    total = np.square(rows - rows.mean(axis=0)).sum()
+    classes = np.unique(labels)
+    within = sum(
+        np.square(rows[labels == c] - rows[labels == c].mean(axis=0)).sum() for c in classes
+    )
+    if total == 0 or len(rows) == len(classes):
+        return 0.0
+    return float(1 - within / total * (len(rows) - 1) / (len(rows) - len(classes)))
+
+
+def _class_information(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mutual information of class and output, in nats, of distributions (n, J)."""
+    within = sum(
+        (labels == c).mean() * _entropy(probabilities[labels == c].mean(axis=0))
+        for c in np.unique(labels)
+    )
+    return _entropy(probabilities.mean(axis=0)) - float(within)
+
+
+def _entropy(shares: np.ndarray) -> float:
+    shares = shares[shares > 0]
+    return float(-(shares * np.log(shares)).sum())
 
 
 def student_log_probabilities(projections: np.ndarray, temperature: float) -> np.ndarray:

@@ -28,6 +28,7 @@ class Survey:
         outputs: By (network, modality), what the distributions over outputs say; where there are
             projectors.
         log_probabilities: (n, J) likewise: a teacher's centered and sharpened.
+        classes: By (network, modality), how much of that is the class; empty without labels.
         spreads: By (network, modality), of the features.
         retrievals: By what finds what; empty without projectors of both modalities.
     """
@@ -40,6 +41,7 @@ class Survey:
     baselines: dict[str, float]
     outputs: dict[tuple[str, str], representations.Outputs]
     log_probabilities: dict[tuple[str, str], np.ndarray]
+    classes: dict[tuple[str, str], representations.OfClass]
     spreads: dict[tuple[str, str], representations.Spread]
     retrievals: dict[str, list[representations.Retrieval]]
 
@@ -83,6 +85,14 @@ def take(
     spreads = {}
     if count > 1:
         spreads = {key: representations.spread(made.features) for key, made in encoded.items()}
+    classes = {}
+    if clips.labels is not None and len(np.unique(clips.labels)) > 1:
+        classes = {
+            key: representations.of_class(
+                x, encoded[key].projections, encoded[key].features, clips.labels
+            )
+            for key, x in logs.items()
+        }
     return Survey(
         clips,
         examples,
@@ -92,6 +102,7 @@ def take(
         baselines,
         {key: representations.outputs(x) for key, x in logs.items()},
         logs,
+        classes,
         spreads,
         _retrievals(encoded, untrained, clips) if count > 1 else {},
     )
@@ -128,6 +139,7 @@ def measured(survey: Survey, networks: Networks) -> Measured:
         errors=errors,
         baselines=survey.baselines,
         accuracies=accuracies,
+        classes=survey.classes,
         silent=float((~clips.has_sound).mean()) if "audio" in clips.views else 0.0,
         still=still,
         dark=dark,

@@ -33,6 +33,33 @@ def test_outputs_of_one_output_each_tell_everything_and_uniform_ones_nothing():
     assert representations.outputs(same).used == 1
 
 
+def test_outputs_that_tell_the_class_and_nothing_else(rng):
+    labels = np.arange(200) % 4
+    sure = np.log(np.eye(4)[labels] + 1e-12)
+    found = representations.of_class(sure, sure, np.ones((200, 3)), labels)
+    assert found.entropy == pytest.approx(math.log(4))
+    assert found.information == pytest.approx(math.log(4), abs=0.05)
+    assert found.outputs == pytest.approx(1) and found.features == 0
+
+
+def test_outputs_that_tell_the_clip_but_not_the_class(rng):
+    """By themselves, classes of five clips would seem to tell a nat or more."""
+    labels = rng.integers(0, 10, 50)
+    sure = np.log(np.eye(50) + 1e-12)
+    found = representations.of_class(sure, sure, rng.normal(size=(50, 64)), labels)
+    assert representations.outputs(sure).information == pytest.approx(math.log(50), abs=1e-6)
+    assert found.information == pytest.approx(0, abs=0.05)
+    assert abs(found.outputs) < 0.02 and abs(found.features) < 0.05
+
+
+def test_the_share_between_classes_is_that_of_the_variance(rng):
+    labels = np.arange(5000) % 5
+    rows = rng.normal(size=5)[labels, None] * np.ones(64) + 2 * rng.normal(size=(5000, 64))
+    means = np.array([rows[labels == c].mean(axis=0) for c in range(5)])
+    plain = np.square(means - means.mean(axis=0)).mean() / rows.var(axis=0).mean()
+    assert representations.share_between_classes(rows, labels) == pytest.approx(plain, abs=2e-3)
+
+
 def test_retrieval_of_partners_that_agree(rng):
     rows = rng.normal(size=(20, 16))
     found = representations.retrieve("audio", rows, rows + 0.01 * rng.normal(size=(20, 16)), None)

@@ -21,11 +21,14 @@ def build(networks: Networks, survey: Survey) -> Section:
             f"{m} {network}",
             f"{spread.similarity:.3f}",
             f"{spread.rank:.1f} of {min(len(clips) - 1, encoded[network, m].features.shape[1])}",
-            *(_of_outputs(survey, network, m)),
+            *_of_outputs(survey, network, m),
+            *_of_class(survey, network, m),
         )
         for (network, m), spread in survey.spreads.items()
     ]
     head = ("", "cosine", "rank", "entropy", "of the mean", "tells", "outputs used")
+    if survey.classes:
+        head += ("tells of the class", "class in outputs", "class in features")
     if rows:
         section.add(table(head, rows))
         known = (
@@ -38,7 +41,7 @@ def build(networks: Networks, survey: Survey) -> Section:
             "how many directions the features really use. Entropy, in nats: of the distribution "
             "over the J outputs (a teacher's centered and sharpened), and of their mean; the "
             "difference is what an output tells of the clip, at most "
-            f"log n = {math.log(len(clips)):.2f}." + known,
+            f"log n = {math.log(len(clips)):.2f}." + known + _about_classes(survey),
             "faint",
         )
         section.numbers["spread"] = {
@@ -46,6 +49,9 @@ def build(networks: Networks, survey: Survey) -> Section:
         }
         section.numbers["outputs"] = {
             f"{n}/{m}": out._asdict() for (n, m), out in survey.outputs.items()
+        }
+        section.numbers["classes"] = {
+            f"{n}/{m}": of_class._asdict() for (n, m), of_class in survey.classes.items()
         }
     section.add("<h3>Distributions</h3>")
     cards = []
@@ -77,6 +83,31 @@ def _of_outputs(survey: Survey, network: str, modality: str) -> tuple[str, ...]:
         f"{out.marginal:.2f}",
         f"{out.information:.2f}",
         str(out.used),
+    )
+
+
+def _of_class(survey: Survey, network: str, modality: str) -> tuple[str, ...]:
+    if not survey.classes:
+        return ()
+    of_class = survey.classes.get((network, modality))
+    if of_class is None:
+        return ("-",) * 3
+    return (
+        f"{of_class.information:.2f} of {of_class.entropy:.2f}",
+        f"{of_class.outputs:.0%}",
+        f"{of_class.features:.0%}",
+    )
+
+
+def _about_classes(survey: Survey) -> str:
+    if not survey.classes:
+        return ""
+    return (
+        " Tells of the class: the part of it that is the class, in nats, and all there is to tell. "
+        "Class in outputs and in features: the share of their variance that lies between classes. "
+        "What chance would give is taken off. A student can learn from the other modality's "
+        "teacher only what both modalities tell: where the class is little of it, it is hardly "
+        "taught."
     )
 
 
