@@ -143,7 +143,7 @@ def test_killed_at_any_moment_and_started_again_gives_the_same_bytes(tmp_path, i
     process = start(source, output)
     out, error = process.communicate(timeout=120)
     assert process.returncode == 1 and "--max_bad_fraction" in error, error
-    assert "going on after" in out
+    assert "continuing after" in out
     assert not list(output.glob(".[!p]*"))
     after = finished_shards(output)
     assert len(after) == 16 and {name: after[name] for name in finished} == finished
