@@ -1,4 +1,4 @@
-"""Writes files whole or not at all."""
+"""Files that are written whole or not at all."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""Writes shards with Apache Beam, on many machines or in Beam's own processes on one."""
+"""Shards written with Apache Beam, on many machines or in Beam's own processes on one."""
 
 from collections.abc import Sequence
 

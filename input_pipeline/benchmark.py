@@ -1,4 +1,4 @@
-"""Measures how fast batches are made, and where the time goes.
+"""Command that measures how fast batches are made, and where the time goes.
 
     python -m input_pipeline.benchmark --config=configs/k400.py --config.data.path=DIR --clips=2000
 
@@ -246,7 +246,7 @@ def run() -> None:
 def _parse(argv: list[str]) -> list[str]:
     """Parses the flags. A wrong flag ends the program with one line and exit code 1."""
     try:
-        rest = flags.FLAGS(argv)
+        arguments = flags.FLAGS(argv)
     except (AttributeError, KeyError, flags.Error, ValueError, TypeError, OSError) as error:
         reason = error
         while isinstance(reason, Exception):  # config_flags wraps errors of a config
@@ -255,7 +255,7 @@ def _parse(argv: list[str]) -> list[str]:
     path = config_flags.get_config_filename(flags.FLAGS["config"]).split(":")[0]
     if not pathlib.Path(path).is_file():
         sys.exit(f"error: --config={path}: no such file; the shipped ones are in configs/")
-    return rest
+    return arguments
 
 
 if __name__ == "__main__":

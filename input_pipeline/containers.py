@@ -1,4 +1,4 @@
-"""Opens media files safely, chooses their streams, and names the reasons why a file is unusable."""
+"""Media files as containers of streams: safe opening, and reasons why a file cannot be used."""
 
 import collections.abc
 import contextlib

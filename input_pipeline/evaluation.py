@@ -26,7 +26,7 @@ CROPS = (1, 3)
 
 
 class EvaluationClips:
-    """Makes the batches of a pass over the recordings.
+    """Batches of one pass over the recordings.
 
     Attributes:
         batch_size: Number of rows in a batch, over all processes.

@@ -1,4 +1,4 @@
-"""Shows the contents of prepared data: the report as a table, and a picture of some clips.
+"""Command that shows prepared data: the report as a table, and a picture of some clips.
 
     python -m input_pipeline.inspect --data=DIR --output=clips.png --clips=6
     python -m input_pipeline.inspect --data=DIR --verify

@@ -28,7 +28,7 @@ _FOREVER = np.iinfo(np.int64).max
 
 
 class Loader:
-    """Makes the batches of a run, starting from any step.
+    """Loader of a run's batches, starting from any step.
 
     Attributes:
         source: Source of the clips.

@@ -73,8 +73,8 @@ class MediaInfo:
     Attributes:
         start: Time 0 on the container's clock, in seconds: when the first frame appears, or when
             the sound starts in a file without picture.
-        duration: Seconds from time 0 to the end of the last frame. Without picture, or with a still
-            picture, to the end of the sound.
+        duration: Seconds from time 0 to the end of the last frame, or to the end of the sound if
+            there is no picture or only a still one.
         sound_start: Time 0 on the clock of the sound's timestamps, in seconds. Differs from `start`
             in AVI files only.
         sound_duration: Seconds of sound. 0 if there is no sound or it does not decode.

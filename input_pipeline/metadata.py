@@ -31,7 +31,7 @@ def splits(folder: str | os.PathLike, recipe: records.Recipe) -> list[str]:
 def find_shards(folder: str | os.PathLike, dataset: str, split: str) -> list[pathlib.Path]:
     """Finds the shards of a split by their names, in the order of their numbers.
 
-    It does not use TFDS's own metadata, which name Python classes that TFDS would import.
+    TFDS's own metadata files are not used: they name Python classes, which TFDS would import.
 
     Raises:
         ValueError: There are no shards, or some are missing.

@@ -1,4 +1,4 @@
-"""Prepares a data set of people's media: makes shards to train from, and a report.
+"""Command that prepares a data set of media files: it makes shards to train from, and a report.
 
     python -m input_pipeline.prepare --dataset=ucf101 --source=UCF --output=prepared/ucf101
 
@@ -162,7 +162,11 @@ def _check(task: Task) -> None:
 
 
 def _finished(task: Task) -> dict[str, object] | None:
-    """Returns the report of a data set that is complete, or None if it is not complete."""
+    """Returns the report of a data set that is complete, or None if it is not complete.
+
+    Raises:
+        PrepareError: The data set is damaged, or was prepared with other settings.
+    """
     try:
         recipe = records.load_recipe(task.output)
         verification.check(task.output, recipe, metadata.splits(task.output, recipe))
@@ -178,7 +182,11 @@ def _finished(task: Task) -> dict[str, object] | None:
 
 
 def _list(task: Task) -> listing.Listing:
-    """Lists the recordings in the source."""
+    """Lists the recordings in the source.
+
+    Raises:
+        PrepareError: The source cannot be read, or does not hold the data set.
+    """
     if task.dataset != "generated" and not task.source.is_dir():
         raise PrepareError(f"--source is {str(task.source)!r}; allowed: a folder that exists")
     try:

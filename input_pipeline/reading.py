@@ -48,7 +48,7 @@ def _close_batches() -> None:
 
 
 class ReadError(OSError):
-    """An example that cannot be read. The message names it, the cause is the original error."""
+    """An example that cannot be read. The message names it; `__cause__` is the original error."""
 
 
 class ClipTensors(typing.NamedTuple):
@@ -66,7 +66,7 @@ class ClipTensors(typing.NamedTuple):
 
 
 class ClipReader:
-    """Reads the clips of a source on TensorFlow's threads.
+    """Reader of a source's clips, on TensorFlow's threads.
 
     Attributes:
         failures: Errors of the reads that failed so far.
@@ -86,8 +86,7 @@ class ClipReader:
         self._picture = picture
         self._frames = config.video.global_frames
         self._samples = round(self._frames / config.video.frame_rate * config.audio.sample_rate)
-        # TensorFlow passes on only the text of a Python error, so the errors themselves are kept
-        # here.
+        # TensorFlow passes on only the text of a Python error, so the errors are kept here.
         self.failures: list[ReadError] = []
         self._reads = itertools.count(1)
 

@@ -116,7 +116,7 @@ def test_shards_of_other_data_are_noticed(folder, tmp_path):
         shard.unlink()
     for shard in elsewhere.glob("tiny-train.array_record-*"):
         shard.rename(folder / shard.name)
-    assert "of-00003 is none of the files that were written (and 2 more)" in refusal(folder)
+    assert "of-00003 is not one of the files that were written (and 2 more)" in refusal(folder)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_damaged_data_are_not_given_digests(tmp_path):
         folder / "tiny-train.array_record-00000-of-00002",
         folder / "tiny-train.array_record-00001-of-00002",
     )
-    with pytest.raises(ValueError, match=r"record 0 of split 'train' in .* is not what its index"):
+    with pytest.raises(ValueError, match=r"record 0 of split 'train' in .* does not match its"):
         verification.verify(folder, write=True)
     assert (folder / "prepared.json").read_bytes() == before
 
