@@ -89,7 +89,7 @@ class EvaluationClips:
             raise ValueError(f"crops is {crops}; allowed with augment: 1")
         if batch_size % process_count:
             raise ValueError(
-                f"batch_size is {batch_size}: it must be a multiple of {process_count} processes"
+                f"batch_size is {batch_size}; allowed: a multiple of {process_count} processes"
             )
         if example_ids is None:
             example_ids = range(len(source))

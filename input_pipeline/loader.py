@@ -78,7 +78,7 @@ class Loader:
             raise ValueError("the source has no examples")
         if batch_size % process_count:
             raise ValueError(
-                f"batch_size is {batch_size}: it must be a multiple of {process_count} processes"
+                f"batch_size is {batch_size}; allowed: a multiple of {process_count} processes"
             )
         self.batch_size = batch_size
         self.local_batch_size = batch_size // process_count

@@ -375,7 +375,7 @@ def _checked(
         damaged += frame.is_corrupt and packets.ticks(frame) >= begin
         yield frame
     if damaged > pictures.LARGEST_FAILURE * count:
-        raise ValueError("many frames are damaged")
+        raise ValueError("too many frames are damaged")
 
 
 def _check_picture(

@@ -141,7 +141,9 @@ def _check(task: Task) -> None:
     if terminal.printable(str(output)) != str(output):  # ArrayRecord accepts Unicode only
         raise PrepareError(f"--output is {str(output)!r}; allowed: names in UTF-8, on one line")
     if task.source.resolve() in (output, *output.parents):
-        raise PrepareError(f"--output is {str(task.output)!r}, in --source; allowed: elsewhere")
+        raise PrepareError(
+            f"--output is {str(task.output)!r}, inside --source; allowed: a folder outside it"
+        )
     if task.require and task.require not in listing.REQUIREMENTS:
         raise PrepareError(
             f"--require is {task.require!r}; allowed: {', '.join(listing.REQUIREMENTS)}"

@@ -253,11 +253,13 @@ def load_recipe(folder: str | os.PathLike) -> Recipe:
         if type(recipe.frame_rate) not in (int, float) or not (
             lowest <= recipe.frame_rate <= highest
         ):
-            raise ValueError(f"its frame_rate is {recipe.frame_rate!r:.40}")
+            raise ValueError(
+                f"its frame_rate is {recipe.frame_rate!r:.40}; allowed: {lowest:g} to {highest:g}"
+            )
         if type(recipe.short_side) is not int or recipe.short_side < 1:
-            raise ValueError(f"its short_side is {recipe.short_side!r:.40}")
+            raise ValueError(f"its short_side is {recipe.short_side!r:.40}; allowed: 1 or more")
         if not isinstance(recipe.dataset, str):
-            raise ValueError(f"its dataset is {recipe.dataset!r:.40}")
+            raise ValueError(f"its dataset is {recipe.dataset!r:.40}; allowed: a name")
     except KeyError as error:
         raise ValueError(f"{path} is damaged: it lacks {error}; {manifest.REMEDY}") from None
     except (ValueError, TypeError, AttributeError) as error:

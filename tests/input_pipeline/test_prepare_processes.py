@@ -352,7 +352,7 @@ def test_one_process_at_a_time(tmp_path, clip, in_this_process):
     [
         (["--dataset=kinetics"], "--dataset is 'kinetics'; allowed: kinetics400, "),
         (["--source={tmp}/nowhere"], "--source is '{tmp}/nowhere'; allowed: a folder that exists"),
-        (["--output={tmp}/source/out"], "in --source; allowed: elsewhere"),
+        (["--output={tmp}/source/out"], "inside --source; allowed: a folder outside it"),
         (["--output={tmp}/taken"], "'{tmp}/taken', which holds something else"),
         (["--output={tmp}/taken/file"], "a file; allowed: a folder"),
         (["--output={tmp}/caf\udce9"], "--output is '{tmp}/caf\\udce9'; allowed: names in UTF-8"),
