@@ -114,7 +114,7 @@ def probe(path: str | os.PathLike) -> MediaInfo:
     """Checks whether a file is usable and measures it.
 
     It reads all packets, which gives the true duration, and decodes some frames at the start, near
-    the end and in between. Of a short and small file, it decodes most frames.
+    the end and in between. In a short and small file, it decodes most frames.
 
     Args:
         path: Path of the media file.

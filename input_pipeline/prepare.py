@@ -156,7 +156,7 @@ def _check(task: Task) -> None:
         "max_seconds": (task.max_seconds <= 4 * 3600, "at most 14400"),  # a record holds 2 GB
         "shard_size": (task.shard_size >= 1, "1 or more"),
         "max_bad_fraction": (0 <= task.max_bad_fraction <= 1, "0 to 1"),
-        "workers": (task.workers >= 1, "1 or more; 0 for one a core"),
+        "workers": (task.workers >= 1, "1 or more; 0 for one per core"),
     }
     for name, (is_allowed, allowed) in limits.items():
         if not is_allowed:
@@ -376,7 +376,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("--dataset", required=True, help=", ".join(READERS))
     flag("--source", required=True, type=pathlib.Path, help="folder of media and annotations")
     flag("--output", required=True, type=pathlib.Path, help="folder to prepare the data in")
-    flag("--workers", type=int, default=0, help="number of processes (0: one per core)")
+    flag("--workers", type=int, default=0, help="processes; no effect on data (0: one per core)")
     flag("--frame_rate", type=float, default=8.0, help="frames per second to keep (8)")
     flag("--short_side", type=int, default=128, help="shorter side of the frames in pixels (128)")
     flag("--require", default="", help=f"{', '.join(listing.REQUIREMENTS)}: what a recording must "
