@@ -10,13 +10,13 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Makes a file appear, or replaces it, in one go, once it is written elsewhere and closed.
+    """Creates or replaces a file in one step, once its content is written elsewhere and closed.
 
     Args:
-        path: The file.
+        path: Path of the file.
 
     Yields:
-        Where to write it: a hidden file beside it, which is taken away if something is raised.
+        Path to write to: a hidden file beside the target, deleted if an error is raised.
     """
     path = pathlib.Path(path)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
@@ -33,10 +33,10 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def named(path: str | os.PathLike) -> Iterator[None]:
-    """Adds the file to errors of the system that name none, as those of a full disk do.
+    """Adds the path to system errors that name no file, such as those for a full disk.
 
     Args:
-        path: What is being written: a file, or a folder of them.
+        path: Path of the file or folder being written.
     """
     try:
         yield
@@ -47,10 +47,12 @@ def named(path: str | os.PathLike) -> Iterator[None]:
 
 
 def check_writable(path: str | os.PathLike) -> None:
-    """Tries whether `write_bytes` could write a file, before work that takes long; leaves nothing.
+    """Checks that `write_bytes` could write a file, before work that takes long.
+
+    It leaves nothing behind.
 
     Raises:
-        OSError: It could not.
+        OSError: The file could not be written.
     """
     path = pathlib.Path(path).absolute()
     if path.is_dir():
@@ -61,14 +63,14 @@ def check_writable(path: str | os.PathLike) -> None:
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Writes a file, or replaces it, in one go; its folder is made where it is not there.
+    """Writes or replaces a file in one step. Its folder is made if it does not exist.
 
     Raises:
-        OSError: It cannot be written; what was there before still is.
+        OSError: The file cannot be written. Its former content is still there.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Hidden, so that what a kill leaves behind is taken for nothing.
+    # Hidden, so that nothing reads a draft that a killed process leaves behind.
     handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     with named(path):
         try:
@@ -76,7 +78,7 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(draft, 0o644)  # mkstemp's are for their owner alone
+            os.chmod(draft, 0o644)  # mkstemp's files are for their owner alone
             os.replace(draft, path)
         except BaseException:
             os.unlink(draft)
@@ -84,5 +86,5 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes a text file in UTF-8, what of names is not with backslashes; as `write_bytes`."""
+    """Writes a text file as `write_bytes` does, in UTF-8 and otherwise with backslashes."""
     write_bytes(path, text.encode(errors="backslashreplace"))

@@ -1,4 +1,4 @@
-"""Shards written on Apache Beam: by many machines, or by Beam's own processes on one."""
+"""Shards written with Apache Beam, on many machines or in Beam's own processes on one."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,13 @@ class BeamError(workers.WorkerError):
 
 
 def write_shards(jobs: Sequence[shards.Job], arguments: Sequence[str]) -> None:
-    """Writes shards, each as `workers.write_shards` does, on whatever runs the pipeline.
+    """Writes shards on the runner that the flags select, each as `workers.write_shards` does.
 
     Every machine needs this package, and the source and the output under the same paths.
 
     Args:
-        jobs: The shards.
-        arguments: The pipeline's flags, such as `--runner=FlinkRunner`.
+        jobs: Shards to write.
+        arguments: Flags of the pipeline, such as `--runner=FlinkRunner`.
 
     Raises:
         BeamError: Beam is not installed, or the pipeline failed.

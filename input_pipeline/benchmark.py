@@ -1,18 +1,19 @@
-"""Measures how fast batches are made, and where the time goes.
+"""Command that measures how fast batches are made, and where the time goes.
 
     python -m input_pipeline.benchmark --config=configs/k400.py --config.data.path=DIR --clips=2000
 
-prints one line of JSON, which docs/data.md says how to read:
+prints one line of JSON, which docs/data.md explains:
 
-- `clips_per_second`: the median over ten parts of the run, everything included; `per_core`: over
-  the threads, of which each keeps a core busy; `per_cpu_second`: by the processor time that was
-  used, which what else runs on the machine disturbs less.
-- `ms_per_clip`: of each stage by itself on one thread. read: the stored bytes; decode: frames and
-  sound (of media files, reading them included); views: all crops; log_mel: all log-mels.
-- `peak_rss_mb`, and `rss_growth_mb`: memory at the end above that after the first tenth.
+- `clips_per_second`: median over ten parts of the run, everything included. `per_core`: the same,
+  divided by the number of threads, each of which keeps a core busy. `per_cpu_second`: clips per
+  second of processor time, which is less disturbed by other programs.
+- `ms_per_clip`: time of each stage alone, on one thread. read: the stored bytes. decode: frames and
+  sound (for media files, reading included). views: all crops. log_mel: all log-mels.
+- `peak_rss_mb` and `rss_growth_mb`: peak memory, and memory at the end minus memory after the first
+  tenth.
 """
 
-if __name__ == "__main__":  # before what takes long to import
+if __name__ == "__main__":  # before the slow imports
     from input_pipeline import program
 
     program.start()
@@ -33,27 +34,27 @@ import tqdm
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-_PARTS = 10  # of the run, of whose rates the median is told
-_BATCH_SIZE = 32  # at most, for parts to be of several batches; larger ones take more memory
-_STAGE_CLIPS = 32  # kept in memory to measure the stages on
-_STAGE_SECONDS = 1.0  # that each stage is measured for, at least
+_PARTS = 10  # parts of the run; the result is the median of their rates
+_BATCH_SIZE = 32  # largest batch, so that a part has several batches and memory stays small
+_STAGE_CLIPS = 32  # clips kept in memory to measure the stages with
+_STAGE_SECONDS = 1.0  # shortest measurement of a stage
 
 
 def benchmark(config: ml_collections.ConfigDict, clips: int, threads: int) -> dict[str, object]:
-    """Makes batches as training does, then runs each stage by itself.
+    """Makes batches as training does, then measures each stage alone.
 
     Args:
-        config: The run's.
+        config: Config of the run.
         clips: Number of clips to make.
-        threads: Threads that decode and make views.
+        threads: Number of threads that decode and make views.
 
     Returns:
-        What the module says, ready for JSON.
+        The values that the module's docstring lists, ready for JSON.
 
     Raises:
         ValueError, FileNotFoundError: The data cannot be used as the config says.
     """
-    # TensorFlow takes seconds to load, which a wrong flag need not wait for.
+    # Imported here, so that a wrong flag is reported before TensorFlow has loaded.
     from input_pipeline import datasets
 
     with contextlib.redirect_stdout(sys.stderr):
@@ -64,16 +65,16 @@ def benchmark(config: ml_collections.ConfigDict, clips: int, threads: int) -> di
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "threads": threads,
-        **_whole(source, config, clips, threads),
-        "ms_per_clip": _stages(source, config),
+        **_measure_loader(source, config, clips, threads),
+        "ms_per_clip": _measure_stages(source, config),
     }
     return result
 
 
-def _whole(
+def _measure_loader(
     source: object, config: ml_collections.ConfigDict, clips: int, threads: int
 ) -> dict[str, object]:
-    """Rates and memory of the loader."""
+    """Measures the rates and the memory of the loader."""
     from input_pipeline import loader
 
     batch_size = min(config.batch_size, _BATCH_SIZE, max(1, clips // _PARTS))
@@ -83,7 +84,7 @@ def _whole(
     part = -(-clips // (_PARTS * batch_size))  # batches
     walls, processors, memory = [], [], []
     with contextlib.closing(batches):
-        for _ in range(3):  # tracing, the first reads, and what was made ahead
+        for _ in range(3):  # skip tracing, the first reads and prefetched batches
             next(batches)
         progress = tqdm.tqdm(total=_PARTS * part * batch_size, desc="making clips", unit="clip")
         for _ in range(_PARTS):
@@ -108,16 +109,16 @@ def _whole(
     }
 
 
-def _stages(source: object, config: ml_collections.ConfigDict) -> dict[str, float]:
-    """Milliseconds a clip of each stage, on what the stage before it left in memory."""
+def _measure_stages(source: object, config: ml_collections.ConfigDict) -> dict[str, float]:
+    """Measures the milliseconds per clip of each stage, with its inputs in memory."""
     import tensorflow as tf
 
     from input_pipeline import reading, views
     from input_pipeline.datasets import NativeSource
 
-    form = config.views
+    view_config = config.views
     indices = np.arange(_STAGE_CLIPS) * max(1, len(source) // _STAGE_CLIPS) % len(source)
-    reader = reading.ClipReader(source, form)
+    reader = reading.ClipReader(source, view_config)
     if isinstance(source, NativeSource):
         fetch = source.fetch
         stored = tf.data.Dataset.from_generator(
@@ -147,37 +148,37 @@ def _stages(source: object, config: ml_collections.ConfigDict) -> dict[str, floa
     @tf.autograph.experimental.do_not_convert
     def video(number: tf.Tensor, clip: tuple[tf.Tensor, tf.Tensor]) -> list[tf.Tensor]:
         key = views.example_key(config.seed, 0, number)
-        return list(views.video_views(key, clip[0], form.video).values())
+        return list(views.video_views(key, clip[0], view_config.video).values())
 
     @tf.autograph.experimental.do_not_convert
     def audio(number: tf.Tensor, clip: tuple[tf.Tensor, tf.Tensor]) -> list[tf.Tensor]:
         key = views.example_key(config.seed, 0, number)
-        return list(views.audio_views(key, clip[1], form.audio).values())
+        return list(views.audio_views(key, clip[1], view_config.audio).values())
 
-    decoded = _numbered(stored).map(decode).take(_STAGE_CLIPS).cache()
+    decoded = _enumerated(stored).map(decode).take(_STAGE_CLIPS).cache()
     return {
         "read": _timed(lambda: [fetch(int(index)) for index in indices]),
-        "decode": _timed(_passes(stored, decode)),
-        "views": _timed(_passes(decoded, video)),
-        "log_mel": _timed(_passes(decoded, audio)),
+        "decode": _timed(_stage_runner(stored, decode)),
+        "views": _timed(_stage_runner(decoded, video)),
+        "log_mel": _timed(_stage_runner(decoded, audio)),
     }
 
 
-def _numbered(inputs: "tf.data.Dataset") -> "tf.data.Dataset":  # noqa: F821
-    """Inputs again and again, counted: a pass draws other crops than the last."""
+def _enumerated(inputs: "tf.data.Dataset") -> "tf.data.Dataset":  # noqa: F821
+    """Repeats and enumerates the inputs, so that each pass draws other crops."""
     return inputs.repeat().enumerate()
 
 
-def _passes(inputs: "tf.data.Dataset", stage: Callable) -> Callable[[], None]:  # noqa: F821
-    """What runs a stage over inputs that are kept in memory after the first pass."""
+def _stage_runner(inputs: "tf.data.Dataset", stage: Callable) -> Callable[[], None]:  # noqa: F821
+    """Returns a function that runs a stage on `_STAGE_CLIPS` inputs, kept in memory."""
     import tensorflow as tf
 
     options = tf.data.Options()
     options.autotune.enabled = False
     options.threading.private_threadpool_size = 1
     options.threading.max_intra_op_parallelism = 1
-    made = _numbered(inputs).map(stage, num_parallel_calls=1, deterministic=True)
-    iterator = iter(made.with_options(options))
+    outputs = _enumerated(inputs).map(stage, num_parallel_calls=1, deterministic=True)
+    iterator = iter(outputs.with_options(options))
 
     def run() -> None:
         for _ in range(_STAGE_CLIPS):
@@ -187,7 +188,7 @@ def _passes(inputs: "tf.data.Dataset", stage: Callable) -> Callable[[], None]:  
 
 
 def _timed(run: Callable[[], object]) -> float:
-    """Milliseconds a clip: the median over passes of `_STAGE_CLIPS` clips each."""
+    """Returns the milliseconds per clip: the median over passes of `_STAGE_CLIPS` clips each."""
     run()
     times: list[float] = []
     while sum(times) < _STAGE_SECONDS or len(times) < 3:
@@ -198,7 +199,7 @@ def _timed(run: Callable[[], object]) -> float:
 
 
 def _rss_mb() -> float:
-    """Memory in use now; its peak so far where the system does not tell."""
+    """Returns the memory in use in MiB, or its peak so far if the system does not tell."""
     try:
         pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     except OSError:
@@ -226,10 +227,10 @@ def run() -> None:
     )
     flags.mark_flag_as_required("config")
 
-    def main(rest: list[str]) -> None:
-        if len(rest) > 1:
-            raise app.UsageError(f"Unexpected argument {rest[1]!r}: all are flags.")
-        # Messages of libraries would bury the progress.
+    def main(arguments: list[str]) -> None:
+        if len(arguments) > 1:
+            raise app.UsageError(f"Unexpected argument {arguments[1]!r}: all arguments are flags.")
+        # Hide messages of libraries, which would bury the progress bar.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.ERROR)
@@ -243,18 +244,18 @@ def run() -> None:
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """Parses the flags; a wrong one is one line and exit code 1."""
+    """Parses the flags. A wrong flag ends the program with one line and exit code 1."""
     try:
-        rest = flags.FLAGS(argv)
+        arguments = flags.FLAGS(argv)
     except (AttributeError, KeyError, flags.Error, ValueError, TypeError, OSError) as error:
         reason = error
-        while isinstance(reason, Exception):  # config_flags wraps what a config says
+        while isinstance(reason, Exception):  # config_flags wraps errors of a config
             reason = reason.args[0] if reason.args else type(reason).__name__
         sys.exit(f"error: {' '.join(str(reason).split())}")
     path = config_flags.get_config_filename(flags.FLAGS["config"]).split(":")[0]
     if not pathlib.Path(path).is_file():
         sys.exit(f"error: --config={path}: no such file; the shipped ones are in configs/")
-    return rest
+    return arguments
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Names of files and classes as captions of pictures, whatever they are."""
+"""Names of files and classes as captions in matplotlib figures."""
 
-_LONGEST = 80  # letters; of a longer one, the beginning and the end are shown
+_LONGEST = 80  # characters; of a longer name, only the beginning and the end are shown
 
 
 def as_caption(name: str) -> str:
-    """A name as matplotlib shows it: no longer than there is room for, and never as mathematics."""
+    """Shortens a name to fit, and escapes it so that matplotlib does not read it as math."""
     if len(name) > _LONGEST:
         half = _LONGEST // 2 - 1
         name = f"{name[:half]}...{name[-half:]}"

@@ -1,4 +1,4 @@
-"""Media files as containers of streams: opening them safely, and why a file cannot be used."""
+"""Media files as containers of streams: safe opening, and reasons why a file cannot be used."""
 
 import collections.abc
 import contextlib
@@ -11,34 +11,34 @@ import av
 from input_pipeline.picture import aspect_ratio
 
 UNREADABLE = "unreadable"  # not a media file
-INACCESSIBLE = "cannot be accessed"  # whatever it holds: no rights, not there, too many open files
+INACCESSIBLE = "cannot be accessed"  # no permission, does not exist, too many open files
 EMPTY = "empty file"
 CORRUPT = "corrupt"  # its packets do not decode, or its timestamps make no sense
 TRUNCATED = "truncated"  # it ends before its header says
 NO_PICTURE = "no picture"
 NO_SOUND = "no sound"
-TOO_SHORT = "too short"  # for its user; nothing here says so
+TOO_SHORT = "too short"  # for the caller; this module does not raise it
 
-# Why a file is unusable: all that a `MediaError` or a report may give.
+# All reasons why a file is unusable.
 REASONS = (UNREADABLE, INACCESSIBLE, EMPTY, CORRUPT, TRUNCATED, NO_PICTURE, NO_SOUND, TOO_SHORT)
 
-# Containers that hold their media themselves. Playlists and the like, which FFmpeg would also open
-# whatever the file is called, could make it read other files or the network.
+# Formats of containers that hold their own media. FFmpeg would also open playlists, whatever the
+# file's name, and these could make it read other files or the network.
 _WITH_PICTURE = "mov,matroska,avi,asf,flv,mpeg,mpegts,ogg,gif,mxf,rm,nut,dv,wtv"
 _SOUND_ALONE = "wav,w64,flac,mp3,aac,ac3,eac3,amr,aiff,caf,au"
-# Those of them whose headers state a true duration; elsewhere FFmpeg guesses it.
+# Formats whose headers state the true duration. For the others FFmpeg guesses it.
 _WITH_DURATION = ("mov", "matroska", "avi", "flac", "aiff", "caf")
 
-# What damaged headers may say, and what then is not to be believed.
+# Credible values. Headers with others are damaged.
 _SAMPLE_RATES = range(1_000, 1_000_001)  # Hz
-_MAX_PIXELS = 1 << 26  # of a frame: 8192 x 8192
+_MAX_PIXELS = 1 << 26  # in a frame: 8192 x 8192
 
-# Parts of a file that are looked at to tell whether it is cut off; whole ones have fewer.
-_MOST_CHUNKS = 1_000  # of a WAV
-_MOST_BOXES = 100_000  # of an MP4, a few for each second if it was streamed
+# Largest number of parts to look at to tell whether a file is truncated. Whole files have fewer.
+_MOST_CHUNKS = 1_000  # in a WAV
+_MOST_BOXES = 100_000  # in an MP4; a streamed one has a few per second
 
-# Errors of the system that pass, and when to try again.
-_PASSING = (errno.EMFILE, errno.ENFILE, errno.ESTALE)
+# Temporary errors of the system, and the waits before each new attempt.
+_TEMPORARY = (errno.EMFILE, errno.ENFILE, errno.ESTALE)
 _RETRY_SECONDS = (0.1, 0.5, 2.0)
 
 
@@ -46,8 +46,8 @@ class MediaError(ValueError):
     """A media file that cannot be used.
 
     Attributes:
-        reason: Why, out of `REASONS`.
-        path: The file.
+        reason: Why it cannot be used, from `REASONS`.
+        path: Path of the file.
     """
 
     def __init__(self, reason: str, path: str | os.PathLike) -> None:
@@ -58,19 +58,19 @@ class MediaError(ValueError):
 
 @contextlib.contextmanager
 def opened(path: str | os.PathLike) -> collections.abc.Iterator[av.container.InputContainer]:
-    """Opens a file and closes it again.
+    """Opens a file, and closes it at the end of the context.
 
     Raises:
-        MediaError: The file cannot be opened, or anything went wrong in between.
+        MediaError: The file cannot be opened, or an error occurred within the context.
     """
-    # An absolute path cannot be taken for an address.
+    # FFmpeg cannot mistake an absolute path for a URL.
     path = os.path.abspath(path)
     for seconds in (*_RETRY_SECONDS, None):
         try:
             container = _open(path)
             break
         except OSError as error:
-            if error.errno not in _PASSING or seconds is None:
+            if error.errno not in _TEMPORARY or seconds is None:
                 raise MediaError(INACCESSIBLE, path) from error
             time.sleep(seconds)
     with container:
@@ -79,20 +79,20 @@ def opened(path: str | os.PathLike) -> collections.abc.Iterator[av.container.Inp
         except MediaError:
             raise
         except (av.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError) as error:
-            passes = getattr(error, "errno", None) in _PASSING
-            raise MediaError(INACCESSIBLE if passes else CORRUPT, path) from error
+            temporary = getattr(error, "errno", None) in _TEMPORARY
+            raise MediaError(INACCESSIBLE if temporary else CORRUPT, path) from error
 
 
 def _open(path: str) -> av.container.InputContainer:
     """Opens a file.
 
     Raises:
-        MediaError: The file is no media file.
-        OSError: The system does not let it be opened.
+        MediaError: The file is not a media file.
+        OSError: The system refuses to open the file.
     """
     if os.path.getsize(path) == 0:
         raise MediaError(EMPTY, path)
-    with open(path, "rb"):  # its errors are the system's alone
+    with open(path, "rb"):  # raises the system's errors, unlike FFmpeg
         pass
     options = {
         "format_whitelist": f"{_WITH_PICTURE},{_SOUND_ALONE}",
@@ -101,7 +101,7 @@ def _open(path: str) -> av.container.InputContainer:
     try:
         return av.open(path, options=options, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
-        if getattr(error, "errno", None) in _PASSING:
+        if getattr(error, "errno", None) in _TEMPORARY:
             raise OSError(error.errno, os.strerror(error.errno), path) from error
         raise MediaError(TRUNCATED if _boxes_missing(path) else UNREADABLE, path) from error
 
@@ -109,8 +109,15 @@ def _open(path: str) -> av.container.InputContainer:
 def streams(
     container: av.container.InputContainer,
 ) -> tuple[av.VideoStream | None, av.AudioStream | None]:
-    """The picture and the sound that goes with it, or None, each set to decode in one thread."""
-    # Cover art of music files comes as a video stream too.
+    """Chooses the video and the audio stream of a file, and sets each to decode in one thread.
+
+    Returns:
+        The streams of the picture and of the sound that belongs to it, each None if there is none.
+
+    Raises:
+        ValueError: The picture's size is not credible.
+    """
+    # The cover art of a music file is a video stream too, but not a picture.
     pictures = [
         stream
         for stream in container.streams.video
@@ -129,8 +136,8 @@ def streams(
         stream.codec_context.thread_count = 1
         stream.codec_context.thread_type = "NONE"
     if picture is not None and picture.width * picture.height > _MAX_PIXELS:
-        raise ValueError("the frames are too large to be true")
-    if picture is not None:  # here, so that probing a file says what reading it would
+        raise ValueError(f"frames of {picture.width} x {picture.height} pixels are too large")
+    if picture is not None:  # here too, so that probing a file fails as reading it would
         aspect_ratio(picture, picture)
     return picture, sound
 
@@ -138,13 +145,14 @@ def streams(
 def ends_early(
     container: av.container.InputContainer, stream: av.stream.Stream, stream_end: float, end: float
 ) -> bool:
-    """Whether the packets end clearly before the time that the header states.
+    """Returns whether the packets end clearly before the time that the header states.
 
     Args:
-        container: The file.
-        stream: Its picture, or its sound if there is none.
-        stream_end: When that ends, in seconds on the container's clock.
-        end: When the last of all its streams does, those included that nobody uses.
+        container: The open file.
+        stream: Its picture, or its sound if there is no picture.
+        stream_end: When the stream ends, in seconds on the container's clock.
+        end: When the last of all streams ends, unused streams included, in seconds on the
+            container's clock.
     """
     if container.format.name == "wav":
         return stream_end < 0.95 * stream_end / _wav_share(container.name) - 0.1
@@ -153,14 +161,15 @@ def ends_early(
     if stream.duration:
         stated = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
         return stream_end < 0.95 * stated - 0.1
-    # Matroska's writers do not agree on whether this counts from 0 or from the start.
+    # Programs that write Matroska disagree on whether this counts from 0 or from the start.
     return end < 0.95 * (container.duration or 0) / av.time_base - 0.1
 
 
 def _wav_share(path: str) -> float:
-    """The share of the sound that a WAV's header states which is there; 1 if it states none.
+    """Returns the share of a WAV's stated sound that is in the file.
 
-    It is told by the bytes, since the header's byte rate is often a nominal one.
+    It is 1 if the header states no length. The share is counted in bytes, since the byte rate in
+    the header is often nominal.
     """
     with open(path, "rb") as file:
         file.seek(12)
@@ -170,23 +179,24 @@ def _wav_share(path: str) -> float:
             if len(header) < 8:
                 break
             if header[:4] == b"data":
-                there = os.path.getsize(path) - file.tell()
+                remaining = os.path.getsize(path) - file.tell()
                 stated = not _is_placeholder(length)
-                return min(there / length, 1.0) if stated and there else 1.0
+                return min(remaining / length, 1.0) if stated and remaining else 1.0
             file.seek(length + length % 2, os.SEEK_CUR)
     return 1.0
 
 
 def _is_placeholder(length: int) -> bool:
-    """Whether the length of a WAV's sound is one that programs write who do not know it yet.
+    """Returns whether a WAV's stated length is a placeholder.
 
-    Into a pipe, they write 0, 0xFFFFFFFF, 0x7FFFF000 (SoX), 0x80000000 and others just below.
+    Programs that write to a pipe do not know the length. They state 0, 0xFFFFFFFF, 0x7FFFF000
+    (SoX), 0x80000000 or values just below.
     """
     return (length + (1 << 16)) % (1 << 31) <= 1 << 16
 
 
 def _boxes_missing(path: str) -> bool:
-    """Whether a file is an MP4 or MOV whose last box is cut off, as in a broken download."""
+    """Returns whether a file is an MP4 or MOV whose last box is cut off (a broken download)."""
     try:
         with open(path, "rb") as file:
             size, position, first = os.path.getsize(path), 0, True

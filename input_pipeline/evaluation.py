@@ -1,10 +1,10 @@
-"""Clips for features and evaluation: one pass over the recordings, in order, each several times.
+"""Clips for features and evaluation: one ordered pass over the recordings, several clips of each.
 
-The rows of a pass are the clips 0 to k - 1 of the first recording, then those of the second, and so
-on. Batch n is rows `n * batch_size` on; the last batch is filled up with rows that are not `valid`,
-so that all have one shape. Process i of P makes rows [i * B / P, (i + 1) * B / P) of every batch,
-as in training. So all processes make the same number of batches, whatever the number of recordings,
-and at the end some of them may have less, or nothing but filling.
+The rows of a pass are clips 0 to k - 1 of the first recording, then those of the second, and so on.
+Batch n starts at row `n * batch_size`. The last batch is padded with rows that are not `valid`, so
+all batches have one shape. With P processes and B rows in a batch, process i makes rows [i * B / P,
+(i + 1) * B / P) of every batch, as in training. So all processes make the same number of batches.
+In the last batch, some processes may have nothing but padding.
 """
 
 import contextlib
@@ -26,13 +26,13 @@ CROPS = (1, 3)
 
 
 class EvaluationClips:
-    """Makes the batches of a pass.
+    """Batches of one pass over the recordings.
 
     Attributes:
-        batch_size: Rows of a batch, over all processes.
-        local_batch_size: Rows of a batch that this process makes.
-        rows: Rows of the pass that are valid: recordings times clips.
-        steps: Batches of the pass.
+        batch_size: Number of rows in a batch, over all processes.
+        local_batch_size: Number of rows of a batch that this process makes.
+        rows: Number of valid rows in the pass: recordings times clips.
+        steps: Number of batches in the pass.
     """
 
     def __init__(
@@ -53,27 +53,29 @@ class EvaluationClips:
         threads: int = 0,
         prefetch: int = 2,
     ) -> None:
-        """Sets up a pass; nothing is read before the first batch is asked for.
+        """Initializes the pass. It reads nothing before the first batch is requested.
 
         Args:
-            source: The recordings.
-            config: `views` of the config that the source was opened with: the clips are of its
-                global views' length and size.
-            batch_size: Rows of a batch, over all processes.
-            clips: Clips of each recording.
-            placement: Where they start. uniform: evenly from the first to the last possible place,
-                a single one in the middle. random: anywhere, keyed by seed, recording and clip.
-            crops: 1: the central square. 3: the squares at the two ends of the frames' longer side
-                and the central one between them.
-            augment: Whether to draw a resized crop and a volume as for the global views of
-                training, in place of the central square; keyed as the places are.
-            modalities: What to make, out of `MODALITIES`.
-            example_ids: The recordings, in order; by default all.
-            seed: Of what is random, not negative.
-            process_index: Number of this process, from 0.
+            source: Source of the recordings.
+            config: `views` section of the config with which the source was opened. The clips have
+                the length and size of its global views.
+            batch_size: Number of rows in a batch, over all processes.
+            clips: Number of clips of each recording.
+            placement: Where the clips start. "uniform" spaces them evenly from the first to the
+                last possible place, and puts a single clip in the middle. "random" draws each
+                place, keyed by seed, recording and clip.
+            crops: Number of square crops of the frames. 1 takes the central square. 3 takes the
+                squares at both ends of the longer side and the central one.
+            augment: Whether to draw a resized crop and a volume as for training's global views, in
+                place of the central square. The draws are keyed like the places.
+            modalities: Modalities to make, from `MODALITIES`.
+            example_ids: Ids of the recordings, in order. Defaults to all.
+            seed: Seed of all draws, not negative.
+            process_index: Index of this process, from 0.
             process_count: Number of processes.
-            threads: Threads that decode; 0: one for each core this process may use.
-            prefetch: Batches made ahead.
+            threads: Number of threads that decode. 0 means one for each core that this process may
+                use.
+            prefetch: Number of batches made ahead.
 
         Raises:
             ValueError: A value is not allowed, or the processes cannot share a batch evenly.
@@ -87,7 +89,7 @@ class EvaluationClips:
             raise ValueError(f"crops is {crops}; allowed with augment: 1")
         if batch_size % process_count:
             raise ValueError(
-                f"batch_size is {batch_size}: it must be a multiple of {process_count} processes"
+                f"batch_size is {batch_size}; allowed: a multiple of {process_count} processes"
             )
         if example_ids is None:
             example_ids = range(len(source))
@@ -112,15 +114,16 @@ class EvaluationClips:
         """Makes the batches of the pass, in order and ahead of time.
 
         Returns:
-            A generator of `steps` batches, with B the local batch size, C the number of crops and
-            the sizes of `views.training_views`: `video` (B, C, T, P, P, 3) uint8 and `audio` (B, F,
-            W) float32, as far as asked for; `has_audio` (B,) bool, `example_id` (B,) int64 and
-            `clip` (B,) int32, from 0; `valid` (B,) bool, False in rows that fill the last batch up,
-            where ids are -1 and all else is zeros. Closing or dropping it stops the threads behind
-            it. It raises a `reading.ReadError` where the source could not read an example.
+            A generator of `steps` batches. With B the local batch size, C the number of crops and
+            the sizes of `views.training_views`, a batch has `video` (B, C, T, P, P, 3) uint8 and
+            `audio` (B, F, W) float32, if requested, and `has_audio` (B,) bool, `example_id` (B,)
+            int64, `clip` (B,) int32, from 0, and `valid` (B,) bool. `valid` is False in padding
+            rows, where ids and clips are -1 and all else is 0. Closing or dropping the generator
+            stops its threads. The generator raises `reading.ReadError` if the source cannot read an
+            example.
         """
         reader = reading.ClipReader(self._source, self._config, "video" in self._modalities)
-        full = reading.batches(
+        unpadded = reading.batches(
             self._rows,
             functools.partial(self._load, reader),
             reader,
@@ -129,9 +132,9 @@ class EvaluationClips:
             self._threads,
             self._prefetch,
         )
-        with contextlib.closing(full):
+        with contextlib.closing(unpadded):
             for _ in range(self.steps):
-                yield self._filled_up(next(full, None))
+                yield self._padded(next(unpadded, None))
 
     def _rows(self, step: int) -> dict[str, np.ndarray]:
         first = step * self.batch_size + self._first_row
@@ -140,83 +143,83 @@ class EvaluationClips:
         return {"example_id": self._example_ids[numbers], "clip": clips.astype(np.int32)}
 
     def _load(self, reader: reading.ClipReader, row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Reads one clip and makes what is asked for of it."""
-        video, audio, number = self._config.video, self._config.audio, row["clip"]
+        """Reads one clip and makes the requested entries of its row."""
+        video, audio, clip_index = self._config.video, self._config.audio, row["clip"]
         key = views.example_key(self._seed, 0, row["example_id"])
         if self._placement == "random":
-            position = views.clip_position(key, number)
+            position = views.clip_position(key, clip_index)
         else:
-            position = tf.constant(uniform_positions(self._clips), tf.float32)[number]
+            position = tf.constant(uniform_positions(self._clips), tf.float32)[clip_index]
         clip = reader(row["example_id"], position)
-        made = {"has_audio": clip.has_audio, **row}
+        entries = {"has_audio": clip.has_audio, **row}
         if "video" in self._modalities:
             size = tf.shape(clip.frames)[1:3]
             if self._augment:
-                crop_key = views.draw_key(key, Purpose.VIDEO_GLOBAL_CROP, number)
+                crop_key = views.draw_key(key, Purpose.VIDEO_GLOBAL_CROP, clip_index)
                 scale = video.global_scale
                 boxes = [views.draw_video_crop(crop_key, size, scale, video.aspect_ratio)]
             else:
                 boxes = square_crops(size, self._crops)
-            made["video"] = tf.stack(
+            entries["video"] = tf.stack(
                 [views.resized_video_crop(clip.frames, box, video.global_size) for box in boxes]
             )
         if "audio" in self._modalities:
             waveform = clip.waveform
             if self._augment:
-                gain_key = views.draw_key(key, Purpose.AUDIO_GLOBAL_GAIN, number)
+                gain_key = views.draw_key(key, Purpose.AUDIO_GLOBAL_GAIN, clip_index)
                 waveform = views.draw_gain(gain_key, audio.global_gain) * waveform
-            made["audio"] = log_mel(waveform, audio.global_frames, audio)
-        return made
+            entries["audio"] = log_mel(waveform, audio.global_frames, audio)
+        return entries
 
-    def _filled_up(self, batch: reading.Batch | None) -> reading.Batch:
-        """The batch with all its rows, and `valid`."""
+    def _padded(self, batch: reading.Batch | None) -> reading.Batch:
+        """Pads a batch to all its rows and adds `valid`."""
         count = len(batch["example_id"]) if batch else 0
         valid = np.arange(self.local_batch_size) < count
         if count == self.local_batch_size:
             return {**batch, "valid": valid}
-        filled = {"valid": valid}
-        for name, (shape, dtype) in self._forms().items():
-            filling = -1 if name in ("example_id", "clip") else 0
-            filled[name] = np.full((self.local_batch_size, *shape), filling, dtype)
+        padded = {"valid": valid}
+        for name, (shape, dtype) in self._row_specs().items():
+            padding = -1 if name in ("example_id", "clip") else 0
+            padded[name] = np.full((self.local_batch_size, *shape), padding, dtype)
             if count:
-                filled[name][:count] = batch[name]
-        return filled
+                padded[name][:count] = batch[name]
+        return padded
 
-    def _forms(self) -> dict[str, tuple[tuple[int, ...], type]]:
-        """Shape and type of each entry of a row."""
+    def _row_specs(self) -> dict[str, tuple[tuple[int, ...], type]]:
+        """Returns the shape and dtype of each entry of a row."""
         video, audio = self._config.video, self._config.audio
         size = video.global_size
-        forms = {"has_audio": ((), bool), "example_id": ((), np.int64), "clip": ((), np.int32)}
+        specs = {"has_audio": ((), bool), "example_id": ((), np.int64), "clip": ((), np.int32)}
         if "video" in self._modalities:
-            forms["video"] = ((self._crops, video.global_frames, size, size, 3), np.uint8)
+            specs["video"] = ((self._crops, video.global_frames, size, size, 3), np.uint8)
         if "audio" in self._modalities:
-            forms["audio"] = ((audio.mel_bands, audio.global_frames), np.float32)
-        return forms
+            specs["audio"] = ((audio.mel_bands, audio.global_frames), np.float32)
+        return specs
 
 
 def uniform_positions(clips: int) -> np.ndarray:
-    """Places evenly from the first possible one to the last; a single one in the middle.
+    """Spaces clips evenly from the first possible place to the last; one clip is in the middle.
 
     Returns:
-        (clips,) float64, in [0, 1], see `ClipSource.read`.
+        (clips,) float64 in [0, 1], see `ClipSource.read`.
     """
     return np.linspace(0, 1, clips) if clips > 1 else np.array([0.5])
 
 
 def square_crops(frame_size: tf.Tensor, crops: int) -> list[tf.Tensor]:
-    """The squares that are as large as the frame allows.
+    """Returns the largest squares that fit into the frame.
 
     Args:
-        frame_size: (2,) int32, height and width of the frames in pixels.
-        crops: 1: the central one. 3: those at the start, in the middle and at the end of the longer
-            side.
+        frame_size: (2,) int32 height and width of the frames, in pixels.
+        crops: Number of squares. 1 gives the central one. 3 gives those at the start, in the middle
+            and at the end of the longer side.
 
     Returns:
-        That many (4,) int32: top, left, height and width, in pixels.
+        `crops` tensors (4,) int32: top, left, height and width, in pixels.
     """
     side = tf.reduce_min(frame_size)
-    room = frame_size - side
-    corners = [room // 2] if crops == 1 else [room * 0, room // 2, room]
+    margin = frame_size - side
+    corners = [margin // 2] if crops == 1 else [margin * 0, margin // 2, margin]
     return [tf.concat([corner, [side, side]], axis=0) for corner in corners]
 
 

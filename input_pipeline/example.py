@@ -1,11 +1,11 @@
-"""`tf.train.Example` without TensorFlow, which would cost each process 5 seconds and 700 MB."""
+"""`tf.train.Example` without TensorFlow, whose import costs each process 5 seconds and 700 MB."""
 
 import functools
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory, text_format
 
-# What tensorflow/core/example/{example,feature}.proto say, without the kinds of features that no
-# record has.
+# The definitions of tensorflow/core/example/{example,feature}.proto, without the kinds of features
+# that records do not use.
 _DEFINITION = """
 name: "example.proto" package: "tensorflow" syntax: "proto3"
 message_type {
@@ -38,14 +38,14 @@ message_type {
 
 
 def new() -> message.Message:
-    """An empty `tf.train.Example` with the attributes that `bytes_list` features need."""
+    """Returns an empty `tf.train.Example` that supports `bytes_list` features."""
     return _type()()
 
 
 @functools.cache
 def _type() -> type[message.Message]:
     file = text_format.Parse(_DEFINITION, descriptor_pb2.FileDescriptorProto())
-    # A pool of its own, as TensorFlow's definition may be in the common one.
+    # A separate pool, as the default one may hold TensorFlow's definition.
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))

@@ -1,17 +1,17 @@
-"""Shows what prepared data hold: the report as a table, and a picture of some clips.
+"""Command that shows prepared data: the report as a table, and a picture of some clips.
 
     python -m input_pipeline.inspect --data=DIR --output=clips.png --clips=6
     python -m input_pipeline.inspect --data=DIR --verify
 
-The picture has, of each clip, frames and the log-mel of its sound, and below them the views that
-training makes of it: the global and local crops and the log-mel of a local window. Training also
-flips, colors, grays and blurs the crops, on the accelerator, which is not shown.
+For each clip, the picture shows frames and the log-mel of the sound, and below them the views that
+training makes of it: the global and local crops and the log-mel of a local window. It does not show
+that training also flips, colors, grays and blurs the crops, on the accelerator.
 
-With --verify there is no picture: all files are read from end to end, and compared with the digests
-that were written when they were.
+With --verify there is no picture. All files are read from end to end and compared with the digests
+that were taken when they were written.
 """
 
-if __name__ == "__main__":  # before what takes long to import
+if __name__ == "__main__":  # before the slow imports
     from input_pipeline import program
 
     program.start()
@@ -48,24 +48,24 @@ _COLUMNS = (
 )
 _EXAMPLES = 3  # recordings named for each reason
 _STRIP = 8  # frames shown of a clip
-_LOCAL_STRIP = 4  # frames shown of a view
+_LOCAL_STRIP = 4  # frames shown of a local view
 _GAP = 3  # pixels between frames
 _DPI = 110
-_QUIET = "0.45"  # gray of what is not the title
+_QUIET = "0.45"  # gray of secondary text
 
 
 def table(values: Mapping[str, object]) -> str:
-    """Lays a report out to be read.
+    """Formats a report as a table.
 
     Args:
-        values: What `report.load` gave.
+        values: Report, as `report.load` returns it.
 
     Returns:
-        Several lines: counts of each split and in total, then every reason for leaving recordings
-        out with how often it occurs and some of them, then the notes.
+        Several lines: the counts of each split and in total, then each reason for leaving
+        recordings out with its count and some examples, then the notes.
 
     Raises:
-        ValueError: It is not a report.
+        ValueError: The values are not a report.
     """
     try:
         splits = dict(values["splits"])
@@ -75,7 +75,7 @@ def table(values: Mapping[str, object]) -> str:
                 continue
             rows.append([name, *(_cell(field, counts[field]) for _, field in _COLUMNS)])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join([row[0].ljust(widths[0]), *_right(row, widths)]) for row in rows]
+        lines = ["  ".join([row[0].ljust(widths[0]), *_right_aligned(row, widths)]) for row in rows]
         lines.insert(1, "-" * len(lines[0]))
         finished = "" if values["complete"] else ", not finished"
         lines[:0] = [f"{values['dataset']}{finished}", ""]
@@ -88,17 +88,17 @@ def table(values: Mapping[str, object]) -> str:
             lines.append(f"  {count:>6}  {reason}: {', '.join(names[:_EXAMPLES])}{more}")
         lines += [f"\nnote: {note}" for note in values.get("notes", ())]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"it lacks or garbles {error}") from error
+        raise ValueError(f"the report lacks an entry or has a wrong one: {error}") from error
     return "\n".join(lines)
 
 
-def _right(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    """All cells but the first, set to the right."""
+def _right_aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """Right-aligns all cells but the first."""
     return [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
 
 
 def _cell(field: str, value: float) -> str:
-    """A number as people read it."""
+    """Formats a number for people."""
     if field.endswith("seconds"):
         return f"{value / 3600:.1f} h" if value >= 3600 else f"{value:.0f} s"
     if field == "bytes":
@@ -107,20 +107,21 @@ def _cell(field: str, value: float) -> str:
 
 
 def contact_sheet(folder: pathlib.Path, split: str, clips: int) -> bytes:
-    """Draws some clips as training sees them, in their first epoch with seed 0.
+    """Draws some clips as training sees them in the first epoch with seed 0.
 
     Args:
-        folder: Prepared data.
-        split: One of its splits; empty for "train", or for the only one.
-        clips: How many, taken evenly from the split.
+        folder: Folder of prepared data.
+        split: Name of a split. Empty for "train", or for the only split.
+        clips: Number of clips, taken evenly from the split.
 
     Returns:
-        A PNG file.
+        The content of a PNG file.
 
     Raises:
         ValueError, OSError: The data cannot be read.
     """
-    # TensorFlow and matplotlib take seconds to load, which the table need not wait for.
+    # Imported here, as the table does not need TensorFlow and matplotlib, which take seconds to
+    # load.
     import ml_collections
     import tensorflow as tf
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -135,7 +136,7 @@ def contact_sheet(folder: pathlib.Path, split: str, clips: int) -> bytes:
     data = ml_collections.ConfigDict({"path": str(folder), "split": split})
     if (folder / "prepared.json").is_file():
         rate = records.load_recipe(folder).frame_rate
-        if rate < views.video.frame_rate:  # no faster than there are frames, nor any longer
+        if rate < views.video.frame_rate:  # the data may have fewer frames per second
             views.video.frame_rate = rate
     source = prepared.open_prepared(data, views, picture=False)
     chosen = np.linspace(0, len(source) - 1, min(clips, len(source))).round().astype(int)
@@ -160,7 +161,7 @@ def contact_sheet(folder: pathlib.Path, split: str, clips: int) -> bytes:
         except tf.errors.OpError as error:
             raise reading.ClipReader(source, views).failure(index, error) from error
     file = io.BytesIO()
-    with warnings.catch_warnings():  # names may be in any script, fonts are not
+    with warnings.catch_warnings():  # names may have characters that the font lacks
         warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(file, format="png")
     return file.getvalue()
@@ -180,7 +181,7 @@ def _draw_clip(
     clip = source.read(index, position)
     waveform = tf.constant(clip.waveform)
     log_mel = spectrogram.log_mel(waveform, config.audio.global_frames, config.audio).numpy()
-    heard = views.audio_views(key, waveform, config.audio)
+    audio_views = views.audio_views(key, waveform, config.audio)
     seconds = len(clip.waveform) / config.audio.sample_rate
 
     labels = ", ".join(source.class_names[label] for label in source.label_sets[index])
@@ -199,11 +200,11 @@ def _draw_clip(
     if clip.frames.shape[1] > 1:
         times = [start + number / config.video.frame_rate for number in shown]
         _strip(band, upper[0], clip.frames[shown], "frames", [f"{time:.2f} s" for time in times])
-        seen = views.video_views(key, clip.frames, config.video)
+        video_views = views.video_views(key, clip.frames, config.video)
         picked = np.linspace(0, len(clip.frames) - 1, 6).round().astype(int)
-        crops = seen["video_global"].numpy()[picked]
+        crops = video_views["video_global"].numpy()[picked]
         _strip(band, lower[0], crops, f"global view, {config.video.global_size} pixels")
-        local = seen["video_local"][0].numpy()
+        local = video_views["video_local"][0].numpy()
         picked = np.linspace(0, len(local) - 1, _LOCAL_STRIP).round().astype(int)
         _strip(band, lower[1], local[picked], f"local view, {config.video.local_size} pixels")
     else:
@@ -211,11 +212,11 @@ def _draw_clip(
             axes = band.add_subplot(cell)
             axes.text(0.5, 0.5, "no picture", ha="center", va="center", color=_QUIET)
             _bare(axes)
-    # Wide enough for silence, which crops surround with zeros, to look dark.
+    # Wide enough that silence looks dark beside the zeros around a crop.
     limits = {"vmin": log_mel.min(), "vmax": max(log_mel.max(), 2.0)}
     _mel(band, upper[1], log_mel, seconds, "log-mel", limits)
     title = f"local log-mel, {config.audio.local_seconds:g} s, resized"
-    _mel(band, lower[2], heard["audio_local"][0].numpy(), None, title, limits)
+    _mel(band, lower[2], audio_views["audio_local"][0].numpy(), None, title, limits)
 
 
 def _strip(
@@ -225,7 +226,7 @@ def _strip(
     title: str,
     captions: Sequence[str] = (),
 ) -> None:
-    """Draws frames (n, h, w, 3) side by side, with something below each."""
+    """Draws frames (n, h, w, 3) side by side, with captions below."""
     count, height, width, _ = frames.shape
     tiled = np.full((height, count * (width + _GAP) - _GAP, 3), 255, np.uint8)
     for number, frame in enumerate(frames):
@@ -260,7 +261,7 @@ def _mel(
 
 
 def _bare(axes: object) -> None:
-    """Takes ticks and frame away."""
+    """Removes the ticks and the frame."""
     axes.set_xticks([])
     axes.set_yticks([])
     for side in axes.spines.values():
@@ -268,29 +269,29 @@ def _bare(axes: object) -> None:
 
 
 def main() -> None:
-    """Shows what the command line says."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m input_pipeline.inspect",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", required=True, help="folder of prepared data")
-    parser.add_argument("--split", default="", help="of the clips (train, or the only one)")
+    parser.add_argument("--split", default="", help="split of the clips (train, or the only one)")
     parser.add_argument("--output", default="clips.png", help="picture to write (clips.png)")
     parser.add_argument("--clips", type=int, default=6, help="clips in the picture (6; 0: none)")
     parser.add_argument("--verify", action="store_true", help="read all files and compare them "
-                        "with their digests; exit code 1 where one differs")  # fmt: skip
-    parser.add_argument("--write", action="store_true", help="with --verify: write down the "
-                        "digests of data of a former version, which have none")  # fmt: skip
+                        "with their digests; exit code 1 if one differs")  # fmt: skip
+    parser.add_argument("--write", action="store_true", help="with --verify: add digests to data "
+                        "of a former version, which have none")  # fmt: skip
     flags = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     folder = pathlib.Path(flags.data)
     if flags.clips < 0:
         sys.exit(f"error: --clips={flags.clips}; allowed: 0 or more")
     if not folder.is_dir():
-        sys.exit(f"error: --data={flags.data} is no folder; allowed: a folder of prepared data")
+        sys.exit(f"error: --data={flags.data} is not a folder; allowed: a folder of prepared data")
     if flags.write and not flags.verify:
-        sys.exit("error: --write; allowed: with --verify")
+        sys.exit("error: --write; allowed only with --verify")
     if flags.verify:
         try:
             print(verification.verify(folder, flags.write))
@@ -304,7 +305,7 @@ def main() -> None:
     except FileNotFoundError:
         print(f"{folder} has no report.json")
     except (ValueError, OSError) as error:
-        print(f"{folder} has no report that can be read: {' '.join(str(error).split())}")
+        print(f"{folder} has no readable report: {' '.join(str(error).split())}")
     if not flags.clips:
         return
     try:

@@ -1,13 +1,14 @@
-"""Batches of views: batch k of a run is a function of the seed and k alone.
+"""Batches of views. Batch k of a run is a function of the seed and k alone.
 
-The examples, all of a source or some of them, form one endless stream, epoch after epoch, each
-epoch a permutation of all of them. Batch k is the stream from `k * batch_size` on; nothing is
-dropped, so that a batch may end one epoch and begin the next. Every draw is keyed by the example
-and its epoch (see `views`). So there is no state to save: to resume at step k, ask for batch k.
+The examples of a source, or a subset of them, form one endless stream. The stream runs epoch after
+epoch, and each epoch is a permutation of all examples. Batch k starts at place `k * batch_size` of
+the stream. No example is dropped, so a batch may end one epoch and begin the next. Every random
+draw is keyed by the example and its epoch (see `views`). There is no state to save: a run that
+resumes at step k asks for batch k.
 
-Process i of P makes rows [i * B / P, (i + 1) * B / P) of the same batch, whatever P is; P has to
-divide B. As batches are cut from the endless stream and processes from batches, nothing ever ends
-unevenly: no process runs out of examples before another, whatever their number.
+With P processes and B rows in a batch, process i makes rows [i * B / P, (i + 1) * B / P) of the
+same batch. P must divide B. The stream never ends, so no process runs out of examples before
+another.
 """
 
 import functools
@@ -27,13 +28,13 @@ _FOREVER = np.iinfo(np.int64).max
 
 
 class Loader:
-    """Makes the batches of a run, from any step on.
+    """Loader of a run's batches, starting from any step.
 
     Attributes:
-        source: The clips.
-        batch_size: Rows of a batch, over all processes.
-        local_batch_size: Rows of a batch that this process makes.
-        steps_per_epoch: Batches an epoch, a float: epochs need not end where batches do.
+        source: Source of the clips.
+        batch_size: Number of rows in a batch, over all processes.
+        local_batch_size: Number of rows of a batch that this process makes.
+        steps_per_epoch: Number of batches in an epoch. A float, as it need not be whole.
     """
 
     def __init__(
@@ -50,24 +51,25 @@ class Loader:
         modalities: Sequence[str] = MODALITIES,
         example_ids: Sequence[int] | None = None,
     ) -> None:
-        """Sets up a loader; nothing is read before the first batch is asked for.
+        """Initializes the loader. It reads nothing before the first batch is requested.
 
         Args:
-            source: The clips.
-            config: `views` of the run's config.
-            batch_size: Rows of a batch, over all processes.
-            seed: The run's, not negative.
-            process_index: Number of this process, from 0.
+            source: Source of the clips.
+            config: `views` section of the run's config.
+            batch_size: Number of rows in a batch, over all processes.
+            seed: Seed of the run, not negative.
+            process_index: Index of this process, from 0.
             process_count: Number of processes.
-            threads: Threads that decode and make views; 0: one for each core this process may use.
-            prefetch: Batches made ahead.
-            modalities: Whose views to make, out of `reading.MODALITIES`; of a picture that is not
-                asked for nothing is decoded.
-            example_ids: The examples to draw from; by default all of the source.
+            threads: Number of threads that decode and make views. 0 means one for each core that
+                this process may use.
+            prefetch: Number of batches made ahead.
+            modalities: Modalities to make views of, from `reading.MODALITIES`. Without "video", no
+                frames are decoded.
+            example_ids: Ids of the examples to draw from. Defaults to all examples of the source.
 
         Raises:
-            ValueError: There is no example, a value is not allowed, or the processes cannot share a
-                batch evenly.
+            ValueError: There are no examples, a modality is unknown, or the processes cannot share
+                a batch evenly.
         """
         reading.check_modalities(modalities)
         if example_ids is None:
@@ -76,7 +78,7 @@ class Loader:
             raise ValueError("the source has no examples")
         if batch_size % process_count:
             raise ValueError(
-                f"batch_size is {batch_size}: it must be a multiple of {process_count} processes"
+                f"batch_size is {batch_size}; allowed: a multiple of {process_count} processes"
             )
         self.batch_size = batch_size
         self.local_batch_size = batch_size // process_count
@@ -91,13 +93,13 @@ class Loader:
         self._prefetch = prefetch
 
     def examples(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Says which examples this process's rows of a batch are.
+        """Returns the epochs and ids of the examples in this process's rows of a batch.
 
         Args:
-            step: Number of the batch, from 0.
+            step: Index of the batch, from 0.
 
         Returns:
-            Epochs (B,) int64, from 0, and example ids (B,) int64, B the local batch size.
+            Epochs (B,) int64, from 0, and example ids (B,) int64. B is the local batch size.
         """
         count = len(self._example_ids)
         first = step * self.batch_size + self._first_row
@@ -113,14 +115,15 @@ class Loader:
         """Makes batches `start_step` to `end_step` - 1, in order and ahead of time.
 
         Args:
-            start_step: Number of the first batch; those before it cost nothing.
-            end_step: Number after the last batch's; endless by default.
+            start_step: Index of the first batch. Skipping the batches before it costs nothing.
+            end_step: Index after the last batch. Endless by default.
 
         Returns:
-            A generator of the views of `views.training_views`, as far as their modality is asked
-            for, with a leading axis B, the local batch size, and of `has_audio` (B,) bool,
-            `example_id` (B,) int64, `epoch` (B,) int32. Closing or dropping it stops the threads
-            behind it. It raises a `ReadError` where the source could not read an example.
+            A generator of batches. A batch has the views of `views.training_views` for the
+            requested modalities, with a leading axis of the local batch size B, and `has_audio`
+            (B,) bool, `example_id` (B,) int64 and `epoch` (B,) int32. Closing or dropping the
+            generator stops its threads. The generator raises `ReadError` if the source cannot read
+            an example.
         """
         reader = reading.ClipReader(self.source, self._config, "video" in self._modalities)
         return reading.batches(
@@ -149,19 +152,21 @@ class Loader:
         }
 
 
-# A batch spans few epochs, and those of neighboring batches are the same.
+# A batch spans few epochs, and neighboring batches span the same ones.
 @functools.lru_cache(maxsize=4)
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     """Shuffles the examples for one epoch.
 
+    The permutation ranks the raw output of a bit generator. NumPy keeps that output the same in all
+    versions, which it does not promise for the methods of a `Generator`.
+
     Args:
         count: Number of examples.
-        seed: The run's, not negative.
-        epoch: From 0.
+        seed: Seed of the run, not negative.
+        epoch: Index of the epoch, from 0.
 
     Returns:
-        (count,) int64, a permutation of range(count); read-only. It ranks the raw output of a bit
-        generator, which NumPy keeps stable over its versions, as it does not a `Generator`'s.
+        (count,) int64 permutation of range(count), read-only.
     """
     bits = np.random.Philox(np.random.SeedSequence([seed, epoch])).random_raw(count)
     order = np.argsort(bits, kind="stable")

@@ -1,4 +1,4 @@
-"""What the files of a prepared data set are: whatever is missing, changed or swapped is noticed."""
+"""Digests of a prepared data set's files, to notice any that are missing, changed or swapped."""
 
 import concurrent.futures
 import dataclasses
@@ -10,18 +10,18 @@ from collections.abc import Iterator, Mapping
 
 REMEDY = "copy that file again from a good copy, or delete the folder and prepare it again"
 
-_HEAD = 4096  # bytes; of a shard, they tell the checksum of its first record
-_THREADS = 8  # that read files: most of the time goes into waiting for the disk
+_HEAD = 4096  # bytes; in a shard, they include the checksum of its first record
+_THREADS = 8  # threads that read files, which mostly wait for the disk
 
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """What a file was when it was written.
+    """Size and digests of a file when it was written.
 
     Attributes:
-        bytes: Its size.
+        bytes: Size of the file in bytes.
         head: SHA-256 of its first 4096 bytes, which is quick to check.
-        sha256: That of all of them.
+        sha256: SHA-256 of the whole file.
     """
 
     bytes: int
@@ -31,11 +31,11 @@ class File:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What a data set consists of.
+    """Splits and files of a data set.
 
     Attributes:
-        splits: Their names.
-        files: What each file was, by its name.
+        splits: Names of the splits.
+        files: Size and digests of each file, by name.
     """
 
     splits: tuple[str, ...]
@@ -43,7 +43,7 @@ class Manifest:
 
 
 def describe(path: str | os.PathLike) -> File:
-    """Looks at a file from its beginning to its end."""
+    """Reads a file from end to end and returns its size and digests."""
     with open(path, "rb") as file:
         head = hashlib.sha256(file.read(_HEAD))
         file.seek(0)
@@ -52,33 +52,34 @@ def describe(path: str | os.PathLike) -> File:
 
 
 def parse(splits: object, files: object) -> Manifest:
-    """A manifest out of the plain values of one.
+    """Makes a manifest from the plain values of its JSON form.
 
     Raises:
-        ValueError, TypeError, AttributeError: They are of none.
+        ValueError, TypeError, AttributeError: The values are not those of a manifest.
     """
     if not all(isinstance(split, str) for split in splits):
-        raise ValueError("a split without a name")
+        raise ValueError("a split's name is not a string")
     if any(os.path.basename(name) != name or not name.isprintable() for name in files):
-        raise ValueError("a file with a name that is none here")
+        raise ValueError("a file's name has a folder or unprintable characters")
     return Manifest(tuple(splits), {name: File(**fields) for name, fields in files.items()})
 
 
 def problems(
     folder: str | os.PathLike, files: Mapping[str, File], whole: bool = False
 ) -> Iterator[str]:
-    """Says which files are not as they were written.
+    """Finds the files that are not as they were written.
 
     Args:
-        folder: Where they are.
-        files: What they were.
-        whole: Whether to read them from end to end, not only their sizes and beginnings.
+        folder: Folder of the files.
+        files: Size and digests of each file when it was written, by name.
+        whole: Whether to read the files from end to end. Otherwise only sizes and beginnings are
+            compared.
 
     Yields:
-        For each file, in the order of `files`, what is wrong with it; "" where nothing is.
+        The problem of each file, in the order of `files`, or "" if there is none.
 
     Raises:
-        OSError: A file that is there cannot be read.
+        OSError: A file exists but cannot be read.
     """
     paths = [pathlib.Path(folder, name) for name in files]
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
@@ -91,9 +92,9 @@ def _problem(path: pathlib.Path, file: File, whole: bool) -> str:
     except FileNotFoundError:
         return f"{path.name} is missing"
     if not stat.S_ISREG(status.st_mode):
-        return f"{path.name} is no file"
+        return f"{path.name} is not a regular file"
     if status.st_size != file.bytes:
-        return f"{path.name} has {status.st_size} bytes in place of {file.bytes}"
+        return f"{path.name} has {status.st_size} bytes instead of {file.bytes}"
     if whole:
         same = describe(path) == file
     else:

@@ -1,9 +1,9 @@
-"""Media files by time: what a file holds, and its picture and sound, all or any few seconds of it.
+"""Media files by time: what a file holds, and its picture and sound, all of it or a few seconds.
 
-Time is that of the picture: 0 is when its first frame appears, and `MediaInfo.duration` is when its
-last one goes. Of a file without picture, it is that of the sound. Everything is found by the files'
-own timestamps, never by counting frames or samples, so that variable frame rates, late sound and
-gaps come out where a player shows them.
+Time 0 is when the first frame appears, and `MediaInfo.duration` is when the last frame disappears.
+In a file without picture, both refer to the sound. Everything is located by the timestamps in the
+file, never by counting frames or samples, so variable frame rates, late sound and gaps come out
+where a player shows them.
 """
 
 import dataclasses
@@ -40,11 +40,11 @@ __all__ = (
     "read_recording",
 )
 
-_PROBES = 4  # places of the picture where a probe decodes
-_PROBE_PIXELS = 30_000_000  # pixels that it decodes, some 300 frames of 340x256, at least this:
-_PROBE_PACKETS = 12  # packets at each place
+_PROBES = 4  # places of the video stream where `probe` decodes some frames
+_PROBE_PIXELS = 30_000_000  # pixels that `probe` decodes in all, some 300 frames of 340x256
+_PROBE_PACKETS = 12  # packets that `probe` decodes at each place, at least
 
-_LONGEST = 12 * 3600.0  # seconds; what claims to be longer has damaged timestamps
+_LONGEST = 12 * 3600.0  # seconds; a file that claims to be longer has damaged timestamps
 
 _Encoded = typing.TypeVar("_Encoded")
 
@@ -55,9 +55,9 @@ class Clip:
 
     Attributes:
         frames: (T, h, w, 3) uint8, RGB, upright.
-        waveform: (S,) float32 in [-1, 1], mono; zeros where the file has no sound.
-        has_audio: Whether the file has a sound track.
-        padded: Whether the file is shorter than the clip, so that its time repeats.
+        waveform: (S,) float32 in [-1, 1], mono. Zeros if the file has no sound.
+        has_audio: Whether the file has sound.
+        padded: Whether the file is shorter than the clip, so that the clip repeats it.
     """
 
     frames: np.ndarray
@@ -71,13 +71,14 @@ class MediaInfo:
     """What a usable file holds.
 
     Attributes:
-        start: Time 0, in seconds of the container's own clock: of the first frame; without picture,
-            of the first sound.
-        duration: Seconds from there to the end of the last frame; without picture or with a still
-            one, to the end of the sound.
-        sound_start: Time 0 by the clock of the sound's timestamps, which is `start`, but in AVI.
-        sound_duration: Seconds of sound; 0 where there is none, or none that decodes.
-        has_picture: Whether there is a picture.
+        start: Time 0 on the container's clock, in seconds: when the first frame appears, or when
+            the sound starts in a file without picture.
+        duration: Seconds from time 0 to the end of the last frame, or to the end of the sound if
+            there is no picture or only a still one.
+        sound_start: Time 0 on the clock of the sound's timestamps, in seconds. Differs from `start`
+            in AVI files only.
+        sound_duration: Seconds of sound. 0 if there is no sound or it does not decode.
+        has_picture: Whether the file has a picture.
     """
 
     start: float
@@ -88,19 +89,19 @@ class MediaInfo:
 
     @property
     def has_audio(self) -> bool:
-        """Whether the file has a sound track that decodes."""
+        """Whether the file has sound that decodes."""
         return self.sound_duration > 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Recording(typing.Generic[_Encoded]):
-    """All of a file.
+    """A whole file, decoded.
 
     Attributes:
-        info: What it holds.
-        frames: T frames, upright, each as `encode` made it; empty without picture.
-        frame_times: (T,) float32, when each of them appeared in the file, in seconds.
-        waveform: (S,) float32 in [-1, 1], mono; zeros where the file has no sound.
+        info: What the file holds.
+        frames: T frames, upright, each as returned by `encode`. Empty without picture.
+        frame_times: (T,) float32 times when the frames appeared in the file, in seconds.
+        waveform: (S,) float32 in [-1, 1], mono. Zeros if the file has no sound.
     """
 
     info: MediaInfo
@@ -110,16 +111,16 @@ class Recording(typing.Generic[_Encoded]):
 
 
 def probe(path: str | os.PathLike) -> MediaInfo:
-    """Judges whether a file is usable and measures it.
+    """Checks whether a file is usable and measures it.
 
-    Reads all of it, which tells its true duration, and decodes some frames at its start, near its
-    end and between; of a short and small file, most.
+    It reads all packets, which gives the true duration, and decodes some frames at the start, near
+    the end and in between. In a short and small file, it decodes most frames.
 
     Args:
-        path: A media file.
+        path: Path of the media file.
 
     Returns:
-        What it holds: picture, sound or both.
+        What the file holds: picture, sound or both.
 
     Raises:
         MediaError: The file is not usable.
@@ -152,24 +153,25 @@ def read_clip(
 ) -> Clip:
     """Decodes the picture and the sound of a stretch of time.
 
-    Frame `k` is the one on screen at `start + k / frame_rate`, turned upright. Sound is mixed to
-    mono; where the file has none at a time, there is silence. A file shorter than the clip repeats,
-    picture and sound alike, from its beginning.
+    Frame k is the one on screen at `start + k / frame_rate`, turned upright. Sound is mixed to
+    mono, and is silence where the file has none. If the file is shorter than the clip, picture and
+    sound start again from its beginning.
 
     Args:
-        path: A media file with a picture.
-        start: Seconds into the file, moved where needed so that the clip lies within the file.
+        path: Path of a media file with a picture.
+        start: Start of the clip in seconds. It is moved, if needed, so that the clip lies within
+            the file.
         seconds: Length of the clip.
-        frame_rate: Frames per second to take.
-        short_side: Pixels of the frames' shorter side; the other follows in proportion.
-        sample_rate: Hz, of the waveform.
-        info: What `probe` said of the file; it is probed where this is not given.
+        frame_rate: Frames per second of the clip.
+        short_side: Shorter side of the frames in pixels. The other side follows in proportion.
+        sample_rate: Sample rate of the waveform in Hz.
+        info: Result of `probe` for the file. By default the file is probed here.
 
     Returns:
         `round(seconds * frame_rate)` frames and `round(seconds * sample_rate)` samples.
 
     Raises:
-        MediaError: The file has no picture or cannot be opened, or this part does not decode.
+        MediaError: The file has no picture or cannot be opened, or this part of it does not decode.
     """
     info = info or probe(path)
     start = min(max(start, 0.0), max(info.duration - seconds, 0.0))
@@ -203,18 +205,19 @@ def read_recording(
     sample_rate: int,
     encode: Callable[[np.ndarray], _Encoded] = np.asarray,
 ) -> Recording[_Encoded]:
-    """Judges a file by decoding all of it, and gives all of it, the frames as `read_clip`'s.
+    """Decodes a whole file, and so checks all of it. The frames are like those of `read_clip`.
 
-    Frame `k` is the one on screen at `k / frame_rate`; there are `round(duration * frame_rate)`, at
-    least one. What is held in memory is the encoded frames and 64 kB of sound a second at 16 kHz.
+    Frame k is the one on screen at `k / frame_rate`. There are `round(duration * frame_rate)`
+    frames, at least one. Memory holds the encoded frames, and 64 kB of sound a second at 16 kHz.
 
     Args:
-        path: A media file.
+        path: Path of the media file.
         frame_rate: Frames per second to take.
-        short_side: Pixels of the frames' shorter side; the other follows in proportion.
-        sample_rate: Hz, of the waveform.
-        encode: Makes what is kept of a frame (h, w, 3) uint8; called once for a frame that is on
-            screen at several of the times. By default the frame itself: 64 kB of 170 x 128 pixels.
+        short_side: Shorter side of the frames in pixels. The other side follows in proportion.
+        sample_rate: Sample rate of the waveform in Hz.
+        encode: Function from a frame (h, w, 3) uint8 to what is kept of it. It is called once for a
+            frame that is on screen at several of the times. By default frames are kept as they are,
+            which takes 64 kB for 170 x 128 pixels.
 
     Returns:
         The frames and `round(duration * sample_rate)` samples.
@@ -229,7 +232,7 @@ def read_recording(
     track = sounds.Track(info.sound_start, length, sample_rate)
     times = np.arange(max(1, round(info.duration * frame_rate))) / frame_rate
     frames, frame_times = [], []
-    # A loop of its own, for what fails in `encode` is no fault of the file.
+    # `encode` is called here and not in the generator: its errors are not the file's fault.
     for frame, time, count in _decode_all(path, info, shown, heard, times, short_side, track):
         frames += [encode(frame)] * count
         frame_times += [time] * count
@@ -239,7 +242,7 @@ def read_recording(
             raise MediaError(CORRUPT, path)
         info = dataclasses.replace(info, sound_duration=0.0)
     elif not shown:
-        # Now it is known how much a decoder leaves out at the end.
+        # Only now is it known how much the decoder drops at the end.
         duration = min(info.duration, track.end - info.sound_start)
         info = dataclasses.replace(info, duration=duration, sound_duration=duration)
         waveform = waveform[: round(duration * sample_rate)]
@@ -255,31 +258,31 @@ def _decode_all(
     short_side: int,
     track: sounds.Track,
 ) -> Iterator[tuple[np.ndarray, float, int]]:
-    """Decodes a file in one go, from its beginning to its end.
+    """Decodes a file in one pass, from beginning to end.
 
     Args:
-        path: The file.
-        info: What it holds.
-        shown: When its picture is presented; None without.
-        heard: When its sound is; None without.
-        times: (T,) float64 ascending seconds, of which to give the frames.
-        short_side: Of the frames.
-        track: Gets all packets of the sound.
+        path: Path of the file.
+        info: What the file holds.
+        shown: Presentation times of the picture. None without picture.
+        heard: Presentation times of the sound. None without sound.
+        times: (T,) float64 ascending times of the frames to give, in seconds.
+        short_side: Shorter side of the frames in pixels.
+        track: Receives all packets of the sound.
 
     Yields:
-        Each frame (h, w, 3) uint8 that is on screen at any of the times, when it appeared in the
-        file, and at how many of the times it is on screen.
+        Each frame (h, w, 3) uint8 that is on screen at one or more of `times`, when it appeared in
+        the file, and how many of `times` it covers.
 
     Raises:
         MediaError: Too much of the picture does not decode.
     """
-    # Opened again, for not every container can be wound back to its very beginning.
+    # Opened again, as some containers cannot seek back to their very beginning.
     with opened(path) as container:
         picture, sound = streams(container)
         used = [stream for stream, span in ((picture, shown), (sound, heard)) if span]
 
-        def of_picture() -> Iterator[av.Packet]:
-            """Packets of the picture; those of the sound go to the track as they come."""
+        def picture_packets() -> Iterator[av.Packet]:
+            """Yields the packets of the picture, and hands those of the sound to the track."""
             for packet in packets.demux(container, *used):
                 if heard and packet.stream_index == sound.index:
                     track.add(packet)
@@ -291,12 +294,12 @@ def _decode_all(
                 yield packets.flush(picture)
 
         if not shown:
-            for _ in of_picture():
+            for _ in picture_packets():
                 pass
             return
         times = info.start + times
         wanted = pictures.on_screen(picture, shown.ticks, times)
-        decoded = pictures.decode(container, picture, of_picture(), len(shown.ticks), wanted)
+        decoded = pictures.decode(container, picture, picture_packets(), len(shown.ticks), wanted)
         checked = _checked(picture, decoded, min(shown.keyframes, default=info.start))
         convert = pictures.Converter(picture, short_side)
         for frame, count in pictures.shown(picture, checked, times):
@@ -310,20 +313,25 @@ def _measure(
     sound: av.AudioStream | None,
     path: str | os.PathLike,
 ) -> tuple[MediaInfo, packets.Span | None, packets.Span | None]:
-    """Reads all packets: what the file seems to hold, and when picture and sound are presented.
+    """Reads all packets and measures what the file seems to hold.
+
+    Returns:
+        What the file holds, and the presentation times of its picture and of its sound, each None
+        if there is none.
 
     Raises:
-        MediaError: There is neither, it is not all there, or the times make no sense.
+        MediaError: There is neither picture nor sound, the file is truncated, or its times make no
+            sense.
     """
     spans = {stream.index: packets.Span(stream) for stream in (picture, sound) if stream}
     others_end = -np.inf
     for packet in packets.demux(container, *container.streams) if spans else ():
         span = spans.get(packet.stream_index)
-        if span is None:  # of subtitles, say, which may outlast what is used
+        if span is None:  # another stream, such as subtitles, which may last longer
             others_end = max(others_end, packets.end(packet))
             continue
         span.add(packet)
-        # What lies beyond need not be read: a small header may claim any length.
+        # Stop here: a small header may claim any length.
         if span.goes_back or span.end - span.start > _LONGEST:
             raise MediaError(CORRUPT, path)
     shown, heard = (
@@ -352,9 +360,13 @@ def _measure(
 def _checked(
     picture: av.VideoStream, frames: Iterable[av.VideoFrame], begin: float
 ) -> Iterator[av.VideoFrame]:
-    """Passes frames on, all of a picture's; raises ValueError in the end if many show damage.
+    """Yields all frames of a picture, and raises at the end if many are damaged.
 
-    Frames before `begin`, when the first keyframe is presented, may lack what they refer to.
+    Frames before `begin`, when the first keyframe appears, are not counted as damaged: they may
+    refer to frames that the file lacks.
+
+    Raises:
+        ValueError: Too many frames are damaged.
     """
     count = damaged = 0
     begin = (begin - packets.ROUNDING) / picture.time_base
@@ -363,7 +375,7 @@ def _checked(
         damaged += frame.is_corrupt and packets.ticks(frame) >= begin
         yield frame
     if damaged > pictures.LARGEST_FAILURE * count:
-        raise ValueError("many frames are damaged")
+        raise ValueError("too many frames are damaged")
 
 
 def _check_picture(
@@ -373,11 +385,15 @@ def _check_picture(
     limit: int,
     path: str | os.PathLike,
 ) -> None:
-    """Decodes some packets from a keyframe on; raises MediaError where that shows damage."""
+    """Decodes some packets from a keyframe on.
+
+    Raises:
+        MediaError: Too many of them are damaged.
+    """
     needed = packets.needed(container, picture, time, np.inf, limit)
     wanted = set(map(packets.ticks, needed))
     frames = list(pictures.decode(container, picture, needed, len(needed), wanted))
-    # Frames before the keyframe may lack what they refer to; players leave them out.
+    # Frames before the keyframe may refer to frames that are missing. Players skip them.
     begin = (time - packets.ROUNDING) / picture.time_base
     damaged = sum(frame.is_corrupt and packets.ticks(frame) >= begin for frame in frames)
     if not frames or damaged > pictures.LARGEST_FAILURE * len(needed):
@@ -385,7 +401,7 @@ def _check_picture(
 
 
 def _decodes(container: av.container.InputContainer, sound: av.AudioStream, time: float) -> bool:
-    """Whether any of the first packets from a time on gives sound."""
+    """Returns whether any of the first packets from a time on decodes to sound."""
     track = sounds.Track(time, 0, sound.codec_context.sample_rate)
     for packet in packets.needed(container, sound, time, np.inf, limit=_PROBE_PACKETS):
         track.add(packet)

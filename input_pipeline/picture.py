@@ -9,10 +9,10 @@ import numpy as np
 
 from input_pipeline import packets
 
-LARGEST_FAILURE = 0.1  # share of the packets that may fail to decode; a player gets over a few
-_LARGEST_ASPECT = 32  # of the long side to the short one; more is damage, and would fill the memory
+LARGEST_FAILURE = 0.1  # largest share of packets that may fail to decode; players skip a few
+_LARGEST_ASPECT = 32  # long side over short side; more is damage, and would fill the memory
 
-# Codecs whose non-reference frames can be skipped without changing any other frame.
+# Codecs whose non-reference frames can be skipped without changing other frames.
 _SKIPPABLE = ("h264", "mpeg4")
 
 _SCALING = (
@@ -28,47 +28,47 @@ def read(
     times: np.ndarray,
     short_side: int,
 ) -> np.ndarray:
-    """The frames on screen at some times.
+    """Decodes the frames on screen at given times.
 
     Args:
-        container: Where from.
-        picture: Which of its streams.
+        container: The open file.
+        picture: The stream of the picture.
         times: (T,) float64 seconds on the container's clock, in any order.
-        short_side: Pixels of the shorter side.
+        short_side: Shorter side of the frames in pixels.
 
     Returns:
         (T, h, w, 3) uint8, upright.
 
     Raises:
-        ValueError: None of the packets decodes.
-        av.error.InvalidDataError: Too many of them do not.
+        ValueError: No packet decodes.
+        av.error.InvalidDataError: Too many packets do not decode.
     """
     times, order = np.unique(times, return_inverse=True)
-    # The latest that the frames on screen may have started.
+    # The frames on screen started at the last time or earlier.
     needed = packets.needed(container, picture, times[0], times[-1] + packets.ROUNDING)
-    kept = [packet for packet in needed[:-1] if not packet.is_discard]
-    wanted = on_screen(picture, [packets.ticks(packet) for packet in kept], times)
+    presented = [packets.ticks(packet) for packet in needed[:-1] if not packet.is_discard]
+    wanted = on_screen(picture, presented, times)
     frames = decode(container, picture, needed, len(needed), wanted)
     convert = Converter(picture, short_side)
-    seen: list[np.ndarray] = []
+    arrays: list[np.ndarray] = []
     for frame, count in shown(picture, frames, times):
-        seen += [convert(frame)] * count
-    return convert.upright(np.stack([seen[place] for place in order]))
+        arrays += [convert(frame)] * count
+    return convert.upright(np.stack([arrays[place] for place in order]))
 
 
 def on_screen(picture: av.VideoStream, presented: list[int], times: np.ndarray) -> set[int]:
-    """Which frames are on screen at some times.
+    """Finds which frames are on screen at given times, from the times when frames appear.
 
     Args:
-        picture: The stream.
-        presented: When its frames appear, in its unit, in any order.
+        picture: The stream of the picture.
+        presented: Times when the frames appear, in the stream's unit, in any order.
         times: (T,) float64 seconds on the container's clock.
 
     Returns:
-        Those of `presented`.
+        The entries of `presented` of the frames on screen.
 
     Raises:
-        ValueError: There are none.
+        ValueError: `presented` is empty.
     """
     if not presented:
         raise ValueError("there is no picture")
@@ -81,15 +81,15 @@ def on_screen(picture: av.VideoStream, presented: list[int], times: np.ndarray) 
 def shown(
     picture: av.VideoStream, frames: collections.abc.Iterable[av.VideoFrame], times: np.ndarray
 ) -> collections.abc.Iterator[tuple[av.VideoFrame, int]]:
-    """Finds the frames on screen at some times.
+    """Finds the frames on screen at given times among decoded frames.
 
     Args:
-        picture: The stream.
-        frames: Its frames in the order of presentation.
-        times: (T,) float64 seconds on the container's clock, ascending.
+        picture: The stream of the picture.
+        frames: Its frames in presentation order.
+        times: (T,) float64 ascending seconds on the container's clock.
 
     Yields:
-        Each frame that is on screen at one of the times, and at how many of them.
+        Each frame that is on screen at one or more of the times, and the number of those times.
 
     Raises:
         ValueError: There is no frame.
@@ -98,11 +98,11 @@ def shown(
     limits = times + packets.ROUNDING
     done, frame = 0, None
     for following in frames:
-        # What shows at a time is known once the next frame comes.
-        over = np.searchsorted(limits, packets.ticks(following) * unit)
-        if frame is not None and over > done:
-            yield frame, over - done
-            done = over
+        # A frame is on screen until the next one appears.
+        until = np.searchsorted(limits, packets.ticks(following) * unit)
+        if frame is not None and until > done:
+            yield frame, until - done
+            done = until
         frame = following
     if frame is None:
         raise ValueError("no packet of the picture decodes")
@@ -117,23 +117,23 @@ def decode(
     count: int,
     wanted: set[int],
 ) -> collections.abc.Iterator[av.VideoFrame]:
-    """Decodes packets, leaving out what neither is wanted nor needed for what is.
+    """Decodes packets, and skips those that are neither wanted nor needed to decode wanted ones.
 
     Args:
-        container: Where the packets are from.
-        picture: Their stream.
-        needed: Packets in decoding order, from a keyframe on; the last one empty.
-        count: Number of them.
-        wanted: When the wanted ones of them are presented, as `packets.ticks` says.
+        container: The open file that the packets come from.
+        picture: The stream of the picture.
+        needed: Packets in decoding order, starting with a keyframe. The last one is empty.
+        count: Number of packets.
+        wanted: Presentation times of the wanted packets, as returned by `packets.ticks`.
 
     Yields:
-        Frames in the order of presentation, all wanted ones among them.
+        Frames in presentation order, including all wanted ones.
 
     Raises:
-        av.error.InvalidDataError: Too many packets do not decode; a player gets over a few.
+        av.error.InvalidDataError: Too many packets do not decode. A few are skipped, as players do.
     """
     decoder = picture.codec_context
-    # Where packets tell slots, frames come in the order of presentation, for a slot each.
+    # If packets have slots, the frames come in presentation order and take one slot each.
     in_slots = packets.in_slots(container, picture)
     skips = decoder.name in _SKIPPABLE and not in_slots
     slots: list[int] = []
@@ -156,37 +156,41 @@ def decode(
                 heapq.heapify(slots)
         for frame in frames:
             if in_slots and decoder.name == "mpeg4":
-                # It gives one frame a packet, a packet late where frames may be reordered.
+                # This decoder returns one frame per packet, one packet late if frames may be
+                # reordered.
                 late = decoder.has_b_frames and previous is not None
                 frame.pts = previous if late else packet.dts
             elif slots:
-                frame.pts = heapq.heappop(slots)  # the first slot that is left
+                frame.pts = heapq.heappop(slots)  # the first free slot
             yield frame
         previous = packet.dts
 
 
 def aspect_ratio(frame: av.VideoFrame | av.VideoStream, picture: av.VideoStream) -> float:
-    """Width over height on the screen, before a frame is turned upright.
+    """Returns the width over the height on screen, before a frame is turned upright.
 
     Args:
-        frame: What has a width and a height: a frame, or the stream, whose header tells them too.
-        picture: The stream, which tells the shape of the pixels.
+        frame: A frame, or the stream, whose header states the width and the height too.
+        picture: The stream of the picture, which states the shape of the pixels.
 
     Raises:
-        ValueError: It is none that a picture has.
+        ValueError: The aspect ratio is not credible.
     """
     aspect = frame.width * float(picture.sample_aspect_ratio or 1) / frame.height
     if not 1 / _LARGEST_ASPECT <= aspect <= _LARGEST_ASPECT:
-        raise ValueError(f"a picture of {frame.width} x {frame.height} is none")
+        raise ValueError(
+            f"a frame of {frame.width} x {frame.height} pixels has aspect ratio {aspect:.3g}; "
+            f"allowed: 1/{_LARGEST_ASPECT} to {_LARGEST_ASPECT}"
+        )
     return aspect
 
 
 class Converter:
-    """Makes arrays of decoded frames, all of the size and orientation that the first one asks for.
+    """Converter from decoded frames to arrays, all with the size and orientation of the first.
 
     Args:
-        picture: The stream that they are of.
-        short_side: Pixels of the arrays' shorter side, which may be more than the frames have.
+        picture: The stream of the frames.
+        short_side: Shorter side of the arrays in pixels. It may exceed that of the frames.
     """
 
     def __init__(self, picture: av.VideoStream, short_side: int) -> None:
@@ -197,30 +201,30 @@ class Converter:
         self._matrix = np.eye(2)
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
-        """The frame as (h, w, 3) uint8 RGB, not yet turned upright."""
+        """Converts a frame to (h, w, 3) uint8 RGB, not yet turned upright."""
         if self._size is None:
             self._size = self._scaled_size(frame)
-            # Fixed-point numbers (a, b, u, c, d, v, x, y, w): a point (p, q) of the stored frame
-            # goes to (a p + c q + x, b p + d q + y) on the screen.
+            # Fixed-point numbers (a, b, u, c, d, v, x, y, w). They map a point (p, q) of the stored
+            # frame to (a p + c q + x, b p + d q + y) on screen.
             matrix = frame.side_data.get("DISPLAYMATRIX")
             if matrix is not None:
                 self._matrix = np.frombuffer(matrix, np.int32).reshape(3, 3)[:2, :2]
         height, width = self._size
-        # By planes, which FFmpeg and NumPy together do faster than FFmpeg by pixels.
+        # Planar RGB: FFmpeg and NumPy together are faster with planes than FFmpeg with pixels.
         return self._reformatter.reformat(
             frame, width, height, "gbrp", interpolation=_SCALING, threads=1
         ).to_ndarray()
 
     def upright(self, frames: np.ndarray) -> np.ndarray:
-        """Frames (..., h, w, 3), turned and mirrored as the file says that they are to be shown."""
+        """Turns and mirrors frames (..., h, w, 3) as the file says that they are shown."""
         (across, swap), (other_swap, down) = self._matrix
         if abs(swap) > abs(across):
             frames, across, down = frames.swapaxes(-3, -2), other_swap, swap
-        rows, columns = (slice(None, None, -1 if way < 0 else 1) for way in (down, across))
+        rows, columns = (slice(None, None, -1 if sign < 0 else 1) for sign in (down, across))
         return np.ascontiguousarray(frames[..., rows, columns, :])
 
     def _scaled_size(self, frame: av.VideoFrame) -> tuple[int, int]:
-        """Height and width of the arrays, for square pixels."""
+        """Returns the height and width of the arrays, with square pixels."""
         aspect = aspect_ratio(frame, self._picture)
         long_side = round(self._short_side * max(aspect, 1 / aspect))
         if aspect < 1:

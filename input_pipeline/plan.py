@@ -1,4 +1,4 @@
-"""What an output is being prepared from: held on to, so that nothing else gets mixed in."""
+"""The plan of an output: what it is prepared from, kept so that nothing else gets mixed in."""
 
 import contextlib
 import dataclasses
@@ -12,36 +12,41 @@ from collections.abc import Iterator, Mapping
 from input_pipeline import atomic, sealed
 from input_pipeline.datasets import listing
 
-WORK = ".prepare"  # folder in the output of what is needed until it is complete
+WORK = ".prepare"  # folder in the output, of files that are needed until it is complete
 
 
 class PrepareError(ValueError):
-    """A data set that cannot be prepared, and why in one line."""
+    """A data set that cannot be prepared. The message says why in one line."""
 
 
-def compare(output: pathlib.Path, found: Mapping[str, object], asked: Mapping[str, object]) -> None:
-    """Raises PrepareError where an output is that of another plan.
+def compare(
+    output: pathlib.Path, begun: Mapping[str, object], requested: Mapping[str, object]
+) -> None:
+    """Compares the plan of an output with the plan that is requested now.
 
     Args:
         output: Folder of the output.
-        found: The plan that it was begun with.
-        asked: What of it is asked for now.
+        begun: Plan with which the output was begun.
+        requested: Plan that is requested now, or some of its entries.
+
+    Raises:
+        PrepareError: The plans differ.
     """
-    for name, value in asked.items():
-        if found.get(name) != value:
-            is_what = (
-                "of a source whose files have changed since"
+    for name, value in requested.items():
+        if begun.get(name) != value:
+            difference = (
+                "from a source whose files have changed since"
                 if name == "files"
-                else f"with {name} {found.get(name)!r}, not {value!r}"
+                else f"with {name} {begun.get(name)!r}, not {value!r}"
             )
             raise PrepareError(
-                f"--output is {str(output)!r}, which was begun {is_what}; "
+                f"--output is {str(output)!r}, which was begun {difference}; "
                 "allowed: the same again, or another folder"
             )
 
 
 def fingerprint(recordings: listing.Listing, source: pathlib.Path) -> str:
-    """A hash of the listing, and of the sizes and times of its files."""
+    """Returns a digest of the listing and of the sizes and modification times of its files."""
     digest = hashlib.sha256()
     for split, entries in recordings.splits.items():
         for entry in entries:
@@ -59,14 +64,14 @@ def fingerprint(recordings: listing.Listing, source: pathlib.Path) -> str:
 
 @contextlib.contextmanager
 def working_folder(output: pathlib.Path, plan: dict[str, object]) -> Iterator[None]:
-    """Takes hold of the output: for this plan alone, and with no other process at it.
+    """Reserves the output for one plan and one process.
 
     Args:
-        output: The folder, made if it is not there.
-        plan: All that decides on what is written.
+        output: Folder of the output. It is made if it does not exist.
+        plan: Everything that decides what is written.
 
     Raises:
-        PrepareError: It holds something else, or another process is at it.
+        PrepareError: The folder holds something else, or another process is preparing it.
     """
     work = output / WORK
     if not work.is_dir() and output.is_dir() and any(output.iterdir()):
@@ -87,10 +92,10 @@ def working_folder(output: pathlib.Path, plan: dict[str, object]) -> Iterator[No
                 f"--output is {str(output)!r}, which another process is preparing; "
                 "allowed: one at a time"
             ) from error
-        begun = work / "plan.json"
-        if begun.exists():
-            compare(output, _read(output, begun), plan)
-        atomic.write_text(begun, json.dumps(plan, indent=1))
+        plan_path = work / "plan.json"
+        if plan_path.exists():
+            compare(output, _read(output, plan_path), plan)
+        atomic.write_text(plan_path, json.dumps(plan, indent=1))
         _clear_drafts(output)
         try:
             yield
@@ -98,21 +103,21 @@ def working_folder(output: pathlib.Path, plan: dict[str, object]) -> Iterator[No
             _clear_drafts(output)
 
 
-def _read(output: pathlib.Path, begun: pathlib.Path) -> dict[str, object]:
-    """The plan of an output that is not finished."""
+def _read(output: pathlib.Path, path: pathlib.Path) -> dict[str, object]:
+    """Reads the plan of an unfinished output."""
     try:
-        found = sealed.load_json(begun)
-        if not isinstance(found, dict):
-            raise ValueError(f"{begun} is damaged: it is no plan")
+        plan = sealed.load_json(path)
+        if not isinstance(plan, dict):
+            raise ValueError(f"{path} is damaged: it is not a plan")
     except ValueError as error:
         raise PrepareError(
             f"--output is {str(output)!r}, where {error}; allowed: another folder, or delete it"
         ) from None
-    return found
+    return plan
 
 
 def _clear_drafts(output: pathlib.Path) -> None:
-    """Takes away what killed processes left half-written."""
+    """Deletes the half-written files of killed processes."""
     work = output / WORK
     for draft in (*output.glob(".*-*"), *output.glob(".*.json.*"), *work.glob(".*")):
         draft.unlink(missing_ok=True)

@@ -1,14 +1,14 @@
-"""Makes a data set of the media that people have: shards to train from, and a report.
+"""Command that prepares a data set of media files: it makes shards to train from, and a report.
 
     python -m input_pipeline.prepare --dataset=ucf101 --source=UCF --output=prepared/ucf101
 
-SOURCE is the data set as its publisher lays it out (docs/data.md says how), OUTPUT becomes a folder
-that TFDS reads. Stopped in any way and started again, it goes on with the shards that are not
-finished, and the result is the same. Every recording is either in the data or, with the reason, in
-OUTPUT/report.json.
+SOURCE is the data set as its publisher lays it out (see docs/data.md). OUTPUT becomes a folder that
+TFDS reads. If the command is stopped and run again, it continues with the shards that are not
+finished, and the result is the same. Every recording is either in the data or in OUTPUT/report.json
+with the reason why it was left out.
 """
 
-if __name__ == "__main__":  # before what takes long to import
+if __name__ == "__main__":  # before the slow imports
     from input_pipeline import program
 
     program.start()
@@ -45,28 +45,28 @@ from input_pipeline.datasets import listing
 from input_pipeline.datasets.readers import READERS
 from input_pipeline.plan import PrepareError
 
-_VERSION = 2  # of what the same files and settings give
-_FEWEST_SHARDS = 16  # of a split with as many recordings, so that many processes have work
+_VERSION = 2  # increases when the same files and settings give other data
+_FEWEST_SHARDS = 16  # shards of a split with that many recordings, so that many processes have work
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is to be prepared.
+    """A data set to prepare.
 
     Attributes:
-        dataset: Name of the data set, out of `READERS`.
-        source: Folder of its files.
-        output: Folder to prepare it in.
+        dataset: Name of the data set, from `READERS`.
+        source: Folder with the files of the data set.
+        output: Folder to prepare the data set in.
         frame_rate: Frames per second to keep.
-        short_side: Pixels of the frames' shorter side.
-        require: What a recording must have, out of `listing.REQUIREMENTS`; empty: what its data
-            set is there for.
-        min_seconds: Shorter recordings are left out.
-        max_seconds: Longer recordings are left out.
+        short_side: Shorter side of the frames in pixels.
+        require: What a recording must have, from `listing.REQUIREMENTS`. Empty for the default of
+            the data set.
+        min_seconds: Recordings shorter than this are left out.
+        max_seconds: Recordings longer than this are left out.
         shard_size: Largest number of recordings in a shard.
-        max_bad_fraction: Share of recordings left out above which it fails.
+        max_bad_fraction: Largest share of recordings that may be left out.
         workers: Number of processes.
-        beam: Flags of a Beam pipeline to run in place of processes; None for processes.
+        beam: Flags of the Beam pipeline to run. None to use processes instead.
     """
 
     dataset: str
@@ -84,17 +84,18 @@ class Task:
 
 
 def prepare(task: Task) -> dict[str, object]:
-    """Prepares a data set, or what is missing of it.
+    """Prepares a data set, or the part of it that is missing.
 
     Args:
-        task: What, from where, and how.
+        task: The data set and the settings.
 
     Returns:
-        The report, which is also written (docs/data.md describes it).
+        The report, which is also written to the output (see docs/data.md).
 
     Raises:
-        PrepareError: An argument is not allowed, there is no data set in the source, the output
-            holds something else, or too much is left out; in the last case the report is written.
+        PrepareError: An argument is not allowed, the source holds no such data set, the output
+            holds something else, or too much is left out. In the last case the report is written
+            first.
     """
     _check(task)
     if (finished := _finished(task)) is not None:
@@ -107,7 +108,7 @@ def prepare(task: Task) -> dict[str, object]:
         min_seconds=task.min_seconds,
         max_seconds=task.max_seconds,
     )
-    plan = _asked(task) | {
+    plan = _requested(task) | {
         "require": settings.require,
         "software": f"av {av.__version__}, pillow {PIL.__version__}",
         "files": plans.fingerprint(recordings, task.source),
@@ -116,9 +117,9 @@ def prepare(task: Task) -> dict[str, object]:
         print(f"note: {note}", flush=True)
     with plans.working_folder(task.output, plan):
         jobs = _jobs(task, recordings, settings, plan)
-        # What is missing is known now, not after days of decoding.
+        # Fail now if too many files are missing, not after days of decoding.
         _judge(task, _write_report(task, recordings, jobs, plan))
-        _write_shards(task, [job for of_split in jobs.values() for job in of_split])
+        _write_shards(task, [job for split_jobs in jobs.values() for job in split_jobs])
         result = _write_report(task, recordings, jobs, plan)
         _judge(task, result)
         _complete(task, recordings, jobs)
@@ -127,16 +128,22 @@ def prepare(task: Task) -> dict[str, object]:
 
 
 def _check(task: Task) -> None:
-    """Raises PrepareError where an argument is not allowed."""
+    """Checks the arguments.
+
+    Raises:
+        PrepareError: An argument is not allowed.
+    """
     if task.dataset not in READERS:
         raise PrepareError(f"--dataset is {task.dataset!r}; allowed: {', '.join(READERS)}")
     if task.output.exists() and not task.output.is_dir():
         raise PrepareError(f"--output is {str(task.output)!r}, a file; allowed: a folder")
     output = task.output.resolve()
-    if terminal.printable(str(output)) != str(output):  # ArrayRecord takes Unicode alone
+    if terminal.printable(str(output)) != str(output):  # ArrayRecord accepts Unicode only
         raise PrepareError(f"--output is {str(output)!r}; allowed: names in UTF-8, on one line")
     if task.source.resolve() in (output, *output.parents):
-        raise PrepareError(f"--output is {str(task.output)!r}, in --source; allowed: elsewhere")
+        raise PrepareError(
+            f"--output is {str(task.output)!r}, inside --source; allowed: a folder outside it"
+        )
     if task.require and task.require not in listing.REQUIREMENTS:
         raise PrepareError(
             f"--require is {task.require!r}; allowed: {', '.join(listing.REQUIREMENTS)}"
@@ -146,34 +153,42 @@ def _check(task: Task) -> None:
         "frame_rate": (lowest <= task.frame_rate <= highest, f"{lowest:g} to {highest:g}"),
         "short_side": (16 <= task.short_side <= 4096, "16 to 4096"),
         "min_seconds": (0 <= task.min_seconds < task.max_seconds, "0 or more, below max_seconds"),
-        "max_seconds": (task.max_seconds <= 4 * 3600, "at most 14400"),  # a record has 2 GB
+        "max_seconds": (task.max_seconds <= 4 * 3600, "at most 14400"),  # a record holds 2 GB
         "shard_size": (task.shard_size >= 1, "1 or more"),
         "max_bad_fraction": (0 <= task.max_bad_fraction <= 1, "0 to 1"),
-        "workers": (task.workers >= 1, "1 or more; 0 for one a core"),
+        "workers": (task.workers >= 1, "1 or more; 0 for one per core"),
     }
-    for name, (allowed, words) in limits.items():
-        if not allowed:
-            raise PrepareError(f"--{name} is {getattr(task, name)}; allowed: {words}")
+    for name, (is_allowed, allowed) in limits.items():
+        if not is_allowed:
+            raise PrepareError(f"--{name} is {getattr(task, name)}; allowed: {allowed}")
 
 
 def _finished(task: Task) -> dict[str, object] | None:
-    """The report of a data set that is complete, or None."""
+    """Returns the report of a data set that is complete, or None if it is not complete.
+
+    Raises:
+        PrepareError: The data set is damaged, or was prepared with other settings.
+    """
     try:
         recipe = records.load_recipe(task.output)
         verification.check(task.output, recipe, metadata.splits(task.output, recipe))
         result = verification.load_report(task.output)
-        begun = result["plan"]
+        plan = result["plan"]
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise PrepareError(f"--output is {str(task.output)!r}, where {error}") from error
-    plans.compare(task.output, begun, _asked(task))
+    plans.compare(task.output, plan, _requested(task))
     shutil.rmtree(task.output / plans.WORK, ignore_errors=True)
     return result
 
 
 def _list(task: Task) -> listing.Listing:
-    """The recordings in the source."""
+    """Lists the recordings in the source.
+
+    Raises:
+        PrepareError: The source cannot be read, or does not hold the data set.
+    """
     if task.dataset != "generated" and not task.source.is_dir():
         raise PrepareError(f"--source is {str(task.source)!r}; allowed: a folder that exists")
     try:
@@ -181,11 +196,12 @@ def _list(task: Task) -> listing.Listing:
     except listing.AnnotationsError as error:
         raise PrepareError(
             f"--source is {str(task.source)!r}, in which {error}; allowed: annotations as they are "
-            "published; mend it, or take it away if it is none"
+            "published; repair that file, or remove it if it holds no annotations"
         ) from error
     except OSError as error:
-        reason = f"cannot be read: {error.strerror}"
-        raise PrepareError(f"--source is {str(task.source)!r}, which {reason}") from error
+        raise PrepareError(
+            f"--source is {str(task.source)!r}, which cannot be read: {error.strerror}"
+        ) from error
     except ValueError as error:
         raise PrepareError(
             f"--source is {str(task.source)!r}, which does not hold {task.dataset}: there is "
@@ -193,14 +209,14 @@ def _list(task: Task) -> listing.Listing:
         ) from error
 
 
-def _asked(task: Task) -> dict[str, object]:
-    """What was asked for, as far as what is written depends on it."""
+def _requested(task: Task) -> dict[str, object]:
+    """Returns the settings of the task that the written data depend on."""
     names = ("dataset", "frame_rate", "short_side", "min_seconds", "max_seconds", "shard_size")
-    asked = {name: getattr(task, name) for name in names}
+    settings = {name: getattr(task, name) for name in names}
     if task.require:
-        asked["require"] = task.require
+        settings["require"] = task.require
     source = terminal.printable(str(task.source.resolve()))
-    return asked | {"version": _VERSION, "source": source}
+    return settings | {"version": _VERSION, "source": source}
 
 
 def _jobs(
@@ -209,8 +225,8 @@ def _jobs(
     settings: shards.Settings,
     plan: dict[str, object],
 ) -> dict[str, list[shards.Job]]:
-    """The shards of each split; the same whatever the number of workers or of broken files."""
-    mark = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+    """Divides each split into shards, in the same way for any number of workers or broken files."""
+    plan_digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
     jobs: dict[str, list[shards.Job]] = {}
     for split, entries in recordings.splits.items():
         count = max(-(-len(entries) // task.shard_size), min(len(entries), _FEWEST_SHARDS))
@@ -222,7 +238,7 @@ def _jobs(
                 root=str(task.source),
                 entries=entries[begin:end],
                 settings=settings,
-                plan=mark,
+                plan=plan_digest,
             )
             for number, (begin, end) in enumerate(zip([0, *ends], ends, strict=False))
         ]
@@ -230,17 +246,17 @@ def _jobs(
 
 
 def _write_shards(task: Task, jobs: Sequence[shards.Job]) -> None:
-    """Writes those shards that are not finished."""
+    """Writes the shards that are not finished."""
     waiting = [job for job in jobs if shards.finished(job) is None]
-    clips = sum(len(job.entries) for job in jobs)
-    done = clips - sum(len(job.entries) for job in waiting)
+    total = sum(len(job.entries) for job in jobs)
+    done = total - sum(len(job.entries) for job in waiting)
     if done:
-        print(f"{task.output}: going on after {done} of {clips} recordings", flush=True)
+        print(f"{task.output}: continuing after {done} of {total} recordings", flush=True)
     if task.beam is not None:
         beam.write_shards(waiting, task.beam)
         return
     name = f"preparing {task.dataset}"
-    with tqdm.tqdm(None, name, clips, initial=done, unit="clip", disable=None) as progress:
+    with tqdm.tqdm(None, name, total, initial=done, unit="recording", disable=None) as progress:
         workers.write_shards(waiting, task.workers, progress.update)
 
 
@@ -250,24 +266,24 @@ def _write_report(
     jobs: Mapping[str, Sequence[shards.Job]],
     plan: dict[str, object],
 ) -> dict[str, object]:
-    """Writes the report of what has been done so far, and returns it."""
+    """Writes the report on what has been done so far, and returns it."""
     left_out = [dataclasses.asdict(problem) for problem in recordings.left_out]
     splits: dict[str, dict[str, object]] = {}
     for split in sorted({*recordings.splits, *(problem["split"] for problem in left_out)}):
-        kept, size, not_read = [], 0, 0
+        records_kept, size, not_read = [], 0, 0
         for job in jobs.get(split, ()):
             if (note := shards.finished(job)) is None:
                 not_read += len(job.entries)
                 continue
-            kept += note.kept
+            records_kept += note.kept
             size += note.file.bytes
             left_out += [
                 {"split": split, "name": job.entries[place].name, "reason": reason}
                 for place, reason in sorted(note.left_out.items())
             ]
         splits[split] = report.split_counts(
-            frames=[frames for _, frames, _ in kept],
-            samples=[samples for _, _, samples in kept],
+            frames=[frames for _, frames, _ in records_kept],
+            samples=[samples for _, _, samples in records_kept],
             frame_rate=task.frame_rate,
             reasons=[item["reason"] for item in left_out if item["split"] == split],
             not_read=not_read,
@@ -289,47 +305,52 @@ def _write_report(
 
 
 def _judge(task: Task, result: Mapping[str, object]) -> None:
-    """Raises PrepareError where too much is left out."""
+    """Checks that not too much is left out.
+
+    Raises:
+        PrepareError: Too much is left out.
+    """
     total = result["total"]
-    why = f"{report.in_words(total['reasons'])} (see {task.output / 'report.json'})"
+    reasons = f"{report.in_words(total['reasons'])} (see {task.output / 'report.json'})"
     if total["kept"] + total["not_read"] == 0:
-        raise PrepareError(f"--source is {str(task.source)!r}, where nothing is usable: {why}")
+        raise PrepareError(f"--source is {str(task.source)!r}, where nothing is usable: {reasons}")
     bad = report.bad_fraction(total)
     if bad > task.max_bad_fraction:
         raise PrepareError(
             f"--max_bad_fraction is {task.max_bad_fraction}, but {bad:.3g} of {total['listed']} "
-            f"recordings cannot be had: {why}"
+            f"recordings are left out: {reasons}"
         )
 
 
 def _complete(
     task: Task, recordings: listing.Listing, jobs: Mapping[str, Sequence[shards.Job]]
 ) -> None:
-    """Writes what makes shards a data set."""
+    """Writes the indices, TFDS's metadata and the recipe, which make the shards a data set."""
     lengths, sizes, shard_files = {}, {}, {}
-    for split, of_split in jobs.items():
-        notes = [shards.finished(job) for job in of_split]
-        kept = [
+    for split, split_jobs in jobs.items():
+        notes = [shards.finished(job) for job in split_jobs]
+        rows = [
             (job.entries[place], frames, samples)
-            for job, note in zip(of_split, notes, strict=True)
+            for job, note in zip(split_jobs, notes, strict=True)
             for place, frames, samples in note.kept
         ]
-        roles = [entry.roles for entry, _, _ in kept]
+        roles = [entry.roles for entry, _, _ in rows]
         records.Index(
-            names=[entry.name for entry, _, _ in kept],
-            labels=[entry.labels for entry, _, _ in kept],
-            roles=np.array(roles, np.int64).reshape(len(kept), len(recordings.partitions)),
-            frames=np.array([frames for _, frames, _ in kept], np.int64),
-            samples=np.array([samples for _, _, samples in kept], np.int64),
+            names=[entry.name for entry, _, _ in rows],
+            labels=[entry.labels for entry, _, _ in rows],
+            roles=np.array(roles, np.int64).reshape(len(rows), len(recordings.partitions)),
+            frames=np.array([frames for _, frames, _ in rows], np.int64),
+            samples=np.array([samples for _, _, samples in rows], np.int64),
         ).save(records.index_path(task.output, split))
         lengths[split] = [len(note.kept) for note in notes]
         sizes[split] = sum(note.file.bytes for note in notes)
         shard_files |= {
-            os.path.basename(job.path): note.file for job, note in zip(of_split, notes, strict=True)
+            os.path.basename(job.path): note.file
+            for job, note in zip(split_jobs, notes, strict=True)
         }
     with atomic.named(task.output):
         metadata.write(task.output, task.dataset, lengths, sizes)
-    # What the shards are is known since they were written: what happens to them from then on shows.
+    # The shards' digests were taken when they were written, so later changes to them are noticed.
     files = {
         name: shard_files.get(name) or manifest.describe(task.output / name)
         for name in metadata.list_files(task.output, task.dataset, sorted(jobs))
@@ -345,7 +366,7 @@ def _complete(
 
 
 def _parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m input_pipeline.prepare",
         description=__doc__,
@@ -355,30 +376,30 @@ def _parser() -> argparse.ArgumentParser:
     flag("--dataset", required=True, help=", ".join(READERS))
     flag("--source", required=True, type=pathlib.Path, help="folder of media and annotations")
     flag("--output", required=True, type=pathlib.Path, help="folder to prepare the data in")
-    flag("--workers", type=int, default=0, help="processes, changes no byte (0: one a core)")
+    flag("--workers", type=int, default=0, help="processes; no effect on data (0: one per core)")
     flag("--frame_rate", type=float, default=8.0, help="frames per second to keep (8)")
-    flag("--short_side", type=int, default=128, help="pixels of the frames' shorter side (128)")
+    flag("--short_side", type=int, default=128, help="shorter side of the frames in pixels (128)")
     flag("--require", default="", help=f"{', '.join(listing.REQUIREMENTS)}: what a recording must "
          "have to be kept (sound for esc50 and fsd50k, else picture)")  # fmt: skip
     flag("--min_seconds", type=float, default=0.0, help="leave out shorter recordings (0)")
     flag("--max_seconds", type=float, default=3600.0, help="leave out longer recordings (3600)")
     flag("--max_bad_fraction", type=float, default=0.05, help="fail, with exit code 1 and after "
          "writing the report, above this share of recordings left out (0.05)")  # fmt: skip
-    flag("--shard_size", type=int, default=256, help="most recordings in a shard (256)")
-    flag("--beam", action="store_true", help="run on Apache Beam; all flags not named here, such "
-         "as --runner, are Beam's")  # fmt: skip
+    flag("--shard_size", type=int, default=256, help="most recordings in one shard (256)")
+    flag("--beam", action="store_true", help="run on Apache Beam, which gets all flags not named "
+         "here, such as --runner")  # fmt: skip
     return parser
 
 
 def _cores() -> int:
-    """Number of cores this process may use, where the system tells."""
+    """Returns the number of cores that this process may use (all, if the system does not tell)."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prepares a data set as the command line says; returns the exit code."""
+    """Prepares a data set as the command line says, and returns the exit code."""
     parser = _parser()
     flags, others = parser.parse_known_args(arguments)
     values = vars(flags)
@@ -393,18 +414,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     total = result["total"]
-    words = (
+    summary = (
         f"{task.output}: {total['kept']} recordings, {total['video_seconds']:.0f} s of picture and "
         f"{total['sound_seconds']:.0f} s of sound, {total['without_sound']} without sound"
     )
     if total["left_out"]:
-        words += f"; left out {total['left_out']}: {report.in_words(total['reasons'])}"
-    print(f"{words} (see {task.output / 'report.json'})")
+        summary += f"; left out {total['left_out']}: {report.in_words(total['reasons'])}"
+    print(f"{summary} (see {task.output / 'report.json'})")
     return 0
 
 
 if __name__ == "__main__":
-    # TensorFlow only writes down what the shards hold: nothing that it says matters here.
+    # TensorFlow only writes the metadata here, so none of its log lines matters.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""What every program of both packages does before anything else."""
+"""What every program of both packages does first."""
 
 import os
 import sys
@@ -8,10 +8,10 @@ from input_pipeline import signals, terminal
 
 
 def start() -> None:
-    """Has signals end the program, makes its outputs safe, and `~` in its flags the home folder.
+    """Installs signal handlers, makes output safe and expands `~` in flags.
 
-    Only for a process that is a program, before what it takes long to import: it changes what the
-    process does at signals, `sys.stdout`, `sys.stderr` and `sys.argv`.
+    Call it only in a process that is a program, before the slow imports: it changes how the process
+    handles signals, and `sys.stdout`, `sys.stderr` and `sys.argv`.
     """
     _open_missing_streams()
     signals.install()
@@ -20,29 +20,29 @@ def start() -> None:
 
 
 def guard_outputs() -> None:
-    """Makes all that the process prints safe for terminals."""
+    """Makes everything that the process prints safe for terminals."""
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # of a process that has been started without
+        if stream is not None:  # None if the process was started without it
             terminal.guard(stream)
 
 
 def _open_missing_streams() -> None:
-    """Opens to nowhere what of the standard streams the process has been started without.
+    """Opens /dev/null for each standard stream that the process was started without.
 
-    Otherwise the first file that is opened is taken for one of them, and libraries print into it.
+    Otherwise the first file that is opened gets the stream's number, and libraries print into it.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
-            nowhere = os.open(os.devnull, os.O_RDWR)
-            if nowhere != number:
-                os.dup2(nowhere, number)
-                os.close(nowhere)
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
             os.set_inheritable(number, True)
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def expand_home(arguments: Iterable[str]) -> list[str]:
-    """Arguments with `~` as the home folder, which shells do not expand in `--flag=~/folder`."""
+    """Expands `~` to the home folder in arguments. Shells do not expand it in `--flag=~/folder`."""
     expanded = []
     for argument in arguments:
         flag, equals, value = argument.partition("=")

@@ -1,8 +1,8 @@
-"""Clips inside a tf.data pipeline: read on its threads, made into rows, stacked into batches.
+"""The tf.data pipeline that reads clips, makes rows of them and stacks the rows into batches.
 
-What training and evaluation share. A source reads in Python and gives pixels (media files, which
-FFmpeg decodes), or it fetches bytes and decodes them in TensorFlow (prepared data); behind
-`ClipReader` the two are the same.
+Training and evaluation share it. There are two kinds of sources. One decodes media files with
+FFmpeg in Python. The other fetches bytes of prepared data and decodes them in TensorFlow.
+`ClipReader` hides the difference.
 """
 
 import atexit
@@ -14,7 +14,7 @@ import re
 import traceback
 import typing
 import weakref
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 
 import ml_collections
 import numpy as np
@@ -25,9 +25,10 @@ from input_pipeline.datasets import ClipSource, NativeSource, UnusableError
 # TensorFlow only feeds the accelerator, and must not take its memory.
 tf.config.set_visible_devices([], "GPU")
 
-# PyAV's containers and streams refer to each other, so that what FFmpeg keeps for them, a kilobyte
-# or more a clip, is freed by Python's garbage collector alone. Of the older objects this takes no
-# notice before a quarter as many have come as there are, and TensorFlow has half a million.
+# PyAV's containers and streams refer to each other, so only Python's garbage collector frees the
+# kilobyte or more per clip that FFmpeg holds for them. The collector looks at its oldest generation
+# only once the number of new objects reaches a quarter of the old ones, and TensorFlow alone has
+# half a million. So we collect explicitly, once in so many reads.
 _READS_PER_COLLECTION = 1024
 
 MODALITIES = ("video", "audio")
@@ -35,8 +36,8 @@ MODALITIES = ("video", "audio")
 Batch = dict[str, np.ndarray]
 Batches = Generator[Batch, None, None]
 
-# TensorFlow's threads call Python to read: left running while the interpreter shuts down, they wait
-# for it and it for them, forever.
+# TensorFlow's threads call Python to read. If they still run when the interpreter shuts down, they
+# and the interpreter wait for each other forever.
 _open_batches: weakref.WeakSet[Batches] = weakref.WeakSet()
 
 
@@ -47,15 +48,15 @@ def _close_batches() -> None:
 
 
 class ReadError(OSError):
-    """An example that could not be read, named in the message. Its cause is the source's error."""
+    """An example that cannot be read. The message names it; `__cause__` is the original error."""
 
 
 class ClipTensors(typing.NamedTuple):
-    """A clip on its way through a pipeline.
+    """A clip inside the pipeline.
 
     Attributes:
-        frames: (T, h, w, 3) uint8; None where the picture was not asked for.
-        waveform: (S,) float32, S known when the graph is built; zeros where there is no sound.
+        frames: (T, h, w, 3) uint8. None if frames were not requested.
+        waveform: (S,) float32. S is known when the graph is built. Zeros if there is no sound.
         has_audio: () bool.
     """
 
@@ -65,28 +66,41 @@ class ClipTensors(typing.NamedTuple):
 
 
 class ClipReader:
-    """Reads the clips of a source on TensorFlow's threads."""
+    """Reader of a source's clips, on TensorFlow's threads.
+
+    Attributes:
+        failures: Errors of the reads that failed so far.
+    """
 
     def __init__(
         self, source: ClipSource, config: ml_collections.ConfigDict, picture: bool = True
     ) -> None:
-        """Sets up a reader; nothing is read yet.
+        """Initializes the reader. It reads nothing yet.
 
         Args:
-            source: The clips.
-            config: `views` of the run's config, for which the source was opened.
-            picture: Whether to decode the picture too.
+            source: Source of the clips.
+            config: `views` section of the config with which the source was opened.
+            picture: Whether to decode the frames too.
         """
         self._source = source
         self._picture = picture
         self._frames = config.video.global_frames
         self._samples = round(self._frames / config.video.frame_rate * config.audio.sample_rate)
-        # TensorFlow passes only the text of a Python error on: the error itself waits here.
+        # TensorFlow passes on only the text of a Python error, so the errors are kept here.
         self.failures: list[ReadError] = []
         self._reads = itertools.count(1)
 
     def __call__(self, index: tf.Tensor, position: tf.Tensor) -> ClipTensors:
-        """Reads one clip, see `ClipSource.read` for the arguments."""
+        """Reads one clip.
+
+        Args:
+            index: () int64 index of the recording.
+            position: () float32 place of the clip in the recording, in [0, 1]. See
+                `ClipSource.read`.
+
+        Returns:
+            The clip.
+        """
         if isinstance(self._source, NativeSource):
             record = tf.numpy_function(self._guarded(self._fetch), [index], tf.string)
             clip = self._source.decode(tf.ensure_shape(record, []), position, self._picture)
@@ -103,12 +117,17 @@ class ClipReader:
         return ClipTensors(frames, waveform, tf.ensure_shape(clip.has_audio, []))
 
     def failure(self, index: int, error: Exception) -> ReadError:
-        """Makes the error that says which example could not be read."""
-        # What TensorFlow says may begin and ends with the place in the graph.
+        """Makes the error that names the example that could not be read.
+
+        Args:
+            index: Index of the recording.
+            error: Error of the source, or the one that TensorFlow raised.
+        """
+        # TensorFlow's message may begin with the place in the graph, and ends with it.
         reason = re.sub(r"^\{\{function_node \S+\}\} ", "", str(error))
         reason = reason.partition(" [Op:")[0].partition(" [[{{node")[0]
-        of_one = not isinstance(error, UnusableError)
-        example = f"example {index}, {self._source.name(int(index))}: " if of_one else ""
+        names_example = not isinstance(error, UnusableError)
+        example = f"example {index}, {self._source.name(int(index))}: " if names_example else ""
         failure = ReadError(f"{example}{reason}")
         failure.__cause__ = error
         return failure
@@ -125,12 +144,12 @@ class ClipReader:
         return clip.frames, clip.waveform, np.bool(clip.has_audio)
 
     def _guarded(self, read: Callable) -> Callable:
-        """The function, its errors kept."""
+        """Wraps a function so that its errors are kept in `failures`."""
 
         @functools.wraps(read)
-        def guarded(index: np.int64, *rest: object) -> object:
+        def guarded(index: np.int64, *args: object) -> object:
             try:
-                return read(index, *rest)
+                return read(index, *args)
             except Exception as error:
                 self.failures.append(self.failure(index, error))
                 raise
@@ -150,18 +169,19 @@ def batches(
     """Makes batches in order and ahead of time.
 
     Args:
-        rows_of: What tells the rows of a batch apart, by its number: integer arrays (B,), of which
-            `example_id` is one. The last batch may be of fewer rows, or of none.
-        load: Makes a row of a batch of scalars of those names, in TensorFlow.
-        reader: What `load` reads with.
-        steps: Numbers of the batches.
-        batch_size: Rows of a batch, the same for all but the last.
-        threads: At work at once; 0: one for each core this process may use.
-        prefetch: Batches made ahead.
+        rows_of: Function from the index of a batch to its rows: integer arrays (B,) by name, one of
+            them `example_id`. The last batch may have fewer rows, or none.
+        load: TensorFlow function that makes one row of a batch. Its argument holds scalars by the
+            names that `rows_of` gives.
+        reader: Reader that `load` uses.
+        steps: Indices of the batches.
+        batch_size: Number of rows in every batch but the last.
+        threads: Number of threads. 0 means one for each core that this process may use.
+        prefetch: Number of batches made ahead.
 
     Returns:
-        A generator of batches. Closing or dropping it stops the threads behind it. It raises a
-        `ReadError` where the source could not read an example.
+        A generator of batches. Closing or dropping it stops its threads. It raises `ReadError` if
+        the source cannot read an example.
     """
     generator = _generate(rows_of, load, reader, steps, batch_size, threads or cores(), prefetch)
     _open_batches.add(generator)
@@ -177,6 +197,7 @@ def _generate(
     threads: int,
     prefetch: int,
 ) -> Batches:
+    """Yields the batches, and turns TensorFlow's errors into a `ReadError`."""
     dataset = _dataset(rows_of, load, steps, batch_size, threads, prefetch)
     step = steps.start
     try:
@@ -184,14 +205,14 @@ def _generate(
             yield batch
             step += 1
     except BaseException as error:
-        # The frames it came through hold the iterator, and with it the threads.
+        # The traceback's stack frames hold the iterator, which holds the threads.
         traceback.clear_frames(error.__traceback__)
         if not isinstance(error, tf.errors.OpError):
             raise
-        found = reader.failures or _failures(rows_of(step), load, reader)
-        if not found:
+        failures = reader.failures or _failures(rows_of(step), load, reader)
+        if not failures:
             raise
-        raise found[0] from found[0].__cause__
+        raise failures[0] from failures[0].__cause__
 
 
 def _dataset(
@@ -202,18 +223,19 @@ def _dataset(
     threads: int,
     prefetch: int,
 ) -> tf.data.Dataset:
-    form = {name: tf.as_dtype(array.dtype) for name, array in rows_of(steps.start).items()}
+    """Makes the dataset of batches. The arguments are those of `batches`."""
+    dtypes = {name: tf.as_dtype(array.dtype) for name, array in rows_of(steps.start).items()}
 
     @tf.autograph.experimental.do_not_convert
     def rows(step: tf.Tensor) -> tf.data.Dataset:
         arrays = tf.numpy_function(
-            lambda step: tuple(rows_of(int(step)).values()), [step], tuple(form.values())
+            lambda step: tuple(rows_of(int(step)).values()), [step], tuple(dtypes.values())
         )
-        return tf.data.Dataset.from_tensor_slices(dict(zip(form, arrays, strict=True)))
+        return tf.data.Dataset.from_tensor_slices(dict(zip(dtypes, arrays, strict=True)))
 
     @tf.autograph.experimental.do_not_convert
-    def row(numbers: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return load({name: tf.ensure_shape(number, []) for name, number in numbers.items()})
+    def row(scalars: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return load({name: tf.ensure_shape(scalar, []) for name, scalar in scalars.items()})
 
     dataset = tf.data.Dataset.range(steps.start, steps.stop).flat_map(rows)
     dataset = dataset.map(row, num_parallel_calls=threads, deterministic=True)
@@ -221,8 +243,8 @@ def _dataset(
     options = tf.data.Options()
     options.deterministic = True
     options.autotune.enabled = False
-    # The threads of the map are all there are. Splitting one operation over threads as well
-    # would gain nothing, and could let the order of a sum depend on their number.
+    # Only the map is parallel. Splitting single operations over threads as well would gain nothing,
+    # and the order of a sum could depend on the number of threads.
     options.threading.private_threadpool_size = threads
     options.threading.max_intra_op_parallelism = 1
     return dataset.with_options(options)
@@ -232,27 +254,41 @@ def _failures(
     rows: Mapping[str, np.ndarray],
     load: Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]],
     reader: ClipReader,
-) -> Iterable[ReadError]:
-    """Finds the first example of a batch that does not decode, of which TensorFlow says nothing."""
-    for number, example_id in enumerate(rows["example_id"]):
+) -> list[ReadError]:
+    """Finds the example of a batch that fails to decode, which TensorFlow does not name.
+
+    Args:
+        rows: Rows of the batch.
+        load: See `batches`.
+        reader: Reader that `load` uses.
+
+    Returns:
+        The failures that occur while the rows are loaded again, up to the first bad row. Empty if
+        all rows load.
+    """
+    for row, example_id in enumerate(rows["example_id"]):
         try:
-            load({name: tf.constant(array[number]) for name, array in rows.items()})
+            load({name: tf.constant(array[row]) for name, array in rows.items()})
         except tf.errors.OpError as error:
             return reader.failures or [reader.failure(example_id, error)]
     return []
 
 
 def check_modalities(modalities: Sequence[str]) -> None:
-    """Raises a ValueError unless these are one or both of `MODALITIES`."""
-    wrong = [name for name in modalities if name not in MODALITIES]
-    if wrong or not modalities:
+    """Checks that the modalities are one or both of `MODALITIES`.
+
+    Raises:
+        ValueError: A name is unknown, or there are none.
+    """
+    unknown = [name for name in modalities if name not in MODALITIES]
+    if unknown or not modalities:
         raise ValueError(
             f"modalities is {tuple(modalities)!r}; allowed: one or both of 'video', 'audio'"
         )
 
 
 def cores() -> int:
-    """Number of cores this process may use, where the system tells."""
+    """Returns the number of cores that this process may use (all, if the system does not tell)."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,8 +1,8 @@
-"""What a prepared data set holds: one record a recording, and an index of each split beside them.
+"""The contents of a prepared data set: one record per recording, and an index of each split.
 
-A prepared data set is a folder that TFDS reads (`tfds.builder_from_directory`), its splits in
-ArrayRecord files, which are read at random. Beside them, `index-<split>.npz` says of every record,
-in the order of `tfds.data_source`, what must be known before any is read.
+A prepared data set is a folder that TFDS reads (`tfds.builder_from_directory`). Its splits are
+ArrayRecord files, which allow random access. Beside them, `index-<split>.npz` holds what must be
+known of every record before any is read, in the order of `tfds.data_source`.
 """
 
 import dataclasses
@@ -17,34 +17,35 @@ from google.protobuf import message
 
 from input_pipeline import atomic, example, manifest, sealed
 
-if typing.TYPE_CHECKING:  # TensorFlow takes seconds to load, which reading an index need not
+if typing.TYPE_CHECKING:  # TensorFlow takes seconds to load, and an index is read without it
     import tensorflow_datasets as tfds
 
-SAMPLE_RATE = 16000  # Hz, of every prepared sound
+SAMPLE_RATE = 16000  # Hz, of every prepared waveform
 JPEG_QUALITY = 90
-FRAME_RATES = (0.01, 120.0)  # per second, of prepared pictures: the lowest and the highest
+FRAME_RATES = (0.01, 120.0)  # lowest and highest allowed frames per second
 
-# How ArrayRecord keeps records: each to be had without its neighbors, and as it is, for JPEG files
-# do not get smaller and unpacking them would cost as much as reading them.
+# Options of the ArrayRecord writer. Each record can be read without its neighbors. Records are not
+# compressed: JPEG files would not get smaller, and decompressing costs as much as reading.
 SHARD_OPTIONS = "group_size:1,uncompressed"
 
-_MOST = 2**31 - 1  # bytes of a record, so that there are no more of anything in it
-_RECIPE = "prepared.json"  # written last: where it is, the data set is complete
-_OF_FORMER_VERSIONS = {"dataset", "frame_rate", "short_side", "class_names", "partitions"}
+_MOST = 2**31 - 1  # largest record in bytes, and so the largest count of anything in it
+_RECIPE = "prepared.json"  # written last: where it exists, the data set is complete
+_FORMER_FIELDS = {"dataset", "frame_rate", "short_side", "class_names", "partitions"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A recording as it is kept.
+    """A recording as it is stored.
 
     Attributes:
-        name: For people to find it by, unique in its split: the path in the source, say.
-        frames: (T,) JPEG files in RGB, upright, at the data set's frame rate; none without picture.
-        frame_times: (T,) float32 seconds: when, in the source, each frame came on the screen. Frame
-            k is the one that the source shows at `k / frame_rate`.
-        waveform: (S,) int16 mono at `SAMPLE_RATE` from the time of frame 0 on; none without sound.
-        labels: Indices into the data set's classes; none, one, or several of them.
-        roles: What it is in each of the data set's official partitions, see `Role`.
+        name: Name for people, unique in its split, such as the path in the source.
+        frames: (T,) JPEG files in RGB, upright, at the data set's frame rate. Frame k is the one
+            that the source shows at `k / frame_rate`. Empty without picture.
+        frame_times: (T,) float32 times when each frame appeared in the source, in seconds.
+        waveform: (S,) int16 mono at `SAMPLE_RATE`, from the time of frame 0 on. Empty without
+            sound.
+        labels: Indices into the data set's classes: none, one or several.
+        roles: Role of the recording in each of the data set's official partitions, see `Role`.
     """
 
     name: str
@@ -56,13 +57,13 @@ class Record:
 
 
 class Role:
-    """What a recording is in one of a data set's official partitions."""
+    """Role of a recording in one of a data set's official partitions."""
 
     UNUSED, TRAIN, TEST = 0, 1, 2
 
 
 def features() -> "tfds.features.FeaturesDict":
-    """The form of a record for TFDS. What is an array is kept as bytes: quicker to parse."""
+    """Returns the features of a record for TFDS. Arrays are stored as bytes, which parse faster."""
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
@@ -82,7 +83,7 @@ def features() -> "tfds.features.FeaturesDict":
 
 
 def serialize(record: Record) -> bytes:
-    """The record as a `tf.train.Example`, as TFDS would write it."""
+    """Serializes a record as a `tf.train.Example`, in the way TFDS would."""
     result = example.new()
     entries = {
         "name": [record.name.encode()],
@@ -98,7 +99,11 @@ def serialize(record: Record) -> bytes:
 
 
 def parse(data: bytes) -> Record:
-    """The record that `serialize` was given; raises ValueError where it was given none."""
+    """Parses what `serialize` returned.
+
+    Raises:
+        ValueError: `data` is not a serialized record.
+    """
     stored = example.new()
     try:
         stored.ParseFromString(data)
@@ -106,7 +111,7 @@ def parse(data: bytes) -> Record:
         (name,), (times,), (sound,) = (values[n] for n in ("name", "frame_times", "waveform"))
         (labels,), (roles,) = values["labels"], values["roles"]
     except (message.DecodeError, KeyError, ValueError) as error:
-        raise ValueError(f"no record: {error}") from None
+        raise ValueError(f"not a record: {error}") from None
     return Record(
         name=name.decode(),
         frames=values.get("frames", []),
@@ -124,9 +129,9 @@ class Index:
     Attributes:
         names: N names.
         labels: N tuples of class indices.
-        roles: (N, K) int64, see `Role`; K is the number of official partitions.
-        frames: (N,) int64 numbers of frames; 0 without picture.
-        samples: (N,) int64 numbers of samples; 0 without sound.
+        roles: (N, K) int64, see `Role`. K is the number of official partitions.
+        frames: (N,) int64 numbers of frames. 0 without picture.
+        samples: (N,) int64 numbers of samples. 0 without sound.
     """
 
     names: Sequence[str]
@@ -136,7 +141,7 @@ class Index:
     samples: np.ndarray
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes it, whole or not at all, and the same bytes for the same content."""
+        """Writes the index, whole or not at all. The same content gives the same bytes."""
         arrays = {
             "names": np.frombuffer("\0".join(self.names).encode(), np.uint8),
             "label_counts": np.array([len(labels) for labels in self.labels], np.int64),
@@ -149,13 +154,13 @@ class Index:
 
 
 def load_index(path: str | os.PathLike) -> Index:
-    """Reads what `Index.save` wrote.
+    """Reads an index that `Index.save` wrote.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no index; the message names it.
+        ValueError: The file is not an index. The message names it.
     """
-    # Not by its seal, which those of former versions lack: the recipe tells what bytes it has.
+    # The seal is not checked, as indices of former versions have none. The recipe has the digest.
     try:
         return _index(sealed.unpack(sealed.read(path)))
     except KeyError as error:
@@ -165,22 +170,27 @@ def load_index(path: str | os.PathLike) -> Index:
 
 
 def _index(arrays: Mapping[str, np.ndarray]) -> Index:
-    """Makes an index of its arrays; raises ValueError or KeyError where they are of none."""
+    """Makes an index from its arrays.
+
+    Raises:
+        ValueError: The arrays do not fit together.
+        KeyError: An array is missing.
+    """
     frames, samples, roles = (arrays[name] for name in ("frames", "samples", "roles"))
     labels, counts = arrays["labels"], arrays["label_counts"]
     numbers = {"frames": frames, "samples": samples, "labels": labels, "label_counts": counts}
     for name, array in {**numbers, "roles": roles}.items():
         axes = 2 if name == "roles" else 1
         if array.dtype.kind not in "iu" or array.ndim != axes:
-            raise ValueError(f"its {name} are no counts")
+            raise ValueError(f"its {name} are not counts")
         if np.any((array < 0) | (array > _MOST)):
-            raise ValueError(f"its {name} are no counts of what fits into a record")
+            raise ValueError(f"its {name} are not counts between 0 and {_MOST}")
     count = len(frames)
     names = arrays["names"].tobytes().decode().split("\0") if count else []
     if {len(names), len(samples), len(roles), len(counts)} != {count} or counts.sum() != len(
         labels
     ):
-        raise ValueError("its arrays are not of as many records")
+        raise ValueError("its arrays differ in the number of records")
     ends = np.cumsum(counts)[:-1]
     label_sets = [tuple(part.tolist()) for part in np.split(labels, ends)] if count else []
     return Index(names, label_sets, roles, frames, samples)
@@ -188,18 +198,18 @@ def _index(arrays: Mapping[str, np.ndarray]) -> Index:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What all records of a prepared data set have in common; kept as `prepared.json`.
+    """What all records of a prepared data set have in common, stored as `prepared.json`.
 
     Attributes:
-        dataset: Its name, as `prepare --dataset` knows it.
+        dataset: Name of the data set, as in `prepare --dataset`.
         frame_rate: Frames per second.
-        short_side: Pixels of the frames' shorter side.
-        class_names: The classes in the order of their indices; empty without labels.
+        short_side: Shorter side of the frames in pixels.
+        class_names: Names of the classes, in the order of their indices. Empty without labels.
         partitions: Names of the official partitions into training and test, in the order of
-            `Record.roles`, such as the splits of UCF101 and the folds of ESC50; empty where the
-            splits are the partition.
-        contents: The splits and what their files are; None where a former version has prepared
-            them. No part of what is printed, by which data sets are told apart.
+            `Record.roles`, such as the splits of UCF101 and the folds of ESC50. Empty if the data
+            set's splits are the partition.
+        contents: Names of the splits and digests of the files. None if a former version prepared
+            the data. Left out of the repr, which identifies a data set.
     """
 
     dataset: str
@@ -210,7 +220,7 @@ class Recipe:
     contents: manifest.Manifest | None = dataclasses.field(default=None, repr=False)
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Writes it into the data set's folder, whole or not at all."""
+        """Writes the recipe into the data set's folder, whole or not at all."""
         values = dataclasses.asdict(self)
         if contents := values.pop("contents"):
             values = sealed.seal(values | contents)
@@ -219,34 +229,37 @@ class Recipe:
 
 
 def load_recipe(folder: str | os.PathLike) -> Recipe:
-    """Reads what `Recipe.save` wrote.
+    """Reads a recipe that `Recipe.save` wrote.
 
     Raises:
-        FileNotFoundError: The folder holds none: it is no prepared data set, or not finished.
-        ValueError: It is no recipe, or has changed since it was written; the message names it.
+        FileNotFoundError: The folder has no recipe: it is not a prepared data set, or not finished.
+        ValueError: The file is not a recipe, or has changed since it was written. The message names
+            it.
     """
     path = pathlib.Path(folder) / _RECIPE
     values = sealed.load_json(path)
     try:
         contents = None
-        if set(values) != _OF_FORMER_VERSIONS:
+        if set(values) != _FORMER_FIELDS:
             values = sealed.unseal(values)
             contents = manifest.parse(values.pop("splits"), values.pop("files"))
         for name in ("class_names", "partitions"):
             names = values[name]
             if type(names) is not list or not all(isinstance(n, str) for n in names):
-                raise ValueError(f"its {name} are no names")
+                raise ValueError(f"its {name} are not a list of names")
             values[name] = tuple(names)
         recipe = Recipe(**values, contents=contents)
         lowest, highest = FRAME_RATES
         if type(recipe.frame_rate) not in (int, float) or not (
             lowest <= recipe.frame_rate <= highest
         ):
-            raise ValueError(f"its frame_rate is {recipe.frame_rate!r:.40}")
+            raise ValueError(
+                f"its frame_rate is {recipe.frame_rate!r:.40}; allowed: {lowest:g} to {highest:g}"
+            )
         if type(recipe.short_side) is not int or recipe.short_side < 1:
-            raise ValueError(f"its short_side is {recipe.short_side!r:.40}")
+            raise ValueError(f"its short_side is {recipe.short_side!r:.40}; allowed: 1 or more")
         if not isinstance(recipe.dataset, str):
-            raise ValueError(f"its dataset is {recipe.dataset!r:.40}")
+            raise ValueError(f"its dataset is {recipe.dataset!r:.40}; allowed: a name")
     except KeyError as error:
         raise ValueError(f"{path} is damaged: it lacks {error}; {manifest.REMEDY}") from None
     except (ValueError, TypeError, AttributeError) as error:
@@ -255,5 +268,5 @@ def load_recipe(folder: str | os.PathLike) -> Recipe:
 
 
 def index_path(folder: str | os.PathLike, split: str) -> pathlib.Path:
-    """Where the index of a split is."""
+    """Returns the path of a split's index."""
     return pathlib.Path(folder) / f"index-{split}.npz"

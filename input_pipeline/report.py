@@ -1,4 +1,4 @@
-"""What became of every recording of a data set: the report beside the prepared data."""
+"""The report of a prepared data set, which says what became of every recording."""
 
 import collections
 import json
@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from input_pipeline import atomic, records, sealed
 from input_pipeline.datasets import listing
 
-CLIP_SECONDS = 4.0  # of a training clip; shorter recordings are padded by repeating themselves
+CLIP_SECONDS = 4.0  # length of a training clip; shorter recordings are repeated to fill it
 
 NAME = "report.json"
 
-# The counts of a split and of the whole.
+# Names of the counts of a split and of the whole data set.
 COUNTS = (
     *("listed", "kept", "left_out", "not_read"),
     *("video_seconds", "sound_seconds", "without_picture", "without_sound"),
@@ -29,24 +29,24 @@ def split_counts(
     not_read: int = 0,
     size: int = 0,
 ) -> dict[str, object]:
-    """Counts of one split, or of what is in none.
+    """Counts the recordings of one split, or of those in no split.
 
     Args:
-        frames: Number of frames of each recording kept.
-        samples: Number of samples of each recording kept.
+        frames: Number of frames of each recording that is kept.
+        samples: Number of samples of each recording that is kept.
         frame_rate: Frames per second.
-        reasons: Why the others were left out.
-        not_read: Number of recordings not looked at yet.
+        reasons: Reason for each recording that is left out.
+        not_read: Number of recordings not read yet.
         size: Bytes of the shards.
 
     Returns:
         `COUNTS`, and how often each reason occurs, the most frequent first.
     """
-    counted = collections.Counter(reasons)
-    left_out = sum(counted.values())
+    reason_counts = collections.Counter(reasons)
+    left_out = sum(reason_counts.values())
     seconds = [
-        max(pictures / frame_rate, sounds / records.SAMPLE_RATE)
-        for pictures, sounds in zip(frames, samples, strict=True)
+        max(frame_count / frame_rate, sample_count / records.SAMPLE_RATE)
+        for frame_count, sample_count in zip(frames, samples, strict=True)
     ]
     return {
         "listed": len(seconds) + left_out + not_read,
@@ -59,12 +59,12 @@ def split_counts(
         "without_sound": sum(count == 0 for count in samples),
         "shorter_than_a_clip": sum(value < CLIP_SECONDS for value in seconds),
         "bytes": size,
-        "reasons": dict(sorted(counted.items(), key=lambda item: (-item[1], item[0]))),
+        "reasons": dict(sorted(reason_counts.items(), key=lambda item: (-item[1], item[0]))),
     }
 
 
 def total(splits: Iterable[Mapping[str, object]]) -> dict[str, object]:
-    """Sums of the counts of all splits."""
+    """Sums the counts of all splits."""
     sums: dict[str, object] = dict.fromkeys(COUNTS, 0)
     reasons: collections.Counter = collections.Counter()
     for counts in splits:
@@ -76,18 +76,19 @@ def total(splits: Iterable[Mapping[str, object]]) -> dict[str, object]:
 
 
 def bad_fraction(counts: Mapping[str, object]) -> float:
-    """Share of a data set's recordings that are left out.
+    """Returns the share of a data set's recordings that are left out.
 
-    Files that the annotations do not name, or beside its splits, are none of its recordings.
+    Files that the annotations do not name, duplicates, and recordings outside the splits do not
+    count as recordings of the data set.
     """
-    strangers = (listing.NOT_LISTED, listing.DUPLICATE, listing.BESIDE_SPLITS)
-    others = sum(counts["reasons"].get(reason, 0) for reason in strangers)
+    not_counted = (listing.NOT_LISTED, listing.DUPLICATE, listing.BESIDE_SPLITS)
+    others = sum(counts["reasons"].get(reason, 0) for reason in not_counted)
     listed = counts["listed"] - others
     return (counts["left_out"] - others) / listed if listed else 0.0
 
 
 def in_words(reasons: Mapping[str, int]) -> str:
-    """Reasons with their counts as people read them."""
+    """Formats reasons and their counts for people."""
     return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
 
 
@@ -98,10 +99,10 @@ def write(folder: str | os.PathLike, values: Mapping[str, object]) -> None:
 
 
 def load(folder: str | os.PathLike) -> dict[str, object]:
-    """Reads what `write` wrote.
+    """Reads a report that `write` wrote.
 
     Raises:
-        FileNotFoundError: The folder holds none.
-        ValueError: It is damaged.
+        FileNotFoundError: The folder has no report.
+        ValueError: The report is damaged.
     """
     return sealed.load_json(pathlib.Path(folder) / NAME)

@@ -1,7 +1,8 @@
-"""Small files that tell whether they are as they were written, and run nothing when they are read.
+"""Small files with a digest of their content, which run no code when they are read.
 
-A JSON file keeps the SHA-256 of its content as a field. An NPZ archive keeps that of all bytes
-before it as its comment, which is its end; NumPy reads it like any other.
+A JSON file stores the SHA-256 of its content in a field. An NPZ archive stores the SHA-256 of all
+bytes before its comment as that comment, which is the end of the file. NumPy reads it like any
+other archive.
 """
 
 import hashlib
@@ -18,19 +19,19 @@ from numpy.typing import ArrayLike
 
 from input_pipeline import atomic
 
-FIELD = "sha256"  # of sealed JSON
-_HEX = 64  # digits of a SHA-256
+FIELD = "sha256"  # field of sealed JSON that holds the digest
+_HEX = 64  # hexadecimal digits of a SHA-256
 
 
 def read(path: str | os.PathLike) -> bytes:
-    """The content of a regular file: a pipe or a device may never begin, or never end.
+    """Reads a regular file. Other files, such as pipes and devices, might block or never end.
 
     Raises:
-        OSError: It cannot be read.
-        ValueError: It is something else.
+        OSError: The file cannot be read.
+        ValueError: It is not a regular file.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
     return pathlib.Path(path).read_bytes()
 
 
@@ -38,8 +39,8 @@ def load_json(path: str | os.PathLike) -> object:
     """Reads a JSON file, sealed or not.
 
     Raises:
-        OSError: It cannot be read.
-        ValueError: It is not JSON, or nested too deeply; the message names the file.
+        OSError: The file cannot be read.
+        ValueError: The file is not JSON, or nested too deeply. The message names the file.
     """
     try:
         return json.loads(read(path))
@@ -48,26 +49,26 @@ def load_json(path: str | os.PathLike) -> object:
 
 
 def seal(content: Mapping[str, object]) -> dict[str, object]:
-    """Content for a JSON file, with its digest in front."""
-    plain = json.loads(json.dumps(content))  # as it will be read: no tuples, no numbers for keys
+    """Returns the content of a sealed JSON file: `content` with its digest in front."""
+    plain = json.loads(json.dumps(content))  # as it will be read: no tuples, only strings as keys
     return {FIELD: _digest(plain), **plain}
 
 
 def unseal(content: object) -> dict[str, object]:
-    """What `seal` was given.
+    """Returns the content that was given to `seal`.
 
     Args:
-        content: What a JSON file holds.
+        content: Content of a sealed JSON file.
 
     Raises:
-        ValueError: It is not what `seal` has made, or has changed since.
+        ValueError: The content has no digest, or has changed since it was sealed.
     """
     if not isinstance(content, dict) or FIELD not in content:
         raise ValueError(f"it has no {FIELD}")
-    inner = {name: value for name, value in content.items() if name != FIELD}
-    if content[FIELD] != _digest(inner):
+    unsealed = {name: value for name, value in content.items() if name != FIELD}
+    if content[FIELD] != _digest(unsealed):
         raise ValueError("its content has changed since it was written")
-    return inner
+    return unsealed
 
 
 def _digest(content: Mapping[str, object]) -> str:
@@ -75,9 +76,13 @@ def _digest(content: Mapping[str, object]) -> str:
 
 
 def pack(arrays: Mapping[str, ArrayLike]) -> bytes:
-    """A sealed NPZ archive: the same bytes for the same arrays, none of which holds objects."""
+    """Makes a sealed NPZ archive. The same arrays give the same bytes.
+
+    Raises:
+        ValueError: An array holds Python objects.
+    """
     file = io.BytesIO()
-    # np.savez would put the time of writing in.
+    # np.savez would store the time of writing.
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
@@ -89,25 +94,26 @@ def pack(arrays: Mapping[str, ArrayLike]) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays of an NPZ archive, sealed or not, which take no more memory than the archive.
+    """Reads the arrays of an NPZ archive, sealed or not. They take no more memory than the archive.
 
     Raises:
-        ValueError: It is no such archive, or it holds other things than numbers and strings.
+        ValueError: `data` is not such an archive, or it holds other things than numbers and
+            strings.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
-        # `pack` compresses nothing. A bomb would, or name the same bytes many times.
+        # `pack` does not compress. A zip bomb does, or it lists the same bytes many times.
         compressed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
         if compressed or sum(member.file_size for member in members) > len(data):
             raise ValueError("larger than the archive")
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    # Of a damaged archive, zipfile and NumPy raise whatever the damage makes them run into.
+    # zipfile and NumPy may raise any error for a damaged archive.
     except Exception as error:
-        raise ValueError(f"it is no archive of arrays ({type(error).__name__})") from None
+        raise ValueError(f"it is not an archive of arrays ({type(error).__name__})") from None
     if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-        raise ValueError("it holds something else than arrays")
+        raise ValueError("it does not hold arrays only")
     return arrays
 
 
@@ -117,16 +123,16 @@ def save_arrays(path: str | os.PathLike, arrays: Mapping[str, ArrayLike]) -> Non
 
 
 def load_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Reads what `save_arrays` wrote.
+    """Reads the arrays that `save_arrays` wrote.
 
     Raises:
-        OSError: It cannot be read.
-        ValueError: It is not sealed, or has changed since; the message names the file.
+        OSError: The file cannot be read.
+        ValueError: The file is not sealed, or has changed since. The message names the file.
     """
     try:
         data = read(path)
         if hashlib.sha256(memoryview(data)[:-_HEX]).hexdigest().encode() != data[-_HEX:]:
-            raise ValueError("its content is not what its digest says")
+            raise ValueError("its content does not match its digest")
         return unpack(data)
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)} is damaged: {error}") from None

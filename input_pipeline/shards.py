@@ -1,7 +1,7 @@
-"""One shard of a prepared data set: a function of the files and of the settings alone.
+"""One shard of a prepared data set, which depends on the files and the settings alone.
 
-A shard is an ArrayRecord file, and a note beside it of what came of each recording. The note is
-written last: where it is, and of the same plan, the shard is finished.
+A shard is an ArrayRecord file. Beside it, a note says what became of each recording. The note is
+written last: if it exists and belongs to the same plan, the shard is finished.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from input_pipeline.datasets.listing import Entry
 
 CRASHED = "crashed the decoder"
 TOO_LONG = "too long"
-# Why a recording that is there has been left out.
+# All reasons why a recording that exists may be left out.
 REASONS = (*media.REASONS, TOO_LONG, CRASHED)
 
 _Result = typing.TypeVar("_Result")
@@ -27,14 +27,14 @@ _Result = typing.TypeVar("_Result")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a recording becomes, beside what is in it.
+    """Settings that decide what becomes of a recording.
 
     Attributes:
         frame_rate: Frames per second.
-        short_side: Pixels of the frames' shorter side.
-        require: What a recording must have, out of `listing.REQUIREMENTS`.
-        min_seconds: Shorter recordings are left out.
-        max_seconds: Longer recordings are left out.
+        short_side: Shorter side of the frames in pixels.
+        require: What a recording must have, from `listing.REQUIREMENTS`.
+        min_seconds: Recordings shorter than this are left out.
+        max_seconds: Recordings longer than this are left out.
     """
 
     frame_rate: float
@@ -49,13 +49,13 @@ class Job:
     """A shard to write.
 
     Attributes:
-        path: Of the shard.
-        note_path: Of its note.
+        path: Path of the shard.
+        note_path: Path of its note.
         root: Folder that the entries' paths are relative to.
-        entries: The recordings.
-        settings: What becomes of them.
-        plan: Fingerprint of the plan that the shard is part of.
-        crashing: Places in `entries` of recordings that end the process that reads them.
+        entries: Recordings of the shard.
+        settings: Settings for all recordings.
+        plan: Digest of the plan that the shard belongs to.
+        crashing: Places in `entries` of recordings that crash the process that reads them.
     """
 
     path: str
@@ -69,13 +69,13 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Note:
-    """What came of a shard's recordings.
+    """What became of a shard's recordings.
 
     Attributes:
-        plan: See `Job`.
-        file: What the shard's file is.
+        plan: Digest of the plan, see `Job`.
+        file: Size and digests of the shard.
         kept: Place in the entries, number of frames and number of samples of each record, in order.
-        left_out: Reasons by place in the entries.
+        left_out: Reason of each recording that was left out, by its place in the entries.
     """
 
     plan: str
@@ -89,12 +89,12 @@ def write(job: Job, announce: Callable[[int], None] = lambda place: None) -> Non
 
     Args:
         job: The shard.
-        announce: Called before each recording with its place, and after all with their number.
+        announce: Called before each recording with its place, and at the end with their number.
 
     Raises:
-        OSError: They cannot be written, or a recording cannot be accessed.
+        OSError: A file cannot be written, or a recording cannot be accessed.
     """
-    # Loads only where it is needed: it takes its time.
+    # Imported here, as it is slow to load and only needed by writers.
     from array_record.python.array_record_module import ArrayRecordWriter
 
     kept, left_out = [], {}
@@ -109,7 +109,7 @@ def write(job: Job, announce: Callable[[int], None] = lambda place: None) -> Non
                 try:
                     record = read(entry, job.root, job.settings)
                 except media.MediaError as error:
-                    if _hindered(error):
+                    if _access_denied(error):
                         raise error.__cause__ from None
                     left_out[place] = error.reason
                     continue
@@ -124,27 +124,28 @@ def write(job: Job, announce: Callable[[int], None] = lambda place: None) -> Non
 
 
 def _on_disk(path: str, call: Callable[..., _Result], *arguments: object) -> _Result:
-    """Calls ArrayRecord, which raises a RuntimeError for a full disk; ours is an OSError."""
+    """Calls ArrayRecord, and turns its RuntimeError, as for a full disk, into an OSError."""
     try:
         return call(*arguments)
     except RuntimeError as error:
         raise OSError(f"{path}: {str(error).partition(';')[0]}") from error
 
 
-def _hindered(error: media.MediaError) -> bool:
-    """Whether the system let nobody look at a file that is there: that says nothing of it."""
+def _access_denied(error: media.MediaError) -> bool:
+    """Returns whether a file exists but could not be accessed, so its content is unknown."""
     missing = isinstance(error.__cause__, FileNotFoundError)
     return error.reason == containers.INACCESSIBLE and not missing
 
 
 def finished(job: Job) -> Note | None:
-    """What came of a shard's recordings, if the shard is finished.
+    """Returns the note of a shard that is finished.
 
     Args:
         job: The shard.
 
     Returns:
-        Its note; None where there is none, or one of another plan, or the shard is not as it says.
+        The note. None if there is no note, the note belongs to another plan, or the shard's size
+        differs from the one in the note.
     """
     try:
         values = sealed.unseal(sealed.load_json(job.note_path))
@@ -154,33 +155,33 @@ def finished(job: Job) -> Note | None:
             kept=tuple(map(tuple, values["kept"])),
             left_out={int(place): reason for place, reason in values["left_out"].items()},
         )
-        whole = os.path.getsize(job.path) == note.file.bytes
+        same_size = os.path.getsize(job.path) == note.file.bytes
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return note if whole and note.plan == job.plan else None
+    return note if same_size and note.plan == job.plan else None
 
 
 def read(entry: Entry, root: str | os.PathLike, settings: Settings) -> records.Record:
-    """Decodes a recording into the record to be kept of it.
+    """Decodes a recording into a record.
 
     Args:
         entry: The recording.
         root: Folder that its path is relative to.
-        settings: What becomes of it.
+        settings: Settings of the record.
 
     Returns:
         The record.
 
     Raises:
-        media.MediaError: The file is not usable, or not what the settings require.
+        media.MediaError: The file is not usable, or lacks what the settings require.
     """
     path = os.path.join(root, entry.path)
-    most, encoded = settings.max_seconds * settings.frame_rate + 1, 0
+    max_frames, encoded = settings.max_seconds * settings.frame_rate + 1, 0
 
     def encode(frame: np.ndarray) -> bytes:
         nonlocal encoded
         encoded += 1
-        if encoded > most:  # hours would take hours, and their frames the memory
+        if encoded > max_frames:  # stop early: hours of video take hours and fill the memory
             raise media.MediaError(TOO_LONG, path)
         return encode_jpeg(frame)
 
@@ -212,7 +213,7 @@ def read(entry: Entry, root: str | os.PathLike, settings: Settings) -> records.R
 
 
 def encode_jpeg(frame: np.ndarray) -> bytes:
-    """A frame (h, w, 3) uint8, RGB, as a JPEG file."""
+    """Encodes a frame (h, w, 3) uint8 RGB as a JPEG file."""
     file = io.BytesIO()
     image = PIL.Image.fromarray(frame)
     image.save(file, "JPEG", quality=records.JPEG_QUALITY, subsampling="4:2:0")
@@ -220,5 +221,5 @@ def encode_jpeg(frame: np.ndarray) -> bytes:
 
 
 def to_int16(waveform: np.ndarray) -> np.ndarray:
-    """Sound (S,) float32 in [-1, 1] as int16: the nearest multiples of 1 / 32768."""
+    """Converts a waveform (S,) float32 in [-1, 1] to int16, the nearest multiples of 1 / 32768."""
     return np.clip(np.round(waveform * 32768.0), -32768, 32767).astype(np.int16)

@@ -1,9 +1,10 @@
-"""What SIGINT, SIGTERM and SIGHUP do to a program, from its first instant to its last.
+"""Handling of SIGINT, SIGTERM and SIGHUP, from a program's first instant to its last.
 
-They end it: the main thread leaves by an exception, so that drafts are taken away and what was
-found is kept. A moment later the process ends in any case: a compiler does not hear of exceptions,
-and a callback of a library may swallow one. A program that has something to save takes the signals
-as requests meanwhile, see `requests`. Ignored signals, as of nohup, stay ignored.
+A signal ends the program. The main thread leaves by an exception, so that drafts are deleted and
+results so far are kept. If it has not left a few seconds later, the process ends anyway: a compiler
+does not notice exceptions, and a library's callback may swallow one. While a program has something
+to save, it takes signals as requests, see `requests`. Signals that are ignored, as under nohup,
+stay ignored.
 """
 
 import atexit
@@ -19,33 +20,33 @@ from collections.abc import Callable, Iterator
 from input_pipeline import terminal
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# Where this variable is set, the end of the standard input is as good as SIGTERM: the program that
-# holds its other end, and has started this one, is no more.
+# If this variable is set, the end of standard input counts as SIGTERM: the program that started
+# this one, and holds the other end, is gone.
 STARTED_BY_A_PROGRAM = "XKD_STARTED_BY_A_PROGRAM"
-GRACE = 5.0  # seconds that the main thread has to leave
+GRACE = 5.0  # seconds in which the main thread has to leave
 
-_request: Callable[[int], None] | None = None  # what a signal calls, in place of ending the program
-_ending: int | None = None  # the signal that is ending it
-_done = False  # it has done what a signal asked for, and ends by itself
-_terminals: tuple[int, ...] = ()  # of its outputs, those that are gone with a hangup
+_request: Callable[[int], None] | None = None  # called at a signal, instead of ending the program
+_ending: int | None = None  # signal that is ending the program
+_done = False  # whether the program has done what a signal requested, and ends by itself
+_terminals: tuple[int, ...] = ()  # outputs that are terminals, which a hangup closes
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal ends the program.
+    """Exception with which a signal ends the program.
 
     Args:
-        number: The signal's number.
+        number: Number of the signal.
     """
 
-    def __init__(self, number: int):
+    def __init__(self, number: int) -> None:
         super().__init__(f"by {signal.Signals(number).name}")
         self.number = number
 
 
 def install() -> None:
-    """Has signals end this process; to be called in the main thread, before long imports.
+    """Makes signals end this process. Call it in the main thread, before long imports.
 
-    The exit code is 128 and the signal's number, as in a shell, and one line says so.
+    The process prints one line, and its exit code is 128 plus the signal's number, as in a shell.
     """
     global _terminals
     reading, writing = os.pipe()
@@ -54,23 +55,24 @@ def install() -> None:
     for number in NUMBERS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _handle)
-    # Python's handlers wait for the main thread to come back from a call. This does not.
+    # Python's handlers wait until the main thread returns from a call. The watching thread does
+    # not.
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reading,), name="signals", daemon=True).start()
-    atexit.register(_end_late)  # before the imports, so that it is called after all they register
-    sys.excepthook = _tell_of
-    sys.unraisablehook = _tell_of_unraisable
+    atexit.register(_end_late)  # before the imports, so that it runs after all that they register
+    sys.excepthook = _handle_exception
+    sys.unraisablehook = _handle_unraisable
 
 
 @contextlib.contextmanager
 def requests(handler: Callable[[int], None]) -> Iterator[None]:
-    """Takes signals as requests, in a process where they are installed or not.
+    """Takes signals as requests within the context, whether `install` was called or not.
 
     Args:
-        handler: Is called in the main thread with a signal's number, at each one that comes.
+        handler: Called in the main thread with the signal's number, at each signal.
 
     Raises:
-        Stopped: One has come before, and was not heard.
+        Stopped: A signal came before the context, but its exception was swallowed.
     """
     global _request, _done
     if _ending is not None:
@@ -89,17 +91,17 @@ def requests(handler: Callable[[int], None]) -> Iterator[None]:
 
 
 def finish() -> None:
-    """Says that what a signal asked for is done: one more does not change the exit code, 0."""
+    """Notes that a signal's request is done. Another signal does not change the exit code, 0."""
     global _done
     _done = True
 
 
 def end(code: int, line: str) -> None:
-    """Ends the process from any thread, at once.
+    """Ends the process at once, from any thread.
 
     Args:
-        code: The exit code.
-        line: What to say on stderr; empty for nothing.
+        code: Exit code.
+        line: Line to print to stderr. Empty for none.
     """
     with contextlib.suppress(OSError):
         os.write(2, f"{line}\n".encode() if line else b"")
@@ -107,14 +109,15 @@ def end(code: int, line: str) -> None:
 
 
 def last_line(number: int) -> str:
-    """What a program says that a signal has ended."""
+    """Returns the line that a program prints when a signal ends it."""
     return f"\n{signal.Signals(number).name}: stopped. To go on, run the same command again."
 
 
 def _handle(number: int, frame: object) -> None:
+    """Handles a signal in the main thread: as a request, or by raising Stopped."""
     global _ending
     if number == signal.SIGHUP:
-        _let_terminals_go()
+        _detach_terminals()
     if _request:
         _request(number)
     elif _ending is None and not _done:
@@ -123,26 +126,26 @@ def _handle(number: int, frame: object) -> None:
 
 
 def _watch(reading: int) -> None:
-    """Ends the process where a signal is to end it and the main thread does not."""
-    held = bool(os.environ.get(STARTED_BY_A_PROGRAM))
+    """Ends the process if a signal is to end it and the main thread does not."""
+    watches_stdin = bool(os.environ.get(STARTED_BY_A_PROGRAM))
     while True:
-        ready = select.select([reading, 0] if held else [reading], [], [])[0]
-        if held and 0 in ready and not os.read(0, 1024):
-            held = False
+        ready = select.select([reading, 0] if watches_stdin else [reading], [], [])[0]
+        if watches_stdin and 0 in ready and not os.read(0, 1024):
+            watches_stdin = False
             os.kill(os.getpid(), signal.SIGTERM)
         if reading in ready and (number := os.read(reading, 1)[0]) in NUMBERS and not _request:
             time.sleep(GRACE)
             if _done:
                 os._exit(0)
-            # Before it heard of it, the main thread may have come to where signals are requests.
+            # Meanwhile the main thread may have entered a context in which signals are requests.
             if not _request or _ending is not None:
                 end(128 + number, last_line(number))
 
 
-def _tell_of(kind: type[BaseException], error: BaseException, trace: object) -> None:
-    """Ends the process where the main thread has left for a signal, or for want of an output.
+def _handle_exception(kind: type[BaseException], error: BaseException, trace: object) -> None:
+    """Ends the process if a signal or an unwritable output has ended the main thread.
 
-    Otherwise it does as Python does.
+    Other exceptions are handled as Python does.
     """
     if isinstance(error, terminal.OutputError):
         end(1, f"error: {error}")
@@ -151,25 +154,25 @@ def _tell_of(kind: type[BaseException], error: BaseException, trace: object) -> 
         return
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
-    # At once: what libraries do at the end of a process may wait for other processes, or threads.
+    # End at once: exit handlers of libraries may wait for other processes or threads.
     end(128 + error.number, last_line(error.number))
 
 
 def _end_late() -> None:
-    """Has a program that has come to its end without hearing of its signal not end with 0."""
+    """Sets the exit code of a program that has finished without noticing its signal."""
     if _ending is not None and not _done:
-        _tell_of(Stopped, Stopped(_ending), None)
+        _handle_exception(Stopped, Stopped(_ending), None)
 
 
-def _tell_of_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Says nothing of a signal that came within a callback, which swallows it: `_watch` ends us."""
+def _handle_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Hides a `Stopped` that a callback swallows. `_watch` ends the process."""
     if not isinstance(unraisable.exc_value, Stopped):
         sys.__unraisablehook__(unraisable)
 
 
-def _let_terminals_go() -> None:
-    """After a hangup, whatever is printed to a terminal would be an error."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+def _detach_terminals() -> None:
+    """Redirects terminals to /dev/null. After a hangup, printing to them would be an error."""
+    null = os.open(os.devnull, os.O_WRONLY)
     for file in _terminals:
-        os.dup2(nowhere, file)
-    os.close(nowhere)
+        os.dup2(null, file)
+    os.close(null)

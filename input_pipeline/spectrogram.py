@@ -7,7 +7,7 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
-# Hz per mel below the break, the break in Hz and in mels, and mels per factor e above it.
+# Hz per mel below the break, the break in Hz and in mels, and mels per factor of e above it.
 _LINEAR, _BREAK = 200 / 3, 1000.0
 _BREAK_MEL, _LOGARITHMIC = _BREAK / _LINEAR, 27 / math.log(6.4)
 
@@ -17,19 +17,20 @@ _FILTER_GROUPS = 5  # 3 to 8 are about as fast
 def log_mel(waveform: tf.Tensor, frames: int, audio: ml_collections.ConfigDict) -> tf.Tensor:
     """Computes the normalized log-mel spectrogram.
 
-    Power spectra of Hann windows centered on every `hop`-th sample, the sound continued by zeros,
-    Slaney's mel filters up to `max_frequency`, then (log(mel + log_offset) - mean) / std.
+    It takes the power spectra of Hann windows centered on every `hop`-th sample, with zeros beyond
+    both ends of the waveform, applies Slaney's mel filters up to `max_frequency` and returns
+    (log(mel + log_offset) - mean) / std.
 
     Args:
-        waveform: (S,) float32, S known when the graph is built.
-        frames: Number of frames W, the first of the 1 + S // hop there are.
-        audio: `views.audio` of the run's config.
+        waveform: (S,) float32. S is known when the graph is built.
+        frames: Number of frames W to keep, from the first of the 1 + S // hop frames.
+        audio: `views.audio` section of the run's config.
 
     Returns:
         (mel_bands, W) float32.
 
     Raises:
-        ValueError: The sound is too short for so many frames.
+        ValueError: The waveform is too short for that many frames.
     """
     available = 1 + waveform.shape[0] // audio.hop
     if frames > available:
@@ -51,12 +52,12 @@ def log_mel(waveform: tf.Tensor, frames: int, audio: ml_collections.ConfigDict) 
 
 
 def _filter_groups(filters: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """Splits filters (bins, bands) into groups of neighbors, without the bins that a group ignores.
+    """Splits filters (bins, bands) into groups of neighbors, without the bins a group ignores.
 
-    Most of a filter is zeros: a few small products cost less than half of the whole one.
+    Most of a filter is zeros. A few small products take less than half the time of the whole one.
 
     Returns:
-        First bin, and (bands, bins) float32, of each group, in order.
+        First bin and (bands, bins) float32 filters of each group, in order.
     """
     groups = []
     for part in np.array_split(filters, _FILTER_GROUPS, axis=1):
@@ -67,10 +68,10 @@ def _filter_groups(filters: np.ndarray) -> list[tuple[int, np.ndarray]]:
 
 
 def _windows(waveform: tf.Tensor, count: int, length: int, hop: int) -> tf.Tensor:
-    """Cuts out windows centered on every `hop`-th sample, zeros around the sound.
+    """Cuts out windows centered on every `hop`-th sample, with zeros around the waveform.
 
-    A window is a run of rows of the sound written `hop` samples a row, so that a few slices make
-    all of them: several times faster than gathering.
+    With `hop` samples in a row, a window is a run of rows. A few slices then give all windows,
+    which is several times faster than gathering.
 
     Returns:
         (count, length) float32.
@@ -87,21 +88,22 @@ def _windows(waveform: tf.Tensor, count: int, length: int, hop: int) -> tf.Tenso
 
 @functools.cache
 def _hann(length: int) -> np.ndarray:
-    """(length,) float32 periodic Hann window."""
+    """Returns the periodic Hann window, (length,) float32."""
     return np.hanning(length + 1)[:-1].astype(np.float32)
 
 
 @functools.cache
 def mel_filters(sample_rate: int, window: int, bands: int, max_frequency: float) -> np.ndarray:
-    """Makes Slaney's mel filter bank from 0 Hz up, the default of librosa.
+    """Makes Slaney's mel filter bank from 0 Hz up, librosa's default.
 
-    Triangles, evenly spaced in mels, each of area 1 over frequency in Hz. Mels are linear up to
-    1 kHz, at 66.7 Hz, and logarithmic above, at 27 for a factor of 6.4 (Slaney, Auditory Toolbox,
-    1998). Written out because importing librosa takes seconds; the tests compare the two.
+    The filters are triangles, evenly spaced in mels, each of area 1 over frequency in Hz. The mel
+    scale is linear up to 1 kHz, with 66.7 Hz per mel, and logarithmic above, with 27 mels per
+    factor of 6.4 (Slaney, Auditory Toolbox, 1998). Importing librosa takes seconds, so the formula
+    is written out here. The tests compare the two.
 
     Args:
-        sample_rate: Of the sound, in Hz.
-        window: Length of the power spectrum's window, in samples.
+        sample_rate: Sample rate of the waveform in Hz.
+        window: Length of the FFT window, in samples.
         bands: Number of filters.
         max_frequency: Upper edge of the highest filter, in Hz.
 

@@ -1,4 +1,4 @@
-"""Where a user's programs keep what they can make again."""
+"""The user's cache folder, for files that programs can make again."""
 
 import os
 import pathlib
@@ -6,10 +6,11 @@ import tempfile
 
 
 def folder() -> pathlib.Path:
-    """The folder, which need not be there: `$XDG_CACHE_HOME/xkd_jax` or `~/.cache/xkd_jax`.
+    """Returns the cache folder, `$XDG_CACHE_HOME/xkd_jax` or `~/.cache/xkd_jax`, made or not.
 
-    A user whom the system does not know may have no home, as in `docker run --user 1234`. Theirs is
-    among the temporary files, and nobody else's: what is kept there may be run.
+    A user whom the system does not know may have no home folder, as in `docker run --user 1234`.
+    The folder is then among the temporary files and accessible to that user alone, since what it
+    holds may be executed.
     """
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     if not base.startswith("~"):

@@ -1,4 +1,4 @@
-"""Whether prepared data are as they were written: a quick look at each opening, all on demand."""
+"""Checks that prepared data are as they were written, quick when opened and full on request."""
 
 import contextlib
 import dataclasses
@@ -18,45 +18,45 @@ _T = typing.TypeVar("_T")
 
 
 def check(folder: pathlib.Path, recipe: records.Recipe, splits: Sequence[str]) -> None:
-    """Checks some splits as far as that is quick: their indices, sizes and beginnings of shards.
+    """Checks some splits quickly: whole indices, and sizes and beginnings of shards.
 
-    Data of former versions have nothing to check by, which it says.
+    Data of former versions have no digests to check. In that case, the function prints a note.
 
     Args:
-        folder: Prepared data.
-        recipe: Their recipe.
-        splits: Which of the splits.
+        folder: Folder of the prepared data.
+        recipe: Recipe of the data.
+        splits: Names of the splits to check.
 
     Raises:
-        ValueError: They have changed since they were written.
+        ValueError: The data have changed since they were written.
     """
     if recipe.contents is None:
         print(
-            f"{folder} is of a former version, without digests: its files are not checked. "
-            f"To add them: python -m input_pipeline.inspect --data={folder} --verify --write",
+            f"{folder} is from a former version, without digests: its files are not checked. "
+            f"To add digests: python -m input_pipeline.inspect --data={folder} --verify --write",
             flush=True,
         )
         return
     known = recipe.contents.files
-    found: list[str] = []
+    problems: list[str] = []
     for split in splits:
         index, *shards = metadata.split_files(folder, recipe.dataset, split)
-        strange = [name for name in (index, *shards) if name not in known]
-        found += [f"{name} is none of the files that were written" for name in strange]
+        unknown = [name for name in (index, *shards) if name not in known]
+        problems += [f"{name} is not one of the files that were written" for name in unknown]
         for names, whole in (([index], True), (shards, False)):
             files = {name: known[name] for name in names if name in known}
-            found += filter(None, manifest.problems(folder, files, whole))
-    if found:
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise ValueError(f"{found[0]}{more}; {manifest.REMEDY}")
+            problems += filter(None, manifest.problems(folder, files, whole))
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise ValueError(f"{problems[0]}{more}; {manifest.REMEDY}")
 
 
 def load_report(folder: pathlib.Path) -> dict[str, object]:
-    """Reads the report of data, finished or not, and checks it where there is a digest of it.
+    """Reads the report of data, finished or not, and checks its digest if there is one.
 
     Raises:
-        FileNotFoundError: There is none.
-        ValueError: It has changed since it was written, or the recipe has.
+        FileNotFoundError: There is no report.
+        ValueError: The report or the recipe has changed since it was written.
     """
     values = report.load(folder)
     with contextlib.suppress(FileNotFoundError):  # the data are not finished
@@ -69,31 +69,31 @@ def load_report(folder: pathlib.Path) -> dict[str, object]:
 
 
 def verify(folder: pathlib.Path, write: bool = False) -> str:
-    """Reads prepared data from end to end; says what is wrong, file by file.
+    """Reads prepared data from end to end, and prints what is wrong with each file.
 
-    Data of former versions have no digests. Of these, all records are read, which have checksums of
-    their own, and compared with the index.
+    Data of former versions have no digests. For these, it reads all records, which have their own
+    checksums, and compares them with the index.
 
     Args:
-        folder: Prepared data.
-        write: Whether to write down the digests of data that are in order and have none.
+        folder: Folder of the prepared data.
+        write: Whether to add digests to data that have none and are in order.
 
     Returns:
-        What was checked, in one line.
+        One line that says what was checked.
 
     Raises:
-        FileNotFoundError: They are not prepared.
-        ValueError: They are not as they were written.
+        FileNotFoundError: The folder holds no prepared data.
+        ValueError: The data are not as they were written.
     """
     recipe = records.load_recipe(folder)
     if recipe.contents is not None:
         files = recipe.contents.files
-        looks = manifest.problems(folder, files, whole=True)
-        found = list(filter(None, _in_progress(looks, len(files), "file")))
-        if found:
-            print("\n".join(found))
+        results = manifest.problems(folder, files, whole=True)
+        problems = list(filter(None, _with_progress(results, len(files), "file")))
+        if problems:
+            print("\n".join(problems))
             raise ValueError(
-                f"{len(found)} of {len(files)} files in {folder} are not as they were written; "
+                f"{len(problems)} of {len(files)} files in {folder} are not as they were written; "
                 f"{manifest.REMEDY}"
             )
         return f"{folder}: all {len(files)} files are as they were written"
@@ -103,12 +103,12 @@ def verify(folder: pathlib.Path, write: bool = False) -> str:
         names = metadata.list_files(folder, recipe.dataset, splits)
         files = {
             name: manifest.describe(folder / name)
-            for name in _in_progress(names, len(names), "file")
+            for name in _with_progress(names, len(names), "file")
         }
         contents = manifest.Manifest(tuple(splits), files)
         dataclasses.replace(recipe, contents=contents).save(folder)
-    told = "have been written down" if write else "are missing: --write adds them"
-    return f"{folder}: {count} records can be read and are as the indices say; digests {told}"
+    digests = "digests have been added" if write else "digests are missing: --write adds them"
+    return f"{folder}: {count} records can be read and match the indices; {digests}"
 
 
 def open_records(
@@ -117,37 +117,37 @@ def open_records(
     """Opens the shards of a split.
 
     Args:
-        folder: Prepared data.
-        recipe: Their recipe.
-        split: The split.
-        index: Its index.
+        folder: Folder of the prepared data.
+        recipe: Recipe of the data.
+        split: Name of the split.
+        index: Index of the split.
 
     Returns:
-        The records, serialized, to be had at random.
+        The serialized records, with random access.
 
     Raises:
-        ValueError: A shard is missing or damaged, or they are not those that the index tells of.
+        ValueError: A shard is missing or damaged, or the shards do not match the index.
     """
-    # Takes its time to load, and only where there is something to read.
+    # Imported here, as it is slow to load and only needed by readers.
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
     try:
         stored = ArrayRecordDataSource(metadata.find_shards(folder, recipe.dataset, split))
-    except RuntimeError as error:  # a shard that is damaged
+    except RuntimeError as error:  # a damaged shard
         raise ValueError(f"its shards cannot be read ({error}); {manifest.REMEDY}") from None
     if len(stored) != len(index.names):
         raise ValueError(
-            f"it holds {len(stored)} records, but its index tells of {len(index.names)}; "
+            f"it holds {len(stored)} records, but its index lists {len(index.names)}; "
             f"{manifest.REMEDY}"
         )
     return stored
 
 
 def _read_through(folder: pathlib.Path, recipe: records.Recipe, split: str) -> int:
-    """Compares all records of a split with its index; returns their number."""
+    """Compares all records of a split with its index, and returns their number."""
     index = records.load_index(records.index_path(folder, split))
     stored = open_records(folder, recipe, split, index)
-    for place in _in_progress(range(len(stored)), len(stored), "record"):
+    for place in _with_progress(range(len(stored)), len(stored), "record"):
         where = f"record {place} of split {split!r} in {folder}"
         try:
             record = records.parse(stored[place])
@@ -161,9 +161,9 @@ def _read_through(folder: pathlib.Path, recipe: records.Recipe, split: str) -> i
             and len(record.waveform) == index.samples[place]
         )
         if not same:
-            raise ValueError(f"{where} is not what its index says; {manifest.REMEDY}")
+            raise ValueError(f"{where} does not match its index; {manifest.REMEDY}")
     return len(stored)
 
 
-def _in_progress(items: Iterable[_T], total: int, unit: str) -> Iterable[_T]:
+def _with_progress(items: Iterable[_T], total: int, unit: str) -> Iterable[_T]:
     return tqdm.tqdm(items, "verifying", total, unit=unit, disable=None, leave=False)

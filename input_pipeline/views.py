@@ -1,11 +1,11 @@
-"""The views of a clip: crops and windows of its picture, log-mels of its sound, on TensorFlow ops.
+"""The views of a clip, on TensorFlow ops: crops of its frames and log-mels of its sound.
 
-Every draw is stateless and keyed by what it is for: (seed, epoch, example id, purpose), and the
-number of the view where there are several. So a view is the same in whatever order, on whatever
-thread or machine it is made, and one more local view leaves the others as they are. What is drawn
-and what is done with it are separate functions, so that each can be used and tested alone.
+Every random draw is stateless. Its key is (seed, epoch, example id, purpose), plus the index of the
+view if there are several of a kind. A view is therefore the same in any order, on any thread and on
+any machine, and adding a local view does not change the others. Drawing and applying a draw are
+separate functions, so each can be used and tested alone.
 
-Frames leave here as uint8. Flip, color, gray, blur and normalization are the accelerator's work.
+Frames leave this module as uint8. The accelerator flips, colors, grays, blurs and normalizes them.
 """
 
 import enum
@@ -17,12 +17,12 @@ import tensorflow as tf
 
 from input_pipeline.spectrogram import log_mel
 
-# Crops drawn before the central one is taken, as in torchvision's RandomResizedCrop.
+# Number of crops to try before taking the central one, as in torchvision's RandomResizedCrop.
 _TRIES = 10
 
 
 class Purpose(enum.IntEnum):
-    """What a draw is for. The values are part of what a seed means: add, never renumber."""
+    """What a draw is for. The values define what a seed means: add new ones, never renumber."""
 
     CLIP_POSITION = 0
     VIDEO_GLOBAL_CROP = 1
@@ -35,12 +35,12 @@ class Purpose(enum.IntEnum):
 
 
 def example_key(seed: int, epoch: int | tf.Tensor, example_id: int | tf.Tensor) -> tf.Tensor:
-    """Makes the key from which all draws of one example in one epoch come.
+    """Makes the key from which all draws for one example in one epoch derive.
 
     Args:
-        seed: The run's seed.
-        epoch: Scalar, the pass over the data in which the example is seen.
-        example_id: Scalar, the example's number in the data.
+        seed: Seed of the run.
+        epoch: Scalar, index of the epoch.
+        example_id: Scalar, id of the example.
 
     Returns:
         (2,) int64 key.
@@ -49,10 +49,15 @@ def example_key(seed: int, epoch: int | tf.Tensor, example_id: int | tf.Tensor) 
 
 
 def draw_key(key: tf.Tensor, purpose: Purpose, view: int | tf.Tensor = 0) -> tf.Tensor:
-    """Makes the key of one draw from `example_key`'s, for one of the views of a kind.
+    """Makes the key of one draw.
+
+    Args:
+        key: (2,) int64 key from `example_key`.
+        purpose: What the draw is for.
+        view: Index of the view among those of its kind.
 
     Returns:
-        (2,) int64 key, for the `tf.random.stateless_*` functions.
+        (2,) int64 key for the `tf.random.stateless_*` functions.
     """
     return _fold(key, purpose, view)
 
@@ -64,10 +69,14 @@ def _fold(key: tf.Tensor, *numbers: int | tf.Tensor) -> tf.Tensor:
 
 
 def clip_position(key: tf.Tensor, clip: int | tf.Tensor = 0) -> tf.Tensor:
-    """Draws where in its file an example's clip starts, one of several clips if need be.
+    """Draws where in its recording a clip starts.
+
+    Args:
+        key: (2,) int64 key from `example_key`.
+        clip: Index of the clip, if several are drawn from one recording.
 
     Returns:
-        () float32, uniform in [0, 1): 0 for the first clip that the file holds, 1 for the last.
+        () float32, uniform in [0, 1). 0 is the first possible clip of the recording, 1 the last.
     """
     return tf.random.stateless_uniform([], draw_key(key, Purpose.CLIP_POSITION, clip))
 
@@ -82,31 +91,30 @@ def training_views(
     """Makes all views of one example.
 
     Args:
-        key: (2,) int64, of `example_key`.
-        frames: (T, h, w, 3) uint8, T = `config.video.global_frames`.
-        waveform: (S,) float32, the sound of the same interval; zeros if there is none. S is known
-            when the graph is built.
-        config: `views` of the run's config.
-        modalities: Whose views to make; without video's there need be no frames.
+        key: (2,) int64 key from `example_key`.
+        frames: (T, h, w, 3) uint8, T = `config.video.global_frames`. May be None without "video".
+        waveform: (S,) float32 sound of the same clip, or zeros. S is known when the graph is built.
+        config: `views` section of the run's config.
+        modalities: Modalities to make views of.
 
     Returns:
-        With n and m the numbers of local views, P and p the sizes of the global and local crops, F
-        the mel bands and W and w the global and local log-mel frames: `video_global` (T, P, P, 3)
-        uint8, `video_local` (n, t, p, p, 3) uint8, `audio_global` (F, W) float32, `audio_local`
-        (m, F, w) float32.
+        `video_global` (T, P, P, 3) uint8, `video_local` (n, t, p, p, 3) uint8, `audio_global` (F,
+        W) float32 and `audio_local` (m, F, w) float32. n and m are the numbers of local views, P
+        and p the sizes of the global and local crops, t the local frames, F the mel bands, W and w
+        the numbers of global and local log-mel frames.
     """
-    made = {}
+    views = {}
     if "video" in modalities:
-        made |= video_views(key, frames, config.video)
+        views |= video_views(key, frames, config.video)
     if "audio" in modalities:
-        made |= audio_views(key, waveform, config.audio)
-    return made
+        views |= audio_views(key, waveform, config.audio)
+    return views
 
 
 def video_views(
     key: tf.Tensor, frames: tf.Tensor, video: ml_collections.ConfigDict
 ) -> dict[str, tf.Tensor]:
-    """Makes `video_global` and `video_local`, see `training_views`."""
+    """Makes `video_global` and `video_local`, as `training_views` describes them."""
     local = [local_video(key, view, frames, video) for view in range(video.local_count)]
     shape = (video.local_frames, video.local_size, video.local_size, 3)
     return {
@@ -118,7 +126,7 @@ def video_views(
 def audio_views(
     key: tf.Tensor, waveform: tf.Tensor, audio: ml_collections.ConfigDict
 ) -> dict[str, tf.Tensor]:
-    """Makes `audio_global` and `audio_local`, see `training_views`."""
+    """Makes `audio_global` and `audio_local`, as `training_views` describes them."""
     local = [local_audio(key, view, waveform, audio) for view in range(audio.local_count)]
     shape = (audio.mel_bands, audio.local_frames)
     return {
@@ -128,20 +136,20 @@ def audio_views(
 
 
 def _stack(views: list[tf.Tensor], shape: Sequence[int], dtype: tf.DType) -> tf.Tensor:
-    """Stacks the views of a kind, of which there may be none."""
+    """Stacks the views of a kind. There may be none."""
     return tf.stack(views) if views else tf.zeros([0, *shape], dtype)
 
 
-# Picture.
+# Video.
 
 
 def global_video(key: tf.Tensor, frames: tf.Tensor, video: ml_collections.ConfigDict) -> tf.Tensor:
     """Makes the global video view: a random resized crop of all frames.
 
     Args:
-        key: (2,) int64, of `example_key`.
+        key: (2,) int64 key from `example_key`.
         frames: (T, h, w, 3) uint8.
-        video: `views.video` of the run's config.
+        video: `views.video` section of the run's config.
 
     Returns:
         (T, global_size, global_size, 3) uint8.
@@ -157,10 +165,10 @@ def local_video(
     """Makes one local video view: a random resized crop of consecutive frames.
 
     Args:
-        key: (2,) int64, of `example_key`.
-        view: Number of the view.
+        key: (2,) int64 key from `example_key`.
+        view: Index of the view.
         frames: (T, h, w, 3) uint8, T >= `video.local_frames`.
-        video: `views.video` of the run's config.
+        video: `views.video` section of the run's config.
 
     Returns:
         (local_frames, local_size, local_size, 3) uint8.
@@ -169,12 +177,16 @@ def local_video(
     crop_key = draw_key(key, Purpose.VIDEO_LOCAL_CROP, view)
     box = draw_video_crop(crop_key, tf.shape(frames)[1:3], video.local_scale, video.aspect_ratio)
     window = frames[start : start + video.local_frames]
-    view = resized_video_crop(window, box, video.local_size)
-    return tf.ensure_shape(view, [video.local_frames, video.local_size, video.local_size, 3])
+    resized = resized_video_crop(window, box, video.local_size)
+    return tf.ensure_shape(resized, [video.local_frames, video.local_size, video.local_size, 3])
 
 
 def draw_video_window(key: tf.Tensor, video: ml_collections.ConfigDict) -> tf.Tensor:
-    """Draws the first of a local view's frames, uniformly from those that leave room for the rest.
+    """Draws the first frame of a local view, uniformly from those that leave room for the rest.
+
+    Args:
+        key: (2,) int64 key from `draw_key`.
+        video: `views.video` section of the run's config.
 
     Returns:
         () int32.
@@ -191,18 +203,18 @@ def draw_video_crop(
 ) -> tf.Tensor:
     """Draws a crop as torchvision's RandomResizedCrop does.
 
-    The area is uniform, the logarithm of the aspect ratio (width over height) is, and so is the
-    place. A crop that does not fit into the frame is drawn again, ten times in all; then it is the
+    The area, the logarithm of the aspect ratio (width over height) and the place are uniform. A
+    crop that does not fit into the frame is drawn again. After ten failures, the crop is the
     largest central one with an allowed aspect ratio.
 
     Args:
-        key: (2,) int64, of `draw_key`.
-        frame_size: (2,) int32, height and width of the frames in pixels.
-        scale: Smallest and largest area of the crop over that of the frame.
+        key: (2,) int64 key from `draw_key`.
+        frame_size: (2,) int32 height and width of the frames, in pixels.
+        scale: Smallest and largest area of the crop, as fractions of the frame's area.
         aspect_ratio: Smallest and largest aspect ratio of the crop.
 
     Returns:
-        (4,) int32: top, left, height and width of the crop, in pixels.
+        (4,) int32 top, left, height and width of the crop, in pixels.
     """
     draws = tf.random.stateless_uniform([_TRIES + 1, 2], key)
     tries, place = draws[:-1], draws[-1]
@@ -222,39 +234,39 @@ def draw_video_crop(
 
 
 def resized_video_crop(frames: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
-    """Cuts the same crop out of all frames and resizes it, bilinearly.
+    """Cuts the same crop out of all frames and resizes it bilinearly.
 
-    Pixel centers are at halves, edges are clamped, and nothing is smoothed before a reduction, as
-    in `torch.nn.functional.interpolate`.
+    Pixel centers are at halves, edges are clamped, and there is no antialiasing, as in
+    `torch.nn.functional.interpolate`.
 
     Args:
         frames: (T, h, w, 3) uint8.
-        box: (4,) int32: top, left, height and width of the crop, in pixels.
+        box: (4,) int32 top, left, height and width of the crop, in pixels.
         size: Height and width of the result, in pixels.
 
     Returns:
-        (T, size, size, 3) uint8, rounded to the nearest.
+        (T, size, size, 3) uint8, rounded to nearest.
     """
     top, left, height, width = tf.unstack(box)
-    # The operation takes floats nearly twice as fast as bytes, to the same result.
+    # The op is nearly twice as fast on floats as on bytes, with the same result.
     crop = tf.cast(frames[:, top : top + height, left : left + width], tf.float32)
     resized = tf.raw_ops.ResizeBilinear(images=crop, size=[size, size], half_pixel_centers=True)
-    # The cast cuts off: this rounds, in one pass over the pixels.
+    # The cast truncates, so adding 0.5 rounds, in one pass over the pixels.
     return tf.cast(resized + 0.5, tf.uint8)
 
 
-# Sound.
+# Audio.
 
 
 def global_audio(
     key: tf.Tensor, waveform: tf.Tensor, audio: ml_collections.ConfigDict
 ) -> tf.Tensor:
-    """Makes the global audio view: the log-mel of the whole sound at a random volume.
+    """Makes the global audio view: the log-mel of the whole waveform at a random volume.
 
     Args:
-        key: (2,) int64, of `example_key`.
-        waveform: (S,) float32, S known when the graph is built.
-        audio: `views.audio` of the run's config.
+        key: (2,) int64 key from `example_key`.
+        waveform: (S,) float32. S is known when the graph is built.
+        audio: `views.audio` section of the run's config.
 
     Returns:
         (mel_bands, global_frames) float32.
@@ -269,10 +281,10 @@ def local_audio(
     """Makes one local audio view: a random resized crop of the log-mel of a random window.
 
     Args:
-        key: (2,) int64, of `example_key`.
-        view: Number of the view.
-        waveform: (S,) float32, S known when the graph is built.
-        audio: `views.audio` of the run's config.
+        key: (2,) int64 key from `example_key`.
+        view: Index of the view.
+        waveform: (S,) float32. S is known when the graph is built.
+        audio: `views.audio` section of the run's config.
 
     Returns:
         (mel_bands, local_frames) float32.
@@ -292,6 +304,10 @@ def local_audio(
 def draw_gain(key: tf.Tensor, gain: float) -> tf.Tensor:
     """Draws a volume factor.
 
+    Args:
+        key: (2,) int64 key from `draw_key`.
+        gain: Largest deviation from 1.
+
     Returns:
         () float32, uniform in [1 - gain, 1 + gain).
     """
@@ -299,13 +315,13 @@ def draw_gain(key: tf.Tensor, gain: float) -> tf.Tensor:
 
 
 def draw_audio_window(key: tf.Tensor, samples: int, length: int, step: int) -> tf.Tensor:
-    """Draws the first sample of a local window, uniformly from the multiples of `step`.
+    """Draws the first sample of a local view's window, uniformly from the multiples of `step`.
 
     Args:
-        key: (2,) int64, of `draw_key`.
-        samples: Length of the sound.
-        length: Length of the window, at most `samples`.
-        step: Of the starts, in samples.
+        key: (2,) int64 key from `draw_key`.
+        samples: Number of samples in the waveform.
+        length: Number of samples in the window, at most `samples`.
+        step: Number of samples between possible starts.
 
     Returns:
         () int32.
@@ -317,17 +333,18 @@ def draw_audio_window(key: tf.Tensor, samples: int, length: int, step: int) -> t
 def draw_audio_crop(
     key: tf.Tensor, size: Sequence[int], extent: Sequence[float], canvas: Sequence[int]
 ) -> tf.Tensor:
-    """Draws a crop of the canvas on which a log-mel lies, as BYOL-A does (arXiv 2103.06695).
+    """Draws a crop of the canvas that holds a log-mel, as BYOL-A does (arXiv 2103.06695).
 
     Args:
-        key: (2,) int64, of `draw_key`.
-        size: Mel bands and frames of the log-mel.
-        extent: Smallest and largest extent of the crop over that of the log-mel. Drawn uniformly
-            and independently for the two axes, then cut to the canvas.
-        canvas: Mel bands and frames of the canvas.
+        key: (2,) int64 key from `draw_key`.
+        size: Numbers of mel bands and frames of the log-mel.
+        extent: Smallest and largest extent of the crop, as fractions of the log-mel's. It is drawn
+            uniformly and independently for the two axes, then limited to the canvas.
+        canvas: Numbers of mel bands and frames of the canvas.
 
     Returns:
-        (4,) int32: first band, first frame, bands and frames of the crop, in the canvas.
+        (4,) int32 first band, first frame, number of bands and number of frames of the crop, on the
+        canvas.
     """
     extents, places = tf.unstack(tf.random.stateless_uniform([2, 2], key))
     canvas = tf.constant(canvas, tf.float32)
@@ -338,23 +355,25 @@ def draw_audio_crop(
 
 
 def resized_audio_crop(source: tf.Tensor, box: tf.Tensor, canvas: Sequence[int]) -> tf.Tensor:
-    """Cuts a crop out of a canvas of zeros with the log-mel in its middle, and resizes it.
+    """Centers a log-mel on a canvas of zeros, cuts a crop out of the canvas and resizes it.
 
-    The interpolation is bicubic as in BYOL-A (PyTorch's with `align_corners=True`): a = -0.75, the
-    outermost values of the crop go to the outermost ones of the result, edges are clamped.
+    The interpolation is bicubic with a = -0.75 and clamped edges, and the outermost values of the
+    crop map to the outermost values of the result. BYOL-A does the same (PyTorch's
+    `align_corners=True`).
 
     Args:
-        source: (F, W) float32 normalized log-mel; its mean over the data is 0, as the canvas's.
-        box: (4,) int32: first band, first frame, bands and frames of the crop, in the canvas.
-        canvas: Bands and frames of the canvas, no fewer than the log-mel's.
+        source: (F, W) float32 normalized log-mel. Its mean over the data is 0, like the canvas.
+        box: (4,) int32 first band, first frame, number of bands and number of frames of the crop,
+            on the canvas.
+        canvas: Numbers of bands and frames of the canvas, no less than the log-mel's.
 
     Returns:
         (F, W) float32.
     """
-    room = [whole - part for whole, part in zip(canvas, source.shape, strict=True)]
-    on_canvas = tf.pad(source, [(n // 2, n - n // 2) for n in room])
+    margins = [whole - part for whole, part in zip(canvas, source.shape, strict=True)]
+    on_canvas = tf.pad(source, [(n // 2, n - n // 2) for n in margins])
     crop = tf.slice(on_canvas, box[:2], box[2:])
-    # With aligned corners this operation's cubic has a = -0.75; tf.image.resize's has -0.5.
+    # With aligned corners, this op's cubic has a = -0.75. tf.image.resize's has a = -0.5.
     resized = tf.raw_ops.ResizeBicubic(
         images=crop[None, :, :, None], size=source.shape, align_corners=True
     )

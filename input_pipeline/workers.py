@@ -1,8 +1,8 @@
-"""Processes that write shards, and survive files that end them.
+"""Processes that write shards, and recover from files that crash them.
 
-A file that crashes the decoder takes its process with it, and one that it never comes to an end
-with has it killed. Each process says which recording it is about to read, so that it is known which
-one that was: the second time that the same one ends a process, it is left out.
+A file that crashes the decoder ends its process. A file that the decoder never finishes gets its
+process killed. Each process announces the recording that it is about to read, so the culprit is
+known. A recording that ends a process twice is left out.
 """
 
 import collections
@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 
 from input_pipeline import program, shards
 
-_ATTEMPTS = 2  # at a recording, or at the rest of a shard, before its crash is taken for certain
-_PATIENCE = 1800.0  # seconds for a recording; one of an hour takes some minutes
+_ATTEMPTS = 2  # crashes at a recording, or in the rest of a shard, before giving it up
+_PATIENCE = 1800.0  # seconds for one recording; an hour of video takes some minutes
 
 
 class WorkerError(RuntimeError):
@@ -27,38 +27,40 @@ class WorkerError(RuntimeError):
 
 @dataclasses.dataclass
 class _Task:
-    """A shard and how it goes."""
+    """A shard and the progress of writing it."""
 
     job: shards.Job
-    place: int | None = None  # of the recording being read
+    place: int | None = None  # place of the recording that is being read
     crashes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
 
 
 class _Worker:
-    """A process with a line to it. It ends when the line does, as when its parent is killed."""
+    """A process and a connection to it. It ends when the connection closes or its parent dies."""
 
     def __init__(self) -> None:
-        # Processes that start afresh hold no line but their own, nor a copy of a lock or a thread.
+        # Spawned processes inherit no connections but their own, and no locks.
         context = multiprocessing.get_context("spawn")
-        self.line, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs,), daemon=False)
+        self.connection, child_connection = context.Pipe()
+        self.process = context.Process(target=_serve, args=(child_connection,), daemon=False)
         self.process.start()
-        theirs.close()
+        child_connection.close()
         self.task: _Task | None = None
-        self.heard = time.monotonic()  # when it last said something, or was told to
+        self.last_message = time.monotonic()  # time of the last message from or to the process
 
     def assign(self, task: _Task) -> None:
-        self.heard = time.monotonic()
+        """Gives the process a shard to write."""
+        self.last_message = time.monotonic()
         self.task, task.place = task, None
-        with contextlib.suppress(ConnectionError):  # that it is no more will be heard
-            self.line.send(task.job)
+        with contextlib.suppress(ConnectionError):  # the end of the process is noticed later
+            self.connection.send(task.job)
 
     def deadline(self, patience: float) -> float:
-        """When to take it for stuck. A process that starts reads nothing, and may take longer."""
-        return self.heard + (_PATIENCE if self.task.place is None else patience)
+        """Returns when the process counts as stuck. A process that starts may take longer."""
+        return self.last_message + (_PATIENCE if self.task.place is None else patience)
 
     def stop(self) -> None:
-        self.line.close()
+        """Ends the process."""
+        self.connection.close()
         self.process.terminate()
         self.process.join()
 
@@ -72,14 +74,14 @@ def write_shards(
     """Writes shards.
 
     Args:
-        jobs: The shards.
+        jobs: Shards to write.
         workers: Number of processes.
-        advance: Called with numbers of recordings that are done; less than 0 where a crash means
-            that some must be done again.
+        advance: Called with the number of recordings done since the last call. The number is
+            negative if some must be done again after a crash.
         patience: Seconds that a recording may take before its process is killed.
 
     Raises:
-        WorkerError: A shard could not be written. Those finished until then are.
+        WorkerError: A shard could not be written. Shards finished before that remain.
     """
     waiting = collections.deque(_Task(job) for job in jobs)
     crew: list[_Worker] = []
@@ -90,18 +92,18 @@ def write_shards(
                 crew[-1].assign(waiting.popleft())
             if not crew:
                 return
-            by_line = {worker.line: worker for worker in crew}
+            by_connection = {worker.connection: worker for worker in crew}
             deadline = min(worker.deadline(patience) for worker in crew)
-            left = max(0.0, deadline - time.monotonic())
-            ready = multiprocessing.connection.wait(list(by_line), left)
+            timeout = max(0.0, deadline - time.monotonic())
+            ready = multiprocessing.connection.wait(list(by_connection), timeout)
             for worker in crew:
-                if worker.line not in ready and time.monotonic() >= worker.deadline(patience):
-                    worker.process.kill()  # its line, closed, is ready next
-            for line in ready:
-                worker = by_line[line]
-                worker.heard = time.monotonic()
+                if worker.connection not in ready and time.monotonic() >= worker.deadline(patience):
+                    worker.process.kill()  # its connection closes and is ready in the next round
+            for connection in ready:
+                worker = by_connection[connection]
+                worker.last_message = time.monotonic()
                 try:
-                    message = worker.line.recv()
+                    message = worker.connection.recv()
                 except (EOFError, ConnectionError):
                     crew.remove(worker)
                     worker.process.join()
@@ -124,16 +126,16 @@ def write_shards(
 
 
 def write_guarded(job: shards.Job) -> str:
-    """Writes one shard in a process of its own; for workers that others run, such as Beam's.
+    """Writes one shard in a separate process. For workers run by others, such as Beam's.
 
     Args:
-        job: The shard; where it is finished already, nothing is done.
+        job: Shard to write. If it is finished already, nothing is done.
 
     Returns:
-        Its path.
+        Path of the shard.
 
     Raises:
-        WorkerError: It could not be written.
+        WorkerError: The shard could not be written.
     """
     if shards.finished(job) is None:
         write_shards([job], 1)
@@ -141,7 +143,11 @@ def write_guarded(job: shards.Job) -> str:
 
 
 def _note_crash(task: _Task, exit_code: int | None, advance: Callable[[int], None]) -> None:
-    """Takes note of the end of a process; raises WorkerError where nothing can be done."""
+    """Records that a process has ended, and marks a recording that crashed too often.
+
+    Raises:
+        WorkerError: No recording is to blame, so the shard cannot be written.
+    """
     place, job = task.place, task.job
     advance(-(place or 0))
     task.crashes[place] += 1
@@ -156,21 +162,21 @@ def _note_crash(task: _Task, exit_code: int | None, advance: Callable[[int], Non
     task.job = dataclasses.replace(job, crashing=job.crashing | {place})
 
 
-def _serve(line: multiprocessing.connection.Connection) -> None:
-    """Writes shards for as long as anyone asks for them."""
+def _serve(connection: multiprocessing.connection.Connection) -> None:
+    """Writes shards for as long as the parent sends jobs."""
     program.guard_outputs()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops us
     while True:
         try:
-            job = line.recv()
+            job = connection.recv()
         except (EOFError, ConnectionError):
             return
         try:
-            shards.write(job, line.send)
-            line.send(None)
-        except ConnectionError:  # nobody waits for it
+            shards.write(job, connection.send)
+            connection.send(None)
+        except ConnectionError:  # the parent is gone
             return
         except OSError as error:
-            line.send(str(error) if job.path in str(error) else f"{job.path}: {error}")
+            connection.send(str(error) if job.path in str(error) else f"{job.path}: {error}")
         except Exception:
-            line.send(f"{job.path}: {traceback.format_exc()}")
+            connection.send(f"{job.path}: {traceback.format_exc()}")

@@ -65,5 +65,5 @@ def test_a_program_prints_names_safely_and_looks_below_home(tmp_path):
         capture_output=True,
     )
     assert done.returncode == 1
-    expected = f"error: --data={tmp_path}/\\x1b[31mred \\xff is no folder;"
+    expected = f"error: --data={tmp_path}/\\x1b[31mred \\xff is not a folder;"
     assert done.stderr.decode().startswith(expected)

@@ -203,7 +203,7 @@ def test_closing_stops_reading():
         ({"clips": 0}, "clips is 0; allowed: 1 or more"),
         ({"modalities": ()}, r"modalities is \(\); allowed: one or both of"),
         ({"modalities": ("text",)}, r"modalities is \('text',\); allowed: one or both"),
-        ({"process_count": 3}, "batch_size is 4: it must be a multiple of 3 processes"),
+        ({"process_count": 3}, "batch_size is 4; allowed: a multiple of 3 processes"),
     ],
 )
 def test_refuses_what_is_not_allowed(options, message):

@@ -79,13 +79,13 @@ def test_unfinished_data_are_said_to_be():
 
 @pytest.mark.parametrize("values", [{}, {"splits": 3}, [], {**a_report(), "total": {}}])
 def test_what_is_no_report_is_refused(values):
-    with pytest.raises(ValueError, match="lacks or garbles"):
+    with pytest.raises(ValueError, match="lacks an entry"):
         inspect.table(values)
 
 
 @pytest.mark.parametrize(
     ("content", "line"),
-    [(None, "has no report.json"), ("{", "is damaged"), ("{}", "no report that can")],
+    [(None, "has no report.json"), ("{", "is damaged"), ("{}", "no readable report")],
 )
 def test_a_missing_or_broken_report_is_one_line(tmp_path, capsys, monkeypatch, content, line):
     if content:
@@ -144,7 +144,7 @@ def test_fewer_clips_are_a_smaller_picture(folder):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--data={folder}/no"], "/no is no folder"),
+        (["--data={folder}/no"], "/no is not a folder"),
         (["--data={folder}", "--split=val"], "--split is 'val', which"),
         (["--data={folder}", "--clips=-1"], "--clips=-1; allowed: 0 or more"),
         (["--data={empty}"], "--data is '{empty}', which is not prepared"),

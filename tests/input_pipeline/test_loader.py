@@ -345,7 +345,7 @@ def test_refuses_a_source_without_examples():
 
 
 def test_refuses_processes_that_cannot_share_a_batch():
-    with pytest.raises(ValueError, match="batch_size is 4: it must be a multiple of 3"):
+    with pytest.raises(ValueError, match="batch_size is 4; allowed: a multiple of 3"):
         Loader(FakeSource(), small_config(), 4, 0, process_count=3)
 
 

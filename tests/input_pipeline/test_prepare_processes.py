@@ -143,7 +143,7 @@ def test_killed_at_any_moment_and_started_again_gives_the_same_bytes(tmp_path, i
     process = start(source, output)
     out, error = process.communicate(timeout=120)
     assert process.returncode == 1 and "--max_bad_fraction" in error, error
-    assert "going on after" in out
+    assert "continuing after" in out
     assert not list(output.glob(".[!p]*"))
     after = finished_shards(output)
     assert len(after) == 16 and {name: after[name] for name in finished} == finished
@@ -352,7 +352,7 @@ def test_one_process_at_a_time(tmp_path, clip, in_this_process):
     [
         (["--dataset=kinetics"], "--dataset is 'kinetics'; allowed: kinetics400, "),
         (["--source={tmp}/nowhere"], "--source is '{tmp}/nowhere'; allowed: a folder that exists"),
-        (["--output={tmp}/source/out"], "in --source; allowed: elsewhere"),
+        (["--output={tmp}/source/out"], "inside --source; allowed: a folder outside it"),
         (["--output={tmp}/taken"], "'{tmp}/taken', which holds something else"),
         (["--output={tmp}/taken/file"], "a file; allowed: a folder"),
         (["--output={tmp}/caf\udce9"], "--output is '{tmp}/caf\\udce9'; allowed: names in UTF-8"),

@@ -342,7 +342,7 @@ def test_refuses_an_index_of_other_records(tmp_path):
         index.names[:1], index.labels[:1], index.roles[:1], index.frames[:1], index.samples[:1]
     )
     shorter.save(records.index_path(tmp_path, "train"))
-    assert "2 records, but its index tells of 1" in refusal(tmp_path)
+    assert "2 records, but its index lists 1" in refusal(tmp_path)
 
 
 def test_refuses_missing_shards(tmp_path):

@@ -102,7 +102,7 @@ def test_counts_that_no_record_can_have_are_damage(tmp_path):
     for name in ("frames", "samples"):
         counts = {"frames": np.array([8]), "samples": np.array([16000]), name: np.array([2**31])}
         records.Index(["a"], [()], np.zeros((1, 0), int), **counts).save(path)
-        with pytest.raises(ValueError, match=f"index-train.npz is damaged: its {name} are no"):
+        with pytest.raises(ValueError, match=f"index-train.npz is damaged: its {name} are not"):
             records.load_index(path)
 
 
