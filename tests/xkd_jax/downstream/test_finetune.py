@@ -232,7 +232,7 @@ def test_sound_of_several_classes_is_learned(pretrained, multi_label, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"label_smoothing": 0.1}, r"config\.label_smoothing is 0\.1; allowed: 0 where"),
+        ({"label_smoothing": 0.1}, r"config\.label_smoothing is 0\.1; allowed: 0 for multi-label"),
         ({"batch_size": 12}, r"config\.batch_size=12 does not split evenly over 8"),
         ({"evaluation.batch_size": 4}, r"config\.evaluation\.batch_size=4 does not split"),
         ({"checkpoint": "/nowhere"}, r"/nowhere: no such folder"),
