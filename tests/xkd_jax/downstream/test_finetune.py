@@ -207,7 +207,7 @@ def test_a_workdir_of_another_finetuning_is_refused(
     undisturbed, pretrained, two_partitions, changes, message
 ):
     workdir, _ = undisturbed
-    with pytest.raises(ConfigError, match=rf"was begun otherwise: {message}"):
+    with pytest.raises(ConfigError, match=rf"has a different finetuning: {message}"):
         finetune.finetune(video_config(pretrained, two_partitions, **changes), str(workdir))
 
 
