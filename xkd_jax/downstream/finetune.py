@@ -1,4 +1,4 @@
-"""The task `finetune`: finetuning of an encoder on labelled recordings.
+"""The task `finetune`: finetuning of an encoder on labeled recordings.
 
 See configs/eval/finetune_*.py. Each partition of the data is a separate run in its own folder, with
 pretraining's training loop. The same command resumes an interrupted finetuning.

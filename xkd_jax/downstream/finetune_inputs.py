@@ -1,4 +1,4 @@
-"""Inputs of finetuning: training batches, and the scoring of labelled recordings."""
+"""Inputs of finetuning: training batches, and the scoring of labeled recordings."""
 
 import contextlib
 from collections.abc import Callable, Iterator

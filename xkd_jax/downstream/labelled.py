@@ -1,4 +1,4 @@
-"""Labelled recordings, divided into training and test sets as each data set defines them.
+"""Labeled recordings, divided into training and test sets as each data set defines them.
 
 Every result of the paper is either a mean over official partitions (the splits of UCF101 and
 HMDB51, the folds of ESC50) or for one training split and one test split. Data without any of these
@@ -94,7 +94,7 @@ class Partition(NamedTuple):
 
 
 class LabelledData(NamedTuple):
-    """A labelled data set.
+    """A labeled data set.
 
     Attributes:
         class_names: C names, in the order of the targets' columns.
@@ -136,7 +136,7 @@ def open_labelled(
         picture: Whether video is needed. Not all data have video.
 
     Returns:
-        Labelled data with non-empty training and test sets.
+        Labeled data with non-empty training and test sets.
 
     Raises:
         ConfigError: A field of `data` is not allowed. The message names it and what is allowed.
@@ -315,22 +315,22 @@ def _recordings(
     split: str,
     class_names: tuple[str, ...],
 ) -> Recordings:
-    """Selects the labelled recordings of a source. Prints how many have no label."""
+    """Selects the labeled recordings of a source. Prints how many have no label."""
     from input_pipeline import datasets
 
     source_targets = datasets.multi_hot(source)
-    labelled = source_targets.any(axis=1)
+    labeled = source_targets.any(axis=1)
     place = f"split {split!r}" if split else "the data"
-    if not labelled.any():
-        _refuse(data, "path", f"labelled data; no recording of {place} has a label")
-    if not labelled.all():
+    if not labeled.any():
+        _refuse(data, "path", f"labeled data; no recording of {place} has a label")
+    if not labeled.all():
         print(
-            f"{place}: {np.sum(~labelled)} of {len(source)} recordings have no label; left out",
+            f"{place}: {np.sum(~labeled)} of {len(source)} recordings have no label; left out",
             flush=True,
         )
     targets = np.zeros((len(source), len(class_names)), bool)
     targets[:, [class_names.index(name) for name in source.class_names]] = source_targets
-    example_ids = np.flatnonzero(labelled).astype(np.int64)
+    example_ids = np.flatnonzero(labeled).astype(np.int64)
     return Recordings(source, example_ids, targets[example_ids])
 
 

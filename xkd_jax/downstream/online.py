@@ -1,6 +1,6 @@
 """Online probe: nearest neighbors on the features of a model during its training.
 
-A small labelled set is read once, before the first step, and kept in memory as the networks' views:
+A small labeled set is read once, before the first step, and kept in memory as the networks' views:
 uint8 frames and log-mels. Each probe then only has to encode them. The views depend on the config
 alone, so the same state gives the same scores, even after a restart.
 """
@@ -48,7 +48,7 @@ class Clips(NamedTuple):
 def make(
     config: ml_collections.ConfigDict, model: XKD, mesh: Mesh
 ) -> Callable[["TrainState", int], tuple["TrainState", Metrics]]:
-    """Reads the labelled set and makes the function that scores a state.
+    """Reads the labeled set and makes the function that scores a state.
 
     Args:
         config: Config of the pretraining (configs/base.py).
@@ -91,7 +91,7 @@ def make(
 
 
 def open_data(config: ml_collections.ConfigDict) -> labelled.LabelledData:
-    """Opens the labelled data that `config.probe` names, or the run's own if it names none.
+    """Opens the labeled data that `config.probe` names, or the run's own if it names none.
 
     Raises:
         ConfigError: The data are unusable (see `labelled.open_labelled`).
@@ -198,12 +198,12 @@ def make_encoder(model: XKD, mesh: Mesh) -> Callable[..., dict[str, jax.Array]]:
 def features(
     encode: Callable[..., dict[str, jax.Array]], state: "TrainState", clips: Clips, mesh: Mesh
 ) -> Labelled:
-    """Encodes a labelled set with all networks of a state.
+    """Encodes a labeled set with all networks of a state.
 
     Args:
         encode: Function from `make_encoder`.
         state: State of the training.
-        clips: Labelled set from `read`.
+        clips: Labeled set from `read`.
         mesh: Device mesh of the run.
 
     Returns:

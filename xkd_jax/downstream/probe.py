@@ -73,7 +73,7 @@ def load_backbones(config: ml_collections.ConfigDict) -> backbones.Backbones:
 
 
 def open_data(config: ml_collections.ConfigDict, encoders: backbones.Backbones) -> LabelledData:
-    """Opens the labelled data that a config names, with views as the encoders take them.
+    """Opens the labeled data that a config names, with views as the encoders take them.
 
     Prints how many recordings have no sound if there is an audio encoder.
 

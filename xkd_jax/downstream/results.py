@@ -2,7 +2,7 @@
 
 Scores in `results.json` are shares of 1; the table and the figures show percent. A result is the
 mean over the partitions of a data set, and its spread is their sample standard deviation. The
-paper's numbers are listed with it and labelled as the paper's.
+paper's numbers are listed with it and labeled as the paper's.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Features of labelled recordings, divided into training, held-out and test sets."""
+"""Features of labeled recordings, divided into training, held-out and test sets."""
 
 import copy
 import pathlib
@@ -45,7 +45,7 @@ def folds(config: ml_collections.ConfigDict, data: LabelledData) -> list[Fold]:
 
     Args:
         config: Config of the probe (configs/eval/probe.py).
-        data: Labelled recordings.
+        data: Labeled recordings.
 
     Returns:
         One fold per partition, in order.

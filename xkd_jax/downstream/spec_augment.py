@@ -47,24 +47,24 @@ def draw(key: jax.Array, config: ml_collections.ConfigDict, size: tuple[int, int
     )
 
 
-def draw_warp(key: jax.Array, window: int, frames: int) -> jax.Array:
+def draw_warp(key: jax.Array, limit: int, frames: int) -> jax.Array:
     """Draws a position in time and where to move it.
 
     Args:
         key: Typed random key.
-        window: Largest shift, and smallest distance of the position from both ends, in frames.
+        limit: Largest shift, and smallest distance of the position from both ends, in frames.
             0 turns the warp off.
         frames: W, the length of the log-mel.
 
     Returns:
         (2,) float32. Old and new position in frames. They are equal if the log-mel is not longer
-        than twice `window`.
+        than twice `limit`.
     """
-    if not window or frames <= 2 * window:
+    if not limit or frames <= 2 * limit:
         return jnp.full(2, frames / 2, jnp.float32)
     position, shift = jax.random.uniform(key, (2,))
-    start = window + position * (frames - 2 * window)
-    return jnp.stack([start, start + (2 * shift - 1) * window])
+    start = limit + position * (frames - 2 * limit)
+    return jnp.stack([start, start + (2 * shift - 1) * limit])
 
 
 def draw_masks(key: jax.Array, count: int, limit: int, extent: int) -> jax.Array:

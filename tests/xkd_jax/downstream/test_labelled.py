@@ -240,7 +240,7 @@ def test_folders_that_cannot_serve(tmp_path, clip_file):
     assert "config.data.path is '/nowhere'" in refusal("/nowhere", "folder")
     assert "config.data.path is '/nowhere'" in refusal("/nowhere", "prepared")
     flat = folder(tmp_path / "flat", clip_file, "1.mp4 2.mp4")
-    assert re.search(r"config\.data\.path is .*; allowed: labelled data", refusal(flat, "folder"))
+    assert re.search(r"config\.data\.path is .*; allowed: labeled data", refusal(flat, "folder"))
     one = folder(tmp_path / "one", clip_file, "a/1.mp4 a/2.mp4")
     assert "the training recordings of partition 'random' have 1" in refusal(one, "folder")
     few = folder(tmp_path / "few", clip_file, "a/1.mp4 b/2.mp4")

@@ -131,7 +131,7 @@ def test_data_that_cannot_serve_are_refused_in_one_line(data, tmp_path):
     with pytest.raises(ConfigError, match=r"^config\.probe on the run's own data: .*'nowhere'"):
         online.open_data(config)
     unlabelled = write_prepared(tmp_path / "none", {"train": [record("a"), record("b")]})
-    with pytest.raises(ConfigError, match=r"^config\.probe: .* labelled data"):
+    with pytest.raises(ConfigError, match=r"^config\.probe: .* labeled data"):
         online.open_data(make_config(data, **{"probe.path": str(unlabelled)}))
 
 
