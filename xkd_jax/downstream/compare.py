@@ -123,8 +123,8 @@ def evaluate(
         metric: Metric that decides the choice of candidates.
 
     Returns:
-        Outcomes of all combinations, empty in all processes but the first.
-        Names of the recordings that could not be read.
+        Outcomes of all combinations, empty in all processes but the first; and the names of the
+        recordings that could not be read.
     """
     cache = pathlib.Path(config.features.cache or os.path.join(workdir, "features"))
     cells: Cells = {}

@@ -225,7 +225,7 @@ class Evaluator:
         if setting.config.evaluation.watch_test:
             self._parts[TEST] = test
         self._metric = metrics.main_metric(setting.multi_label)
-        # Index of the evaluation whose test predictions are kept, and these, so as to test once.
+        # Index and test predictions of the evaluation that may be chosen, to save a second test.
         self._tested: tuple[int, finetune_inputs.Predictions] | None = None
 
     def __call__(self, state: FinetuneState, step: int) -> tuple[FinetuneState, dict[str, float]]:

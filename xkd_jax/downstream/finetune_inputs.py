@@ -169,7 +169,7 @@ class Predictor:
     def _batches(
         self, params: Params, recordings: Recordings, title: str
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields (B, C) probabilities of all clips, and (B,) whether another recording was read."""
+        """Yields (B, C) probabilities, and (B,) bool for clips of substituted recordings."""
         from input_pipeline import evaluation  # imports TensorFlow
 
         fields, modality = self._config.evaluation, self._config.modality

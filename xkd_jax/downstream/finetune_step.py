@@ -146,8 +146,8 @@ def augmented(
     Returns:
         views: (B, ...) float32. Normalized views.
         targets: (B, C) float32. Smoothed and mixed targets.
-        weights: (B,) float32. 0 for examples whose recording, or that of whose partner in mixing,
-            was replaced by another one; 1 for all others.
+        weights: (B,) float32. 0 for examples with a replaced recording, their own or that of their
+            partner in mixing; 1 for all others.
     """
     fields, views = config.augmentation, batch["views"]
 

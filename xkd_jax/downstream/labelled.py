@@ -251,7 +251,7 @@ def _find_splits(data: ml_collections.ConfigDict) -> _Splits:
 def _first(
     data: ml_collections.ConfigDict, field: str, kinds: Sequence[str], free: Sequence[str]
 ) -> str | None:
-    """Finds the split of the first kind that exists, such as "Testing" for the kind "test"."""
+    """Finds a split by its kind, in order of preference: "Testing" has the kind "test"."""
     from input_pipeline.datasets import splits
 
     for kind in kinds:

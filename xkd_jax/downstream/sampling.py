@@ -23,7 +23,7 @@ class Fold(NamedTuple):
         test: Recordings to test on. They influence nothing else.
         kept: Recordings to train candidates on: all of `train` if there is a validation split. None
             if this partition takes its choice from the first one.
-        held: Recordings to choose a candidate on, seen in test clips. None like `kept`.
+        held: Recordings to choose a candidate on, seen in test clips. None if `kept` is None.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Fold(NamedTuple):
     held: Recordings | None
 
     def uses(self) -> Iterator[tuple[str, Recordings]]:
-        """Yields recordings with the kind of clips to encode of them: "train" or "test"."""
+        """Yields each kind of clips, "train" or "test", with recordings that need such clips."""
         yield "train", self.train
         yield "test", self.test
         if self.held is not None:
