@@ -1,1 +1,1 @@
-"""Every evaluation of the paper: features, classifiers on them, finetuning, and their results."""
+"""All evaluations of the paper: classifiers on features, finetuning, and their results."""

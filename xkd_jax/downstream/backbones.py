@@ -1,4 +1,4 @@
-"""The encoders under evaluation, and clips such as they were trained on."""
+"""Encoders under evaluation, and the views that they were trained on."""
 
 import functools
 import hashlib
@@ -17,7 +17,7 @@ from xkd_jax.models.vit import Encoder
 
 _LOG_MEL = ("sample_rate", "mel_bands", "window", "hop", "max_frequency", "log_offset")
 
-# By modality.
+# Encoders by modality.
 Backbones = Mapping[str, encoders.PretrainedEncoder]
 
 
@@ -32,15 +32,20 @@ def load(
     """Loads the encoders of a checkpoint.
 
     Args:
-        checkpoint: See `encoders.load_encoder`.
-        modalities: One or both.
-        network: teacher or student.
-        dtype: Of the computation.
-        frame_size: Of video, in pixels; 0: as in training.
-        untrained_seed: To have fresh weights, drawn with this, in place of the checkpoint's.
+        checkpoint: Path as of `encoders.load_encoder`.
+        modalities: "video", "audio" or both.
+        network: "teacher" or "student".
+        dtype: Type to compute in.
+        frame_size: Height and width of video frames in pixels. 0 for those of pretraining.
+        untrained_seed: Seed of random weights to use instead of the checkpoint's. None to use the
+            checkpoint's.
+
+    Returns:
+        Encoders by modality.
 
     Raises:
-        ValueError, FileNotFoundError: There are none; the message says what there is.
+        ConfigError: The checkpoint or a setting is unusable.
+        FileNotFoundError: There is no checkpoint; the message says what there is.
     """
     loaded = {}
     for modality in modalities:
@@ -50,7 +55,7 @@ def load(
                 checkpoint, modality, network, frame_size=size, dtype=dtype.name
             )
         except ValueError as error:
-            # Only that argument is the config's by the same name.
+            # Only this argument has the same name as a config field.
             field = "config." if str(error).startswith("frame_size is") else ""
             raise ConfigError(f"{field}{error}") from error
         if untrained_seed is not None:
@@ -62,23 +67,23 @@ def load(
 def make_views(
     backbones: Backbones, fields: ml_collections.ConfigDict | None = None
 ) -> ml_collections.ConfigDict:
-    """Makes a `views` section, as of configs/base.py, of what encoders were trained on.
+    """Makes a `views` section as in configs/base.py that fits what encoders were trained on.
 
     Args:
-        backbones: The encoders.
-        fields: `augment` of the config (configs/eval/probe.py); None where nothing is augmented.
+        backbones: Encoders by modality.
+        fields: Section `augment` of the config (configs/eval/probe.py). None for no augmentation.
 
     Raises:
-        ConfigError: Picture and sound are of different lengths.
+        ConfigError: The encoders take video and audio of different lengths.
     """
     seconds = {m: encoder.sizes.seconds for m, encoder in backbones.items()}
     if len({round(length, 6) for length in seconds.values()}) > 1:
         lengths = " and ".join(f"{length:g} s of {m}" for m, length in seconds.items())
         raise ConfigError(
             f"config.modalities is {tuple(backbones)!r}; allowed for encoders that see {lengths}: "
-            "one of them"
+            "one modality"
         )
-    # Sound alone is cut as if it had one frame.
+    # Audio alone is cut like a video of one frame that lasts as long.
     length = next(iter(seconds.values()))
     video = {"frame_rate": 1 / length, "global_frames": 1, "global_size": 1, "short_side": 1}
     if "video" in backbones:
@@ -97,7 +102,7 @@ def make_views(
             "flip_probability": fields.flip_probability,
             "color_jitter": fields.color_jitter,
             "local_gray_probability": fields.gray_probability,
-            # As local views have it, which may be gray; without their blur.
+            # Extraction augments like local views, which may be gray, but without their blur.
             "local_blur_probability": 0.0,
             "local_blur_kernel": 1,
             "local_blur_sigma": (1.0, 1.0),
@@ -107,21 +112,21 @@ def make_views(
 
 
 def _fresh(encoder: encoders.PretrainedEncoder, seed: int) -> Any:
-    """Weights as they are before the first step of a training."""
+    """Draws weights as at the start of pretraining."""
     values = math.prod(encoder.patch) * (3 if encoder.modality == "video" else 1)
-    cut = jnp.zeros((1, math.prod(encoder.module.grid), values))
-    # Another draw for each modality.
+    patches = jnp.zeros((1, math.prod(encoder.module.grid), values))
+    # The modalities have different draws.
     key = jax.random.fold_in(jax.random.key(seed), encoder.modality == "audio")
-    return _initialize(encoder.module, key, cut)
+    return _initialize(encoder.module, key, patches)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _initialize(module: Encoder, key: jax.Array, cut: jax.Array) -> Any:
-    return module.init(key, cut)["params"]
+def _initialize(module: Encoder, key: jax.Array, patches: jax.Array) -> Any:
+    return module.init(key, patches)["params"]
 
 
 def weights_digest(backbones: Backbones) -> str:
-    """Digest of the encoders' weights."""
+    """Computes the SHA-256 of the encoders' weights, as hexadecimal digits."""
     digest = hashlib.sha256()
     for m in sorted(backbones):
         leaves, _ = jax.tree_util.tree_flatten_with_path(backbones[m].params)

@@ -1,15 +1,15 @@
 """Classifiers on features: linear SVM, one linear layer, nearest neighbors.
 
-Each is fitted by a generator `(train_x, train_y, test_xs) -> (candidate, scores)`, which trains on
+Each classifier is a generator `(train_x, train_y, test_xs) -> (candidate, scores)`. It trains on
 some rows and scores others:
 
-    train_x     (S, D) float32, features of clips
-    train_y     (S, C) bool, the classes of each
-    test_xs     a list of (T, D) float32, one array for each set of clips to score
-    candidate   a float: what was tried: C, the epoch, or k
-    scores      a list of (T, C) float32, one for each of `test_xs`; larger for likelier classes
+    train_x     (S, D) float32. Features of the training clips.
+    train_y     (S, C) bool. Classes of the training clips.
+    test_xs     List of (T, D) float32, one array for each set of clips to score.
+    candidate   float. Value of the hyperparameter that varies: C, the epoch, or k.
+    scores      List of (T, C) float32, one for each of `test_xs`. Larger for likelier classes.
 
-They are deterministic. A class without a row in `train_y` is never a clip's likeliest.
+Classifiers are deterministic. They never score a class without training clips highest.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ from xkd_jax.config_rules import EPOCHS, above, below, number, one_of, some, who
 
 Scored = Iterator[tuple[float, list[np.ndarray]]]
 
-# Of the fields of `config.classifier` (configs/eval/classifier.py).
+# Rules for the fields of `config.classifier` (configs/eval/classifier.py).
 RULES = {
     "classifier.name": one_of("svm", "linear", "knn"),
     "classifier.svm.c": some(above(0, 1e6)),
@@ -53,12 +53,12 @@ RULES = {
 
 
 class Classifier(NamedTuple):
-    """What to fit.
+    """A classifier and the values of its hyperparameter to try.
 
     Attributes:
-        varied: What the candidates are values of, for people.
-        candidates: In the order in which `fit` gives them.
-        fit: The generator, see the module.
+        varied: Name of the hyperparameter that varies, for display: C, epoch or k.
+        candidates: Its values, in the order in which `fit` yields them.
+        fit: Generator as described in the module's docstring.
     """
 
     varied: str
@@ -67,21 +67,20 @@ class Classifier(NamedTuple):
 
 
 def make(config: ml_collections.ConfigDict, multi_label: bool, seed: int) -> Classifier:
-    """The classifier that a config names.
+    """Makes the classifier that a config names.
 
     Args:
-        config: `classifier` of the config.
-        multi_label: Whether rows may be of any number of classes, instead of one.
-        seed: Of what is drawn in fitting.
+        config: Section `classifier` of the config.
+        multi_label: Whether a row may have any number of classes instead of exactly one.
+        seed: Seed of the random draws in fitting.
 
     Raises:
-        ConfigError: It cannot serve such data.
+        ConfigError: The classifier does not support multi-label data.
     """
     if config.name == "svm":
         if multi_label:
             raise ConfigError(
-                "config.classifier.name is 'svm'; allowed for recordings of several classes: "
-                "'linear', 'knn'"
+                "config.classifier.name is 'svm'; allowed for multi-label data: 'linear', 'knn'"
             )
         return Classifier("C", tuple(config.svm.c), functools.partial(linear_svm, config.svm))
     if config.name == "linear":
@@ -98,28 +97,32 @@ def linear_svm(
     train_y: np.ndarray,
     test_xs: Sequence[np.ndarray],
 ) -> Scored:
-    """scikit-learn's LinearSVC, one against the rest, for each C; scores are decision values.
+    """Fits scikit-learn's LinearSVC, one class against the rest, for each C.
 
-    Prints a line for each fit that `max_iterations` ended.
+    Prints a warning for each fit that stops at `max_iterations`.
 
     Args:
-        config: `classifier.svm`.
-        train_x: See the module.
-        train_y: Likewise, one class a row.
-        test_xs: Likewise.
+        config: Section `classifier.svm`.
+        train_x: (S, D) float32. Features of the training clips.
+        train_y: (S, C) bool. Their classes, exactly one per row.
+        test_xs: (T, D) float32 each. Features of the clips to score.
 
     Yields:
-        C and the scores.
+        C, and (T, C) float32 decision values for each of `test_xs`.
+
+    Raises:
+        ValueError: The training clips have fewer than two classes.
     """
     labels = train_y.argmax(axis=1)
     present = np.unique(labels)
     if len(present) < 2:
         raise ValueError(
-            f"the {len(labels)} clips to train on are of {len(present)} class; an SVM needs two"
+            f"train_y has {len(labels)} clips of {len(present)} class; allowed for an SVM: clips "
+            "of at least 2 classes"
         )
 
     def fit(c: float) -> tuple[float, list[np.ndarray], bool]:
-        # The dual's solver draws at random, and takes a multiple of the time where C is large.
+        # The dual's solver draws random numbers, and takes several times as long for large C.
         svm = LinearSVC(C=c, dual=len(train_x) < train_x.shape[1], random_state=0)
         svm.set_params(max_iter=config.max_iterations)
         svm.fit(train_x, labels)
@@ -134,14 +137,14 @@ def linear_svm(
         return scores.astype(np.float32)
 
     jobs = min(config.jobs or os.cpu_count() or 1, len(config.c))
-    # Threads, since liblinear runs without the interpreter's lock.
+    # Threads are enough: liblinear releases the interpreter's lock.
     parallel = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # told of below, with its C
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the warning below names C
         for c, scores, cut_short in parallel(joblib.delayed(fit)(c) for c in config.c):
             if cut_short:
                 print(
-                    f"warning: the SVM with C={c:g} has not converged in "
+                    f"warning: the SVM with C={c:g} did not converge in "
                     f"{config.max_iterations} iterations (config.classifier.svm.max_iterations)",
                     flush=True,
                 )
@@ -150,16 +153,17 @@ def linear_svm(
 
 @dataclasses.dataclass(frozen=True)
 class LinearLayer:
-    """How a linear layer is trained; `multi_label` and the fields of `classifier.linear`.
+    """Hyperparameters of a linear layer: `multi_label` and the fields of `classifier.linear`.
 
     Attributes:
-        multi_label: Sigmoids and binary cross-entropy, instead of softmax and cross-entropy.
-        learning_rate: At the first step.
-        schedule: cosine (to 0 at the end) or constant.
-        weight_decay: AdamW's, of the weights and not of the biases.
-        dropout: Of the features.
-        batch_size: At most the number of rows.
-        epochs: Passes over the rows, each in an order of its own.
+        multi_label: Whether to use sigmoids and binary cross-entropy instead of softmax and
+            cross-entropy.
+        learning_rate: Learning rate at the first step.
+        schedule: "cosine" (decays to 0 at the end) or "constant".
+        weight_decay: AdamW's weight decay, applied to the weights but not to the biases.
+        dropout: Dropout rate of the features.
+        batch_size: Rows per step, at most all rows.
+        epochs: Number of passes over the rows, each in a new order.
     """
 
     multi_label: bool
@@ -178,17 +182,17 @@ def linear_layer(
     train_y: np.ndarray,
     test_xs: Sequence[np.ndarray],
 ) -> Scored:
-    """One linear layer trained by AdamW in one compiled program; scores are probabilities.
+    """Trains one linear layer with AdamW, all epochs in one compiled program.
 
     Args:
-        settings: See there.
-        seed: Of the rows' order and the dropout.
-        train_x: See the module. It is all on the first device at once.
-        train_y: Likewise.
-        test_xs: Likewise.
+        settings: Hyperparameters.
+        seed: Seed of the order of rows and of the dropout.
+        train_x: (S, D) float32. Features of the training clips, all on the first device at once.
+        train_y: (S, C) bool. Their classes.
+        test_xs: (T, D) float32 each. Features of the clips to score.
 
     Yields:
-        The epoch, from 1, and the scores after it.
+        The epoch, counted from 1, and (T, C) float32 probabilities after it for each of `test_xs`.
     """
     layers = _train(settings, jax.random.key(seed), train_x, train_y)
     for epoch in range(settings.epochs):
@@ -198,11 +202,11 @@ def linear_layer(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _train(settings: LinearLayer, key: jax.Array, x: jax.Array, y: jax.Array) -> dict:
-    """The layer after each epoch: weights (epochs, D, C) and biases (epochs, C)."""
+    """Returns the layer after each epoch: weights (epochs, D, C) and biases (epochs, C)."""
     rows = len(x)
     batch_size = min(settings.batch_size, rows)
-    # An epoch ends with rows from the beginning of its order where the batches do not come out
-    # even, so that every row is seen in each.
+    # The last batch of an epoch is filled up with the first rows of its order, so that each epoch
+    # sees every row.
     steps = -(-rows // batch_size)
     rate = settings.learning_rate
     if settings.schedule == "cosine":
@@ -210,22 +214,22 @@ def _train(settings: LinearLayer, key: jax.Array, x: jax.Array, y: jax.Array) ->
     tx = optax.adamw(
         rate, weight_decay=settings.weight_decay, mask={"weights": True, "biases": False}
     )
-    # Where no row is of a class, nothing but its bias may speak, and against it.
+    # The bias of a class without training rows makes its probability zero.
     absent = jnp.where(y.any(axis=0), 0.0, -jnp.inf)
 
     def loss(layer: dict, key: jax.Array, rows: jax.Array) -> jax.Array:
         features, targets = x[rows], y[rows].astype(jnp.float32)
         if settings.dropout:
-            kept = jax.random.bernoulli(key, 1 - settings.dropout, features.shape)
-            features = jnp.where(kept, features / (1 - settings.dropout), 0.0)
+            mask = jax.random.bernoulli(key, 1 - settings.dropout, features.shape)
+            features = jnp.where(mask, features / (1 - settings.dropout), 0.0)
         logits = _logits(layer, features)
         if settings.multi_label:
             return optax.sigmoid_binary_cross_entropy(logits, targets).mean()
         return optax.softmax_cross_entropy(logits, targets).mean()
 
-    def step(carry: tuple, drawn: tuple) -> tuple:
+    def step(carry: tuple, key_and_rows: tuple) -> tuple:
         layer, state = carry
-        updates, state = tx.update(jax.grad(loss)(layer, *drawn), state, layer)
+        updates, state = tx.update(jax.grad(loss)(layer, *key_and_rows), state, layer)
         return (optax.apply_updates(layer, updates), state), None
 
     def epoch(carry: tuple, key: jax.Array) -> tuple:
@@ -250,7 +254,7 @@ def _probabilities(layer: dict, x: np.ndarray, multi_label: bool) -> np.ndarray:
 
 
 def _logits(layer: dict, x: jax.Array) -> jax.Array:
-    # Exact on accelerators too, whose default is to round the features.
+    # Full float32 on accelerators too, which round the features by default.
     product = jnp.matmul(x, layer["weights"], precision=jax.lax.Precision.HIGHEST)
     return product + layer["biases"]
 
@@ -261,41 +265,44 @@ def nearest_neighbors(
     train_y: np.ndarray,
     test_xs: Sequence[np.ndarray],
 ) -> Scored:
-    """The nearest rows by cosine vote, each with the softmax of its similarity (DINO's kNN).
+    """Classifies by the votes of the k nearest rows in cosine similarity (DINO's kNN).
+
+    Votes are weighted by the softmax of the similarities. All rows vote if there are fewer than k.
 
     Args:
-        config: `classifier.knn`.
-        train_x: See the module.
-        train_y: Likewise.
-        test_xs: Likewise.
+        config: Section `classifier.knn`.
+        train_x: (S, D) float32. Features of the training clips.
+        train_y: (S, C) bool. Their classes.
+        test_xs: (T, D) float32 each. Features of the clips to score.
 
     Yields:
-        k, and the scores: for each class, the weight in [0, 1] of the neighbors that are of it.
-        Where there are not k rows, all vote.
+        k, and for each of `test_xs` (T, C) float32 in [0, 1], the weight of the neighbors that
+        have a class.
     """
     most = min(max(config.k), len(train_x))
     index = NearestNeighbors(n_neighbors=most, metric="cosine", algorithm="brute").fit(train_x)
-    found = [index.kneighbors(x) for x in test_xs]
+    neighbors = [index.kneighbors(x) for x in test_xs]
     for k in config.k:
-        yield float(k), [votes(d[:, :k], i[:, :k], train_y, config.temperature) for d, i in found]
+        scores = [votes(d[:, :k], i[:, :k], train_y, config.temperature) for d, i in neighbors]
+        yield float(k), scores
 
 
 def votes(
     distances: np.ndarray, neighbors: np.ndarray, train_y: np.ndarray, temperature: float
 ) -> np.ndarray:
-    """What neighbors say of clips.
+    """Computes the weight of each class among the neighbors of each clip.
 
     Args:
-        distances: (T, k) floats, 1 less the cosines.
-        neighbors: (T, k) int, rows of `train_y`.
-        train_y: (S, C) bool.
-        temperature: Of the softmax over the neighbors of a clip.
+        distances: (T, k) float. Cosine distances (1 - similarity) of the neighbors.
+        neighbors: (T, k) int. Row of each neighbor in `train_y`.
+        train_y: (S, C) bool. Classes of the training clips.
+        temperature: Temperature of the softmax over a clip's neighbors.
 
     Returns:
-        (T, C) float32.
+        (T, C) float32 in [0, 1].
     """
-    nearer = (distances.min(axis=1, keepdims=True) - distances) / temperature
-    weights = np.exp(nearer, dtype=np.float32)
+    logits = (distances.min(axis=1, keepdims=True) - distances) / temperature
+    weights = np.exp(logits, dtype=np.float32)
     weights /= weights.sum(axis=1, keepdims=True)
     ends = np.arange(len(neighbors) + 1) * neighbors.shape[1]
     sparse = scipy.sparse.csr_array(

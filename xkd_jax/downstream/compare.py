@@ -1,4 +1,4 @@
-"""The task `compare`: features of a checkpoint beside those of fresh weights, in several ways.
+"""The task `compare`: several classifiers on the features of pretrained and of random weights.
 
 See configs/eval/compare.py.
 """
@@ -37,28 +37,30 @@ RULES = {
     **{field: rule for field, rule in probe_rules.RULES.items() if field not in _CHANGED},
     "task": one_of("compare"),
     "classifiers": Rule(
-        f"one or more, none twice, of {_NAMES.allowed}",
+        f"one or more distinct names out of {_NAMES.allowed}",
         lambda x: isinstance(x, tuple) and 0 < len(x) == len(set(x)) and all(map(_NAMES.holds, x)),
     ),
 }
 
-# What each combination of features, classifier and weights gave, by partition.
+# Outcomes by partition, for each combination of features, classifier and weights.
 Cells = dict[tuple[str, str, str], dict[str, Outcome]]
 
 
 def compare(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] | None:
-    """Extracts features, classifies them in all ways, and writes, draws and prints a table.
+    """Extracts features, classifies them in all combinations, and writes and prints the results.
 
     Args:
-        config: See configs/eval/compare.py.
-        workdir: Where `results.json` and `compare.png` go, and the features if nowhere else.
+        config: Config as in configs/eval/compare.py.
+        workdir: Folder for `results.json` and `compare.png`, and for the features if
+            `config.features.cache` is empty.
 
     Returns:
-        What `results.json` holds; nothing in other processes than the first.
+        Content of `results.json`. None in all processes but the first.
 
     Raises:
-        ConfigError: For an impossible config.
-        ValueError, FileNotFoundError: For an unusable checkpoint or unusable data.
+        ConfigError: The config is invalid.
+        ValueError: The checkpoint or the data are unusable.
+        FileNotFoundError: The checkpoint or the data do not exist.
     """
     probe_rules.check(config, RULES)
     sharding.check_batch_size(config.batch_size, sharding.make_mesh())
@@ -76,19 +78,16 @@ def compare(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] |
     data = probe.open_data(config, encoders[PRETRAINED])
     parts = sampling.folds(config, data)
     if data.multi_label and "svm" in config.classifiers:
-        config_check.refuse(
-            config, "classifiers", "'linear' and 'knn' for recordings of several classes"
-        )
-    made = {
+        config_check.refuse(config, "classifiers", "'linear' and 'knn' for multi-label data")
+    classifiers_by_name = {
         name: probe.make_classifier(_with_classifier(config, name), data, parts)
         for name in config.classifiers
     }
-    cells, unreadable = evaluate(
-        config, workdir, encoders, parts, made, metrics.main_metric(data.multi_label)
-    )
-    found = None
+    metric = metrics.main_metric(data.multi_label)
+    cells, unreadable = evaluate(config, workdir, encoders, parts, classifiers_by_name, metric)
+    summary = None
     if jax.process_index() == 0:
-        found = {
+        summary = {
             **collect(cells, data.class_names, data.multi_label),
             "title": _title(config, cells),
             "checkpoint": probe.describe(config, encoders[PRETRAINED]),
@@ -96,13 +95,13 @@ def compare(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] |
             "protocol": config.to_dict(),
         }
         pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
-        figures.save(pathlib.Path(workdir, PICTURE), picture(found))
-        results.save(workdir, found)
-        print(table(found), flush=True)
+        figures.save(pathlib.Path(workdir, PICTURE), picture(summary))
+        results.save(workdir, summary)
+        print(table(summary), flush=True)
     if jax.process_count() > 1:
-        # The others wait: it is by the first process that they all know of each other.
+        # The other processes wait: the first one runs the service that connects them all.
         multihost_utils.sync_global_devices("results")
-    return found
+    return summary
 
 
 def evaluate(
@@ -110,46 +109,54 @@ def evaluate(
     workdir: str,
     encoders: Mapping[str, backbones.Backbones],
     parts: Sequence[sampling.Fold],
-    made: Mapping[str, classifiers.Classifier],
+    classifiers_by_name: Mapping[str, classifiers.Classifier],
     metric: metrics.Metric,
 ) -> tuple[Cells, list[str]]:
-    """Classifies the features of all kinds in all ways.
+    """Evaluates all classifiers on all features.
 
     Args:
-        config: See `compare`.
-        workdir: Likewise.
-        encoders: By weights.
-        parts: What the recordings are for.
-        made: The classifiers by name.
-        metric: To choose by.
+        config: Config as in configs/eval/compare.py.
+        workdir: Folder for the features if `config.features.cache` is empty.
+        encoders: Encoders by kind of weights, `PRETRAINED` or `UNTRAINED`.
+        parts: Folds of the data.
+        classifiers_by_name: Classifiers by name.
+        metric: Metric that decides the choice of candidates.
 
     Returns:
-        What each combination gave, nothing in other processes than the first; and the names of
+        Outcomes of all combinations, empty in all processes but the first; and the names of the
         recordings that could not be read.
     """
     cache = pathlib.Path(config.features.cache or os.path.join(workdir, "features"))
     cells: Cells = {}
     unreadable = set()
-    for weights, of in encoders.items():
-        samples = sampling.Sampled(config, of, parts, cache)
+    for weights, backbones_of_weights in encoders.items():
+        samples = sampling.Sampled(config, backbones_of_weights, parts, cache)
         unreadable.update(samples.unreadable)
         if jax.process_index():
             continue
-        seen = {m: samples.seen_by(m) for m in config.modalities}
-        if len(seen) > 1:
-            seen[FUSED] = samples
-        for features, view in seen.items():
-            for name, classifier in made.items():
-                cells[features, name, weights] = probe.evaluate(parts, view, classifier, metric)
+        by_features = {m: samples.seen_by(m) for m in config.modalities}
+        if len(by_features) > 1:
+            by_features[FUSED] = samples
+        for features, sampled in by_features.items():
+            for name, classifier in classifiers_by_name.items():
+                cells[features, name, weights] = probe.evaluate(parts, sampled, classifier, metric)
     return cells, sorted(unreadable)
 
 
 def collect(cells: Cells, class_names: tuple[str, ...], multi_label: bool) -> dict[str, Any]:
-    """All that the outcomes say.
+    """Summarizes the outcomes of all combinations as plain values.
+
+    Args:
+        cells: Outcomes of all combinations.
+        class_names: C names.
+        multi_label: Whether recordings may have any number of classes.
 
     Returns:
-        `metric` and `chance`; `rows`, with the features and the classifier of each, and for each
-        kind of weights what `results.collect` makes of it.
+        A dictionary with these keys:
+        `metric`: Name of the main metric.
+        `chance`: Mean score of random guesses.
+        `rows`: For each pair of features and classifier, these two and the summaries from
+        `results.collect` by kind of weights.
     """
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for (features, classifier, weights), outcomes in cells.items():
@@ -165,45 +172,45 @@ def collect(cells: Cells, class_names: tuple[str, ...], multi_label: bool) -> di
     }
 
 
-def table(found: Mapping[str, Any]) -> str:
-    """The results as lines for the terminal, in percent."""
-    title = metrics.TITLES[found["metric"]]
+def table(summary: Mapping[str, Any]) -> str:
+    """Formats results as a table for the terminal, in percent."""
+    title = metrics.TITLES[summary["metric"]]
     rows = [(title, [PRETRAINED, UNTRAINED], "")]
-    for row in found["rows"]:
-        scores = [row[weights]["scores"][found["metric"]] for weights in (PRETRAINED, UNTRAINED)]
+    for row in summary["rows"]:
+        scores = [row[weights]["scores"][summary["metric"]] for weights in (PRETRAINED, UNTRAINED)]
         label = f"{row['features']:<6} {row['classifier']}"
         rows.append((label, [results.percent(**score) for score in scores], ""))
-    rows.append(("chance", [results.percent(found["chance"])] * 2, ""))
-    return "\n".join([found["title"], *results.aligned(rows)])
+    rows.append(("chance", [results.percent(summary["chance"])] * 2, ""))
+    return "\n".join([summary["title"], *results.aligned(rows)])
 
 
-def picture(found: Mapping[str, Any]) -> np.ndarray:
-    """The results as bars, (H, W, 3) uint8."""
+def picture(summary: Mapping[str, Any]) -> np.ndarray:
+    """Draws results as grouped bars, (H, W, 3) uint8."""
     scores = [
-        [row[weights]["scores"][found["metric"]] for weights in (PRETRAINED, UNTRAINED)]
-        for row in found["rows"]
+        [row[weights]["scores"][summary["metric"]] for weights in (PRETRAINED, UNTRAINED)]
+        for row in summary["rows"]
     ]
     spreads = np.array([[score["spread"] or 0.0 for score in pair] for pair in scores])
     return figures.grouped_bars(
         np.array([[score["mean"] for score in pair] for pair in scores]),
-        [f"{row['features']}\n{row['classifier']}" for row in found["rows"]],
+        [f"{row['features']}\n{row['classifier']}" for row in summary["rows"]],
         [PRETRAINED, UNTRAINED],
-        metrics.TITLES[found["metric"]],
-        found["title"],
-        found["chance"],
+        metrics.TITLES[summary["metric"]],
+        summary["title"],
+        summary["chance"],
         spreads if spreads.any() else None,
     )
 
 
 def _title(config: ml_collections.ConfigDict, cells: Cells) -> str:
     outcomes = next(iter(cells.values()))
-    tested = sum(len(outcome.targets) for outcome in outcomes.values())
-    where = os.path.basename(os.path.normpath(config.data.path))
-    return f"{tested} test recordings of {where}, {config.network} of {config.checkpoint}"
+    count = sum(len(outcome.targets) for outcome in outcomes.values())
+    data_name = os.path.basename(os.path.normpath(config.data.path))
+    return f"{count} test recordings of {data_name}, {config.network} of {config.checkpoint}"
 
 
 def _with_classifier(config: ml_collections.ConfigDict, name: str) -> ml_collections.ConfigDict:
-    """A probe's config, with that classifier."""
+    """Makes a probe's config with one classifier."""
     fields = config.to_dict()
     fields["classifier"]["name"] = name
     return ml_collections.ConfigDict(fields)

@@ -1,4 +1,4 @@
-"""What the fields that all evaluations' configs have in common may be, as one table: `RULES`."""
+"""Rules for the config fields that all evaluations have in common."""
 
 from xkd_jax import config_rules
 from xkd_jax.config_rules import PIXELS, SWITCH, TEXT, one_of, whole

@@ -1,8 +1,7 @@
-"""Features of recordings: clips of each, through the encoders, on all devices, each made once.
+"""Extraction of features: clips of recordings are encoded on all devices and cached on disk.
 
-Batches are of constant shape, so that one program is compiled, and the parts that are kept on disk
-are whole batches: what is made after an interruption is what would have been made without it, bit
-for bit.
+All batches have the same shape, so one program is compiled. The parts on disk are whole batches, so
+an interrupted extraction that is started again gives the same features bit for bit.
 """
 
 import contextlib
@@ -27,24 +26,24 @@ from xkd_jax.downstream.feature_cache import FeatureCache
 from xkd_jax.encoders import Form
 from xkd_jax.randomness import Purpose, example_keys
 
-if TYPE_CHECKING:  # brings TensorFlow in
+if TYPE_CHECKING:  # imports TensorFlow
     from input_pipeline.datasets import ClipSource
 
-_VERSION = 1  # of what is computed; raised where a change gives other features
-_PART_ROWS = 512  # clips, or more, in a part on disk: what an interruption can cost
+_VERSION = 1  # increased by every change of code that changes features
+_PART_ROWS = 512  # a part on disk has at least this many clips; an interruption costs about one
 
 Batch = dict[str, Any]
 
 
 class Protocol(NamedTuple):
-    """How recordings become features.
+    """How features are computed from recordings.
 
     Attributes:
-        backbones: The encoders, by modality.
-        views: Of `backbones.make_views`; with augmentation where `clips` asks for it.
-        clips: `count`, `placement` and `augment` (configs/eval/probe.py).
-        seed: Of all that is random.
-        batch_size: Clips at a time, on all devices.
+        backbones: Encoders by modality.
+        views: Section from `backbones.make_views`, with augmentation if `clips.augment`.
+        clips: Section with `count`, `placement` and `augment` (configs/eval/probe.py).
+        seed: Seed of random placement and of augmentation.
+        batch_size: Clips per batch over all devices.
     """
 
     backbones: Backbones
@@ -54,7 +53,7 @@ class Protocol(NamedTuple):
     batch_size: int
 
     def identity(self) -> dict[str, Any]:
-        """All that features depend on besides the recordings, as plain values."""
+        """Returns everything besides the recordings that features depend on, as plain values."""
         clips = self.clips
         return {
             "version": _VERSION,
@@ -69,18 +68,18 @@ class Protocol(NamedTuple):
             "views": self.views.to_dict(),
             "clips": clips.to_dict(),
             "seed": self.seed if clips.augment or clips.placement == "random" else None,
-            # Parts are whole batches.
+            # It decides which clips are in a part.
             "batch_size": self.batch_size,
         }
 
 
 class Features(NamedTuple):
-    """Of n recordings.
+    """Features of n recordings.
 
     Attributes:
-        of: By modality, (n, k, D) float32, of k clips each.
-        replaced: (n,) bool, whether a recording could not be read and the source gave another in
-            its place: such are not to be used.
+        of: (n, k, D) float32 by modality. Features of k clips of each recording.
+        replaced: (n,) bool. Whether a recording could not be read and the source substituted
+            another one. Its features must not be used.
     """
 
     of: dict[str, np.ndarray]
@@ -98,26 +97,27 @@ def extract(
     prefetch: int = 2,
     title: str = "clips",
 ) -> Features:
-    """Encodes clips of recordings, or takes from disk what has been encoded before; says which.
+    """Encodes clips of recordings, and reads from disk what was encoded before.
 
-    All processes of a run have to call it, with the same arguments but for paths. The first of
-    them alone reads and writes the disk.
+    All processes must call it with the same arguments, except for paths. Only the first process
+    reads and writes the cache. It prints how many recordings the cache has.
 
     Args:
-        protocol: How.
-        source: Opened for the protocol's views.
-        example_ids: (n,) int64, the recordings, none twice.
-        cache: Folder of all features on disk.
-        mesh: All devices.
-        threads: That decode; 0: one a core.
-        prefetch: Batches made ahead.
-        title: What is encoded, for people.
+        protocol: How to compute the features.
+        source: Recordings, opened for the protocol's views.
+        example_ids: (n,) int64. Distinct ids of the recordings in `source`.
+        cache: Folder of all cached features.
+        mesh: Device mesh over all devices.
+        threads: Number of decoding threads. 0 for one per core.
+        prefetch: Number of batches prepared ahead.
+        title: What is encoded, for messages and the progress bar.
 
     Returns:
-        The features; in other processes than the first, only those that were not on disk.
+        Features in the order of `example_ids`. In all processes but the first, features that were
+        read from disk are zeros.
     """
     count = protocol.clips.count
-    # Recordings whose clips fill whole batches, and so many of these that they are worth a file.
+    # A part is the smallest number of recordings that fills whole batches and has enough clips.
     unit = protocol.batch_size // math.gcd(protocol.batch_size, count)
     part_size = unit * math.ceil(_PART_ROWS / (unit * count))
     part_of = np.arange(len(example_ids)) // part_size
@@ -129,22 +129,22 @@ def extract(
         np.zeros(len(example_ids), bool),
     )
     arrays = {**features.of, "replaced": features.replaced}
-    kept, missing = None, np.ones(part_of[-1] + 1, bool)
+    saved, missing = None, np.ones(part_of[-1] + 1, bool)
     if jax.process_index() == 0:
         identity = {
             **protocol.identity(),
             "recordings": source.fingerprint,
             "example_ids": hashlib.sha256(np.asarray(example_ids, np.int64).tobytes()).hexdigest(),
         }
-        kept = FeatureCache(cache, identity, len(example_ids), part_size)
-        missing = np.array([not kept.read(part, arrays) for part in range(kept.parts)])
+        saved = FeatureCache(cache, identity, len(example_ids), part_size)
+        missing = np.array([not saved.read(part, arrays) for part in range(saved.parts)])
     if jax.process_count() > 1:
         missing = multihost_utils.broadcast_one_to_all(missing)
     wanted = example_ids[missing[part_of]]
-    if kept:
+    if saved:
         print(
-            f"{title}: {count} of each of {len(example_ids)} recordings, "
-            f"{len(example_ids) - len(wanted)} of which are in {kept.folder}",
+            f"{title}: {count} from each of {len(example_ids)} recordings, "
+            f"{len(example_ids) - len(wanted)} of which are already in {saved.folder}",
             flush=True,
         )
     if not len(wanted):
@@ -159,7 +159,7 @@ def extract(
             total=len(example_ids) * count,
             initial=(len(example_ids) - len(wanted)) * count,
             unit="clip",
-            disable=None if kept else True,
+            disable=None if saved else True,
         ) as progress,
     ):
         for batch in batches:
@@ -170,8 +170,8 @@ def extract(
             np.logical_or.at(features.replaced, places, batch["replaced"][rows])
             np.subtract.at(remaining, part_of[places], 1)
             for part in np.unique(part_of[places]):
-                if kept and not remaining[part]:
-                    kept.write(part, arrays)
+                if saved and not remaining[part]:
+                    saved.write(part, arrays)
             progress.update(len(rows))
     return features
 
@@ -184,16 +184,16 @@ def _encoded(
     threads: int,
     prefetch: int,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Encodes clips of recordings, batch by batch, each batch whole in every process.
+    """Encodes clips of recordings batch by batch.
 
     Yields:
-        (B, D) float32 by modality; and `example_id`, `clip`, `valid` and `replaced` of each row.
+        (B, D) float32 by modality, and (B,) `example_id`, `clip`, `valid` and `replaced`. Each
+        process gets whole batches.
     """
-    # Here and not above, since this is what brings TensorFlow in.
-    from input_pipeline import evaluation
+    from input_pipeline import evaluation  # imports TensorFlow
 
     clips, backbones = protocol.clips, protocol.backbones
-    passing = evaluation.EvaluationClips(
+    evaluation_clips = evaluation.EvaluationClips(
         source,
         protocol.views,
         protocol.batch_size,
@@ -209,7 +209,7 @@ def _encoded(
         prefetch=prefetch,
     )
     everywhere = NamedSharding(mesh, PartitionSpec())
-    # By way of the host: each process may put whole arrays on the devices of all.
+    # From the host, a process can replicate whole arrays over the devices of all processes.
     params = {m: jax.tree.map(np.asarray, encoder.params) for m, encoder in backbones.items()}
     params = jax.device_put(params, everywhere)
     forms = tuple((m, encoder.form) for m, encoder in backbones.items())
@@ -218,48 +218,48 @@ def _encoded(
     seed = np.uint32(protocol.seed)
     exact = all(encoder.module.dtype == jnp.float32 for encoder in backbones.values())
     with (
-        contextlib.closing(passing.batches()) as batches,
+        contextlib.closing(evaluation_clips.batches()) as batches,
         sharding.Prefetch(mark_replaced(batches, source), mesh) as on_devices,
     ):
-        before = None
+        previous = None
         for batch in on_devices:
-            # The devices work on one batch while the one before is put away.
+            # The devices compute one batch while the host fetches the previous one.
             with jax.default_matmul_precision("highest" if exact else "default"):
-                made = step(params, seed, batch)
-            if before is not None:
-                yield jax.tree.map(np.asarray, before)
-            before = made
-        yield jax.tree.map(np.asarray, before)
+                encoded = step(params, seed, batch)
+            if previous is not None:
+                yield jax.tree.map(np.asarray, previous)
+            previous = encoded
+        yield jax.tree.map(np.asarray, previous)
 
 
-# Extractions by equal encoders share a program.
+# Encoders of the same form share a compiled program.
 @functools.cache
 def _program(
     forms: tuple[tuple[str, Form], ...],
     augmentation: ml_collections.FrozenConfigDict | None,
     mesh: Mesh,
 ) -> Callable[[Any, np.uint32, Batch], Batch]:
-    """The program: weights, a seed and a batch -> features, and what tells the rows apart.
+    """Compiles the function `(params, seed, batch) -> features` with the ids of the rows.
 
     Args:
-        forms: Forms of the encoders, by modality.
-        augmentation: Of video, such as `config.views.video`; None where nothing is augmented.
-        mesh: All devices; the outputs are whole on each.
+        forms: Pairs of a modality and the form of its encoder.
+        augmentation: Section like `config.views.video`. None to augment nothing.
+        mesh: Device mesh over all devices. The outputs are replicated.
     """
 
     @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, PartitionSpec()))
     def step(params: Any, seed: jax.Array, batch: Batch) -> Batch:
         out = {name: batch[name] for name in ("example_id", "clip", "valid", "replaced")}
         for m, form in forms:
-            seen = batch[m]
+            views = batch[m]
             if m == "video" and augmentation is not None:
                 keys = example_keys(
                     seed, batch["clip"], batch["example_id"], Purpose.VIDEO_FEATURES
                 )
-                seen = augment.augment_local(keys, seen, augmentation)
+                views = augment.augment_local(keys, views, augmentation)
             if m == "video":
-                seen = seen[:, 0]  # the only crop
-            out[m] = form.apply(params[m], seen)
+                views = views[:, 0]  # the only crop
+            out[m] = form.apply(params[m], views)
         return out
 
     return step
@@ -268,7 +268,7 @@ def _program(
 def mark_replaced(
     batches: Iterator[dict[str, np.ndarray]], source: "ClipSource"
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Batches, and of each row whether the source has put another recording in its place."""
+    """Adds `replaced` (B,) bool to batches: whether the source substituted another recording."""
     for batch in batches:
         failed = source.failed
         replaced = [

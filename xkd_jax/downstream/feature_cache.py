@@ -1,8 +1,8 @@
-"""Features on disk: under a key of all that they depend on, in parts, so that none is made twice.
+"""Cache of features on disk, with a key for everything that the features depend on.
 
-A folder for each key holds `identity.json`, which says in full what the key stands for, and one
-file for each part of the recordings. Files appear whole or not at all, with their digests; one that
-has been damaged since is made again.
+Each key has a folder. It holds `identity.json`, the full text that the key is a digest of, and one
+file for each part of the recordings. Files are written atomically and with a digest of their
+content. The caller computes missing and damaged parts again.
 """
 
 import hashlib
@@ -17,26 +17,26 @@ from input_pipeline import atomic, sealed
 
 
 class FeatureCache:
-    """The parts of the features of some recordings.
+    """Cached features of some recordings, in parts.
 
     Attributes:
-        folder: Where they are.
-        parts: Their number.
+        folder: Folder of the parts.
+        parts: Number of parts.
     """
 
     def __init__(
         self, root: pathlib.Path, identity: Mapping[str, Any], recordings: int, part_size: int
     ) -> None:
-        """Finds the folder, or makes it.
+        """Opens the folder, and creates it if it is missing.
 
         Args:
-            root: Folder of all features.
-            identity: All that features depend on, as plain values.
-            recordings: Their number.
-            part_size: How many of them there are to a part; fewer in the last one.
+            root: Folder of all cached features.
+            identity: Everything that the features depend on, as plain values.
+            recordings: Number of recordings.
+            part_size: Number of recordings per part. The last part may have fewer.
 
         Raises:
-            OSError: The folder cannot be made.
+            OSError: The folder cannot be created.
         """
         self.parts = -(-recordings // part_size)
         self._recordings, self._part_size = recordings, part_size
@@ -46,20 +46,19 @@ class FeatureCache:
         atomic.write_text(self.folder / "identity.json", text)
 
     def places(self, part: int) -> slice:
-        """Which recordings a part is of."""
+        """Returns the range of recordings in a part."""
         first = part * self._part_size
         return slice(first, min(first + self._part_size, self._recordings))
 
     def read(self, part: int, into: Mapping[str, np.ndarray]) -> bool:
-        """Reads a part.
+        """Reads a part. Prints a line if the file is damaged.
 
         Args:
-            part: Its number.
-            into: Arrays of all recordings, (n, ...) each, of which it fills those of the part.
+            part: Index of the part.
+            into: Arrays (n, ...) of all recordings by name. The rows of the part are filled in.
 
         Returns:
-            Whether it is there, and whole; otherwise nothing has been changed. Where it is there
-            and not whole, it says so.
+            Whether the part was read. If not, `into` is unchanged.
         """
         path, places = self._path(part), self.places(part)
         try:
@@ -68,7 +67,7 @@ class FeatureCache:
         except FileNotFoundError:
             return False
         except (OSError, ValueError) as error:
-            print(f"{error}: these features are made again", flush=True)
+            print(f"{error}; these features are computed again", flush=True)
             return False
         for name, array in into.items():
             array[places] = saved[name]
@@ -81,17 +80,25 @@ class FeatureCache:
         saved: Mapping[str, np.ndarray],
         into: Mapping[str, np.ndarray],
     ) -> None:
-        """Raises ValueError where a file is none of this part."""
+        """Raises ValueError if a file holds anything but this part."""
         places = self.places(part)
-        wanted = {name: (array[places].shape, array.dtype) for name, array in into.items()}
+        expected = {name: (array[places].shape, array.dtype) for name, array in into.items()}
         features = {name: array for name, array in saved.items() if name not in ("key", "part")}
-        found = {name: (array.shape, array.dtype) for name, array in features.items()}
+        actual = {name: (array.shape, array.dtype) for name, array in features.items()}
         marks = [str(saved.get(name)) for name in ("key", "part")]
-        if marks != [self._key, str(part)] or found != wanted:
-            raise ValueError(f"{path} holds other features than its name says")
+        if marks != [self._key, str(part)] or actual != expected:
+            raise ValueError(f"{path} holds features of another part or key")
 
     def write(self, part: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Writes a part, out of arrays such as `read` fills."""
+        """Writes a part.
+
+        Args:
+            part: Index of the part.
+            arrays: Arrays (n, ...) of all recordings by name. The rows of the part are written.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
         places = self.places(part)
         marks = {"key": self._key, "part": part}
         features = {name: array[places] for name, array in arrays.items()}

@@ -1,7 +1,7 @@
-"""Finetunes an encoder on labelled recordings: the task `finetune` (configs/eval/finetune_*.py).
+"""The task `finetune`: finetuning of an encoder on labeled recordings.
 
-Each partition of the data is a run of its own in a folder of its own, by the loop of pretraining:
-the same command goes on in whichever it was stopped.
+See configs/eval/finetune_*.py. Each partition of the data is a separate run in its own folder, with
+pretraining's training loop. The same command resumes an interrupted finetuning.
 """
 
 import functools
@@ -36,18 +36,18 @@ from xkd_jax.downstream.selection import Candidate, Outcome
 
 
 class Setting(NamedTuple):
-    """What all partitions of a finetuning have in common.
+    """Everything that all partitions of a finetuning share.
 
     Attributes:
-        config: See configs/eval/finetune_video.py.
-        mesh: All devices.
-        model: To train.
-        encoder: Its pretrained weights.
-        views: Of the clips.
-        multi_label: Whether recordings may be of several classes.
-        predictor: Of the model.
+        config: Config as in configs/eval/finetune_video.py.
+        mesh: Device mesh over all devices.
+        model: Model to train.
+        encoder: Pretrained parameters of the encoder, on the host.
+        views: Section `views` from `finetune_inputs.make_views`.
+        multi_label: Whether recordings may have any number of classes.
+        predictor: Scores recordings with the model.
         identity: Digest of the pretrained weights.
-        description: Of them, see `interop.pretrained.describe`.
+        description: Description of them from `interop.pretrained.describe`.
     """
 
     config: ml_collections.ConfigDict
@@ -62,20 +62,21 @@ class Setting(NamedTuple):
 
 
 def finetune(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] | None:
-    """Finetunes and tests on every partition, and writes results, as the config says.
+    """Finetunes and tests on every partition, and writes the results.
 
     Args:
-        config: See configs/eval/finetune_video.py.
-        workdir: Where `results.json` and the pictures go, and each partition's folder.
+        config: Config as in configs/eval/finetune_video.py.
+        workdir: Folder for `results.json`, the figures and a folder per partition.
 
     Returns:
-        What `results.json` holds; None in other processes than the first, and where a signal ended
-        the run.
+        Content of `results.json`. None in all processes but the first, and if a signal stopped the
+        run.
 
     Raises:
-        ConfigError: For an impossible config, and one that is not the workdir's.
-        ValueError, FileNotFoundError: For an unusable checkpoint or data.
-        NonFiniteError: Where the loss or a gradient is not a finite number.
+        ConfigError: The config is invalid, or the workdir has a different finetuning.
+        ValueError: The checkpoint or the data are unusable.
+        FileNotFoundError: The checkpoint or the data do not exist.
+        NonFiniteError: The loss or a gradient is not finite.
     """
     finetune_rules.check(config)
     mesh = sharding.make_mesh(config.parallel.fsdp)
@@ -88,18 +89,20 @@ def finetune(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] 
         if outcome is None:
             return None
         outcomes[partition.name] = outcome
-    found = report(setting, data, outcomes, workdir) if jax.process_index() == 0 else None
+    summary = report(setting, data, outcomes, workdir) if jax.process_index() == 0 else None
     if jax.process_count() > 1:
-        # The others wait: it is by the first process that they all know of each other.
+        # The other processes wait: the first one runs the service that connects them all.
         multihost_utils.sync_global_devices("results")
-    return found
+    return summary
 
 
 def set_up(config: ml_collections.ConfigDict, mesh: Mesh) -> tuple[Setting, labelled.LabelledData]:
     """Loads the encoder and opens the data.
 
     Raises:
-        ConfigError, ValueError, FileNotFoundError: One of them cannot serve.
+        ConfigError: A field of the config is not allowed.
+        ValueError: The checkpoint or the data are unusable.
+        FileNotFoundError: The checkpoint or the data do not exist.
     """
     encoders = backbones.load(
         config.checkpoint,
@@ -120,7 +123,7 @@ def set_up(config: ml_collections.ConfigDict, mesh: Mesh) -> tuple[Setting, labe
         config=config,
         mesh=mesh,
         model=model,
-        # On the host: the devices have the copies that are trained.
+        # On the host, since the devices hold the copies in training.
         encoder=jax.tree.map(np.asarray, weights),
         views=views,
         multi_label=data.multi_label,
@@ -132,24 +135,24 @@ def set_up(config: ml_collections.ConfigDict, mesh: Mesh) -> tuple[Setting, labe
 
 
 def run_partition(setting: Setting, partition: Partition, workdir: pathlib.Path) -> Outcome | None:
-    """Finetunes and tests on one partition, as far as that has not been done.
+    """Finetunes and tests on one partition, from where an earlier run stopped.
 
     Args:
-        setting: Of the finetuning.
-        partition: Of the data.
-        workdir: Of the partition's run.
+        setting: What all partitions share.
+        partition: Partition of the data.
+        workdir: Folder of the partition's run.
 
     Returns:
-        What the test gave; None where a signal ended the run.
+        Outcome of the test. None if a signal stopped the run.
 
     Raises:
-        ConfigError: The workdir is that of another finetuning.
+        ConfigError: The folder has a different finetuning.
     """
     config, mesh = setting.config, setting.mesh
     finetune_folder.claim(workdir, finetune_folder.plan(config, setting.identity, partition))
-    kept_outcome = workdir / finetune_folder.OUTCOME
-    if (told := finetune_folder.load_outcome(kept_outcome)) is not None:
-        return told
+    outcome_path = workdir / finetune_folder.OUTCOME
+    if (outcome := finetune_folder.load_outcome(outcome_path)) is not None:
+        return outcome
     kept, held_out = split(config, partition)
     loader = finetune_inputs.make_loader(config, kept, setting.views)
     total_steps = schedules.total_steps(config.steps, config.epochs, loader.steps_per_epoch)
@@ -187,7 +190,7 @@ def run_partition(setting: Setting, partition: Partition, workdir: pathlib.Path)
             data_log=data_log.DataLog(loader.source, workdir),
             **run,
         )
-    except train.FinishedError:  # but not tested
+    except train.FinishedError:  # trained, but not tested yet
         state = train.last_state(**run)
     if int(state.step) < total_steps:
         return None
@@ -198,21 +201,23 @@ def run_partition(setting: Setting, partition: Partition, workdir: pathlib.Path)
     counts = {"train": len(kept), "held_out": len(held_out or ()), "test": len(partition.test)}
     outcome = evaluator.outcome(state, epochs, counts)
     if jax.process_index() == 0:
-        finetune_folder.save_outcome(kept_outcome, outcome)
+        finetune_folder.save_outcome(outcome_path, outcome)
     return outcome
 
 
 class Evaluator:
-    """Scores a run's held-out and test recordings: the loop's `evaluate`, and the end of it.
+    """Scores held-out and test recordings, during the training loop and at its end.
 
     Args:
-        setting: Of the finetuning.
-        every: Steps between evaluations; 0 for one at the end alone.
-        held_out: To choose the epoch on; None where none are.
-        test: To test on.
+        setting: What all partitions share.
+        every: Steps between evaluations. 0 for a single one at the end.
+        held_out: Recordings to choose the epoch on, if any.
+        test: Recordings to test on.
     """
 
-    def __init__(self, setting: Setting, every: int, held_out: Recordings | None, test: Recordings):
+    def __init__(
+        self, setting: Setting, every: int, held_out: Recordings | None, test: Recordings
+    ) -> None:
         self._setting = setting
         self._every = every
         self._parts = {HELD_OUT: held_out}
@@ -220,41 +225,49 @@ class Evaluator:
         if setting.config.evaluation.watch_test:
             self._parts[TEST] = test
         self._metric = metrics.main_metric(setting.multi_label)
-        # The evaluation whose test scores are at hand, and these: to test but once where possible.
+        # Index and test predictions of the evaluation that may be chosen, to save a second test.
         self._tested: tuple[int, finetune_inputs.Predictions] | None = None
 
     def __call__(self, state: FinetuneState, step: int) -> tuple[FinetuneState, dict[str, float]]:
-        """Scores the state, and puts the scores down in it; see `train.train`."""
+        """Scores a state. This is the argument `evaluate` of `train.train`.
+
+        Args:
+            state: State to score. Its buffers are donated.
+            step: Number of steps done.
+
+        Returns:
+            The state with the scores recorded, and the scores by names such as `test/top1`.
+        """
         index = math.ceil(step / self._every) - 1 if self._every else 0
         scores = np.full(2, NO_SCORE, np.float32)
-        found = {}
+        values = {}
         for column, name in ((HELD_OUT, "held-out"), (TEST, "test")):
             if self._parts.get(column) is None:
                 continue
             predictions = self._predict(state.params, self._parts[column], f"{name} at step {step}")
             scores[column] = self._metric.overall(*predictions)
-            found[f"{name.replace('-', '_')}/{self._metric.name}"] = float(scores[column])
+            values[f"{name.replace('-', '_')}/{self._metric.name}"] = float(scores[column])
             if column == TEST:
                 tested = index, predictions
                 is_better = scores[HELD_OUT] > np.asarray(state.history)[:, HELD_OUT].max()
                 if state.best is None or is_better:
                     self._tested = tested
-        if jax.process_index() == 0 and found:
-            told = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
-            print(f"after step {step}: {told}", flush=True)
+        if jax.process_index() == 0 and values:
+            text = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+            print(f"after step {step}: {text}", flush=True)
         shardings = sharding.state_shardings(state, self._setting.mesh)
         keep = jax.jit(finetune_step.keep_scores, donate_argnums=0, out_shardings=shardings)
-        return keep(state, np.int32(index), scores), found
+        return keep(state, np.int32(index), scores), values
 
     def outcome(
         self, state: FinetuneState, epochs: list[float], counts: Mapping[str, int]
     ) -> Outcome:
-        """Tests the chosen parameters of a run that has come to its end.
+        """Tests the chosen parameters of a finished run.
 
         Args:
-            state: The last one.
-            epochs: At each evaluation.
-            counts: Of `Outcome`.
+            state: Last state of the run.
+            epochs: Epoch of each evaluation.
+            counts: Numbers of recordings as in `Outcome.counts`.
         """
         history = np.asarray(state.history).astype(float)
         chosen = len(history) - 1 if state.best is None else int(history[:, HELD_OUT].argmax())
@@ -277,14 +290,23 @@ class Evaluator:
             counts=dict(counts),
         )
 
-    def _predict(self, params, recordings, title):
+    def _predict(
+        self, params: finetune_model.Params, recordings: Recordings, title: str
+    ) -> finetune_inputs.Predictions:
         return self._setting.predictor(params, recordings, title)
 
 
 def split(
     config: ml_collections.ConfigDict, partition: Partition
 ) -> tuple[Recordings, Recordings | None]:
-    """The recordings of a partition to train on, and those to choose the epoch on, if any."""
+    """Divides a partition's training recordings into those to train on and those to choose on.
+
+    Returns:
+        Recordings to train on, and recordings to choose the epoch on, if any.
+
+    Raises:
+        ConfigError: An epoch is to be chosen, but no recording is held out.
+    """
     if partition.validation is not None:
         return partition.train, partition.validation
     kept, held_out = labelled.held_out(partition.train, config.data.held_out, config.data.seed)
@@ -292,7 +314,7 @@ def split(
         config_check.refuse(
             config,
             "data.held_out",
-            f"a larger share: it leaves none of the {len(kept)} recordings to choose on",
+            f"a larger share: this one holds out none of the {len(kept)} recordings to choose on",
         )
     return kept, held_out if len(held_out) else None
 
@@ -304,15 +326,15 @@ def describe(
     held_out: Recordings | None,
     total_steps: int,
 ) -> str:
-    """Two lines: devices, and what is trained on what."""
+    """Describes a run in two lines: the devices, and the steps, model and recordings."""
     config = setting.config
     size = sum(x.size for x in jax.tree.leaves(setting.encoder)) / 1e6
-    silent = f" ({kept.without_sound} silent)" if config.modality == "audio" else ""
+    silent = f" ({kept.without_sound} without sound)" if config.modality == "audio" else ""
     return (
         f"{jax.device_count()} {jax.devices()[0].device_kind} device(s), "
         f"{jax.process_count()} process(es); computing in {setting.model.encoder.dtype.name}\n"
-        f"partition {partition.name}: {total_steps} steps of {config.batch_size} clips, an encoder "
-        f"of {size:.1f}M parameters, {len(kept)} recordings to train on{silent}, "
+        f"partition {partition.name}: {total_steps} steps of {config.batch_size} clips; encoder of "
+        f"{size:.1f}M parameters; {len(kept)} recordings to train on{silent}, "
         f"{len(held_out or ())} to choose the epoch on, {len(partition.test)} to test on"
     )
 
@@ -323,16 +345,16 @@ def report(
     outcomes: Mapping[str, Outcome],
     workdir: str,
 ) -> dict[str, Any]:
-    """Writes the results of all partitions and prints them."""
+    """Writes and prints the results of all partitions."""
     config = setting.config
     description = setting.description
     paper = config.paper.split("/") if config.paper else None
     network = f"untrained {config.network}" if config.untrained else config.network
-    where = os.path.basename(os.path.normpath(config.data.path))
+    data_name = os.path.basename(os.path.normpath(config.data.path))
     return results.report(
         workdir,
         outcomes,
-        title=f"{network} of {config.modality}, finetuned, {where}",
+        title=f"{network} of {config.modality}, finetuned, {data_name}",
         class_names=data.class_names,
         multi_label=data.multi_label,
         protocol=config.to_dict(),

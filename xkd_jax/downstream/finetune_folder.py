@@ -1,4 +1,4 @@
-"""What the folder of a partition's finetuning holds besides the run: its plan, and its outcome."""
+"""Files of a partition's finetuning besides the run itself: its plan and its outcome."""
 
 import hashlib
 import json
@@ -17,17 +17,20 @@ from xkd_jax.downstream.selection import Candidate, Outcome
 
 OUTCOME = "outcome.npz"
 _PLAN = "plan.json"
-# Sections that may be other when a run goes on: they do not change what comes out.
+# Sections that may change when a run is resumed, since they do not influence its outcome.
 _FREE = ("log", "saving", "parallel")
 
 
 def plan(config: ml_collections.ConfigDict, weights: str, partition: Partition) -> dict[str, Any]:
-    """All that decides on what comes out of a partition's run, as plain values.
+    """Collects everything that a partition's outcome depends on, as plain values.
 
     Args:
-        config: Of the run.
-        weights: Digest of what it starts with.
-        partition: Of the data.
+        config: Config of the finetuning.
+        weights: Digest of the pretrained weights.
+        partition: Partition of the data.
+
+    Returns:
+        The keys `config`, without fields that do not matter; `weights`; and `recordings`, a digest.
     """
     config = json.loads(json.dumps(config.to_dict()))
     for section in _FREE:
@@ -48,46 +51,55 @@ def plan(config: ml_collections.ConfigDict, weights: str, partition: Partition) 
 
 
 def claim(workdir: pathlib.Path, wanted: Mapping[str, Any]) -> None:
-    """Makes a partition's folder, or sees to it that it is of the same plan.
+    """Writes the plan into a partition's folder, or checks that the folder has the same plan.
+
+    Args:
+        workdir: Folder of the partition. It is created if it is missing.
+        wanted: Plan from `plan`.
 
     Raises:
-        ConfigError: It is of another.
+        ConfigError: The folder has another plan.
     """
     path = workdir / _PLAN
     try:
-        found = sealed.load_json(path)
+        saved = sealed.load_json(path)
     except FileNotFoundError:
         if jax.process_index() == 0:
             workdir.mkdir(parents=True, exist_ok=True)
             telemetry.write_whole(path, json.dumps(wanted, indent=2).encode())
         return
-    change = next(checkpoint.config_changes(found["config"], wanted["config"]), None)
-    if change is None and found["weights"] != wanted["weights"]:
-        change = "config.checkpoint has other weights now"
-    if change is None and found["recordings"] != wanted["recordings"]:
-        change = "config.data.path has other recordings now"
+    change = next(checkpoint.config_changes(saved["config"], wanted["config"]), None)
+    if change is None and saved["weights"] != wanted["weights"]:
+        change = "config.checkpoint has different weights now"
+    if change is None and saved["recordings"] != wanted["recordings"]:
+        change = "config.data.path has different recordings now"
     if change:
         raise ConfigError(
-            f"{workdir} was begun otherwise: {change}; allowed: the same, or another workdir"
+            f"{workdir} has a different finetuning: {change}; allowed: the same config and data, "
+            "or another workdir"
         )
 
 
 def save_outcome(path: pathlib.Path, outcome: Outcome) -> None:
-    """Writes an outcome, whole or not at all."""
-    told = {name: getattr(outcome, name) for name in ("varied", "candidates", "chosen", "counts")}
-    arrays = {"scores": outcome.scores, "targets": outcome.targets, "told": json.dumps(told)}
+    """Writes an outcome, atomically."""
+    fields = {name: getattr(outcome, name) for name in ("varied", "candidates", "chosen", "counts")}
+    arrays = {"scores": outcome.scores, "targets": outcome.targets, "told": json.dumps(fields)}
     sealed.save_arrays(path, arrays)
 
 
 def load_outcome(path: pathlib.Path) -> Outcome | None:
-    """Reads what `save_outcome` wrote; None where there is none, or it is damaged, as is said."""
+    """Reads what `save_outcome` wrote.
+
+    Returns:
+        The outcome. None if the file is missing or, with a printed line, if it is damaged.
+    """
     try:
         file = sealed.load_arrays(path)
     except FileNotFoundError:
         return None
     except ValueError as error:
-        print(f"{error}: the test is done again", flush=True)
+        print(f"{error}; the test is repeated", flush=True)
         return None
-    told = json.loads(str(file["told"]))
-    told["candidates"] = tuple(Candidate(*row) for row in told["candidates"])
-    return Outcome(scores=file["scores"], targets=file["targets"], **told)
+    fields = json.loads(str(file["told"]))
+    fields["candidates"] = tuple(Candidate(*row) for row in fields["candidates"])
+    return Outcome(scores=file["scores"], targets=file["targets"], **fields)

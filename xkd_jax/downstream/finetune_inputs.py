@@ -1,8 +1,8 @@
-"""Clips of labelled recordings for finetuning: batches to train on, and passes to score."""
+"""Inputs of finetuning: training batches, and the scoring of labeled recordings."""
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import ml_collections
@@ -16,17 +16,20 @@ from xkd_jax.downstream.extraction import mark_replaced
 from xkd_jax.downstream.finetune_model import FinetuneModel, Params
 from xkd_jax.downstream.labelled import Recordings
 
+if TYPE_CHECKING:  # imports TensorFlow
+    from input_pipeline.loader import Loader
+
 Batch = dict[str, np.ndarray]
 
 
 def make_views(
     config: ml_collections.ConfigDict, encoders: backbones.Backbones
 ) -> ml_collections.ConfigDict:
-    """A `views` section, as of configs/base.py, of clips to train on: one view, of the whole clip.
+    """Makes a `views` section as in configs/base.py with one global view and no local views.
 
     Args:
-        config: Of the run.
-        encoders: The one to finetune, at the size of its inputs.
+        config: Config of the finetuning.
+        encoders: Encoder to finetune, by modality, loaded for the size of its inputs.
     """
     views = backbones.make_views(encoders)
     video, audio = views.video, views.audio
@@ -43,10 +46,9 @@ def make_views(
 
 def make_loader(
     config: ml_collections.ConfigDict, recordings: Recordings, views: ml_collections.ConfigDict
-):
-    """This process's loader of one random clip of each recording."""
-    # Here and not above, since this is what brings TensorFlow in.
-    from input_pipeline import loader
+) -> "Loader":
+    """Makes this process's loader of one random clip per recording and epoch."""
+    from input_pipeline import loader  # imports TensorFlow
 
     return loader.Loader(
         recordings.source,
@@ -63,9 +65,18 @@ def make_loader(
 
 
 def training_batches(
-    loader: Any, recordings: Recordings, modality: str
+    loader: "Loader", recordings: Recordings, modality: str
 ) -> Callable[[int], Iterator[Batch]]:
-    """Makes the function `start_step -> batches` of a run, for `finetune_step.augmented`."""
+    """Makes the function `start_step -> batches` that `train.train` takes.
+
+    Args:
+        loader: Loader from `make_loader`.
+        recordings: Recordings of the loader, with their targets.
+        modality: "video" or "audio".
+
+    Returns:
+        Function that yields batches for `finetune_step.augmented`.
+    """
     place_of = {int(example_id): n for n, example_id in enumerate(recordings.example_ids)}
 
     def batches(start_step: int) -> Iterator[Batch]:
@@ -82,11 +93,11 @@ def training_batches(
 
 
 class Predictions(NamedTuple):
-    """Of some recordings.
+    """Predictions for n recordings.
 
     Attributes:
-        scores: (n, C) float32, probabilities.
-        targets: (n, C) bool.
+        scores: (n, C) float32. Probabilities.
+        targets: (n, C) bool. Classes of each recording.
     """
 
     scores: np.ndarray
@@ -94,14 +105,14 @@ class Predictions(NamedTuple):
 
 
 class Predictor:
-    """Scores recordings; compiles one program, however often it is asked.
+    """Scores recordings with a single compiled program.
 
     Args:
-        model: To score with.
-        config: Of the run.
-        views: Of `make_views`.
-        multi_label: Whether classes are independent of each other.
-        mesh: Of the run.
+        model: Model to score with.
+        config: Config of the finetuning.
+        views: Section from `make_views`.
+        multi_label: Whether recordings may have any number of classes.
+        mesh: Device mesh of the run.
     """
 
     def __init__(
@@ -111,14 +122,14 @@ class Predictor:
         views: ml_collections.ConfigDict,
         multi_label: bool,
         mesh: Mesh,
-    ):
+    ) -> None:
         self._config = config
         self._views = views
         self._mesh = mesh
         is_video = model.modality == "video"
 
         def predict(params: Params, clips: jax.Array) -> jax.Array:
-            """Probabilities (B, C) of clips (B, crops, T, P, P, 3) uint8 or (B, F, W)."""
+            """Computes (B, C) probabilities of (B, crops, T, P, P, 3) uint8 or (B, F, W) float."""
             rows = len(clips)
             if is_video:
                 clips = augment.normalize(clips.reshape(-1, *clips.shape[2:]))
@@ -126,7 +137,7 @@ class Predictor:
             probabilities = jax.nn.sigmoid(logits) if multi_label else jax.nn.softmax(logits)
             return probabilities.reshape(rows, -1, probabilities.shape[-1]).mean(axis=1)
 
-        # Whole in every process, each of which computes the metrics.
+        # The outputs are replicated, since every process computes the metrics.
         everywhere = NamedSharding(mesh, PartitionSpec())
         self._predict = jax.jit(
             lambda params, batch: (predict(params, batch["clips"]), batch["replaced"]),
@@ -134,33 +145,35 @@ class Predictor:
         )
 
     def __call__(self, params: Params, recordings: Recordings, title: str) -> Predictions:
-        """Scores recordings by the mean over their clips.
+        """Scores recordings by the mean probabilities over their clips.
 
-        Those that could not be read are left out, and told of.
+        Unreadable recordings are left out; a line tells how many.
 
         Args:
-            params: Of the model.
-            recordings: One at least.
-            title: Of the progress bar.
+            params: Parameters of the model.
+            recordings: At least one recording.
+            title: Title of the progress bar.
         """
-        found, replaced = zip(*self._batches(params, recordings, title), strict=True)
+        scores, replaced = zip(*self._batches(params, recordings, title), strict=True)
         rows = len(recordings) * self._config.evaluation.clips
-        scores = selection.of_recordings(np.concatenate(found)[:rows], len(recordings))
+        means = selection.of_recordings(np.concatenate(scores)[:rows], len(recordings))
         usable = ~np.concatenate(replaced)[:rows].reshape(len(recordings), -1).any(axis=1)
-        writes = jax.process_index() == 0
-        if not usable.all() and writes:
-            print(f"{title}: {np.sum(~usable)} recordings cannot be read; left out", flush=True)
-        return Predictions(scores[usable], recordings.targets[usable])
+        if not usable.all() and jax.process_index() == 0:
+            print(
+                f"{title}: {np.sum(~usable)} of {len(recordings)} recordings could not be read; "
+                "left out",
+                flush=True,
+            )
+        return Predictions(means[usable], recordings.targets[usable])
 
     def _batches(
         self, params: Params, recordings: Recordings, title: str
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Scores (B, C) of the rows of a pass, and whether they are of other recordings."""
-        # Here and not above, since this is what brings TensorFlow in.
-        from input_pipeline import evaluation
+        """Yields (B, C) probabilities, and (B,) bool for clips of substituted recordings."""
+        from input_pipeline import evaluation  # imports TensorFlow
 
         fields, modality = self._config.evaluation, self._config.modality
-        passing = evaluation.EvaluationClips(
+        evaluation_clips = evaluation.EvaluationClips(
             recordings.source,
             self._views,
             fields.batch_size,
@@ -174,19 +187,20 @@ class Predictor:
             prefetch=self._config.data.prefetch,
         )
         with contextlib.ExitStack() as stack:
-            clips = stack.enter_context(contextlib.closing(passing.batches()))
-            marked = (
+            clips = stack.enter_context(contextlib.closing(evaluation_clips.batches()))
+            inputs = (
                 {"clips": batch[modality], "replaced": batch["replaced"]}
                 for batch in mark_replaced(clips, recordings.source)
             )
-            on_devices = stack.enter_context(sharding.Prefetch(marked, self._mesh))
-            silent = None if jax.process_index() == 0 else True
-            progress = tqdm.tqdm(on_devices, title, passing.steps, unit="batch", disable=silent)
-            before = None
+            on_devices = stack.enter_context(sharding.Prefetch(inputs, self._mesh))
+            disable = None if jax.process_index() == 0 else True
+            steps = evaluation_clips.steps
+            progress = tqdm.tqdm(on_devices, title, steps, unit="batch", disable=disable)
+            previous = None
             for batch in progress:
-                # The devices work on one batch while the one before is put away.
-                made = self._predict(params, batch)
-                if before is not None:
-                    yield jax.tree.map(np.asarray, before)
-                before = made
-            yield jax.tree.map(np.asarray, before)
+                # The devices compute one batch while the host fetches the previous one.
+                predicted = self._predict(params, batch)
+                if previous is not None:
+                    yield jax.tree.map(np.asarray, previous)
+                previous = predicted
+            yield jax.tree.map(np.asarray, previous)

@@ -1,7 +1,7 @@
 """A pretrained encoder with a linear head on the mean of its patch tokens.
 
-Parameters are `{"encoder": those of models/vit.py, "head": {"kernel": (D, C), "bias": (C,)}}`, all
-float32.
+Parameters are {"encoder": parameters of models/vit.py, "head": {"kernel": (D, C), "bias": (C,)}},
+all float32.
 """
 
 import dataclasses
@@ -21,11 +21,11 @@ PATCHIFY = {"video": patches.patchify_video, "audio": patches.patchify_audio}
 
 
 class Noise(NamedTuple):
-    """Uniform in [0, 1): what decides on what is dropped.
+    """Uniform random numbers in [0, 1) that decide what to drop.
 
     Attributes:
-        features: (B, D) float32, of each example's features.
-        paths: (B, L, 2) float32, of each example's way through attention and MLP of each block.
+        features: (B, D) float32. For dropout of the features.
+        paths: (B, L, 2) float32. For drop path of attention and MLP in each of L blocks.
     """
 
     features: jax.Array
@@ -34,15 +34,15 @@ class Noise(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneModel:
-    """Hyper-parameters and pure functions of parameters.
+    """Classifier: hyperparameters, and pure functions of its parameters.
 
     Attributes:
-        encoder: Its grid is that of the inputs.
-        patch: See `PretrainedEncoder`.
-        modality: video or audio.
-        classes: C, the outputs of the head.
-        dropout: Share of the features that are dropped in training.
-        drop_path: Share of paths dropped in the last block; it grows linearly from 0 in the first.
+        encoder: Encoder module with the grid of the inputs.
+        patch: Size of a patch as in `PretrainedEncoder`.
+        modality: "video" or "audio".
+        classes: C, the number of classes.
+        dropout: Dropout rate of the features in training.
+        drop_path: Drop rate of the last block's paths. It grows linearly from 0 in the first block.
     """
 
     encoder: Encoder
@@ -53,13 +53,18 @@ class FinetuneModel:
     drop_path: float = 0.0
 
     def init(self, key: jax.Array, encoder: Params) -> Params:
-        """Given weights of the encoder, its positions on the grid of the inputs; a fresh head."""
+        """Initializes parameters: the given ones of the encoder, and a random head.
+
+        Args:
+            key: Typed random key.
+            encoder: Parameters of the encoder, with positions for the grid of the inputs.
+        """
         kernel = truncated_normal(key, (self.encoder.width, self.classes), jnp.float32)
         head = {"kernel": kernel, "bias": jnp.zeros(self.classes)}
         return {"encoder": encoder, "head": head}
 
     def noise(self, keys: Mapping[str, jax.Array]) -> Noise:
-        """Draws the noise of a batch, from typed keys (B,) for `features` and for `paths`."""
+        """Draws the noise of a batch from (B,) typed keys for `features` and for `paths`."""
         shapes = {"features": (self.encoder.width,), "paths": (self.encoder.depth, 2)}
         return Noise(
             **{
@@ -72,21 +77,20 @@ class FinetuneModel:
         """Classifies views.
 
         Args:
-            params: Of `init`.
-            views: (B, T, H, W, 3) normalized frames or (B, F, W) normalized log-mels, float.
-            noise: In training.
+            params: Parameters as from `init`.
+            views: (B, T, H, W, 3) or (B, F, W) float. Normalized frames or normalized log-mels.
+            noise: Noise for training. None to drop nothing.
 
         Returns:
             (B, C) float32.
         """
         scales = None
         if noise is not None and self.drop_path:
-            # From example by block to block by example, over which the encoder scans.
+            # The encoder scans over blocks, so the axis of examples comes last.
             rates = self.drop_path * jnp.linspace(0.0, 1.0, self.encoder.depth)[:, None]
-            kept = (noise.paths >= rates) / (1 - rates)
-            scales = jnp.moveaxis(kept, 0, -1)
-        cut = PATCHIFY[self.modality](views, self.patch)
-        tokens, _ = self.encoder.apply({"params": params["encoder"]}, cut, scales=scales)
+            scales = jnp.moveaxis((noise.paths >= rates) / (1 - rates), 0, -1)
+        tokenized = PATCHIFY[self.modality](views, self.patch)
+        tokens, _ = self.encoder.apply({"params": params["encoder"]}, tokenized, scales=scales)
         features = tokens[:, 1:].astype(jnp.float32).mean(axis=1)
         if noise is not None and self.dropout:
             features *= (noise.features >= self.dropout) / (1 - self.dropout)
@@ -101,17 +105,17 @@ def from_pretrained(
     drop_path: float = 0.0,
     remat: str = "none",
 ) -> tuple[FinetuneModel, Params]:
-    """Makes the model for an encoder at the input size that it was loaded for.
+    """Makes the model for an encoder, with the input size that it was loaded for.
 
     Args:
-        pretrained: The encoder.
-        classes: See `FinetuneModel`, as the two after it.
-        dropout: Of features.
-        drop_path: Of paths.
-        remat: What the backward pass computes again, out of `vit.REMAT`.
+        pretrained: Pretrained encoder.
+        classes: Number of classes.
+        dropout: Dropout rate of the features.
+        drop_path: Drop rate of the last block's paths.
+        remat: What the backward pass recomputes, a key of `vit.REMAT`.
 
     Returns:
-        The model, and the encoder's weights, its positions resized once and for all.
+        The model, and the encoder's parameters with positions resized to its grid.
     """
     module, grid = pretrained.module, pretrained.sizes.grid
     params = dict(pretrained.params)

@@ -1,4 +1,4 @@
-"""What each field of a finetuning's config may be, and what fields may be beside others."""
+"""Rules for the fields of a finetuning's config, alone and in combination."""
 
 from collections.abc import Mapping
 
@@ -79,25 +79,25 @@ _AUGMENTATION = {
 
 
 def rules(config: ml_collections.ConfigDict) -> Mapping[str, Rule]:
-    """The table for the modality that the config's `augmentation` is of."""
+    """Returns the rules by field for the modality that the config's `augmentation` is for."""
     is_audio = "gain" in config.get("augmentation", {})
     modality = "audio" if is_audio else "video"
-    allowed = f"{modality!r}, or another config, such as configs/eval/finetune_{{}}.py"
     other = "video" if is_audio else "audio"
-    of_augmentation = Rule(allowed.format(other), lambda x: isinstance(x, str) and x == modality)
-    return {**_COMMON, **_AUGMENTATION[modality], "modality": of_augmentation}
+    allowed = f"{modality!r}, or another config, such as configs/eval/finetune_{other}.py"
+    modality_rule = Rule(allowed, lambda x: isinstance(x, str) and x == modality)
+    return {**_COMMON, **_AUGMENTATION[modality], "modality": modality_rule}
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Checks a finetuning's config, every field that can be wrong by itself or beside others.
+    """Checks each field of a finetuning's config, alone and in combination with others.
 
     Raises:
-        ConfigError: naming the first bad field, its value and what is allowed.
+        ConfigError: A field is not allowed. The message names it, its value and what is allowed.
     """
     config_check.check_fields(config, rules(config))
     if not config.checkpoint:
         config_check.refuse(
-            config, "checkpoint", "the folder of a run, of an export, or of converted weights"
+            config, "checkpoint", "the folder of a run, an export or converted weights"
         )
     config_check.check_data(config)
     if not config.steps and not config.epochs:
@@ -105,11 +105,11 @@ def check(config: ml_collections.ConfigDict) -> None:
     if config.modality == "audio":
         for field in ("frame_size", "short_side"):
             if config[field]:
-                config_check.refuse(config, field, "0 where no frames are seen")
+                config_check.refuse(config, field, "0 for audio")
         if config.evaluation.crops != 1:
-            config_check.refuse(config, "evaluation.crops", "1 where no frames are seen")
+            config_check.refuse(config, "evaluation.crops", "1 for audio")
     elif not config.short_side:
-        config_check.refuse(config, "short_side", "at least 1 where frames are seen")
+        config_check.refuse(config, "short_side", "at least 1 for video")
     final, peak = config.optimizer.final_learning_rate, config.optimizer.learning_rate
     if final > peak:
         config_check.refuse(
@@ -118,17 +118,15 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def check_data(config: ml_collections.ConfigDict, data: labelled.LabelledData) -> None:
-    """Checks what of a config depends on the data.
+    """Checks the fields whose allowed values depend on the data.
 
     Raises:
-        ConfigError: as `check`.
+        ConfigError: A field is not allowed. The message names it, its value and what is allowed.
     """
     if data.multi_label and config.label_smoothing:
-        config_check.refuse(
-            config, "label_smoothing", "0 where recordings may be of several classes"
-        )
-    chooses = config.data.held_out or all(p.validation is not None for p in data.partitions)
-    if config.selection == "best" and not chooses:
+        config_check.refuse(config, "label_smoothing", "0 for multi-label data")
+    has_validation = config.data.held_out or all(p.validation is not None for p in data.partitions)
+    if config.selection == "best" and not has_validation:
         config_check.refuse(
             config, "selection", "'last' without a validation split and with config.data.held_out=0"
         )

@@ -1,4 +1,4 @@
-"""The step of finetuning: augmentation -> loss -> gradients -> AdamW, as a pure function."""
+"""The training step of finetuning: augmentation -> loss -> gradients -> AdamW."""
 
 import math
 from collections import OrderedDict
@@ -21,24 +21,23 @@ from xkd_jax.randomness import Purpose, example_keys
 Metrics = OrderedDict[str, jax.Array]
 Batch = dict[str, jax.Array]
 
-# Of a row of `FinetuneState.history`; and what stands for a score that there is not.
-HELD_OUT, TEST = 0, 1
-NO_SCORE = -1.0
+HELD_OUT, TEST = 0, 1  # columns of `FinetuneState.history`
+NO_SCORE = -1.0  # stands for a missing score
 
 
 @flax.struct.dataclass
 class FinetuneState:
-    """All that a run carries from step to step; one pytree of arrays.
+    """State of a finetuning that changes from step to step, a pytree of arrays.
 
     Attributes:
-        step: () int32, steps done.
-        params: Of `FinetuneModel`.
-        opt_state: Of the optimizer.
-        seed: () uint32, of every draw on the accelerator.
-        history: (n, 2) float32, the score on held-out and on test recordings at each evaluation of
-            the run; `NO_SCORE` where there is none, or not yet.
-        best: The parameters of the evaluation with the best score on held-out recordings, the first
-            of equal ones, zeros before the first; None where the last ones are wanted.
+        step: () int32. Number of steps done.
+        params: Parameters of the `FinetuneModel`.
+        opt_state: State of the optimizer.
+        seed: () uint32. Seed of all random draws on the accelerator.
+        history: (n, 2) float32. Scores on held-out and on test recordings at each of n evaluations.
+            `NO_SCORE` if there is none, or none yet.
+        best: Parameters at the evaluation with the best held-out score, the first of equal ones.
+            Zeros before the first evaluation. None if the last parameters are wanted.
     """
 
     step: jax.Array
@@ -51,11 +50,11 @@ class FinetuneState:
 
 @flax.struct.dataclass
 class Hyperparameters:
-    """Numbers of a run that its program takes as inputs, () float32 each.
+    """Hyperparameters that the compiled step takes as inputs, each () float32.
 
     Attributes:
-        optimizer: AdamW's, and the learning rate's course at the head.
-        layer_decay: factor of a layer's steps from one layer to the one below.
+        optimizer: Hyperparameters of AdamW, and the learning rate schedule of the head.
+        layer_decay: Factor of the learning rate from one layer to the one below.
     """
 
     optimizer: optimizer.Hyperparameters
@@ -65,12 +64,12 @@ class Hyperparameters:
 def hyperparameters(
     config: ml_collections.ConfigDict, total_steps: int, steps_per_epoch: float
 ) -> Hyperparameters:
-    """The numbers of a run. Two runs that differ in these alone share a compiled program.
+    """Makes the hyperparameters of a run. Runs that differ only in these share a compiled step.
 
     Args:
-        config: Config of a finetuning.
-        total_steps: Steps of the run, the end of its schedule.
-        steps_per_epoch: What turns epochs into steps.
+        config: Config of the finetuning.
+        total_steps: Number of steps of the run, at which the schedule ends.
+        steps_per_epoch: Number of steps per epoch.
     """
     adamw = config.optimizer
     numbers = Hyperparameters(
@@ -98,15 +97,15 @@ def init_state(
     keeps_best: bool,
     encoder: Params,
 ) -> FinetuneState:
-    """The state before the first step.
+    """Makes the state before the first step.
 
     Args:
-        model: To train.
-        numbers: Numbers of the run.
-        seed: Of the run.
-        evaluations: Of the whole run.
-        keeps_best: Whether to keep the parameters of the best one.
-        encoder: The pretrained weights.
+        model: Model to train.
+        numbers: Hyperparameters of the run.
+        seed: Seed of the run.
+        evaluations: Number of evaluations in the run.
+        keeps_best: Whether to keep the parameters of the best evaluation.
+        encoder: Pretrained parameters of the encoder.
     """
     params = model.init(jax.random.key(seed), encoder)
     return FinetuneState(
@@ -120,7 +119,12 @@ def init_state(
 
 
 def make_optimizer(numbers: Hyperparameters, depth: int) -> optax.GradientTransformation:
-    """AdamW whose steps shrink layer by layer from the head of an encoder `depth` blocks deep."""
+    """Makes AdamW with layer-wise learning rate decay.
+
+    Args:
+        numbers: Hyperparameters of the run.
+        depth: Number of blocks of the encoder.
+    """
     return optax.chain(
         optimizer.adamw(numbers.optimizer, decays=optimizer.decay_mask_of_weights),
         optimizer.scale_by_depth(numbers.layer_decay, depth),
@@ -130,20 +134,20 @@ def make_optimizer(numbers: Hyperparameters, depth: int) -> optax.GradientTransf
 def augmented(
     batch: Batch, config: ml_collections.ConfigDict, mesh: Mesh, seed: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What the model is trained on of a batch.
+    """Augments, mixes and normalizes a batch.
 
     Args:
         batch: `views` (B, T, H, W, 3) uint8 or (B, F, W) float32, `targets` (B, C) bool, `replaced`
-            (B,) bool, `example_id` and `epoch` (B,).
-        config: Of the run.
-        mesh: Of the run.
-        seed: () uint32.
+            (B,) bool, `example_id` (B,) int and `epoch` (B,) int.
+        config: Config of the finetuning.
+        mesh: Device mesh of the run.
+        seed: () uint32. Seed of the run.
 
     Returns:
-        views: (B, ...) float32, normalized and mixed.
-        targets: (B, C) float32.
-        weights: (B,) float32, 0 for examples that another recording stands in for, wholly or in the
-            mixture; 1 for all others.
+        views: (B, ...) float32. Normalized views.
+        targets: (B, C) float32. Smoothed and mixed targets.
+        weights: (B,) float32. 0 for examples with a replaced recording, their own or that of their
+            partner in mixing; 1 for all others.
     """
     fields, views = config.augmentation, batch["views"]
 
@@ -152,9 +156,9 @@ def augmented(
 
     is_video = config.modality == "video"
     if is_video:
-        # Of bytes, as long as they are a quarter of the size.
-        where = jax.vmap(lambda key: jax.random.bernoulli(key, fields.flip_probability))
-        views = augment.flip(views, where(keys(Purpose.FLIP)))
+        # Flipping uint8 moves a quarter of the bytes of float32.
+        flips = jax.vmap(lambda key: jax.random.bernoulli(key, fields.flip_probability))
+        views = augment.flip(views, flips(keys(Purpose.FLIP)))
         draw = jax.vmap(lambda key: rand_augment.draw(key, fields.rand_augment))
         views = rand_augment.augment(draw(keys(Purpose.RAND_AUGMENT)), views, mesh)
     else:
@@ -175,10 +179,15 @@ def augmented(
 
 
 def classification_loss(logits: jax.Array, targets: jax.Array, multi_label: bool) -> jax.Array:
-    """Cross-entropy with targets `(B, C)`, or the mean of binary ones over the classes.
+    """Computes the cross-entropy, or the mean binary cross-entropy over classes for multi-label.
+
+    Args:
+        logits: (B, C) float32.
+        targets: (B, C) float32. Probabilities of the classes.
+        multi_label: Whether classes are independent of each other.
 
     Returns:
-        (B,) float32, in nats.
+        (B,) float32 in nats.
     """
     if multi_label:
         return optax.sigmoid_binary_cross_entropy(logits, targets).mean(axis=-1)
@@ -191,7 +200,17 @@ def make_train_step(
     multi_label: bool,
     mesh: Mesh,
 ) -> Callable[[FinetuneState, Batch, Hyperparameters], tuple[FinetuneState, Metrics]]:
-    """The step `(state, batch, numbers) -> (state, metrics)`, for batches as in `augmented`."""
+    """Makes the training step.
+
+    Args:
+        model: Model to train.
+        config: Config of the finetuning.
+        multi_label: Whether recordings may have any number of classes.
+        mesh: Device mesh of the run.
+
+    Returns:
+        Pure function `(state, batch, numbers) -> (state, metrics)` for batches as in `augmented`.
+    """
 
     def train_step(
         state: FinetuneState, batch: Batch, numbers: Hyperparameters
@@ -224,12 +243,15 @@ def make_train_step(
 
 
 def keep_scores(state: FinetuneState, index: jax.Array, scores: jax.Array) -> FinetuneState:
-    """Puts the scores of an evaluation down, and keeps the parameters where they are the best.
+    """Records the scores of an evaluation, and keeps the parameters if they are the best so far.
 
     Args:
-        state: At the evaluation.
-        index: () int, its number, from 0.
-        scores: (2,) float32, a row of the history.
+        state: State at the evaluation.
+        index: () int. Index of the evaluation, from 0.
+        scores: (2,) float32. Row of the history.
+
+    Returns:
+        The state with the scores in its history, and with `best` updated.
     """
     best = state.best
     if best is not None:

@@ -1,8 +1,8 @@
-"""Labelled recordings to train and to test on, as each data set says which are which.
+"""Labeled recordings, divided into training and test sets as each data set defines them.
 
-Every number of the paper is a mean over official partitions (the splits of UCF101 and HMDB51, the
-folds of ESC50) or of one split each to train and to test on. Data that say nothing of the kind are
-split at random, each class in the same proportion.
+Every result of the paper is either a mean over official partitions (the splits of UCF101 and
+HMDB51, the folds of ESC50) or for one training split and one test split. Data without any of these
+are divided at random, with each class in the same proportion.
 """
 
 import dataclasses
@@ -19,15 +19,15 @@ from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 from xkd_jax.config_check import ConfigError
 from xkd_jax.config_rules import SEED, SHARE, TEXT, Rule, number, one_of, whole
 
-if TYPE_CHECKING:  # brings TensorFlow in
+if TYPE_CHECKING:  # imports TensorFlow
     from input_pipeline.datasets import ClipSource
 
-# Splits to look for by whatever they are called, the first that is there and labelled. Kinetics'
-# labelled `test` came late, and the field reports `val`.
+# Kinds of splits to look for, in order of preference; `input_pipeline.datasets.splits` knows other
+# names for them. Results on Kinetics are reported for `val`: its `test` had no labels at first.
 _TRAIN, _TEST, _VALIDATION = ("train",), ("test", "eval"), ("val",)
 _TESTED_ON_VALIDATION = ("kinetics400", "kinetics_sound")
 
-# Of the fields of the `data` section (configs/eval/labelled_data.py).
+# Rules for the fields of the section `data` (configs/eval/labelled_data.py).
 RULES = {
     "data.dataset": one_of("folder", "generated", "prepared"),
     "data.path": TEXT,
@@ -53,12 +53,12 @@ RULES = {
 
 @dataclasses.dataclass(frozen=True)
 class Recordings:
-    """Some recordings of a source and what they are of.
+    """Recordings of a source, with their classes.
 
     Attributes:
-        source: Of the clips.
-        example_ids: (n,) int64, their numbers in it.
-        targets: (n, C) bool, which classes each is of.
+        source: Source that the recordings are in.
+        example_ids: (n,) int64. Ids of the recordings in the source.
+        targets: (n, C) bool. Classes of each recording.
     """
 
     source: "ClipSource"
@@ -69,23 +69,23 @@ class Recordings:
         return len(self.example_ids)
 
     def take(self, places: np.ndarray) -> "Recordings":
-        """Those at some places, given as indices or as a (n,) bool mask."""
+        """Selects recordings by indices or by an (n,) bool mask."""
         return Recordings(self.source, self.example_ids[places], self.targets[places])
 
     @property
     def without_sound(self) -> int:
-        """How many are silent for want of sound."""
+        """Number of recordings without sound."""
         return int(np.sum(~self.source.has_audio[self.example_ids]))
 
 
 class Partition(NamedTuple):
-    """A partition into training and test.
+    """A division of recordings into training and test sets.
 
     Attributes:
-        name: Of it, such as "1" of UCF101's.
-        train: To train on.
-        test: To test on; never any of `train`.
-        validation: To choose on, where the data set has a split for that; otherwise None.
+        name: Name of the partition, such as "1" for UCF101's first split.
+        train: Recordings to train on.
+        test: Recordings to test on. None of them is in `train`.
+        validation: Recordings of the validation split. None if the data set has no such split.
     """
 
     name: str
@@ -95,12 +95,12 @@ class Partition(NamedTuple):
 
 
 class LabelledData(NamedTuple):
-    """A labelled data set.
+    """A labeled data set.
 
     Attributes:
-        class_names: The C classes, in the order of the targets' columns.
-        multi_label: Whether recordings may be of several.
-        partitions: One or more.
+        class_names: C names, in the order of the targets' columns.
+        multi_label: Whether some recordings have several classes.
+        partitions: At least one partition.
         fingerprint: Digest of recordings, targets and partitions.
     """
 
@@ -114,9 +114,9 @@ class _Splits(NamedTuple):
     """Names of the splits to open.
 
     Attributes:
-        train: To train on; empty for all there is.
-        test: To test on; None where that is a part of `train`.
-        validation: To choose on; None where that is a part of what is to train on.
+        train: Training split. Empty for all data.
+        test: Test split. None to take the test set from `train`.
+        validation: Validation split. None to hold out a share of the training recordings.
     """
 
     train: str
@@ -127,21 +127,22 @@ class _Splits(NamedTuple):
 def open_labelled(
     data: ml_collections.ConfigDict, views: ml_collections.ConfigDict, picture: bool = True
 ) -> LabelledData:
-    """Opens the data set that a config names, and says what is to train and what to test on.
+    """Opens the data set that a config names, and divides it into partitions.
 
-    Prints what there is, and what is left out for want of a label.
+    Prints how many recordings have no label and are left out.
 
     Args:
-        data: The `data` section of the config (configs/eval/labelled_data.py).
-        views: A `views` section as of configs/base.py: what clips are to be like.
-        picture: Whether the picture will be asked for; not all data have one.
+        data: Section `data` of the config (configs/eval/labelled_data.py).
+        views: Section `views` as in configs/base.py, which describes the views to make.
+        picture: Whether video is needed. Not all data have video.
 
     Returns:
-        The data, no part of which is empty.
+        Labeled data with non-empty training and test sets.
 
     Raises:
-        ConfigError, ValueError, FileNotFoundError: The data cannot serve; the message names a field
-            of `data` and what is allowed.
+        ConfigError: A field of `data` is not allowed. The message names it and what is allowed.
+        ValueError: The data are unusable.
+        FileNotFoundError: The data do not exist.
     """
     splits = _find_splits(data)
     names = {"train": splits.train, "test": splits.test, "validation": splits.validation}
@@ -161,9 +162,9 @@ def open_labelled(
     elif train.source.partitions:
         partitions = _official(train, validation)
     else:
-        kept, tested = held_out(train, data.test_share, data.seed)
-        partitions = [Partition("random", kept, tested, validation)]
-    partitions = _chosen(data, partitions)
+        kept, test = held_out(train, data.test_share, data.seed)
+        partitions = [Partition("random", kept, test, validation)]
+    partitions = _select(data, partitions)
     for partition in partitions:
         _check(data, partition)
     multi_label = any((part.targets.sum(axis=1) > 1).any() for part in parts.values())
@@ -171,76 +172,78 @@ def open_labelled(
 
 
 def all_recordings(data: LabelledData) -> list[tuple["ClipSource", np.ndarray]]:
-    """The recordings of all partitions, each once.
+    """Collects the recordings of all partitions, each once.
 
     Returns:
-        The sources, and of each (n,) int64 numbers in order.
+        Pairs of a source and the (n,) int64 ids of its recordings, in ascending order.
     """
-    found: dict[int, tuple[ClipSource, list[np.ndarray]]] = {}
+    by_source: dict[int, tuple[ClipSource, list[np.ndarray]]] = {}
     for partition in data.partitions:
         for part in (partition.train, partition.test, partition.validation):
             if part is not None:
-                found.setdefault(id(part.source), (part.source, []))[1].append(part.example_ids)
-    return [(source, np.unique(np.concatenate(ids))) for source, ids in found.values()]
+                _, ids = by_source.setdefault(id(part.source), (part.source, []))
+                ids.append(part.example_ids)
+    return [(source, np.unique(np.concatenate(ids))) for source, ids in by_source.values()]
 
 
 def held_out(recordings: Recordings, share: float, seed: int) -> tuple[Recordings, Recordings]:
     """Divides recordings at random into some to keep and some to hold out.
 
-    To be divided is whatever has `targets` and `take`: `Recordings`, or samples with features.
-    Where each is of one class, all classes are in proportion on both sides, with at least one each
-    if there are two. Those of a class of which there is but one are kept.
+    Works on anything with `targets` and `take`: `Recordings` or `selection.Samples`. If each
+    recording has one class, both sides have the classes in the same proportion, and at least one
+    recording of each class that has two or more. A class's only recording is kept.
 
     Args:
-        recordings: To divide.
-        share: Of them to hold out, from 0 to 0.5.
-        seed: Of the draw.
+        recordings: Recordings to divide.
+        share: Share to hold out, from 0 to 0.5.
+        seed: Seed of the draw.
 
     Returns:
-        Those kept and those held out, in their order; the latter are none where there are too few.
+        The kept and the held-out recordings, each in their original order. None are held out if
+        there are too few.
     """
     single = (recordings.targets.sum(axis=1) == 1).all()
     classes = recordings.targets.argmax(axis=1) if single else np.zeros(len(recordings), np.int64)
     divisible = np.flatnonzero(np.bincount(classes, minlength=1)[classes] > 1)
-    least = len(np.unique(classes[divisible]))
-    count = min(max(round(share * len(divisible)), least), len(divisible) - least)
+    class_count = len(np.unique(classes[divisible]))
+    count = min(max(round(share * len(divisible)), class_count), len(divisible) - class_count)
     held = np.zeros(len(recordings), bool)
     if share and count:
-        kind = StratifiedShuffleSplit if single else ShuffleSplit
-        splitter = kind(n_splits=1, test_size=count, random_state=seed)
-        [(_, places)] = splitter.split(divisible, classes[divisible])
-        held[divisible[places]] = True
+        splitter_class = StratifiedShuffleSplit if single else ShuffleSplit
+        splitter = splitter_class(n_splits=1, test_size=count, random_state=seed)
+        [(_, indices)] = splitter.split(divisible, classes[divisible])
+        held[divisible[indices]] = True
     return recordings.take(~held), recordings.take(held)
 
 
 def _find_splits(data: ml_collections.ConfigDict) -> _Splits:
-    """Says which splits to open, from what the config names and what is there."""
+    """Decides which splits to open, from those that the config names and those that exist."""
     fields = ("train_split", "test_split", "validation_split")
     named = [data[field] for field in fields if data[field]]
-    there, tested = _available(data)
-    if not there:  # opening it says what is wrong
+    available, test_kinds = _available(data)
+    if not available:  # opening the data raises the error
         return _Splits("")
     for field in fields:
-        if data[field] and data[field] not in there:
-            _refuse(data, field, f"'' or a split that is there: {', '.join(map(repr, there))}")
+        if data[field] and data[field] not in available:
+            _refuse(data, field, f"'' or an existing split: {', '.join(map(repr, available))}")
         if data[field] and named.count(data[field]) > 1:
-            _refuse(data, field, "another split than in the other fields")
-    free = [split for split in there if split not in named]
+            _refuse(data, field, "a split that no other field names")
+    free = [split for split in available if split not in named]
     train = data.train_split or _first(data, "train_split", _TRAIN, free)
-    test = data.test_split or _first(data, "test_split", tested, free)
+    test = data.test_split or _first(data, "test_split", test_kinds, free)
     left = [split for split in free if split != test]
     validation = data.validation_split or _first(data, "validation_split", _VALIDATION, left)
     if train and test:
         return _Splits(train, test, validation)
     if data.test_split:
         _refuse(
-            data, "train_split", f"one of {', '.join(map(repr, free)) or 'no split: none left'}"
+            data, "train_split", f"one of {', '.join(map(repr, free)) or 'no split: none is left'}"
         )
     if data.train_split or (train and data.dataset == "prepared"):
         return _Splits(train, None, data.validation_split or None)
-    # What is there are classes, or splits that nobody knows the use of.
+    # The folders are classes, or splits of unknown use.
     if data.dataset == "prepared" and len(free) != 1:
-        _refuse(data, "train_split", f"one of {', '.join(map(repr, there))}")
+        _refuse(data, "train_split", f"one of {', '.join(map(repr, available))}")
     return _Splits(
         free[0] if data.dataset == "prepared" else "", None, data.validation_split or None
     )
@@ -249,26 +252,26 @@ def _find_splits(data: ml_collections.ConfigDict) -> _Splits:
 def _first(
     data: ml_collections.ConfigDict, field: str, kinds: Sequence[str], free: Sequence[str]
 ) -> str | None:
-    """The first split there is of some kinds, such as "Testing" of "test"."""
+    """Finds a split by its kind, in order of preference: "Testing" has the kind "test"."""
     from input_pipeline.datasets import splits
 
     for kind in kinds:
-        found = [name for name in free if kind in (name, splits.called(name))]
-        if len(found) > 1:
-            _refuse(data, field, f"one of {', '.join(map(repr, found))}")
-        if found:
-            return found[0]
+        candidates = [name for name in free if kind in (name, splits.called(name))]
+        if len(candidates) > 1:
+            _refuse(data, field, f"one of {', '.join(map(repr, candidates))}")
+        if candidates:
+            return candidates[0]
     return None
 
 
 def _available(data: ml_collections.ConfigDict) -> tuple[list[str], Sequence[str]]:
-    """The splits there are, and names to look for among them for one to test on."""
+    """Returns the existing splits, and the kinds of splits to test on in order of preference."""
     if data.dataset == "generated":
         return ["train", "test", *(["val"] if data.generated.val else [])], _TEST
     folder = pathlib.Path(os.path.abspath(os.path.expanduser(data.path)))
     if data.dataset == "folder":
-        there = [path.name for path in folder.glob("*") if path.is_dir()] if data.path else []
-        return sorted(there), _TEST + _VALIDATION
+        names = [path.name for path in folder.glob("*") if path.is_dir()] if data.path else []
+        return sorted(names), _TEST + _VALIDATION
     from input_pipeline import metadata, records
 
     try:
@@ -276,8 +279,8 @@ def _available(data: ml_collections.ConfigDict) -> tuple[list[str], Sequence[str
     except FileNotFoundError:
         return [], ()
     tested_on_validation = recipe.dataset in _TESTED_ON_VALIDATION
-    names = _VALIDATION if tested_on_validation else _TEST + _VALIDATION
-    return metadata.splits(folder, recipe), names
+    kinds = _VALIDATION if tested_on_validation else _TEST + _VALIDATION
+    return metadata.splits(folder, recipe), kinds
 
 
 def _open(
@@ -292,7 +295,7 @@ def _open(
 def _class_names(
     data: ml_collections.ConfigDict, sources: Mapping[str, "ClipSource"]
 ) -> tuple[str, ...]:
-    """The classes of what is to train on, which those of all else are among."""
+    """Returns the classes of the training split. The other splits must not have more."""
     class_names = sources["train"].class_names
     for part, source in sources.items():
         unknown = sorted(set(source.class_names) - set(class_names))
@@ -300,7 +303,8 @@ def _class_names(
             _refuse(
                 data,
                 f"{part}_split",
-                f"a split of classes that are trained on, not {', '.join(map(repr, unknown[:3]))}"
+                "a split without classes that the training split lacks, such as "
+                + ", ".join(map(repr, unknown[:3]))
                 + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""),
             )
     return class_names
@@ -312,27 +316,27 @@ def _recordings(
     split: str,
     class_names: tuple[str, ...],
 ) -> Recordings:
-    """The labelled recordings of a source; tells how many others there are."""
+    """Selects the labeled recordings of a source. Prints how many have no label."""
     from input_pipeline import datasets
 
-    marks = datasets.multi_hot(source)
-    labelled = marks.any(axis=1)
-    what = f"split {split!r}" if split else "the data"
-    if not labelled.any():
-        _refuse(data, "path", f"labelled data; {what} there has no label on any recording")
-    if not labelled.all():
+    source_targets = datasets.multi_hot(source)
+    labeled = source_targets.any(axis=1)
+    place = f"split {split!r}" if split else "the data"
+    if not labeled.any():
+        _refuse(data, "path", f"labeled data; no recording of {place} has a label")
+    if not labeled.all():
         print(
-            f"{what}: {np.sum(~labelled)} of {len(source)} recordings have no label; left out",
+            f"{place}: {np.sum(~labeled)} of {len(source)} recordings have no label; left out",
             flush=True,
         )
     targets = np.zeros((len(source), len(class_names)), bool)
-    targets[:, [class_names.index(name) for name in source.class_names]] = marks
-    example_ids = np.flatnonzero(labelled).astype(np.int64)
+    targets[:, [class_names.index(name) for name in source.class_names]] = source_targets
+    example_ids = np.flatnonzero(labeled).astype(np.int64)
     return Recordings(source, example_ids, targets[example_ids])
 
 
 def _official(recordings: Recordings, validation: Recordings | None) -> list[Partition]:
-    """The partitions that come with a data set."""
+    """Returns the partitions that a data set defines."""
     from input_pipeline.records import Role
 
     roles = recordings.source.roles[recordings.example_ids]
@@ -347,37 +351,37 @@ def _official(recordings: Recordings, validation: Recordings | None) -> list[Par
     ]
 
 
-def _chosen(data: ml_collections.ConfigDict, partitions: list[Partition]) -> list[Partition]:
-    """Those that the config names; all where it names none."""
+def _select(data: ml_collections.ConfigDict, partitions: list[Partition]) -> list[Partition]:
+    """Returns the partitions that the config names, or all if it names none."""
     names = [partition.name for partition in partitions]
     if not set(data.partitions) <= set(names):
         _refuse(data, "partitions", f"() for all, or some of {tuple(names)}")
-    return [part for part in partitions if not data.partitions or part.name in data.partitions]
+    return [p for p in partitions if not data.partitions or p.name in data.partitions]
 
 
 def _check(data: ml_collections.ConfigDict, partition: Partition) -> None:
-    """Refuses a partition that nothing can be learned from, or tested on."""
+    """Raises ConfigError for a partition that cannot be trained or tested on."""
     for use, part in (("train", partition.train), ("test", partition.test)):
         if not len(part):
             _refuse(
                 data,
                 "partitions",
-                f"partitions with something to train and to test on; {partition.name!r} has no "
-                f"recording to {use} on",
+                f"partitions with recordings to train and to test on; {partition.name!r} has none "
+                f"to {use} on",
             )
     learned = partition.train.targets.any(axis=0)
     if learned.sum() < 2:
         _refuse(
             data,
             "path",
-            f"data of two classes or more; partition {partition.name!r} has recordings of "
-            f"{learned.sum()} to train on",
+            f"data with at least two classes; the training recordings of partition "
+            f"{partition.name!r} have {learned.sum()}",
         )
     unlearned = int(np.sum(partition.test.targets.any(axis=0) & ~learned))
     if unlearned:
         print(
-            f"partition {partition.name!r}: {unlearned} classes are tested without a recording to "
-            "train on",
+            f"partition {partition.name!r}: {unlearned} classes have test recordings but no "
+            "training recordings",
             flush=True,
         )
 

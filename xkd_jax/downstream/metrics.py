@@ -1,8 +1,10 @@
-"""How good scores of test recordings are; scikit-learn computes.
+"""Metrics of classification, computed by scikit-learn.
 
-Scores are (n, C) floats, larger for likelier classes. Targets are (n, C) bool: with one class a
-recording for accuracies, with any number for average precision. A class that no test recording has
-cannot be found right or wrong: it counts in no mean, is NaN by itself, and `absent` names it.
+Scores are (n, C) float, larger for likelier classes. Targets are (n, C) bool. Accuracies need
+exactly one class per recording; average precision takes any number. A class that no test recording
+has is left out of all means, has NaN as its own value, and is listed by `absent`.
+
+All metrics raise ValueError if shapes differ, a score is not finite, or the targets do not fit.
 """
 
 from collections.abc import Callable
@@ -13,14 +15,14 @@ from sklearn import metrics as sklearn
 
 
 class Metric(NamedTuple):
-    """One way to sum up a test set.
+    """A metric of a whole test set, with its counterpart for single classes.
 
     Attributes:
-        name: In results.json; `TITLES` has it for people.
-        overall: Function (scores, targets) -> float, of the whole test set.
-        by_class: Function (scores, targets) -> (C,) float64, NaN for absent classes.
-        of_class: What that is, for people.
-        chance: Function (targets) -> float, what scores that know nothing come to.
+        name: Key in results.json. `TITLES` has the name for display.
+        overall: Function (scores, targets) -> float for the whole test set.
+        by_class: Function (scores, targets) -> (C,) float64. NaN for absent classes.
+        of_class: Name of the value of a class, for display.
+        chance: Function (targets) -> float, the expected value for random scores.
     """
 
     name: str
@@ -31,13 +33,19 @@ class Metric(NamedTuple):
 
 
 def top1(scores: np.ndarray, targets: np.ndarray) -> float:
-    """Share of the recordings whose class has the highest score, the first of equal ones."""
+    """Computes the share of recordings whose class has the highest score.
+
+    Of equal scores, the first class counts.
+    """
     _check(scores, targets, single=True)
     return float(sklearn.accuracy_score(targets.argmax(axis=1), scores.argmax(axis=1)))
 
 
 def top5(scores: np.ndarray, targets: np.ndarray) -> float:
-    """Share of the recordings whose class is among the five highest; 1 if there are no more."""
+    """Computes the share of recordings whose class has one of the five highest scores.
+
+    It is 1 for up to five classes.
+    """
     _check(scores, targets, single=True)
     classes = scores.shape[1]
     if classes <= 5:
@@ -48,10 +56,10 @@ def top5(scores: np.ndarray, targets: np.ndarray) -> float:
 
 
 def accuracies(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Top-1 of each class's own recordings.
+    """Computes the top-1 accuracy on each class's recordings.
 
     Returns:
-        (C,) float64, NaN for absent classes.
+        (C,) float64. NaN for absent classes.
     """
     _check(scores, targets, single=True)
     labels = np.arange(scores.shape[1])
@@ -62,27 +70,27 @@ def accuracies(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def mean_average_precision(scores: np.ndarray, targets: np.ndarray) -> float:
-    """Mean of `average_precisions` over the classes that the test set has."""
+    """Computes the mean of `average_precisions` over the classes that the test set has."""
     return float(np.nanmean(average_precisions(scores, targets)))
 
 
 def average_precisions(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Area under each class's curve of precision over recall, in steps.
+    """Computes the area under each class's precision-recall curve, without interpolation.
 
     Returns:
-        (C,) float64, NaN for absent classes.
+        (C,) float64. NaN for absent classes.
     """
     _check(scores, targets)
-    found = np.full(scores.shape[1], np.nan)
+    precisions = np.full(scores.shape[1], np.nan)
     present = targets.any(axis=0)
-    found[present] = sklearn.average_precision_score(
+    precisions[present] = sklearn.average_precision_score(
         targets[:, present], scores[:, present], average=None
     )
-    return found
+    return precisions
 
 
 def confusion(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """How often a class (row) was taken for a class (column).
+    """Counts the recordings of each class (row) by their predicted class (column).
 
     Returns:
         (C, C) int64.
@@ -94,17 +102,17 @@ def confusion(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def absent(targets: np.ndarray) -> np.ndarray:
-    """Indices of the classes that no recording has."""
+    """Returns the indices of the classes that no recording has."""
     return np.flatnonzero(~targets.any(axis=0))
 
 
 def guessing(targets: np.ndarray) -> float:
-    """Top-1 of guessing each class as often as any other."""
+    """Computes the expected top-1 of uniformly random guesses."""
     return 1 / targets.shape[1]
 
 
 def prevalence(targets: np.ndarray) -> float:
-    """Mean average precision of random scores: a class's share of the recordings, over classes."""
+    """Computes the mAP of random scores: the mean share of recordings that a class has."""
     return float(targets.mean(axis=0)[targets.any(axis=0)].mean())
 
 
@@ -116,25 +124,28 @@ TITLES = {"top1": "top-1", "top5": "top-5", "map": "mAP"}
 
 
 def main_metric(multi_label: bool) -> Metric:
-    """What candidates are chosen by and results are told in."""
+    """Returns the metric that selects candidates and that results report first."""
     return MEAN_AVERAGE_PRECISION if multi_label else TOP1
 
 
 def all_scores(scores: np.ndarray, targets: np.ndarray, multi_label: bool) -> dict[str, float]:
-    """All metrics that say something of such a test set, the main one first."""
+    """Computes all metrics that apply to a test set, by name, the main one first.
+
+    Top-5 applies to more than five classes only.
+    """
     metric = main_metric(multi_label)
-    found = {metric.name: metric.overall(scores, targets)}
+    values = {metric.name: metric.overall(scores, targets)}
     if not multi_label and scores.shape[1] > 5:
-        found["top5"] = top5(scores, targets)
-    return found
+        values["top5"] = top5(scores, targets)
+    return values
 
 
 def _check(scores: np.ndarray, targets: np.ndarray, single: bool = False) -> None:
-    """Refuses what would give a number that means nothing."""
+    """Raises ValueError for inputs that would give a meaningless number."""
     if scores.ndim != 2 or not scores.size or scores.shape != targets.shape:
         raise ValueError(
-            f"scores are of shape {scores.shape} and targets of {targets.shape}; "
-            "allowed: both (n, C), with at least one recording and class"
+            f"scores has shape {scores.shape} and targets has shape {targets.shape}; "
+            "allowed: both (n, C), with at least one recording and one class"
         )
     if not np.isfinite(scores).all():
         row, column = np.argwhere(~np.isfinite(scores))[0]
@@ -142,8 +153,8 @@ def _check(scores: np.ndarray, targets: np.ndarray, single: bool = False) -> Non
             f"scores[{row}, {column}] is {scores[row, column]}; allowed: finite numbers"
         )
     if not targets.any():
-        raise ValueError("targets has no class for any recording; allowed: some labels")
+        raise ValueError("targets is False everywhere; allowed: at least one class")
     counts = targets.sum(axis=1)
     if single and (counts != 1).any():
         row = np.flatnonzero(counts != 1)[0]
-        raise ValueError(f"targets[{row}] has {counts[row]} classes; allowed for top-1: one each")
+        raise ValueError(f"targets[{row}] has {counts[row]} classes; allowed for top-1: exactly 1")

@@ -1,25 +1,25 @@
-"""Mixup and cutmix: examples mixed with others of the batch, and their targets alike.
+"""Mixup and cutmix: mix each example, and its target, with another one of the batch.
 
 Zhang et al. 2018 (arXiv 1710.09412) and Yun et al. 2019 (arXiv 1905.04899), as usual in finetuning
-vision transformers: the first example of a batch meets the last, the second the one before it, and
-so on. Each draws for itself how, and how much, of the other it takes.
+vision transformers. The first example of a batch is mixed with the last, the second with the second
+to last, and so on. Each example draws its own kind of mixing and its own shares.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 
 
 class Draws(NamedTuple):
-    """How examples take of others; all with a leading axis B.
+    """Random choices for a batch; `draw` returns those of one example, without the axis B.
 
     Attributes:
-        own: `(B,)` float32, the share of an example's own target.
-        box: `(B, 4)` int32: top, left, bottom and right of the cutmix box, in rows and columns;
-            empty where there is none.
-        blends: `(B,)` bool, whether all values are blended (mixup), not those of a box
-            replaced.
+        own: (B,) float32. Weight of an example's own target.
+        box: (B, 4) int32. Top, left, bottom and right of the cutmix box, in rows and columns.
+            Empty if there is none.
+        blends: (B,) bool. Whether to blend all values (mixup) instead of replacing a box (cutmix).
     """
 
     own: jax.Array
@@ -27,46 +27,46 @@ class Draws(NamedTuple):
     blends: jax.Array
 
 
-def draw(key, config, extents):
-    """Draws how one example is mixed.
+def draw(key: jax.Array, config: ml_collections.ConfigDict, extents: tuple[int, int]) -> Draws:
+    """Draws how to mix one example.
 
     Args:
-        key: a typed key; `jax.vmap` over keys draws for many.
-        config: with `mixup` and `cutmix`, the parameters of their symmetric Beta distributions, 0
-            for none of it; `probability` of either; `switch_probability` of cutmix where there are
-            both.
-        extents: rows and columns of an example.
+        key: Typed random key. Use `jax.vmap` over keys to draw for many examples.
+        config: Section with `mixup` and `cutmix`, the parameters of their symmetric Beta
+            distributions (0 turns one off); `probability` that an example is mixed at all; and
+            `switch_probability` of cutmix if both are on.
+        extents: Numbers of rows and columns of an example.
 
     Returns:
-        `Draws` without the leading axis.
+        Draws without the leading axis.
     """
     done_key, switch_key, share_key, place_key = jax.random.split(key, 4)
-    none = jnp.float32(1.0), jnp.zeros(4, jnp.int32), jnp.bool(True)
+    unmixed = jnp.float32(1.0), jnp.zeros(4, jnp.int32), jnp.bool(True)
     if not config.mixup and not config.cutmix:
-        return Draws(*none)
+        return Draws(*unmixed)
     switch = config.switch_probability if config.mixup else 1.0
     cuts = jax.random.bernoulli(switch_key, switch if config.cutmix else 0.0)
-    # Beta(a, a) is the share of one of two gamma variables; in logarithms none of them is 0.
+    # x / (x + y) of two Gamma(a) variables x and y is Beta(a, a). Logarithms do not underflow.
     alpha = jnp.where(cuts, config.cutmix, config.mixup)
-    one, other = jax.random.loggamma(share_key, alpha, (2,))
-    share = jax.nn.sigmoid(one - other)
+    log_x, log_y = jax.random.loggamma(share_key, alpha, (2,))
+    share = jax.nn.sigmoid(log_x - log_y)
     box = draw_box(place_key, share, extents)
     area = (box[2] - box[0]) * (box[3] - box[1])
     cut = 1 - area / (extents[0] * extents[1]), box, jnp.bool(False)
-    mixed = _choose(cuts, cut, (share, *none[1:]))
-    return Draws(*_choose(jax.random.bernoulli(done_key, config.probability), mixed, none))
+    mixed = _choose(cuts, cut, (share, *unmixed[1:]))
+    return Draws(*_choose(jax.random.bernoulli(done_key, config.probability), mixed, unmixed))
 
 
-def draw_box(key, share, extents):
-    """Draws a box of the frame's proportions, cut off at its edges.
+def draw_box(key: jax.Array, share: jax.Array, extents: tuple[int, int]) -> jax.Array:
+    """Draws a box with an example's aspect ratio, clipped to the example.
 
     Args:
-        key: a typed key.
-        share: `()` in [0, 1], of the frame that is outside the box while none of it is cut off.
-        extents: rows and columns of the frame.
+        key: Typed random key.
+        share: () float in [0, 1]. Share of the example's area outside the box, before clipping.
+        extents: Numbers of rows and columns of the example.
 
     Returns:
-        `(4,)` int32: top, left, bottom, right.
+        (4,) int32. Top, left, bottom and right.
     """
     extents = jnp.asarray(extents)
     center = jax.random.randint(key, (2,), 0, extents)
@@ -74,55 +74,66 @@ def draw_box(key, share, extents):
     return jnp.concatenate([jnp.maximum(center - half, 0), jnp.minimum(center + half, extents)])
 
 
-def mix(draws, examples, axis):
+def mix(draws: Draws, examples: jax.Array, axis: int) -> jax.Array:
     """Mixes each example with its partner.
 
     Args:
-        draws: of the batch.
-        examples: `(B, ...)` float or uint8. Partners may be on other devices.
-        axis: of the rows of one example, counted in the batch; columns are the next axis. All other
+        draws: Draws of the batch.
+        examples: (B, ...) float or uint8. Partners may be on different devices.
+        axis: Axis of `examples` that holds the rows; the next axis holds the columns. All other
             axes, such as time, share the box.
 
     Returns:
-        `(B, ...)` float32.
+        (B, ...) float32.
     """
     partners = examples[::-1]
 
-    def along(values, rank_axis):
-        """Indices along an axis, in a shape that goes with the batch."""
+    def indices(axis: int) -> jax.Array:
+        """Makes the indices along an axis, in a shape that broadcasts against the batch."""
         shape = [1] * examples.ndim
-        shape[rank_axis] = values
-        return jnp.arange(values).reshape(shape)
+        shape[axis] = examples.shape[axis]
+        return jnp.arange(examples.shape[axis]).reshape(shape)
 
-    def each(values):
+    def per_example(values: jax.Array) -> jax.Array:
+        """Reshapes (B,) values to broadcast against the batch."""
         return values.reshape(-1, *[1] * (examples.ndim - 1))
 
-    rows, columns = (along(examples.shape[a], a) for a in (axis, axis + 1))
-    top, left, bottom, right = (each(draws.box[:, i]) for i in range(4))
+    rows, columns = indices(axis), indices(axis + 1)
+    top, left, bottom, right = (per_example(draws.box[:, i]) for i in range(4))
     in_box = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
-    own = jnp.where(each(draws.blends), each(draws.own), 1.0)
+    own = jnp.where(per_example(draws.blends), per_example(draws.own), 1.0)
     examples, partners = examples.astype(jnp.float32), partners.astype(jnp.float32)
     return jnp.where(in_box, partners, own * examples + (1 - own) * partners)
 
 
-def mix_targets(draws, targets):
-    """Mixes targets `(B, C)` float32 in the shares in which examples were mixed."""
+def mix_targets(draws: Draws, targets: jax.Array) -> jax.Array:
+    """Mixes targets with the weights that their examples were mixed with.
+
+    Args:
+        draws: Draws of the batch.
+        targets: (B, C) float32.
+
+    Returns:
+        (B, C) float32.
+    """
     own = draws.own[:, None]
     return own * targets + (1 - own) * targets[::-1]
 
 
-def smooth(targets, smoothing):
-    """Takes a share of each target of one class away, and gives it to all classes evenly.
+def smooth(targets: jax.Array, smoothing: float) -> jax.Array:
+    """Smooths one-hot targets.
 
     Args:
-        targets: `(B, C)`, 1 for the class and 0 for the others.
-        smoothing: the share.
+        targets: (B, C). 1 for the class and 0 for the others.
+        smoothing: Share of the target that is spread evenly over all classes.
 
     Returns:
-        `(B, C)` float32, rows of sum 1.
+        (B, C) float32. Each row sums to 1.
     """
     return (1 - smoothing) * targets.astype(jnp.float32) + smoothing / targets.shape[-1]
 
 
-def _choose(condition, one, other):
-    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), one, other)
+def _choose(
+    condition: jax.Array, if_true: tuple[jax.Array, ...], if_false: tuple[jax.Array, ...]
+) -> tuple[jax.Array, ...]:
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), if_true, if_false)

@@ -1,9 +1,8 @@
-"""The online probe: how well nearest neighbors do on the features of a model that is being trained.
+"""Online probe: nearest neighbors on the features of a model during its training.
 
-A small labelled set is read once, before the first step, and kept in memory as the networks see it:
-uint8 frames and log-mels. Each probe then costs only its encoding. The set and its clips are a
-function of the config, and the networks of the state: the same step gives the same numbers, in
-whatever parts a run is made.
+A small labeled set is read once, before the first step, and kept in memory as the networks' views:
+uint8 frames and log-mels. Each probe then only has to encode them. The views depend on the config
+alone, so the same state gives the same scores, even after a restart.
 """
 
 import contextlib
@@ -28,18 +27,18 @@ if TYPE_CHECKING:
     from xkd_jax.train_step import TrainState
 
 Metrics = dict[str, float]
-# Features by modality, or `fused`, and network, such as `fused_student`, and the targets.
+# Features by modality (or `fused`) and network, such as `fused_student`; and the targets.
 Labelled = tuple[dict[str, np.ndarray], np.ndarray]
 
 
 class Clips(NamedTuple):
-    """One clip of each of n recordings, as the networks see it.
+    """Views of one clip of each of n recordings.
 
     Attributes:
         batches: This process's share of each batch: `video` (B, T, P, P, 3) uint8, `audio`
-            (B, F, W) float32 and `used` (B,) bool, False in rows that fill the last batch up and
-            where another recording stands in for one that could not be read.
-        targets: (n, C) bool, of all rows of all processes but those that fill up.
+            (B, F, W) float32 and `used` (B,) bool. `used` is False for padding rows of the last
+            batch, and for rows in which the source substituted another recording.
+        targets: (n, C) bool. Targets of the rows of all processes, without padding.
     """
 
     batches: list[dict[str, np.ndarray]]
@@ -49,20 +48,22 @@ class Clips(NamedTuple):
 def make(
     config: ml_collections.ConfigDict, model: XKD, mesh: Mesh
 ) -> Callable[["TrainState", int], tuple["TrainState", Metrics]]:
-    """Reads the labelled set, and makes what looks at a state every so many steps.
+    """Reads the labeled set and makes the function that scores a state.
 
     Args:
-        config: Of a pretraining, see configs/base.py.
-        model: That is trained.
-        mesh: Of the run.
+        config: Config of the pretraining (configs/base.py).
+        model: Model in training.
+        mesh: Device mesh of the run.
 
     Returns:
-        Function `(state, step) -> (state, metrics)`, as `train.train` takes it: the state as it is,
-        and a float for each of `probe/video_teacher`, `probe/audio_teacher`, `probe/fused_teacher`
-        and the same of the student.
+        Function `(state, step) -> (state, metrics)` for `train.train`. It returns the state
+        unchanged, and a float for each of `probe/video_teacher`, `probe/audio_teacher`,
+        `probe/fused_teacher` and the same three of the student.
 
     Raises:
-        ConfigError, ValueError, FileNotFoundError: The data cannot serve.
+        ConfigError: A field is not allowed or the data do not fit it.
+        ValueError: The data are unusable.
+        FileNotFoundError: The data do not exist.
     """
     fields = config.probe
     data = open_data(config)
@@ -90,7 +91,11 @@ def make(
 
 
 def open_data(config: ml_collections.ConfigDict) -> labelled.LabelledData:
-    """The labelled data of `config.probe`: those that it names, or else those of the run."""
+    """Opens the labeled data that `config.probe` names, or the run's own if it names none.
+
+    Raises:
+        ConfigError: The data are unusable (see `labelled.open_labelled`).
+    """
     fields = config.probe
     source = fields if fields.path else config.data
     data = ml_collections.ConfigDict(
@@ -112,37 +117,38 @@ def open_data(config: ml_collections.ConfigDict) -> labelled.LabelledData:
     try:
         return labelled.open_labelled(data, config.views, picture=True)
     except ConfigError as error:
-        # It speaks of an evaluation's config.
-        whose = "config.probe" if fields.path else "config.probe on the run's own data"
-        raise ConfigError(f"{whose}: {str(error).replace('config.data.', '')}") from error
+        # The message names a field of an evaluation's config, which a pretraining does not have.
+        prefix = "config.probe" if fields.path else "config.probe on the run's own data"
+        raise ConfigError(f"{prefix}: {str(error).replace('config.data.', '')}") from error
 
 
 def choose(recordings: labelled.Recordings, count: int, seed: int) -> labelled.Recordings:
-    """Draws some recordings, as evenly over their (first) classes as these allow.
+    """Draws recordings at random, with classes as balanced as possible.
+
+    A recording of several classes counts for its first one.
 
     Args:
-        recordings: To draw from.
-        count: How many, at most.
-        seed: Of the draw.
+        recordings: Recordings to draw from.
+        count: Largest number of recordings to draw.
+        seed: Seed of the draw.
 
     Returns:
-        Those drawn, in their order.
+        The drawn recordings, in their original order.
     """
     order = np.random.Generator(np.random.Philox(seed)).permutation(len(recordings))
     classes = recordings.targets.argmax(axis=1)[order]
-    turn = np.zeros(len(order), np.int64)  # how many of its class come before each
+    rank = np.zeros(len(order), np.int64)  # position of each recording within its class
     for label in np.unique(classes):
-        turn[classes == label] = np.arange(np.sum(classes == label))
-    drawn = order[np.argsort(turn, kind="stable")[:count]]
+        rank[classes == label] = np.arange(np.sum(classes == label))
+    drawn = order[np.argsort(rank, kind="stable")[:count]]
     return recordings.take(np.sort(drawn))
 
 
 def read(config: ml_collections.ConfigDict, recordings: labelled.Recordings) -> Clips:
-    """Reads the middle clip of each recording; of every batch, this process its share."""
-    # Here and not above, since this is what brings TensorFlow in.
-    from input_pipeline import evaluation
+    """Reads this process's share of the middle clips of recordings."""
+    from input_pipeline import evaluation  # imports TensorFlow
 
-    passing = evaluation.EvaluationClips(
+    evaluation_clips = evaluation.EvaluationClips(
         recordings.source,
         config.views,
         config.batch_size,
@@ -152,24 +158,24 @@ def read(config: ml_collections.ConfigDict, recordings: labelled.Recordings) -> 
         threads=config.data.threads,
         prefetch=config.data.prefetch,
     )
-    with contextlib.closing(passing.batches()) as made:
+    with contextlib.closing(evaluation_clips.batches()) as clips:
         batches = [
             {
                 "video": batch["video"][:, 0],  # the only crop
                 "audio": batch["audio"],
                 "used": batch["valid"] & ~batch["replaced"],
             }
-            for batch in extraction.mark_replaced(made, recordings.source)
+            for batch in extraction.mark_replaced(clips, recordings.source)
         ]
     return Clips(batches, recordings.targets)
 
 
 @functools.cache
 def make_encoder(model: XKD, mesh: Mesh) -> Callable[..., dict[str, jax.Array]]:
-    """The program `(params, teacher, batch) -> features`, whole in every process, made once.
+    """Makes the jitted function `(params, teacher, batch) -> features`, once per model and mesh.
 
-    Features are (B, D) float32, the mean of the patch tokens after the final norm, by names such as
-    `video_teacher`; `used` comes with them.
+    Features are (B, D) float32 by names such as `video_teacher`: means of the patch tokens after
+    the final norm. The output also has `used` (B,) bool. Each process gets whole batches.
     """
 
     @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, PartitionSpec()))
@@ -192,48 +198,51 @@ def make_encoder(model: XKD, mesh: Mesh) -> Callable[..., dict[str, jax.Array]]:
 def features(
     encode: Callable[..., dict[str, jax.Array]], state: "TrainState", clips: Clips, mesh: Mesh
 ) -> Labelled:
-    """Encodes a labelled set by all networks of a state.
+    """Encodes a labeled set with all networks of a state.
 
     Args:
-        encode: Of `make_encoder`.
-        state: Of the run.
-        clips: The set.
-        mesh: Of the run.
+        encode: Function from `make_encoder`.
+        state: State of the training.
+        clips: Labeled set from `read`.
+        mesh: Device mesh of the run.
 
     Returns:
-        (n, D) float32 features by name and (n, C) bool targets, what is not `used` left out.
+        (n, D) float32 features by name and (n, C) bool targets, of the rows with `used`.
     """
-    made = [
+    encoded = [
         jax.device_get(encode(state.params, state.teacher, sharding.put_batch(batch, mesh)))
         for batch in clips.batches
     ]
     count = len(clips.targets)
-    rows = {name: np.concatenate([batch[name] for batch in made])[:count] for name in made[0]}
+    rows = {name: np.concatenate([batch[name] for batch in encoded])[:count] for name in encoded[0]}
     used = rows.pop("used")
-    found = {}
+    by_name = {}
     for network in NETWORKS:
-        of = {m: rows[f"{m}_{network}"][used] for m in MODALITIES}
-        of["fused"] = selection.fused(of)
-        found |= {f"{m}_{network}": x for m, x in of.items()}
-    return found, clips.targets[used]
+        by_modality = {m: rows[f"{m}_{network}"][used] for m in MODALITIES}
+        by_modality["fused"] = selection.fused(by_modality)
+        by_name |= {f"{m}_{network}": x for m, x in by_modality.items()}
+    return by_name, clips.targets[used]
 
 
 def scores(
     train: Labelled, test: Labelled, k: int, temperature: float, metric: metrics.Metric
 ) -> Metrics:
-    """What nearest neighbors make of features, by `probe/` and the features' names.
+    """Scores features by nearest neighbors.
 
     Args:
-        train: Of `features`, to learn from.
-        test: To score.
-        k: Neighbors.
-        temperature: Of their votes.
-        metric: Of the scores.
+        train: Features and targets of the training set.
+        test: Features and targets of the test set.
+        k: Number of neighbors.
+        temperature: Temperature of the neighbors' votes.
+        metric: Metric to compute.
+
+    Returns:
+        Scores by names such as `probe/video_teacher`.
     """
     settings = ml_collections.ConfigDict({"k": (k,), "temperature": temperature})
-    found = {}
+    values = {}
     for name, x in train[0].items():
         fits = classifiers.nearest_neighbors(settings, x, train[1], [test[0][name]])
         [(_, [votes])] = fits
-        found[f"probe/{name}"] = metric.overall(votes, test[1])
-    return found
+        values[f"probe/{name}"] = metric.overall(votes, test[1])
+    return values

@@ -1,4 +1,4 @@
-"""The task `probe`: how well a classifier does on the features of a frozen encoder."""
+"""The task `probe`: a classifier on the features of a frozen encoder."""
 
 import os
 import pathlib
@@ -27,18 +27,20 @@ from xkd_jax.downstream.selection import Outcome
 
 
 def probe(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] | None:
-    """Extracts features, classifies them, and writes results as the config says.
+    """Extracts features, classifies them, and writes the results.
 
     Args:
-        config: See configs/eval/probe.py.
-        workdir: Where `results.json` and the pictures go, and the features if nowhere else.
+        config: Config as in configs/eval/probe.py.
+        workdir: Folder for `results.json` and the figures, and for the features if
+            `config.features.cache` is empty.
 
     Returns:
-        What `results.json` holds; nothing in other processes than the first.
+        Content of `results.json`. None in all processes but the first.
 
     Raises:
-        ConfigError: For an impossible config.
-        ValueError, FileNotFoundError: For an unusable checkpoint or unusable data.
+        ConfigError: The config is invalid.
+        ValueError: The checkpoint or the data are unusable.
+        FileNotFoundError: The checkpoint or the data do not exist.
     """
     probe_rules.check(config)
     sharding.check_batch_size(config.batch_size, sharding.make_mesh())
@@ -48,18 +50,18 @@ def probe(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] | N
     classifier = make_classifier(config, data, parts)
     cache = config.features.cache or os.path.join(workdir, "features")
     samples = Sampled(config, encoders, parts, pathlib.Path(cache))
-    written = None
+    summary = None
     if jax.process_index() == 0:
         outcomes = evaluate(parts, samples, classifier, metrics.main_metric(data.multi_label))
-        written = _report(config, workdir, encoders, data, samples.unreadable, outcomes)
+        summary = _report(config, workdir, encoders, data, samples.unreadable, outcomes)
     if jax.process_count() > 1:
-        # The others wait: it is by the first process that they all know of each other.
+        # The other processes wait: the first one runs the service that connects them all.
         multihost_utils.sync_global_devices("results")
-    return written
+    return summary
 
 
 def load_backbones(config: ml_collections.ConfigDict) -> backbones.Backbones:
-    """The encoders that a config names."""
+    """Loads the encoders that a config names, by modality."""
     return backbones.load(
         config.checkpoint,
         config.modalities,
@@ -71,25 +73,26 @@ def load_backbones(config: ml_collections.ConfigDict) -> backbones.Backbones:
 
 
 def open_data(config: ml_collections.ConfigDict, encoders: backbones.Backbones) -> LabelledData:
-    """The labelled data that a config names, in clips such as the encoders see.
+    """Opens the labeled data that a config names, with views as the encoders take them.
 
-    Prints how many recordings are silent where sound is wanted.
+    Prints how many recordings have no sound if there is an audio encoder.
 
     Raises:
-        ConfigError: None of them has sound; and see `labelled.open_labelled`.
+        ConfigError: There is an audio encoder but no recording has sound, or the data are unusable
+            (see `labelled.open_labelled`).
     """
     views = backbones.make_views(encoders)
     data = labelled.open_labelled(config.data, views, picture="video" in encoders)
     silent, count = without_sound(data)
     if "audio" in encoders and silent == count:
-        config_check.refuse(config, "modalities", "('video',) for data without any sound")
+        config_check.refuse(config, "modalities", "('video',) for data without sound")
     if "audio" in encoders and silent and jax.process_index() == 0:
-        print(f"{silent} of {count} recordings have no sound: silence stands for it", flush=True)
+        print(f"{silent} of {count} recordings have no sound: silence is used instead", flush=True)
     return data
 
 
 def without_sound(data: LabelledData) -> tuple[int, int]:
-    """How many recordings have no sound, and how many there are."""
+    """Returns the number of recordings without sound and the number of all recordings."""
     audible = [source.has_audio[ids] for source, ids in labelled.all_recordings(data)]
     return int(sum(np.sum(~has) for has in audible)), sum(map(len, audible))
 
@@ -97,10 +100,13 @@ def without_sound(data: LabelledData) -> tuple[int, int]:
 def make_classifier(
     config: ml_collections.ConfigDict, data: LabelledData, parts: Sequence[Fold]
 ) -> classifiers.Classifier:
-    """The classifier that a config names; to be made before features are, which take long.
+    """Makes the classifier that a config names.
+
+    Call it before features are extracted, which takes long, so that errors come early.
 
     Raises:
-        ConfigError: It cannot serve such data, or there is nothing to choose it on.
+        ConfigError: The classifier does not fit the data, or there are no recordings to choose its
+            hyperparameter on.
     """
     classifier = classifiers.make(config.classifier, data.multi_label, config.seed)
     for fold in parts:
@@ -108,8 +114,9 @@ def make_classifier(
             config_check.refuse(
                 config,
                 "data.held_out",
-                f"what leaves some of {len(fold.train)} recordings to choose {classifier.varied} "
-                f"on, or a single value of that in config.classifier.{config.classifier.name}",
+                f"a share that holds out at least one of {len(fold.train)} recordings to choose "
+                f"{classifier.varied} on, or a single value of {classifier.varied} in "
+                f"config.classifier.{config.classifier.name}",
             )
     return classifier
 
@@ -120,17 +127,23 @@ def evaluate(
     classifier: classifiers.Classifier,
     metric: metrics.Metric,
 ) -> dict[str, Outcome]:
-    """Classifies the features of each fold.
+    """Evaluates a classifier on each fold.
+
+    Args:
+        parts: Folds of the data.
+        samples: Features of their recordings.
+        classifier: Classifier from `make_classifier`.
+        metric: Metric that decides the choice of a candidate.
 
     Returns:
-        What each gave, by name.
+        Outcomes by name of the partition.
     """
     outcomes: dict[str, Outcome] = {}
     for fold in parts:
         train, test = samples.of(fold.train, "train"), samples.of(fold.test, "test")
         if fold.held is None:
             chosen = next(iter(outcomes.values())).chosen
-            outcomes[fold.name] = _with(chosen, train, test, classifier, metric)
+            outcomes[fold.name] = _evaluate_chosen(chosen, train, test, classifier, metric)
             continue
         held_out = None
         if len(fold.held):
@@ -141,15 +154,15 @@ def evaluate(
     return outcomes
 
 
-def _with(
+def _evaluate_chosen(
     chosen: float,
     train: selection.Samples,
     test: selection.Samples,
     classifier: classifiers.Classifier,
     metric: metrics.Metric,
 ) -> Outcome:
-    """What a partition gives with a candidate that was chosen on another one."""
-    # With all of them, for the best on the test set is reported too.
+    """Evaluates a partition with a candidate that was chosen on the first one."""
+    # All candidates are tested, since the best one on the test set is reported too.
     fits = selection.fit(classifier, train, [test], "testing")
     tested = {value: scores for value, [scores] in fits}
     return Outcome(
@@ -166,7 +179,7 @@ def _with(
 
 
 def describe(config: ml_collections.ConfigDict, encoders: backbones.Backbones) -> dict[str, Any]:
-    """The encoders, as plain values."""
+    """Describes the encoders as plain values for `results.json`."""
     description = next(iter(encoders.values())).description
     return {
         "path": config.checkpoint,
@@ -181,7 +194,7 @@ def describe(config: ml_collections.ConfigDict, encoders: backbones.Backbones) -
 def describe_data(
     config: ml_collections.ConfigDict, data: LabelledData, unreadable: list[str]
 ) -> dict[str, Any]:
-    """The recordings, as plain values; says how many are left out."""
+    """Describes the data as plain values for `results.json`. Prints how many are unreadable."""
     if unreadable:
         print(f"{len(unreadable)} recordings could not be read and are left out", flush=True)
     silent, count = without_sound(data)
@@ -203,15 +216,15 @@ def _report(
     unreadable: list[str],
     outcomes: Mapping[str, Outcome],
 ) -> dict[str, Any]:
-    """Writes and prints results."""
+    """Writes and prints the results."""
     dataset, _, protocol = config.paper.partition("/")
     description = next(iter(encoders.values())).description
     network = f"untrained {config.network}" if config.untrained else config.network
-    where = os.path.basename(os.path.normpath(config.data.path))
+    data_name = os.path.basename(os.path.normpath(config.data.path))
     return reporting.report(
         workdir,
         outcomes,
-        title=f"{config.classifier.name} on {' and '.join(encoders)} of the {network}, {where}",
+        title=f"{config.classifier.name} on {' and '.join(encoders)} of the {network}, {data_name}",
         class_names=data.class_names,
         multi_label=data.multi_label,
         protocol=config.to_dict(),

@@ -1,4 +1,4 @@
-"""What each field of a probe's config may be, and what fields may be beside others."""
+"""Rules for the fields of a probe's config, alone and in combination."""
 
 from collections.abc import Mapping
 
@@ -47,20 +47,20 @@ RULES = {
 
 
 def check(config: ml_collections.ConfigDict, rules: Mapping[str, Rule] = RULES) -> None:
-    """Checks a probe's config, every field that can be wrong by itself or beside others.
+    """Checks each field of a probe's config, alone and in combination with others.
 
     Args:
-        config: See configs/eval/probe.py.
-        rules: Of its fields, where they are not all those of a probe.
+        config: Config as in configs/eval/probe.py.
+        rules: Rules for the fields. `compare` passes its own.
 
     Raises:
-        ConfigError: naming the first bad field, its value and what is allowed.
+        ConfigError: A field is not allowed. The message names it, its value and what is allowed.
     """
     config_check.check_fields(config, rules)
     if not config.checkpoint:
         config_check.refuse(
-            config, "checkpoint", "the folder of a run, of an export, or of converted weights"
+            config, "checkpoint", "the folder of a run, an export or converted weights"
         )
     config_check.check_data(config)
     if config.frame_size and "video" not in config.modalities:
-        config_check.refuse(config, "frame_size", "0 where no video is seen")
+        config_check.refuse(config, "frame_size", "0 without video in config.modalities")

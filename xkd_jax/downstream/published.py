@@ -1,8 +1,8 @@
-"""The numbers that the paper (arXiv 2211.13929) reports, to print beside one's own.
+"""Results reported by the paper (arXiv 2211.13929), to compare with one's own.
 
-They are in percent: top-1, or mean average precision on FSD50K. The paper chooses C and epochs by
-the test set. Protocols: svm and linear (a linear layer) on features, finetune, and fusion (SVM on
-the features of both modalities).
+They are in percent: top-1, or mean average precision on FSD50K. The paper chooses C and epochs on
+the test set. The protocols are svm and linear (a linear layer) on features, finetune, and fusion
+(SVM on the features of both modalities).
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,18 +15,19 @@ _RESULTS = "comparison with other methods"
 
 
 class Published(NamedTuple):
-    """A number of the paper.
+    """A result of the paper.
 
     Attributes:
-        dataset: As `python -m input_pipeline.prepare` calls it.
-        protocol: svm, linear, finetune or fusion.
-        model: What was evaluated, for people.
-        percent: The number.
-        of: What it is a number of, where a data set has several splits or a table says so.
-        table: Where it stands.
-        recipe: How the pretraining differed from `_RECIPE`.
-        is_main: Whether to show it beside any model of its variant; others only beside one of the
-            same recipe.
+        dataset: Name of the data set in `python -m input_pipeline.prepare`.
+        protocol: "svm", "linear", "finetune" or "fusion".
+        model: Description of the evaluated model, for display.
+        percent: The result.
+        of: Splits or epochs that the result is for, such as "split 1". Empty if the data set has
+            one split and the table says nothing else.
+        table: Table of the paper with the result.
+        recipe: Fields of the pretraining config that differ from `_RECIPE`, with their values.
+        is_main: Whether to show it for every model of its variant. Other results are shown only for
+            models with the same recipe.
     """
 
     dataset: str
@@ -39,7 +40,7 @@ class Published(NamedTuple):
     is_main: bool
 
 
-# What the paper varies in pretraining, and its defaults.
+# Fields of the pretraining config that the paper varies, with their defaults.
 _RECIPE = {
     "model.variant": "xkd",
     "model.projector.layers": 3,
@@ -64,6 +65,7 @@ _RECIPE = {
 def _temperatures(
     audio: float, video: float, audio_end: float | None = None, video_end: float | None = None
 ) -> dict[str, float]:
+    """Makes the recipe of teacher temperatures, which are constant if no end is given."""
     ends = {"video_start": video, "video_end": video_end or video}
     ends |= {"audio_start": audio, "audio_end": audio_end or audio}
     return {f"xkd.teacher_temperature.{name}": value for name, value in ends.items()}
@@ -82,7 +84,7 @@ _VIDEO = (("ucf101", "svm"), ("hmdb51", "svm"), ("kinetics_sound", "svm"), ("kin
 _AUDIO = (("fsd50k", "linear"), ("esc50", "svm"))
 _THREE = (("ucf101", "svm"), ("hmdb51", "svm"), ("esc50", "svm"))
 
-# (columns, table, of, main): rows of (model, recipe, percent in the order of the columns).
+# Entries are (columns, table, of, is_main, rows), and rows are (model, recipe, percents by column).
 _TABLES = (
     (_ALL, _RESULTS, _MEAN, True, (
         ("XKD, Kinetics400", {},
@@ -124,7 +126,7 @@ _TABLES = (
     ((*_VIDEO, ("kinetics400", "linear")), "Table S16", _MEAN, False, (
         ("masked video alone, Kinetics400", _RECONSTRUCTION, (78.9, 51.5, 56.8, 30.7, 38.4)),
     )),
-    # 400 epochs of Kinetics400. Columns here are HMDB51, UCF101, ESC-50, as in the paper.
+    # Pretrained for 400 epochs on Kinetics400. The columns are HMDB51, UCF101, ESC-50.
     ((_THREE[1], _THREE[0], _THREE[2]), "ablations", "400 epochs", False, tuple(
         (f"XKD with {change}, Kinetics400", _temperatures(0.04, 0.04, 0.06, 0.06) | recipe, row)
         for change, recipe, row in (
@@ -195,16 +197,17 @@ _TABLES = (
 
 
 def find(dataset: str, protocol: str, config: Mapping[str, Any] | None = None) -> list[Published]:
-    """Finds what the paper has to set beside a result.
+    """Finds the paper's results to compare a result with.
 
     Args:
-        dataset: As `python -m input_pipeline.prepare` calls it; of others there is nothing.
-        protocol: svm, linear, finetune or fusion; of others there is nothing.
-        config: Of the pretraining, as nested dictionaries; None where it is not known.
+        dataset: Name of the data set in `python -m input_pipeline.prepare`.
+        protocol: "svm", "linear", "finetune" or "fusion".
+        config: Config of the pretraining as nested dictionaries. None if it is unknown.
 
     Returns:
-        The main results of the same variant, or of all where it is not known, and those of the
-        ablation that has the same recipe, if there is one.
+        The main results of the config's variant and the results of an ablation with the same
+        recipe. All main results if the config is unknown. Empty for data sets and protocols that
+        the paper does not have.
     """
     recipe = config and {field: _value(config, field) for field in _RECIPE}
     return [
@@ -215,22 +218,22 @@ def find(dataset: str, protocol: str, config: Mapping[str, Any] | None = None) -
 
 
 def numbers() -> Iterator[Published]:
-    """All of them."""
+    """Yields all results of the paper."""
     for columns, table, of, is_main, rows in _TABLES:
         for model, recipe, row in rows:
             for (dataset, protocol), percent in zip(columns, row, strict=True):
                 if percent is None:
                     continue
-                said = "" if of in (_MEAN, _SPLIT_1) and dataset not in _WITH_SPLITS else of
-                yield Published(dataset, protocol, model, percent, said, table, recipe, is_main)
+                splits = "" if of in (_MEAN, _SPLIT_1) and dataset not in _WITH_SPLITS else of
+                yield Published(dataset, protocol, model, percent, splits, table, recipe, is_main)
 
 
 def _is_shown(number: Published, recipe: Mapping[str, Any] | None) -> bool:
     if recipe is None:
         return number.is_main
-    theirs = _RECIPE | dict(number.recipe)
+    paper_recipe = _RECIPE | dict(number.recipe)
     fields = ["model.variant"] if number.is_main else list(_RECIPE)
-    return all(recipe[field] == theirs[field] for field in fields)
+    return all(recipe[field] == paper_recipe[field] for field in fields)
 
 
 def _value(config: Mapping[str, Any], field: str) -> Any:

@@ -1,8 +1,8 @@
-"""Results of an evaluation: `results.json`, a table on the terminal, and pictures.
+"""Results of an evaluation: `results.json`, a table on the terminal, and figures.
 
-All numbers of `results.json` are shares of 1; people are told percents. A result is the mean over
-the partitions of a data set, its spread their sample standard deviation. What the paper reports
-stands beside, labelled as the paper's.
+Scores in `results.json` are shares of 1; the table and the figures show percent. A result is the
+mean over the partitions of a data set, and its spread is their sample standard deviation. The
+paper's numbers are listed with it and labeled as the paper's.
 """
 
 import json
@@ -19,7 +19,7 @@ from xkd_jax.downstream.selection import Outcome
 from xkd_jax.telemetry import write_whole
 
 FILE = "results.json"
-_CONFUSED = 20  # pairs of classes told of
+_CONFUSED = 20  # number of confused pairs of classes to list
 
 
 def report(
@@ -34,21 +34,21 @@ def report(
     data: Mapping[str, Any],
     published: Sequence[Published] = (),
 ) -> dict[str, Any]:
-    """Writes `results.json` and the pictures into the workdir, and prints the table.
+    """Writes `results.json` and the figures into the workdir, and prints the table.
 
     Args:
-        workdir: Made if missing.
-        outcomes: Of each partition, by its name; one at least.
-        title: What was evaluated on what, in a few words.
+        workdir: Folder to write to. It is created if it is missing.
+        outcomes: At least one outcome, by name of its partition.
+        title: Short description of the evaluation.
         class_names: C names.
-        multi_label: Whether recordings are of any number of classes.
-        protocol: The config in full: nested dictionaries of plain values.
-        checkpoint: What was evaluated: plain values.
-        data: On what, with its fingerprint: plain values.
-        published: What the paper has to set beside.
+        multi_label: Whether recordings may have any number of classes.
+        protocol: Full config as nested dictionaries of plain values.
+        checkpoint: Description of the checkpoint, as plain values.
+        data: Description of the data with their fingerprint, as plain values.
+        published: Numbers of the paper to compare with.
 
     Returns:
-        What `results.json` holds.
+        Content of `results.json`.
     """
     results = {
         **collect(outcomes, title, class_names, multi_label),
@@ -67,7 +67,7 @@ def report(
 
 
 def save(workdir: str | os.PathLike, results: Mapping[str, Any]) -> None:
-    """Writes `results.json`, whole or not at all."""
+    """Writes `results.json` into the workdir, atomically."""
     text = json.dumps(results, indent=2, allow_nan=False) + "\n"
     write_whole(pathlib.Path(workdir) / FILE, text.encode())
 
@@ -75,13 +75,25 @@ def save(workdir: str | os.PathLike, results: Mapping[str, Any]) -> None:
 def collect(
     outcomes: Mapping[str, Outcome], title: str, class_names: Sequence[str], multi_label: bool
 ) -> dict[str, Any]:
-    """All that the outcomes say; for the arguments see `report`.
+    """Summarizes the outcomes of all partitions as plain values.
+
+    Args:
+        outcomes: At least one outcome, by name of its partition.
+        title: Short description of the evaluation.
+        class_names: C names.
+        multi_label: Whether recordings may have any number of classes.
 
     Returns:
-        `metric`, the main one; `scores`, by metric, with mean and spread; `best_on_test` likewise,
-        of the main metric, or None; `chance`; `partitions` by name; `per_class`, means over the
-        partitions, None for a class that no recording was tested of; `confused`, the most
-        frequent confusions of classes, None where recordings are of several.
+        A dictionary with these keys:
+        `title`: The title.
+        `metric`: Name of the main metric.
+        `scores`: Mean and spread by metric.
+        `best_on_test`: Mean and spread of the main metric for the candidates that are best on the
+        test set. None if only one candidate was tested.
+        `chance`: Mean score of random guesses.
+        `partitions`: Results of each partition by name.
+        `per_class`: Means over the partitions by class. None for classes without test recordings.
+        `confused`: The most frequent confusions of classes. None for multi-label data.
     """
     metric = metrics.main_metric(multi_label)
     partitions = {
@@ -164,11 +176,11 @@ def _confused(counts: np.ndarray, class_names: Sequence[str]) -> list[dict[str, 
 
 
 def pictures(results: Mapping[str, Any], outcomes: Mapping[str, Outcome]) -> dict[str, np.ndarray]:
-    """Draws the per-class scores and, with one class a recording, the confusion matrix.
+    """Draws the scores of the classes and, for single-label data, the confusion matrix.
 
     Args:
-        results: Of `collect`.
-        outcomes: That it was made of.
+        results: Results from `collect`.
+        outcomes: The outcomes that they summarize.
 
     Returns:
         (H, W, 3) uint8 by file name.
@@ -177,14 +189,14 @@ def pictures(results: Mapping[str, Any], outcomes: Mapping[str, Outcome]) -> dic
     names = list(results["per_class"])
     values = np.array([np.nan if v is None else v for v in results["per_class"].values()])
     of_class = metrics.main_metric(multi_label).of_class
-    drawn = {"per_class.png": figures.class_bars(values, names, of_class, title)}
+    images = {"per_class.png": figures.class_bars(values, names, of_class, title)}
     if not multi_label:
-        drawn["confusion.png"] = figures.confusion(_confusion(outcomes), names, title)
-    return drawn
+        images["confusion.png"] = figures.confusion(_confusion(outcomes), names, title)
+    return images
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """The results as lines for the terminal, in percent."""
+    """Formats results as a table for the terminal, in percent."""
     names = list(results["scores"])
     rows = [("", [metrics.TITLES[name] for name in names], "")]
     partitions = results["partitions"]
@@ -206,39 +218,40 @@ def table(results: Mapping[str, Any]) -> str:
     lines = [results["title"], *aligned(rows)]
     absent = {name: len(p["absent_classes"]) for name, p in partitions.items()}
     if any(absent.values()):
-        told = ", ".join(f"{count} in {name}" for name, count in absent.items() if count)
-        lines.append(f"classes without a test recording, which count in no mean: {told}")
+        counts = ", ".join(f"{count} in {name}" for name, count in absent.items() if count)
+        lines.append(f"classes without test recordings, left out of all means: {counts}")
     return "\n".join(lines)
 
 
 def _choice(partition: Mapping[str, Any]) -> str:
+    """Describes the chosen candidate of a partition."""
     chosen = next(c for c in partition["candidates"] if c["value"] == partition["chosen"])
-    told = f"{partition['varied']} {partition['chosen']:g}"
+    description = f"{partition['varied']} {partition['chosen']:g}"
     if chosen["held_out"] is not None:
-        told += f", {percent(chosen['held_out'])} on held-out recordings"
-    return told
+        description += f", {percent(chosen['held_out'])} on held-out recordings"
+    return description
 
 
 def percent(mean: float, spread: float | None = None) -> str:
-    """A share as people read it."""
+    """Formats a share of 1 in percent, with its spread if there is one."""
     return f"{100 * mean:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")
 
 
 def aligned(rows: Sequence[tuple[str, Sequence[str], str]]) -> Iterator[str]:
-    """Lines of a table.
+    """Aligns the rows of a table.
 
     Args:
-        rows: Label, numbers and a remark each; the first is the head.
+        rows: Label, values and remark of each row, including the header.
 
     Yields:
-        A line each.
+        One line per row.
     """
     widths = [
         max(len(row[1][place]) for row in rows if len(row[1]) > place)
         for place in range(max(len(row[1]) for row in rows))
     ]
-    left = max(len(row[0]) for row in rows)
+    label_width = max(len(row[0]) for row in rows)
     for label, values, remark in rows:
         padded = [*values, *[""] * (len(widths) - len(values))]
         cells = "  ".join(f"{v:>{width}}" for v, width in zip(padded, widths, strict=True))
-        yield f"  {label:<{left}}  {cells}  {remark}".rstrip()
+        yield f"  {label:<{label_width}}  {cells}  {remark}".rstrip()

@@ -1,4 +1,4 @@
-"""Features of labelled data as classifiers take them: which clips of which recordings, and when."""
+"""Features of labeled recordings, divided into training, held-out and test sets."""
 
 import copy
 import pathlib
@@ -15,15 +15,15 @@ from xkd_jax.downstream.selection import Samples
 
 
 class Fold(NamedTuple):
-    """What is done with a partition's recordings.
+    """A partition's recordings, divided by their use.
 
     Attributes:
-        name: Of the partition.
-        train: To train on.
-        test: To test on, and never of any influence.
-        kept: To train on while choosing; all of `train` where there is a split to choose on. None
-            where nothing is chosen on this partition.
-        held: To choose on, in clips like those to test on; likewise.
+        name: Name of the partition.
+        train: Recordings to train on.
+        test: Recordings to test on. They influence nothing else.
+        kept: Recordings to train candidates on: all of `train` if there is a validation split. None
+            if this partition takes its choice from the first one.
+        held: Recordings to choose a candidate on, seen in test clips. None if `kept` is None.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Fold(NamedTuple):
     held: Recordings | None
 
     def uses(self) -> Iterator[tuple[str, Recordings]]:
-        """Which recordings are wanted in clips to train on, and which in clips to test on."""
+        """Yields each kind of clips, "train" or "test", with recordings that need such clips."""
         yield "train", self.train
         yield "test", self.test
         if self.held is not None:
@@ -41,38 +41,41 @@ class Fold(NamedTuple):
 
 
 def folds(config: ml_collections.ConfigDict, data: LabelledData) -> list[Fold]:
-    """Says of each partition what its recordings are for.
+    """Divides the recordings of each partition by their use.
 
     Args:
-        config: Of the probe (configs/eval/probe.py).
-        data: The recordings.
+        config: Config of the probe (configs/eval/probe.py).
+        data: Labeled recordings.
+
+    Returns:
+        One fold per partition, in order.
     """
-    made: list[Fold] = []
+    divided: list[Fold] = []
     for partition in data.partitions:
         kept, held = None, None
-        if not made or config.selection.tune_on == "each":
+        if not divided or config.selection.tune_on == "each":
             kept, held = partition.train, partition.validation
             if held is None:
                 kept, held = held_out(kept, config.data.held_out, config.data.seed)
-        made.append(Fold(partition.name, partition.train, partition.test, kept, held))
-    return made
+        divided.append(Fold(partition.name, partition.train, partition.test, kept, held))
+    return divided
 
 
 class _Pool(NamedTuple):
-    """Features of some recordings of one source; `example_ids` are in order."""
+    """Features of recordings of one source, with their ids in ascending order."""
 
     example_ids: np.ndarray
     features: extraction.Features
 
 
 class Sampled:
-    """Features of the recordings of some folds, in clips to train on and to test on.
+    """Features of all recordings of some folds, in training clips and in test clips.
 
-    Recordings that are in several partitions are encoded once, or twice where the clips to train on
-    are others than those to test on.
+    A recording is encoded once for each kind of clip that it is used with, however many partitions
+    it is in. If training and test clips are configured alike, it is encoded once.
 
     Attributes:
-        unreadable: Names of the recordings that could not be read, and are left out.
+        unreadable: Names of the recordings that could not be read. They are left out.
     """
 
     def __init__(
@@ -82,13 +85,13 @@ class Sampled:
         folds: Sequence[Fold],
         cache: pathlib.Path,
     ) -> None:
-        """Extracts them, or reads what has been extracted before.
+        """Extracts the features, or reads them from the cache.
 
         Args:
-            config: Of the probe (configs/eval/probe.py).
-            encoders: The encoders.
-            folds: Of `folds`.
-            cache: Folder of all features on disk.
+            config: Config of the probe (configs/eval/probe.py).
+            encoders: Encoders by modality.
+            folds: Folds from the function `folds`.
+            cache: Folder of all cached features.
         """
         self._clips = {
             "train": ml_collections.ConfigDict({**config.clips.train}),
@@ -116,32 +119,32 @@ class Sampled:
                 mesh,
                 threads=config.data.threads,
                 prefetch=config.data.prefetch,
-                title=f"clips to {' and '.join(sorted({use for use, _ in parts}))} on",
+                title=f"{' and '.join(sorted({use for use, _ in parts}))} clips",
             )
             self._pools[key] = _Pool(example_ids, features)
             unreadable.update(source.name(number) for number in example_ids[features.replaced])
         self.unreadable = sorted(unreadable)
 
     def of(self, recordings: Recordings, use: str) -> Samples:
-        """Features of those recordings that could be read, modalities side by side.
+        """Returns the features of all readable recordings, with modalities concatenated.
 
         Args:
-            recordings: Of the folds.
-            use: In which clips: train or test.
+            recordings: Recordings of one of the folds.
+            use: Kind of clips: "train" or "test".
 
         Raises:
-            ValueError: None of them could be read.
+            ValueError: None of the recordings could be read.
         """
         pool = self._pools[self._key(recordings, use)]
         places = np.searchsorted(pool.example_ids, recordings.example_ids)
         readable = ~pool.features.replaced[places]
         if not readable.any():
-            raise ValueError(f"none of the {len(places)} recordings to {use} on could be read")
+            raise ValueError(f"none of the {len(places)} {use} recordings could be read")
         rows = [features[places[readable]] for features in pool.features.of.values()]
         return Samples(fused(rows), recordings.targets[readable])
 
     def seen_by(self, modality: str) -> "Sampled":
-        """The same, of one modality alone."""
+        """Returns a copy that has the features of one modality only."""
         alone = copy.copy(self)
         alone._pools = {
             key: pool._replace(
@@ -156,13 +159,13 @@ class Sampled:
 
 
 def fused(features: Sequence[np.ndarray]) -> np.ndarray:
-    """Features of modalities side by side, each clip's of unit length in each; one's as they are.
+    """Concatenates the features of modalities, each scaled to unit length.
 
     Args:
-        features: Of each modality, (n, k, D) float32.
+        features: (n, k, D) float32 for each modality.
 
     Returns:
-        (n, k, sum of D) float32.
+        (n, k, sum of the D) float32. A single modality is not scaled.
     """
     if len(features) == 1:
         return features[0]

@@ -1,10 +1,10 @@
-"""Choosing a classifier's C, epoch or k without the test set, and what that gives on the test set.
+"""Choice of a classifier's C, epoch or k without the test set, and evaluation on the test set.
 
-Candidates are compared on recordings held out of training: a validation split where the data set
-has one, otherwise a share of the training recordings, all clips of a recording on one side. With
-the choice made, the classifier is trained on all training recordings (a validation split is never
-trained on), and scores the test set. What the paper does, to choose what is best on the test set
-itself, is reported beside, under that name.
+Candidates are compared on held-out recordings: the validation split if the data set has one,
+otherwise a share of the training recordings. All clips of a recording are on the same side. The
+chosen classifier is then trained on all training recordings, but never on a validation split, and
+scores the test set. The paper instead picks the candidate that is best on the test set; that score
+is reported separately as "best on test".
 """
 
 import dataclasses
@@ -20,11 +20,14 @@ from xkd_jax.downstream.metrics import Metric
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """Features of recordings, and what they are of.
+    """Features and classes of n recordings.
 
     Attributes:
-        features: (n, k, D) float32, of k clips of each recording.
-        targets: (n, C) bool.
+        features: (n, k, D) float32. Features of k clips of each recording.
+        targets: (n, C) bool. Classes of each recording.
+
+    Raises:
+        ValueError: The shapes do not match, or a feature is not finite.
     """
 
     features: np.ndarray
@@ -33,32 +36,32 @@ class Samples:
     def __post_init__(self) -> None:
         if self.features.ndim != 3 or len(self.features) != len(self.targets):
             raise ValueError(
-                f"features are of shape {self.features.shape} and targets of "
+                f"features has shape {self.features.shape} and targets has shape "
                 f"{self.targets.shape}; allowed: (n, k, D) and (n, C)"
             )
         if not np.isfinite(self.features).all():
-            raise ValueError("features hold NaN or infinity; allowed: finite numbers")
+            raise ValueError("features has NaN or infinite values; allowed: finite numbers")
 
     def __len__(self) -> int:
         return len(self.features)
 
     def take(self, places: np.ndarray) -> "Samples":
-        """Those at some places, given as indices or as a (n,) bool mask."""
+        """Selects recordings by indices or by an (n,) bool mask."""
         return Samples(self.features[places], self.targets[places])
 
     def clips(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of all clips: (n * k, D) features and (n * k, C) targets."""
+        """Returns one row per clip: (n * k, D) features and (n * k, C) targets."""
         _, count, width = self.features.shape
         return self.features.reshape(-1, width), self.targets.repeat(count, axis=0)
 
 
 class Divided(NamedTuple):
-    """Training recordings divided for the choice.
+    """Training recordings divided into two parts to compare candidates.
 
     Attributes:
-        kept: To train on meanwhile.
-        held: To choose on. Their clips may be like those of the test set, for the choice to be made
-            for what it is used for.
+        kept: Recordings to train the candidates on.
+        held: Recordings to score the candidates on. Their clips may be drawn like test clips, so
+            that candidates are compared under the conditions of the test.
     """
 
     kept: Samples
@@ -66,13 +69,13 @@ class Divided(NamedTuple):
 
 
 def fused(features: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Features of several modalities as one: each of unit length, side by side.
+    """Concatenates the features of several modalities, each scaled to unit length.
 
     Args:
-        features: (..., D) float32 by modality, of the same clips.
+        features: (..., D) float32 by modality. Features of the same clips.
 
     Returns:
-        (..., sum of the D) float32, in the order of the modalities given; of one alone, as it is.
+        (..., sum of the D) float32, in the mapping's order. A single modality is not scaled.
     """
     if len(features) == 1:
         return next(iter(features.values()))
@@ -87,12 +90,14 @@ def fused(features: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 class Candidate(NamedTuple):
-    """A value that could be chosen, and how it does by the metric.
+    """A value that could be chosen, with its scores.
 
     Attributes:
         value: C, the epoch, or k.
-        held_out: On held-out recordings, trained without these; None where none were held out.
-        test: On the test set, trained on all training recordings; None where that was not tried.
+        held_out: Score on the held-out recordings, after training without them. None if there are
+            none.
+        test: Score on the test set, after training on all training recordings. None if it was not
+            tested.
     """
 
     value: float
@@ -101,17 +106,17 @@ class Candidate(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a test set, or one partition's, gave.
+    """Result of an evaluation on one test set.
 
     Attributes:
-        varied: What the candidates are values of, for people.
-        candidates: In the order of trying.
-        chosen: The value of the one with the best score on held-out recordings, the first of equal
-            ones; of the only one, where there is nothing to choose.
-        scores: (n, C) float32, of the test recordings, by the chosen one.
-        targets: (n, C) bool, of the same.
-        counts: How many recordings were trained on (train), chosen on (held_out) and tested on
-            (test); those held out of training for the choice alone are in both of the former.
+        varied: Name of the hyperparameter that the candidates vary, for display.
+        candidates: All candidates, in the order in which they were fitted.
+        chosen: Value of the candidate with the best held-out score, the first of equal ones; or the
+            value of the only candidate.
+        scores: (n, C) float32. Scores of the test recordings by the chosen candidate.
+        targets: (n, C) bool. Classes of the test recordings.
+        counts: Numbers of recordings for training ("train"), choice ("held_out") and test ("test").
+            Recordings held out of the training set for the choice count in "train" too.
     """
 
     varied: str
@@ -123,9 +128,9 @@ class Outcome(NamedTuple):
 
     @property
     def best_on_test(self) -> Candidate | None:
-        """The candidate with the best score on the test set, which is what the paper reports.
+        """The candidate with the best test score, which is what the paper reports.
 
-        None where no other than the chosen one has been tested.
+        None if only the chosen candidate was tested.
         """
         tested = [c for c in self.candidates if c.test is not None]
         return max(tested, key=lambda c: c.test) if len(tested) > 1 else None
@@ -138,15 +143,15 @@ def evaluate(
     classifier: Classifier,
     metric: Metric,
 ) -> Outcome:
-    """Chooses, trains and tests, with a progress bar over the fits.
+    """Chooses a candidate, trains it and tests it, with a progress bar over the fits.
 
     Args:
-        train: To train on.
-        test: To test on. Nothing of it has an influence on what is chosen.
-        held_out: To choose on, being none of `train`; or `train` divided; or None where there is
-            nothing to choose.
-        classifier: Of `classifiers.make`.
-        metric: To choose by.
+        train: Recordings to train on.
+        test: Recordings to test on. They do not influence the choice.
+        held_out: Recordings to choose on: samples that are not in `train`, or `train` divided.
+            None if there is only one candidate.
+        classifier: Classifier from `classifiers.make`.
+        metric: Metric that decides the choice.
 
     Raises:
         ValueError: There are several candidates and no recordings to choose on.
@@ -157,19 +162,19 @@ def evaluate(
             f"held_out is None; allowed with {count} values of {classifier.varied}: recordings to "
             "choose one on"
         )
-    chosen_on, validation = [], ()
-    if isinstance(held_out, Samples):  # what is trained to choose is what is tested
+    held_out_scores, validation = [], ()
+    if isinstance(held_out, Samples):  # the same fit serves for the choice and the test
         validation = held_out
         fitted = list(fit(classifier, train, [validation, test], "choosing and testing"))
-        chosen_on = [scores for _, (scores, _) in fitted]
+        held_out_scores = [scores for _, (scores, _) in fitted]
         tested = [scores for _, (_, scores) in fitted]
     else:
         if held_out is not None:
             kept, validation = held_out
             fitted = fit(classifier, kept, [validation], "choosing")
-            chosen_on = [scores for _, [scores] in fitted]
+            held_out_scores = [scores for _, [scores] in fitted]
         tested = [scores for _, [scores] in fit(classifier, train, [test], "testing")]
-    by_held_out = [metric.overall(scores, validation.targets) for scores in chosen_on]
+    by_held_out = [metric.overall(scores, validation.targets) for scores in held_out_scores]
     by_test = [metric.overall(scores, test.targets) for scores in tested]
     best = int(np.argmax(by_held_out)) if by_held_out else 0
     return Outcome(
@@ -187,16 +192,16 @@ def evaluate(
 def fit(
     classifier: Classifier, train: Samples, parts: Sequence[Samples], doing: str
 ) -> Iterator[tuple[float, list[np.ndarray]]]:
-    """Trains on the clips of some recordings, and scores others as the means of their clips.
+    """Trains on clips, and scores recordings by the mean over their clips.
 
     Args:
-        classifier: Of `classifiers.make`.
-        train: To train on.
-        parts: To score.
-        doing: What for, in a word or two for the progress bar.
+        classifier: Classifier from `classifiers.make`.
+        train: Recordings to train on.
+        parts: Sets of recordings to score.
+        doing: Title of the progress bar.
 
     Yields:
-        Each candidate, and (n, C) float32 scores for each of the parts.
+        Each candidate's value, and (n, C) float32 scores for each of `parts`.
     """
     x, y = train.clips()
     fits = classifier.fit(x, y, [part.clips()[0] for part in parts])
@@ -206,10 +211,10 @@ def fit(
 
 
 def of_recordings(scores: np.ndarray, recordings: int) -> np.ndarray:
-    """Means over each recording's clips, which are next to one another.
+    """Averages scores over the clips of each recording.
 
     Args:
-        scores: (n * k, C) floats.
+        scores: (n * k, C) float. The k clips of a recording are adjacent.
         recordings: n.
 
     Returns:

@@ -1,21 +1,23 @@
 """SpecAugment: time warp, frequency masks and time masks of log-mels, on the accelerator.
 
-Park et al. 2019 (arXiv 1904.08779). Each example has draws of its own.
+Park et al. 2019 (arXiv 1904.08779). Each example has its own draws.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 
 
 class Draws(NamedTuple):
-    """What is done to one log-mel of F bands and W frames, or to several with leading axes `...`.
+    """Random choices for a log-mel of F bands and W frames, or for several along axes `...`.
 
     Attributes:
-        moved: `(..., 2)` float32, the frame that is moved and where to; equal for no warp.
-        bands: `(..., n, 2)` int32, first band and number of bands of each frequency mask.
-        frames: `(..., m, 2)` int32, first frame and number of frames of each time mask.
+        moved: (..., 2) float32. Position in time that the warp moves, and its new position, in
+            frames. Equal if there is no warp.
+        bands: (..., n, 2) int32. First band and number of bands of each frequency mask.
+        frames: (..., m, 2) int32. First frame and number of frames of each time mask.
     """
 
     moved: jax.Array
@@ -23,18 +25,18 @@ class Draws(NamedTuple):
     frames: jax.Array
 
 
-def draw(key, config, size):
-    """Draws what is done to one log-mel.
+def draw(key: jax.Array, config: ml_collections.ConfigDict, size: tuple[int, int]) -> Draws:
+    """Draws the augmentation of one log-mel.
 
     Args:
-        key: a typed key; `jax.vmap` over keys draws for many.
-        config: with `frequency_masks` and `time_masks`, their numbers; `frequency_mask_bands` and
-            `time_mask_frames`, what the extent of each is less than; and `time_warp`, by how many
-            frames at most one is moved, 0 for none.
-        size: (F, W).
+        key: Typed random key. Use `jax.vmap` over keys to draw for many log-mels.
+        config: Section with `frequency_masks` and `time_masks`, the numbers of masks;
+            `frequency_mask_bands` and `time_mask_frames`, exclusive upper bounds of their extents;
+            and `time_warp`, the largest shift in frames (0 turns the warp off).
+        size: F and W.
 
     Returns:
-        `Draws` without leading axes.
+        Draws without leading axes.
     """
     warp_key, band_key, frame_key = jax.random.split(key, 3)
     bands, frames = size
@@ -45,30 +47,37 @@ def draw(key, config, size):
     )
 
 
-def draw_warp(key, window, frames):
-    """Draws which frame is moved where: one at least `window` from both ends, by at most so much.
-
-    Returns:
-        `(2,)` float32; equal numbers where the log-mel is no longer than two windows.
-    """
-    if not window or frames <= 2 * window:
-        return jnp.full(2, frames / 2, jnp.float32)
-    at, by = jax.random.uniform(key, (2,))
-    start = window + at * (frames - 2 * window)
-    return jnp.stack([start, start + (2 * by - 1) * window])
-
-
-def draw_masks(key, count, limit, extent):
-    """Draws masks along an axis: extents in [0, limit), then places.
+def draw_warp(key: jax.Array, limit: int, frames: int) -> jax.Array:
+    """Draws a position in time and where to move it.
 
     Args:
-        key: a typed key.
-        count: number of masks.
-        limit: what their extents are less than; cut to the axis.
-        extent: of the axis.
+        key: Typed random key.
+        limit: Largest shift, and smallest distance of the position from both ends, in frames.
+            0 turns the warp off.
+        frames: W, the length of the log-mel.
 
     Returns:
-        `(count, 2)` int32: start and extent.
+        (2,) float32. Old and new position in frames. They are equal if the log-mel is not longer
+        than twice `limit`.
+    """
+    if not limit or frames <= 2 * limit:
+        return jnp.full(2, frames / 2, jnp.float32)
+    position, shift = jax.random.uniform(key, (2,))
+    start = limit + position * (frames - 2 * limit)
+    return jnp.stack([start, start + (2 * shift - 1) * limit])
+
+
+def draw_masks(key: jax.Array, count: int, limit: int, extent: int) -> jax.Array:
+    """Draws masks along an axis: extents in [0, limit), then starts.
+
+    Args:
+        key: Typed random key.
+        count: Number of masks.
+        limit: Exclusive upper bound of the masks' extents. No mask is longer than the axis.
+        extent: Length of the axis.
+
+    Returns:
+        (count, 2) int32. Start and extent of each mask.
     """
     extent_key, place_key = jax.random.split(key)
     extents = jax.random.randint(extent_key, (count,), 0, min(limit, extent + 1))
@@ -76,50 +85,52 @@ def draw_masks(key, count, limit, extent):
     return jnp.stack([starts, extents], axis=-1)
 
 
-def augment(draws, log_mels):
-    """Warps time, then masks bands and frames with the mean of the log-mel.
+def augment(draws: Draws, log_mels: jax.Array) -> jax.Array:
+    """Warps time, then fills masked bands and frames with the mean of the warped log-mel.
 
     Args:
-        draws: with a leading axis B.
-        log_mels: `(B, F, W)` float32.
+        draws: Draws with a leading axis B.
+        log_mels: (B, F, W) float32.
 
     Returns:
-        `(B, F, W)` float32.
+        (B, F, W) float32.
     """
     return jax.vmap(_augment_one)(draws, log_mels)
 
 
-def _augment_one(draws, log_mel):
+def _augment_one(draws: Draws, log_mel: jax.Array) -> jax.Array:
     warped = warp_time(log_mel, draws.moved)
     bands, frames = log_mel.shape
-    hidden = _covered(draws.bands, bands)[:, None] | _covered(draws.frames, frames)
-    return jnp.where(hidden, warped.mean(), warped)
+    masked = _covered(draws.bands, bands)[:, None] | _covered(draws.frames, frames)
+    return jnp.where(masked, warped.mean(), warped)
 
 
-def warp_time(log_mel, moved):
-    """Stretches what is before a frame and squeezes what is after it, or the reverse.
+def warp_time(log_mel: jax.Array, moved: jax.Array) -> jax.Array:
+    """Moves one position in time, and stretches or squeezes the parts before and after it.
+
+    The two ends stay in place. The interpolation is linear between the frames' centers, which are
+    at half-integer positions.
 
     Args:
-        log_mel: `(F, W)`.
-        moved: `(2,)`, the place, in [0, W], that is moved and where to. The ends stay. Between
-            frames, whose centers are at halves, the interpolation is linear.
+        log_mel: (F, W) float.
+        moved: (2,) float in [0, W]. Old and new position in frames.
 
     Returns:
-        `(F, W)`.
+        (F, W) float.
     """
     frames = log_mel.shape[-1]
     start, end = moved
     center = jnp.arange(frames) + 0.5
     before = center * (start / end)
     after = start + (center - end) * ((frames - start) / (frames - end))
-    place = jnp.clip(jnp.where(center < end, before, after) - 0.5, 0, frames - 1)
-    left = jnp.minimum(jnp.floor(place).astype(jnp.int32), frames - 2)
-    share = place - left
+    source = jnp.clip(jnp.where(center < end, before, after) - 0.5, 0, frames - 1)
+    left = jnp.minimum(jnp.floor(source).astype(jnp.int32), frames - 2)
+    share = source - left
     return (1 - share) * log_mel[:, left] + share * log_mel[:, left + 1]
 
 
-def _covered(masks, extent):
-    """Which of `extent` places any of the masks `(n, 2)` covers."""
-    place = jnp.arange(extent)[:, None]
+def _covered(masks: jax.Array, extent: int) -> jax.Array:
+    """Computes which of `extent` indices are in any of the masks (n, 2), as (extent,) bool."""
+    index = jnp.arange(extent)[:, None]
     start, length = masks[:, 0], masks[:, 1]
-    return ((place >= start) & (place < start + length)).any(axis=1)
+    return ((index >= start) & (index < start + length)).any(axis=1)

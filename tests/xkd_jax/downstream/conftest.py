@@ -1,4 +1,4 @@
-"""What the tests of evaluations share."""
+"""Fixtures shared by the tests of evaluations."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.saved_runs import save_run
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The workdir of a tiny run of random weights."""
+    """Workdir of a tiny run with random weights."""
     workdir = tmp_path_factory.mktemp("run")
     save_run(workdir)
     return str(workdir)

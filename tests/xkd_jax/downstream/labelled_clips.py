@@ -1,4 +1,4 @@
-"""Prepared data whose classes a small network can tell apart, by picture and by sound."""
+"""Prepared data whose classes a small network can tell apart, by video and by audio."""
 
 import pathlib
 
@@ -14,7 +14,7 @@ SECONDS = 1.5
 def record(
     name: str, *labels: int, roles: tuple[int, ...] = (), picture: bool = True
 ) -> records.Record:
-    """Noise in the color of each class (0 to 2: red, green, blue), and a tone for each."""
+    """Makes noisy frames in the classes' colors (0 to 2: red, green, blue) and a tone for each."""
     rng = np.random.default_rng([ord(letter) for letter in name])
     color = np.zeros(3)
     color[list(labels)] = 150
@@ -33,7 +33,7 @@ def record(
 
 
 def two_partitions(folder: pathlib.Path) -> pathlib.Path:
-    """Twelve recordings of three classes in two official partitions, as of UCF101."""
+    """Writes twelve recordings of three classes with two official partitions, like UCF101."""
     train, test = Role.TRAIN, Role.TEST
     rows = [
         record(f"{label}-{n}", label, roles=((train, test) if n < 2 else (test, train)))
@@ -44,10 +44,10 @@ def two_partitions(folder: pathlib.Path) -> pathlib.Path:
 
 
 def multi_label(folder: pathlib.Path) -> pathlib.Path:
-    """Sound alone, of one or two of three classes, with a split to choose on, as of FSD50K."""
+    """Writes audio of one or two of three classes, with a validation split, like FSD50K."""
     labels = [(0,), (1,), (2,), (0, 1), (1, 2), (0, 2)]
     splits = {
-        split: [record(f"{split}{n}", *of, picture=False) for n, of in enumerate(labels)]
+        split: [record(f"{split}{n}", *classes, picture=False) for n, classes in enumerate(labels)]
         for split in ("train", "val", "test")
     }
     return write_prepared(folder, splits)

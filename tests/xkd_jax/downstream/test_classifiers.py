@@ -29,7 +29,7 @@ def clips(rows=60, width=8, classes=4, seed=0):
 
 
 def several(targets, seed=0):
-    """More classes a row, and rows without any."""
+    """Turns one-hot targets into multi-label ones, some rows of which have no class."""
     more = targets | (np.random.default_rng(seed).random(targets.shape) < 0.2)
     more[::7] = False
     return more
@@ -98,25 +98,25 @@ def test_svm_says_which_fit_was_cut_short(capsys):
     x, y = rng.normal(size=(80, 20)).astype(np.float32), np.eye(2, dtype=bool)[np.arange(80) % 2]
     list(fitted("svm", (x, y), [x], **{"svm.c": (1e-5, 1e5), "svm.max_iterations": 5}))
     [line] = capsys.readouterr().out.splitlines()
-    assert line.startswith("warning: the SVM with C=100000 has not converged in 5 iterations")
+    assert line.startswith("warning: the SVM with C=100000 did not converge in 5 iterations")
 
 
 def test_svm_refuses_what_it_cannot_do():
-    with pytest.raises(config_check.ConfigError, match="allowed for recordings of several classes"):
+    with pytest.raises(config_check.ConfigError, match="allowed for multi-label data"):
         classifiers.make(section("svm"), multi_label=True, seed=0)
     x, y = clips(classes=1)
-    with pytest.raises(ValueError, match="60 clips to train on are of 1 class"):
+    with pytest.raises(ValueError, match="train_y has 60 clips of 1 class"):
         fitted("svm", (x, y), [x])
 
 
 def test_the_first_step_of_the_linear_layer_by_hand():
-    """From zeros all classes are equally likely, and Adam's first step is the gradient's sign."""
+    """At zero all classes are equally likely, and Adam's first step is the sign of the gradient."""
     x = np.array([[1.0, -2.0], [3.0, 1.0], [1.0, 0.0]], np.float32)
     y = np.eye(2, dtype=bool)[[0, 1, 1]]
     settings = {"linear.epochs": 1, "linear.schedule": "constant", "linear.learning_rate": 0.1}
     [scores] = fitted("linear", (x, y), [x], **settings)[1.0]
-    # Gradient of class 1's logit: -1/2, +1/2 where it is the class: x.T @ (p - y) = (-1.5, -1.5),
-    # sum -1/2. So class 1's weights and bias are +0.1, and class 0's -0.1.
+    # Class 1's weights have the gradient x.T @ (p - y) = (-1.5, -1.5) and its bias has -0.5, so all
+    # three become +0.1. Those of class 0 become -0.1.
     logits = 0.1 * (x.sum(axis=1) + 1)
     np.testing.assert_allclose(scores[:, 1], 1 / (1 + np.exp(-2 * logits)), rtol=1e-5)
     [scores] = fitted("linear", (x, y), [x], multi_label=True, **settings)[1.0]
@@ -125,7 +125,7 @@ def test_the_first_step_of_the_linear_layer_by_hand():
 
 def test_the_linear_layer_is_one_program_for_the_whole_training():
     before = classifiers._train._cache_size()
-    x, y = clips(rows=61)  # which no batch divides
+    x, y = clips(rows=61)  # no batch size divides a prime
     found = fitted("linear", (x, y), [x], **{"linear.epochs": 40})
     assert classifiers._train._cache_size() == before + 1
     assert (found[40.0][0].argmax(axis=1) == y.argmax(axis=1)).mean() > 0.95
@@ -161,7 +161,7 @@ def test_neighbors_by_hand():
     total += third
     expected = [[(first + second) / total, (second + third) / total, 0]]
     np.testing.assert_allclose(found[3][0], expected, atol=1e-6)
-    total += math.exp(-1 / 0.5)  # all four vote, though nine were asked for
+    total += math.exp(-1 / 0.5)  # k is 9, but there are only four rows
     np.testing.assert_allclose(found[9][0][0, 2], math.exp(-1 / 0.5) / total, rtol=1e-5)
 
 

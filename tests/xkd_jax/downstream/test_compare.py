@@ -1,4 +1,4 @@
-"""The comparison of a checkpoint with fresh weights, and the table it ends with."""
+"""The comparison of pretrained with random weights, and its table."""
 
 import json
 import re
@@ -55,10 +55,10 @@ def test_a_comparison(run, data, tmp_path, capsys):
         for weights in ("pretrained", "untrained"):
             [partition] = row[weights]["partitions"].values()
             assert partition["recordings"] == {"train": 15, "held_out": 3, "test": 6}
-            # Colors and tones are so plain that any network shows them.
+            # Any network's features tell these colors and tones apart.
             assert row[weights]["scores"]["top1"]["mean"] > 0.6
             assert len(partition["candidates"]) == 2
-    # Of two kinds of weights, each for the recordings to train and to test on.
+    # One folder for each kind of weights and each of the training and test sets.
     assert len(list((tmp_path / "features").iterdir())) == 4
     assert found["checkpoint"]["provenance"]["step"] == 7
     assert found["protocol"]["clips"]["train"]["count"] == 1 and found["data"]["fingerprint"]
@@ -87,7 +87,7 @@ def test_one_modality_with_several_classes_a_recording(run, tmp_path):
     ("changes", "message"),
     [
         ({"classifiers": ()}, r"config\.classifiers is \(\); allowed: one or more"),
-        ({"classifiers": ("knn", "knn")}, r"config\.classifiers is .* none twice"),
+        ({"classifiers": ("knn", "knn")}, r"config\.classifiers is .* distinct names"),
         ({"classifiers": ("tree",)}, r"config\.classifiers is \('tree',\)"),
         ({"checkpoint": ""}, r"config\.checkpoint is ''"),
     ],

@@ -1,4 +1,4 @@
-"""Features are those of the encoders, made once, and the same whatever came in between."""
+"""Features are what the encoders compute, are computed once, and survive interruptions."""
 
 import warnings
 
@@ -64,7 +64,7 @@ def extract(made, data, cache, ids=tuple(range(RECORDINGS)), source=None):
 
 @pytest.fixture(scope="module")
 def whole(both, data, tmp_path_factory):
-    """What the default protocol gives, and where it is kept."""
+    """Features of the default protocol, and the cache that holds them."""
     cache = tmp_path_factory.mktemp("whole")
     return extract(protocol(both), data, cache), cache
 
@@ -101,12 +101,12 @@ def test_the_second_time_they_are_read(both, data, whole, monkeypatch):
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    """Parts of eight clips, one batch each."""
+    """Makes parts of eight clips, one batch each."""
     monkeypatch.setattr(extraction, "_PART_ROWS", 1)
 
 
 def interrupted_after(parts, monkeypatch):
-    """Stops the next extraction when it has written some parts."""
+    """Stops the next extraction after it has written some parts."""
     write, written = extraction.FeatureCache.write, []
 
     def stop(self, *arguments):
@@ -134,12 +134,12 @@ def count_rows(monkeypatch):
 def test_an_interrupted_extraction_goes_on_and_gives_the_same(
     both, data, tmp_path, monkeypatch, count
 ):
-    """Where 3 clips make 24 rows a part, the last part is of fewer than a batch."""
+    """With 3 clips and so 24 rows per part, the last part is shorter than a batch."""
     made = protocol(both, clips(count, "random", augment=True))
     in_one_go = extract(made, data, tmp_path / "one")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupted_after(1, patch)
-        if count == 3:  # 7 * 3 rows are one part: nothing has been written
+        if count == 3:  # 7 * 3 rows are one part, so nothing was written
             interrupted_after(0, patch)
         extract(made, data, tmp_path / "two")
     rows = count_rows(monkeypatch)
@@ -174,7 +174,7 @@ def test_a_damaged_part_is_made_again(both, data, tmp_path, monkeypatch, damage)
 
 
 def test_nothing_stale_is_used(both, run, data, whole, tmp_path, monkeypatch):
-    """Whatever makes other features has another key; what makes the same ones has the same."""
+    """Everything that changes features changes the key, and nothing else does."""
     _, cache = whole
     [folder] = cache.iterdir()
 
@@ -223,7 +223,7 @@ def test_nothing_stale_is_used(both, run, data, whole, tmp_path, monkeypatch):
 
 
 class Changed:
-    """A source of other recordings by the same names."""
+    """Source of different recordings with the same names."""
 
     fingerprint = "other"
 
@@ -240,7 +240,7 @@ def test_draws_follow_the_seed_the_recording_and_the_clip_alone(both, data, tmp_
 
 
 def test_augmentation_changes_colors_too(both, data, tmp_path):
-    """With the crop and the place fixed, what is left of the augmentation is the accelerator's."""
+    """With a fixed crop and time, only the augmentation on the accelerator is left."""
     fixed = {"crop_scale": (1.0, 1.0), "aspect_ratio": (4 / 3, 4 / 3), "flip_probability": 0.0}
     still = AUGMENT.copy_and_resolve_references()
     still.update(fixed)
@@ -271,7 +271,7 @@ def test_a_file_that_breaks_is_marked_where_another_took_its_place(both, tmp_pat
     (tmp_path / "videos" / "2.mp4").write_bytes(b"broken")
     ids = (3, 2, 0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the one read in its place
+        warnings.simplefilter("ignore")  # about the file that is read instead
         found = extract(made, None, tmp_path / "features", ids, source)
     np.testing.assert_array_equal(found.replaced, [False, True, False])
     np.testing.assert_array_equal(found.of["video"][0], found.of["video"][1])
@@ -295,7 +295,7 @@ def test_untrained_encoders_have_the_same_form_and_follow_their_seed(run):
     for modality, encoder in first.items():
         shapes = jax.tree.map(np.shape, encoder.params)
         assert shapes == jax.tree.map(np.shape, trained[modality].params)
-    # Not the same draw twice.
+    # The modalities have different draws.
     video, audio = (first[m].params["cls_token"] for m in ("video", "audio"))
     assert np.abs(np.asarray(video) - np.asarray(audio)).max() > 0
 

@@ -1,4 +1,4 @@
-"""Features on disk are as they were written, or made again with a line that says so."""
+"""Cached features are read as they were written; damaged ones are refused with a line."""
 
 import numpy as np
 import pytest
@@ -25,14 +25,14 @@ def cache(tmp_path):
 
 
 def assert_made_again(cache, part, capsys):
-    """The part is not there, nothing is read of it, and a line says which file is the reason."""
+    """Asserts that the part is refused, changes no array, and that a line names the file."""
     capsys.readouterr()
     found = empty()
     assert not cache.read(part, found)
     assert not any(array.any() for array in found.values())
     (line,) = capsys.readouterr().out.splitlines()
     assert f"part-0000{part}-of-00003.npz" in line
-    assert line.endswith("these features are made again")
+    assert line.endswith("these features are computed again")
 
 
 def test_features_come_back(cache, capsys):
@@ -69,7 +69,7 @@ def test_damage_to_what_says_what_they_are_of_is_harmless(cache, tmp_path):
 
 
 def test_another_part_or_one_of_other_features_is_noticed(cache, tmp_path, capsys):
-    """Of the same shape, whole, and in the wrong place."""
+    """The file is intact and has the right shape but is in the wrong place."""
     first, second = (cache.folder / f"part-0000{part}-of-00003.npz" for part in (0, 1))
     whole = second.read_bytes()
     second.write_bytes(first.read_bytes())

@@ -17,13 +17,13 @@ def test_a_confusion_matrix_shows_shares_of_the_rows(classes):
     counts[0, 2] = 10
     counts[3] = 0
     picture = figures.confusion(counts, names(classes), "title")
-    picture = picture[:, :-100]  # without the bar of colors
+    picture = picture[:, :-100]  # without the color bar
     dark = np.argwhere((picture[..., 0] < 30) & (picture[..., 2] > 80))
     (top, left), (bottom, right) = dark.min(axis=0), dark.max(axis=0)
     cell = (bottom - top) / classes
     assert cell == pytest.approx((right - left) / classes, abs=2) and cell >= 12
 
-    def shade(row, column):  # beside the number in the middle of the cell
+    def shade(row, column):  # away from the number in the middle of the cell
         y, x = top + (row + 0.2) * cell, left + (column + 0.2) * cell
         return int(picture[int(y), int(x)].sum())
 
@@ -32,7 +32,7 @@ def test_a_confusion_matrix_shows_shares_of_the_rows(classes):
 
 
 def test_every_name_has_room():
-    """A name takes 7 points and more: a row of any size has a tenth of an inch."""
+    """A name is at least 7 points high, so every row needs a tenth of an inch."""
     picture = figures.confusion(np.eye(60, dtype=int), names(60), "title")
     assert picture.shape[0] > 60 * 12 and picture.dtype == np.uint8
 
@@ -47,7 +47,7 @@ def test_bars_are_as_long_as_the_scores_and_the_best_comes_first():
     values = np.array([0.2, np.nan, 0.8, 0.4])
     picture = figures.class_bars(values, names(4), "accuracy", "title")
     lengths = (picture == BLUE).all(axis=-1).sum(axis=1)
-    # A bar is a run of rows of the same length; without a score there is none.
+    # A bar is a run of pixel rows of the same length. A class without a score has no bar.
     bars = [length for length in dict.fromkeys(lengths) if length > 10]
     assert bars == sorted(bars, reverse=True) and len(bars) == 3
     np.testing.assert_allclose(np.array(bars) / bars[0], [1, 0.5, 0.25], atol=0.03)

@@ -1,4 +1,4 @@
-"""Finetuning learns, stops and goes on to the same bits, and its results are what they say."""
+"""Finetuning learns, resumes bit for bit, and reports the scores that it stores."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def small(config, pretrained, data, steps, **changes):
 
 
 def video_config(pretrained, data, steps=24, **changes):
-    """All that is drawn, in a small measure, on 48 pixels instead of the 32 of pretraining."""
+    """Weak augmentation of every kind, on 48 pixels instead of the 32 of pretraining."""
     changes = {
         "frame_size": 48,
         "short_side": 48,
@@ -60,7 +60,7 @@ def video_config(pretrained, data, steps=24, **changes):
         "optimizer.learning_rate": 2e-2,
         "optimizer.layer_decay": 0.9,
         "data.held_out": 0.4,
-        # An epoch is 3/8 of a step: evaluations after 12 and 24 steps.
+        # An epoch is 3/8 of a step, so there are evaluations after 12 and 24 steps.
         "evaluation.every_epochs": 32.0,
         "saving.every_steps": 10,
         "saving.keep": 9,
@@ -88,7 +88,7 @@ def lines(workdir):
 
 @pytest.fixture(scope="module")
 def undisturbed(pretrained, two_partitions, tmp_path_factory):
-    """A whole finetuning of video, and what it returned."""
+    """Workdir and results of an uninterrupted finetuning of video."""
     workdir = tmp_path_factory.mktemp("undisturbed")
     return workdir, finetune.finetune(video_config(pretrained, two_partitions), str(workdir))
 
@@ -137,7 +137,7 @@ def test_head_and_encoder_are_both_trained_and_the_best_weights_kept(undisturbed
         before = start[f"['teacher']['video']['encoder']{name}"]
         assert not np.allclose(before, state[f"['params']['encoder']{name}"], atol=1e-4), name
     positions = state["['params']['encoder']['position_embedding']"]
-    assert positions.shape == (1 + 2 * 6 * 6, 32)  # not those of 2 x 4 x 4
+    assert positions.shape == (1 + 2 * 6 * 6, 32)  # instead of pretraining's 2 x 4 x 4
     assert np.abs(state["['params']['head']['kernel']"]).max() > 0.02
     differs = any(
         not np.array_equal(state[name], state[name.replace("['best']", "['params']")])
@@ -148,7 +148,7 @@ def test_head_and_encoder_are_both_trained_and_the_best_weights_kept(undisturbed
 
 
 def stop_after(step, monkeypatch):
-    """Has the run stopped at an evaluation, as by a scheduler."""
+    """Makes the run stop at an evaluation, as a scheduler would."""
     evaluate = finetune.Evaluator.__call__
 
     def stopping(self, state, at):
@@ -169,7 +169,7 @@ def test_stopped_twice_it_ends_in_the_same_bits(
         assert finetune.finetune(config, str(tmp_path)) is None
     assert saved_steps(tmp_path / "1") == [10, 12]
     with monkeypatch.context() as patch:
-        # After the last step and before the test: nothing is left to train.
+        # Stopped after the last step and before the test, with nothing left to train.
         patch.setattr(finetune.Evaluator, "outcome", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             finetune.finetune(config, str(tmp_path))
@@ -180,7 +180,7 @@ def test_stopped_twice_it_ends_in_the_same_bits(
     assert ours.keys() == theirs.keys() and any("best" in key for key in ours)
     for key, array in theirs.items():
         np.testing.assert_array_equal(ours[key], array, err_msg=key)
-    # What one partition gave is taken up where all are asked for.
+    # A finetuning of all partitions uses the outcome of one that was run alone.
     assert finetune_folder.OUTCOME in {path.name for path in (tmp_path / "1").iterdir()}
 
 
@@ -207,7 +207,7 @@ def test_a_workdir_of_another_finetuning_is_refused(
     undisturbed, pretrained, two_partitions, changes, message
 ):
     workdir, _ = undisturbed
-    with pytest.raises(ConfigError, match=rf"was begun otherwise: {message}"):
+    with pytest.raises(ConfigError, match=rf"has a different finetuning: {message}"):
         finetune.finetune(video_config(pretrained, two_partitions, **changes), str(workdir))
 
 
@@ -218,12 +218,12 @@ def test_sound_of_several_classes_is_learned(pretrained, multi_label, tmp_path):
     assert not (tmp_path / "confusion.png").exists()
     losses = [line["total"] for line in lines(tmp_path / "test")]
     assert np.mean(losses[-3:]) < 0.8 * losses[0]
-    # Results are those of the scores that are kept.
+    # The results are those of the stored scores.
     outcome = finetune_folder.load_outcome(tmp_path / "test" / finetune_folder.OUTCOME)
     assert outcome.scores.shape == (6, 3) and (outcome.scores > 0).all()
     overall = metrics.mean_average_precision(outcome.scores, outcome.targets)
     assert found["scores"]["map"]["mean"] == pytest.approx(overall)
-    # The test set was looked at once, with what was chosen on the validation split.
+    # Only the candidate chosen on the validation split was tested.
     assert found["best_on_test"] is None
     [tested] = [c for c in found["partitions"]["test"]["candidates"] if c["test"] is not None]
     assert tested["value"] == found["partitions"]["test"]["chosen"]
@@ -232,7 +232,7 @@ def test_sound_of_several_classes_is_learned(pretrained, multi_label, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"label_smoothing": 0.1}, r"config\.label_smoothing is 0\.1; allowed: 0 where"),
+        ({"label_smoothing": 0.1}, r"config\.label_smoothing is 0\.1; allowed: 0 for multi-label"),
         ({"batch_size": 12}, r"config\.batch_size=12 does not split evenly over 8"),
         ({"evaluation.batch_size": 4}, r"config\.evaluation\.batch_size=4 does not split"),
         ({"checkpoint": "/nowhere"}, r"/nowhere: no such folder"),

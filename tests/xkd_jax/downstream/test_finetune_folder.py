@@ -1,4 +1,4 @@
-"""What a finetuning's folder keeps is whole or taken for nothing."""
+"""A damaged outcome is treated as missing."""
 
 import json
 
@@ -20,4 +20,4 @@ def test_a_damaged_outcome_is_none(tmp_path, capsys):
     for damaged in damages(path.read_bytes(), 200):
         path.write_bytes(damaged)
         assert finetune_folder.load_outcome(path) is None
-        assert capsys.readouterr().out.endswith(": the test is done again\n")
+        assert capsys.readouterr().out.endswith("; the test is repeated\n")

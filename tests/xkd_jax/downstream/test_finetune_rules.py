@@ -1,4 +1,4 @@
-"""Impossible finetunings are refused in one line: the field, its value, what is allowed."""
+"""Invalid finetuning configs are refused in one line: the field, its value, what is allowed."""
 
 import importlib
 import math
@@ -19,7 +19,7 @@ SHIPPED = [
 RECIPES = {"video": finetune_video, "audio": finetune_audio}
 FIELDS = {m: list(config_check.fields_of(r.get_config())) for m, r in RECIPES.items()}
 
-# Where a hostile value makes sense after all.
+# Fields for which a hostile value is valid.
 ALLOWED = {
     0: """seed frame_size epochs steps data.seed data.held_out data.threads data.max_bad_fraction
         data.generated.val data.generated.seed
@@ -76,7 +76,7 @@ def test_there_is_one_rule_for_each_field(modality, tmp_path):
 )
 def test_no_field_takes_a_value_that_cannot_work(modality, field, tmp_path):
     config = made(modality, tmp_path)
-    config.steps = 10  # so that 0 epochs are as good as any
+    config.steps = 10  # so that 0 epochs are valid
     good = config
     for name in field.split("."):
         good = good[name]
@@ -119,8 +119,8 @@ def test_no_field_takes_a_value_that_cannot_work(modality, field, tmp_path):
             {"optimizer.final_learning_rate": 0.1},
             "is 0.1; allowed: at most optimizer.learning_rate=0.0001",
         ),
-        ("audio", {"frame_size": 224}, "config.frame_size is 224; allowed: 0 where no frames"),
-        ("audio", {"evaluation.crops": 3}, "config.evaluation.crops is 3; allowed: 1 where"),
+        ("audio", {"frame_size": 224}, "config.frame_size is 224; allowed: 0 for audio"),
+        ("audio", {"evaluation.crops": 3}, "config.evaluation.crops is 3; allowed: 1 for audio"),
         ("audio", {"modality": "video"}, "is 'video'; allowed: 'audio', or another config, such"),
     ],
 )
@@ -131,7 +131,7 @@ def test_refusals(modality, changes, message, tmp_path):
 
 
 def test_the_numbers_of_the_paper():
-    """Section 8 of the method's sheet, where the recipes differ."""
+    """The values of docs/method.md, section 8, in which the recipes differ."""
 
     def of(name, *fields):
         config = importlib.import_module(f"configs.eval.finetune_{name}").get_config()

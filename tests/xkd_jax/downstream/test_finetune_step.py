@@ -1,4 +1,4 @@
-"""The classifier and the step of finetuning, each against what it is made of."""
+"""The model and the training step of finetuning, each against its parts."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ CLASSES = 3
 
 @pytest.fixture(scope="module")
 def video(run):
-    """The encoder of video at 48 pixels; it was trained at 32."""
+    """Video encoder for 48 pixels, pretrained with 32."""
     return backbones.load(run, ("video",), "teacher", np.dtype("float32"), 48)["video"]
 
 
@@ -27,7 +27,7 @@ def params_of(model, weights):
 
 
 def test_logits_are_the_head_on_the_encoder_s_features(video):
-    """With the positions resized once as the encoder resizes them each time."""
+    """The positions are resized once, with the same result as the encoder's own resizing."""
     model, weights = finetune_model.from_pretrained(video, CLASSES)
     assert model.encoder.grid == (2, 6, 6)
     assert weights["position_embedding"].shape == (1 + 72, 32)
@@ -50,7 +50,7 @@ def test_dropout_and_drop_path_drop_by_their_noise(video):
     params = params_of(model, weights)
     params["head"]["bias"] = jnp.zeros(CLASSES)
     logits = jax.jit(model.logits)
-    # Dropping half of the features is as if the head did not have them; the rest counts for more.
+    # Dropping half of the features removes them from the head and scales up the others.
     half = noise()._replace(features=jnp.where(jnp.arange(32) < 16, 0.1, 0.3) * jnp.ones((2, 1)))
     kept = jax.tree.map(lambda x: x, params)
     kept["head"]["kernel"] = kept["head"]["kernel"].at[:16].set(0.0) / 0.75
@@ -58,7 +58,8 @@ def test_dropout_and_drop_path_drop_by_their_noise(video):
     np.testing.assert_allclose(
         no_paths.logits(params, views, half), no_paths.logits(kept, views), rtol=1e-4, atol=1e-6
     )
-    # The first block is never dropped; in the second, of rate 0.4, a path is, or counts 1 / 0.6.
+    # The first block is never dropped. The second has rate 0.4: a path is dropped or scaled by
+    # 1 / 0.6.
     dropped = logits(params, views, noise(paths=0.39))
     scaled = logits(params, views, noise(paths=0.41))
     for made, factor in ((dropped, 0.0), (scaled, 1 / 0.6)):

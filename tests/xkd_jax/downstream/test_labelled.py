@@ -1,4 +1,4 @@
-"""Which recordings are to train and to test on, for each kind of data, and what is refused."""
+"""The division of each kind of data into training and test sets, and refused data."""
 
 import re
 import shutil
@@ -67,7 +67,7 @@ def record(name, *labels, roles=(), **form):
 
 @pytest.fixture(scope="module")
 def official(tmp_path_factory):
-    """Two partitions; four recordings of two classes, one of which is mute, and one of no label."""
+    """Two partitions of four recordings, one of them without sound; and one without a label."""
     forms = {
         "a": (0, (TRAIN, TEST)),
         "b": (1, (TRAIN, TRAIN)),
@@ -105,7 +105,7 @@ def test_some_partitions_may_be_asked_for(official):
 
 
 def test_splits_of_a_multi_label_data_set(tmp_path):
-    """As FSD50K's: sound alone, with a split to choose on."""
+    """The data are like FSD50K: audio alone, with a validation split."""
     splits = {
         "train": [record("a", 0, 2, picture=False), record("b", 1, picture=False)],
         "val": [record("c", 2, picture=False)],
@@ -124,7 +124,7 @@ def test_kinetics_is_tested_on_val(tmp_path):
     splits = {
         "train": [record("a", 0), record("b", 1)],
         "val": [record("c", 1)],
-        "test": [record("d")],  # the labels of which were held back
+        "test": [record("d")],  # without labels
     }
     path = write_prepared(tmp_path / "kinetics", splits, dataset="kinetics400")
     [partition] = opened(path, "prepared").partitions
@@ -138,12 +138,14 @@ def test_splits_can_be_named_and_are_never_the_same(tmp_path):
     [partition] = opened(path, "prepared", train_split="two", test_split="one").partitions
     assert partition.name == "one" and len(partition.train) == len(partition.test) == 2
     message = refusal(path, "prepared", train_split="two", test_split="two")
-    assert "config.data.train_split is 'two'; allowed: another split" in message
+    assert "config.data.train_split is 'two'; allowed: a split that no other" in message
     message = refusal(path, "prepared", train_split="three")
-    assert "config.data.train_split is 'three'; allowed: '' or a split that is there: 'one'" in (
+    assert "config.data.train_split is 'three'; allowed: '' or an existing split: 'one'" in (
         message
     )
-    assert "has recordings of 1 to train on" in refusal(path, "prepared", test_split="one")
+    assert "the training recordings of partition 'one' have 1" in refusal(
+        path, "prepared", test_split="one"
+    )
 
 
 # Folders.
@@ -163,7 +165,7 @@ def test_a_folder_with_splits(tmp_path, clip_file, tested):
     data = opened(root, "folder")
     [partition] = data.partitions
     assert data.class_names == ("bow", "run", "swim") and partition.name == tested
-    # United by name: the numbers of the smaller split's classes are others.
+    # Classes are matched by name: the smaller split numbers them differently.
     assert classes(data, partition.test) == [["run"], ["swim"]]
     assert classes(data, partition.train) == [["bow"], ["run"], ["swim"]]
 
@@ -215,12 +217,13 @@ def test_a_class_that_is_tested_and_not_trained_on_is_refused(tmp_path, clip_fil
     paths = "train/a/1.mp4 train/b/2.mp4 test/A/3.mp4"
     message = refusal(folder(tmp_path / "data", clip_file, paths), "folder")
     assert message == (
-        "config.data.test_split is ''; allowed: a split of classes that are trained on, not 'A'"
+        "config.data.test_split is ''; allowed: a split without classes that the training split "
+        "lacks, such as 'A'"
     )
 
 
 def test_a_folder_without_splits_is_divided_class_by_class(tmp_path, clip_file):
-    """The class is called train, which makes no split of it."""
+    """A class named "train" is not taken for a split."""
     paths = " ".join(f"{name}/{n}.mp4" for name in ("plane", "train") for n in range(5))
     root = folder(tmp_path / "data", clip_file, paths)
     [partition] = opened(root, "folder", test_share=0.4).partitions
@@ -237,11 +240,11 @@ def test_folders_that_cannot_serve(tmp_path, clip_file):
     assert "config.data.path is '/nowhere'" in refusal("/nowhere", "folder")
     assert "config.data.path is '/nowhere'" in refusal("/nowhere", "prepared")
     flat = folder(tmp_path / "flat", clip_file, "1.mp4 2.mp4")
-    assert re.search(r"config\.data\.path is .*; allowed: labelled data", refusal(flat, "folder"))
+    assert re.search(r"config\.data\.path is .*; allowed: labeled data", refusal(flat, "folder"))
     one = folder(tmp_path / "one", clip_file, "a/1.mp4 a/2.mp4")
-    assert "has recordings of 1 to train on" in refusal(one, "folder")
+    assert "the training recordings of partition 'random' have 1" in refusal(one, "folder")
     few = folder(tmp_path / "few", clip_file, "a/1.mp4 b/2.mp4")
-    assert "has no recording to test on" in refusal(few, "folder")
+    assert "has none to test on" in refusal(few, "folder")
 
 
 def test_generated_data(tmp_path):

@@ -4,13 +4,13 @@ from sklearn import metrics as sklearn
 
 from xkd_jax.downstream import metrics
 
-# Four recordings of classes 0, 1, 1, 2; none of class 3.
+# Four recordings of classes 0, 1, 1 and 2. Class 3 has no recording.
 SCORES = np.array(
     [
         [0.9, 0.05, 0.03, 0.02],  # 0, right
         [0.2, 0.7, 0.06, 0.04],  # 1, right
-        [0.6, 0.3, 0.08, 0.02],  # 1, taken for 0
-        [0.1, 0.2, 0.25, 0.45],  # 2, taken for 3
+        [0.6, 0.3, 0.08, 0.02],  # 1, predicted as 0
+        [0.1, 0.2, 0.25, 0.45],  # 2, predicted as 3
     ]
 )
 CLASSES = np.array([0, 1, 1, 2])
@@ -34,14 +34,14 @@ def test_accuracies_by_hand():
 
 
 def test_top5_by_hand():
-    scores = np.tile(np.arange(7.0), (3, 1))  # class 6 first, then 5, 4, 3, 2 | 1, 0
+    scores = np.tile(np.arange(7.0), (3, 1))  # the five highest are classes 6 to 2
     assert metrics.top5(scores, np.eye(7, dtype=bool)[[6, 2, 1]]) == 2 / 3
     assert metrics.top5(SCORES, TARGETS) == 1.0
 
 
 def test_average_precision_by_hand():
-    # Ranked: a, b, c, d. The first class has a and c: precision 1 at a, 2/3 at c. The second has b
-    # alone: 1/2. The third has none.
+    # The ranking is a, b, c, d. The first class has a and c: precision 1 at a, 2/3 at c. The second
+    # class has only b: 1/2. The third class has no recording.
     scores = np.repeat([[4.0], [3.0], [2.0], [1.0]], 3, axis=1)
     targets = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 0], [0, 0, 0]], bool)
     expected = [(1 + 2 / 3) / 2, 1 / 2, np.nan]
@@ -80,18 +80,18 @@ def test_what_is_told_of_a_test_set():
     assert list(metrics.all_scores(scores, targets, multi_label=False)) == ["top1", "top5"]
     assert list(metrics.all_scores(scores, targets, multi_label=True)) == ["map"]
     few = metrics.all_scores(SCORES, TARGETS, multi_label=False)
-    assert list(few) == ["top1"]  # top-5 of four classes says nothing
+    assert list(few) == ["top1"]  # top-5 of four classes is always 1
 
 
 @pytest.mark.parametrize(
     ("scores", "targets", "message"),
     [
-        (SCORES[:, :3], TARGETS, r"scores are of shape \(4, 3\) and targets of \(4, 4\)"),
+        (SCORES[:, :3], TARGETS, r"scores has shape \(4, 3\) and targets has shape \(4, 4\)"),
         (SCORES[:0], TARGETS[:0], "at least one recording"),
         (np.where(SCORES == 0.7, np.nan, SCORES), TARGETS, r"scores\[1, 1\] is nan"),
         (SCORES, TARGETS & (CLASSES != 1)[:, None], r"targets\[1\] has 0 classes"),
         (SCORES, TARGETS | (np.arange(4) == 0), r"targets\[1\] has 2 classes"),
-        (SCORES, np.zeros_like(TARGETS), "no class for any recording"),
+        (SCORES, np.zeros_like(TARGETS), "targets is False everywhere"),
     ],
 )
 def test_refusals(scores, targets, message):

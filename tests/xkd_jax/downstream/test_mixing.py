@@ -1,4 +1,4 @@
-"""Mixup and cutmix against their definitions, and their draws by their statistics."""
+"""Mixup and cutmix follow their definitions, and their draws have the right statistics."""
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +70,7 @@ def test_draws_of_both():
     draws = drawn()
     cut = ~draws.blends
     assert cut.mean() == pytest.approx(0.5, abs=0.03)
-    # Beta(0.6, 0.6): mean 1/2, variance 1 / (4 (2 * 0.6 + 1)).
+    # Beta(0.6, 0.6) has mean 1/2 and variance 1 / (4 (2 * 0.6 + 1)).
     own = draws.own[draws.blends]
     assert own.mean() == pytest.approx(0.5, abs=0.03)
     assert own.var() == pytest.approx(1 / (4 * 2.2), abs=0.01)
@@ -87,10 +87,10 @@ def test_boxes_have_the_frame_s_proportions_and_lie_anywhere():
     boxes = np.asarray(jax.vmap(lambda key: mixing.draw_box(key, 0.75, (16, 24)))(keys))
     top, left, bottom, right = boxes.T
     inside = (top > 0) & (left > 0) & (bottom < 16) & (right < 24)
-    np.testing.assert_array_equal((bottom - top)[inside], 8)  # half of each side
+    np.testing.assert_array_equal((bottom - top)[inside], 8)  # half of the height
     np.testing.assert_array_equal((right - left)[inside], 12)
     assert {*top[inside]} == set(range(1, 8)) and {*left[inside]} == set(range(1, 12))
-    assert (~inside).mean() > 0.3  # cut off at the edges
+    assert (~inside).mean() > 0.3  # clipped at the edges
 
 
 @pytest.mark.parametrize(
@@ -106,5 +106,5 @@ def test_draws_of_one_or_none(changes, blends, mixed):
     assert draws.blends.mean() == blends
     if blends:
         assert (draws.own < 1).mean() == pytest.approx(mixed, abs=0.05)
-    else:  # a box may be cut off to nothing
+    else:  # a box may be clipped to nothing
         assert (draws.own < 1).mean() > 0.7

@@ -1,4 +1,4 @@
-"""The probe of a model in training: what it measures, and that the training does not notice."""
+"""The online probe measures features during training and does not change the training."""
 
 import json
 import re
@@ -23,7 +23,7 @@ NAMES = [f"probe/{m}_{n}" for n in ("teacher", "student") for m in ("video", "au
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Colors and tones of three classes: 15 recordings to learn from, 9 to test on."""
+    """Colors and tones of three classes: 15 training recordings and 9 test recordings."""
     splits = {
         split: [record(f"{split}{n}", n % 3) for n in range(count)]
         for split, count in (("train", 15), ("test", 9))
@@ -90,7 +90,7 @@ def test_features_are_those_of_load_encoder(data, tmp_path):
 
 
 def test_wrong_labels_are_not_found_by_a_program_that_is_made_once(data):
-    """Labels of the training clips turned by one class: what is found then is never right."""
+    """With the labels of the training clips shifted by one class, no prediction is right."""
     config = make_config(data)
     model = xkd.build(config)
     mesh = sharding.make_mesh()
@@ -131,7 +131,7 @@ def test_data_that_cannot_serve_are_refused_in_one_line(data, tmp_path):
     with pytest.raises(ConfigError, match=r"^config\.probe on the run's own data: .*'nowhere'"):
         online.open_data(config)
     unlabelled = write_prepared(tmp_path / "none", {"train": [record("a"), record("b")]})
-    with pytest.raises(ConfigError, match=r"^config\.probe: .* labelled data"):
+    with pytest.raises(ConfigError, match=r"^config\.probe: .* labeled data"):
         online.open_data(make_config(data, **{"probe.path": str(unlabelled)}))
 
 

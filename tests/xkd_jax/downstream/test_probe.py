@@ -1,4 +1,4 @@
-"""Probes end to end: no leak, nothing mixed up, nothing made twice."""
+"""Probes end to end: no leaks, features go with their recordings, nothing is computed twice."""
 
 import json
 
@@ -21,7 +21,7 @@ def encoders(run):
 
 
 def rows(count=COUNT, partitions=0, **form):
-    """Recordings of two classes in turn, each of which is to test in one partition."""
+    """Makes recordings of alternating classes, each in the test set of one partition."""
     made = []
     for number in range(count):
         roles = tuple(TEST if number // 2 % 3 == p else TRAIN for p in range(partitions))
@@ -32,7 +32,7 @@ def rows(count=COUNT, partitions=0, **form):
 
 @pytest.fixture(scope="module")
 def kinds(tmp_path_factory):
-    """Data of each kind: official partitions, three splits, one pile."""
+    """Data of each kind: official partitions, three splits, and a single unnamed split."""
     root = tmp_path_factory.mktemp("data")
     return {
         "official": write_prepared(root / "o", {"full": rows(partitions=3)}, ("1", "2", "3")),
@@ -52,11 +52,11 @@ def config_for(run, path, **changes):
     return config
 
 
-# No leak.
+# No leaks.
 
 
 class Identified:
-    """Features that say which recording they are of, whatever they are for."""
+    """Features that are the ids of their recordings."""
 
     unreadable = ()
 
@@ -68,7 +68,7 @@ class Identified:
 
 
 def evaluate(config, data):
-    """As `probe.probe` does, of features that tell the recordings apart."""
+    """Evaluates like `probe.probe`, with features that are ids."""
     parts = sampling.folds(config, data)
     classifier = probe.make_classifier(config, data, parts)
     return probe.evaluate(parts, Identified(), classifier, metrics.TOP1)
@@ -98,7 +98,7 @@ def test_no_recording_is_trained_on_and_scored(kinds, encoders, run, kind, tune_
     partitions = {"official": 3, "splits": 1, "pile": 1}[kind]
     assert len(outcomes) == partitions
     choices = partitions if tune_on == "each" else 1
-    # To choose and to test; what is chosen on a split of its own needs one training for both.
+    # One fit to choose and one to test. With a validation split, one fit serves for both.
     assert len(fits) == (1 if kind == "splits" else choices + partitions)
     for outcome in outcomes.values():
         assert outcome.counts["test"] == len(outcome.scores) == len(outcome.targets)
@@ -116,11 +116,11 @@ def test_what_is_chosen_on_the_first_partition_holds_for_all(kinds, encoders, ru
         assert all(c.held_out is None and c.test is not None for c in other.candidates)
 
 
-# Nothing mixed up.
+# Features go with their recordings.
 
 
 def numbered(calls):
-    """In place of `extract`: features are the recording's number; recording 3 is unreadable."""
+    """Makes a stand-in for `extract`: features are ids, and recording 3 is unreadable."""
 
     def extract(protocol, source, example_ids, cache, mesh, **_):
         calls.append((protocol.clips, protocol.views, example_ids))
@@ -135,7 +135,7 @@ def numbered(calls):
 
 @pytest.mark.parametrize("same", [False, True])
 def test_features_go_with_their_recordings(kinds, encoders, run, monkeypatch, tmp_path, same):
-    """Each recording is encoded once where clips to train and to test on are the same ones."""
+    """A recording is encoded once if training and test clips are configured alike."""
     config = config_for(run, kinds["official"])
     if same:
         config.clips.train.update({"count": 1, "placement": "uniform", "augment": False})
@@ -159,7 +159,10 @@ def test_features_go_with_their_recordings(kinds, encoders, run, monkeypatch, tm
 
 
 def test_what_is_chosen_on_is_seen_as_what_is_tested(kinds, encoders, run, monkeypatch, tmp_path):
-    """And what is kept meanwhile as what is trained on; of a validation split nothing is kept."""
+    """Held-out recordings use test clips and the others training clips.
+
+    With a validation split, the training set is not divided.
+    """
     monkeypatch.setattr(sampling.extraction, "extract", numbered([]))
     for kind, divided in (("pile", True), ("splits", False)):
         config = config_for(run, kinds[kind])
@@ -188,7 +191,7 @@ def test_modalities_are_brought_to_unit_length_before_they_are_joined():
     assert np.isfinite(sampling.fused([np.zeros_like(video), audio])).all()
 
 
-# Refusals, before any feature is made.
+# Refusals, before features are extracted.
 
 
 def test_there_has_to_be_something_to_choose_on(kinds, encoders, run):
@@ -221,10 +224,10 @@ def test_data_without_any_sound_cannot_be_listened_to(run, encoders, tmp_path, c
     made[5:] = rows(8, sound=0)[5:]
     some = write_prepared(tmp_path / "some", {"train": made})
     probe.open_data(config_for(run, some, modalities=("audio",)), encoders)
-    assert "3 of 8 recordings have no sound: silence stands for it" in capsys.readouterr().out
+    assert "3 of 8 recordings have no sound: silence is used instead" in capsys.readouterr().out
 
 
-# As a whole.
+# Whole probes.
 
 
 def test_the_second_time_no_feature_is_made_and_the_result_is_the_same(
@@ -247,7 +250,7 @@ def test_the_second_time_no_feature_is_made_and_the_result_is_the_same(
     monkeypatch.setattr(extraction, "_encoded", None)
     again = probe.probe(config, str(tmp_path / "two"))
     assert again == first
-    # Another classifier needs no features either.
+    # Another classifier uses the same features.
     config.classifier.name = "knn"
     config.classifier.knn.k = (1, 3)
     other = probe.probe(config, str(tmp_path / "three"))

@@ -1,4 +1,4 @@
-"""Impossible configs of probes are refused in one line: the field, its value, what is allowed."""
+"""Invalid probe configs are refused in one line: the field, its value, what is allowed."""
 
 import importlib
 import math
@@ -16,7 +16,7 @@ from xkd_jax.downstream import labelled, probe_rules
 FIELDS = list(fields_of(probe.get_config()))
 
 HOSTILE = (0, -1, math.nan, math.inf, -math.inf, 10**12, 1e30, (), None, "", "nonsense")
-# Where such a value makes sense after all.
+# Fields for which a hostile value is valid.
 ALLOWED = {
     0: """seed frame_size data.held_out data.seed data.threads data.max_bad_fraction
         data.generated.val data.generated.seed
@@ -25,7 +25,7 @@ ALLOWED = {
     (): "data.partitions",
     ("nonsense",): "data.partitions",
     (0, 0, 0, 0): "augment.color_jitter",
-    (1e-5,) * 9: "classifier.svm.c",  # any number of them
+    (1e-5,) * 9: "classifier.svm.c",  # any number of values
     (5,) * 9: "classifier.knn.k",
     "": "paper data.train_split data.test_split data.validation_split features.cache",
     "nonsense": """checkpoint data.train_split data.test_split data.validation_split
@@ -54,7 +54,7 @@ def test_there_is_one_rule_for_each_field_of_the_base_config():
 
 
 def shipped():
-    """Names of the configs for probes."""
+    """Yields the names of the shipped probe configs."""
     for module in pkgutil.iter_modules(configs.eval.__path__):
         make = getattr(importlib.import_module(f"configs.eval.{module.name}"), "get_config", None)
         if make and make().task == "probe":
@@ -68,7 +68,7 @@ def test_shipped_configs_pass(name, tmp_path):
     config.data.path = config.checkpoint = str(tmp_path)
     probe_rules.check(config)
     assert f"--config=configs/eval/{name}.py" in module.__doc__
-    # A number of the paper's is told of as such.
+    # The docstring says that the number is the paper's.
     assert ("(the paper's, not ours)" in module.__doc__) == bool(config.paper)
 
 

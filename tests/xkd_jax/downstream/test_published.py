@@ -18,7 +18,7 @@ def test_what_stands_beside_the_papers_model():
         ("XKD, AudioSet, ViT-L for video", "mean of all splits"): 62.2,
         ("XKD, Kinetics400", "split 1"): 59.3,
         ("XKD, student, Kinetics400", "split 1"): 57.8,
-        # The recipe of all other runs is one of the ablation of temperatures.
+        # The temperature ablation has a row with the recipe of all other runs.
         ("XKD with teacher temperatures 0.07 (audio) and 0.1 (video), Kinetics400", "400 epochs"): (
             55.9
         ),

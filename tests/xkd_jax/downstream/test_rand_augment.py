@@ -1,4 +1,4 @@
-"""RandAugment against PIL, operation by operation, and its draws by their statistics."""
+"""RandAugment's operations agree with PIL's, and its draws have the right statistics."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ FILL = (124, 116, 104)
 
 
 def clip_of(frames=3, height=20, width=28, seed=0):
-    """Smooth frames, which differ, with noise; dark ones first."""
+    """Makes smooth, distinct frames with noise, from dark to bright."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
     base = 60 + 50 * np.sin(x / 5)[..., None] + 60 * np.cos(y[..., None] / 4 + np.arange(3))
@@ -45,7 +45,7 @@ def affine(matrix):
     return transform
 
 
-# (image, magnitude) -> image; a negative magnitude is the other direction.
+# Functions (image, magnitude) -> image. A negative magnitude is the other direction.
 BY_PIL = {
     "auto_contrast": lambda image, level: PIL.ImageOps.autocontrast(image),
     "equalize": lambda image, level: PIL.ImageOps.equalize(image),
@@ -101,7 +101,7 @@ def test_each_operation_is_pil_s(name, augment_clip):
             images = [PIL.Image.fromarray(frame) for frame in clip]
             expected = [np.asarray(BY_PIL[name](image, sign * magnitude)) for image in images]
             difference = np.abs(ours - np.stack(expected))
-            # A pixel on the border of what is filled may fall to either side; else roundings.
+            # Border pixels of the filled area may be on either side; others differ by rounding.
             close = np.mean(difference <= 1)
             assert close == 1 if name not in DIRECTED else close > 0.99, (magnitude, sign, close)
             assert np.mean(difference == 0) > 0.9, (magnitude, sign)

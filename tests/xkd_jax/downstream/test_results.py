@@ -23,7 +23,8 @@ def outcome(labels, guesses, candidates=None, chosen=0.1, classes=4):
     )
 
 
-# Partition 1: 3 of 4 right, "flash" absent; partition 2: 1 of 2 right, "tick" and "flash" absent.
+# Partition 1: 3 of 4 are right, "flash" is absent. Partition 2: 1 of 2 is right, "tick" and "flash"
+# are absent.
 OUTCOMES = {"1": outcome([0, 0, 1, 2], [0, 1, 1, 2]), "2": outcome([0, 1], [1, 1])}
 
 
@@ -61,7 +62,7 @@ def test_nothing_is_best_on_test_where_one_alone_was_tested():
 
 def test_classes_and_those_that_were_not_tested():
     found = collect()
-    # bounce: 1 of 2 in partition 1, 0 of 1 in partition 2.
+    # "bounce" has 1 of 2 in partition 1 and 0 of 1 in partition 2.
     assert found["per_class"] == {"bounce": 0.25, "collide": 1.0, "tick": 1.0, "flash": None}
     assert found["partitions"]["2"]["per_class"]["tick"] is None
     assert found["partitions"]["2"]["absent_classes"] == ["tick", "flash"]
@@ -112,7 +113,7 @@ def test_a_report(tmp_path, capsys):
         "  best on test, as the paper chooses   87.5 ± 0.0  C chosen on the test set itself",
         "  chance                                     25.0",
         "  paper: XKD, Toys                           83.8  split 1, Table 1",
-        "classes without a test recording, which count in no mean: 1 in 1, 2 in 2",
+        "classes without test recordings, left out of all means: 1 in 1, 2 in 2",
     ]
 
 

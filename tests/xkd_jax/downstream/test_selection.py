@@ -1,4 +1,4 @@
-"""That what is planted is found, and that nothing of the test set reaches the training."""
+"""Planted classes are found, and nothing of the test set reaches the training."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def make(name, multi_label=False, **changes):
 
 
 def recordings(count, clips=3, seed=0, own=0.3):
-    """Clips around a center of their class, and those of a recording around one of its own."""
+    """Draws clips around a center of their recording, which is near a center of their class."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(count) % CLASSES)
     centers = np.random.default_rng(9).normal(size=(CLASSES, WIDTH))[labels]
@@ -54,7 +54,7 @@ def test_planted_classes_are_all_found(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_shuffled_labels_are_at_chance(name):
-    """Clips of a recording are all but equal: were any on both sides, these would be found."""
+    """Clips of a recording are nearly equal, so a recording on both sides would be recognized."""
     train = shuffled(recordings(200, own=3.0))
     test = shuffled(recordings(200, seed=1, own=3.0))
     outcome = evaluate(name, train, test)
@@ -65,7 +65,7 @@ def test_shuffled_labels_are_at_chance(name):
 
 
 def test_a_split_by_clips_would_be_caught_by_that():
-    """The check above can fail: held out clip by clip, the same features look perfect."""
+    """The test above can fail: with clips held out one by one, the same features look perfect."""
     train = shuffled(recordings(200, own=3.0))
     x, y = train.clips()
     by_clip = Samples(x[:, None], y)
@@ -90,13 +90,13 @@ def test_no_recording_is_trained_on_and_chosen_on_or_tested_on():
     assert len(kept) + len(validation) == len(trained) == 120
     assert rows | {row.tobytes() for row in validation} == {row.tobytes() for row in trained}
     np.testing.assert_array_equal(tested, test.clips()[0])
-    # Whole recordings: all three clips are on one side.
+    # All three clips of a recording are on one side.
     firsts = [{clip.tobytes() for clip in recording} for recording in train.features]
     assert all(recording <= rows or not recording & rows for recording in firsts)
 
 
 def scored_as(by_candidate):
-    """A classifier whose candidates get a given share of each part right, the targets known."""
+    """Makes a classifier that knows the targets and gets a given share of each part right."""
 
     def fit(x, y, parts):
         for value, right in by_candidate.items():
@@ -117,12 +117,12 @@ def labelled_by_feature(count):
 
 def test_the_choice_is_made_on_held_out_recordings_and_the_best_on_test_is_told_beside():
     train, validation, test = (labelled_by_feature(count) for count in (50, 20, 40))
-    # Right shares on the validation set (20) and the test set (40).
+    # Shares of correct recordings on the validation set (20) and on the test set (40).
     classifier = scored_as(
         {0.1: {20: 0.5, 40: 0.9}, 1.0: {20: 0.8, 40: 0.6}, 10.0: {20: 0.8, 40: 0.7}}
     )
     outcome = selection.evaluate(train, test, validation, classifier, metrics.TOP1)
-    assert outcome.chosen == 1.0  # the first of the best on held-out recordings
+    assert outcome.chosen == 1.0  # the first of two with the best held-out score
     assert outcome.candidates == ((0.1, 0.5, 0.9), (1.0, 0.8, 0.6), (10.0, 0.8, 0.7))
     assert metrics.top1(outcome.scores, outcome.targets) == 0.6
     assert outcome.best_on_test == (0.1, 0.5, 0.9)
@@ -199,8 +199,8 @@ def test_a_single_candidate_needs_nothing_held_out():
 @pytest.mark.parametrize(
     ("features", "message"),
     [
-        (np.zeros((4, 3), np.float32), r"features are of shape \(4, 3\) and targets of \(4, 2\)"),
-        (np.zeros((5, 1, 3), np.float32), r"\(5, 1, 3\) and targets of \(4, 2\)"),
+        (np.zeros((4, 3), np.float32), r"features has shape \(4, 3\) and targets has"),
+        (np.zeros((5, 1, 3), np.float32), r"\(5, 1, 3\) and targets has shape \(4, 2\)"),
         (np.full((4, 1, 3), np.nan, np.float32), "NaN"),
     ],
 )

@@ -1,4 +1,4 @@
-"""SpecAugment against plain NumPy, and its draws by their statistics."""
+"""SpecAugment agrees with plain NumPy, and its draws have the right statistics."""
 
 import jax
 import jax.numpy as jnp
