@@ -76,7 +76,7 @@ def test_what_cannot_be_is_named(folder, tmp_path, field, value):
     (tmp_path / "config.json").write_text(json.dumps(description))
     with pytest.raises(pretrained.DamagedError, match=r"config\.json|\(config\.json") as caught:
         xkd_jax.load_encoder(tmp_path, "audio" if ".audio." in field else "video")
-    assert name in str(caught.value) or "config.json does not tell of" in str(caught.value)
+    assert name in str(caught.value) or "config.json does not list" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

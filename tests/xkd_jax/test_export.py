@@ -137,7 +137,7 @@ def test_the_same_again_is_left_and_something_else_is_refused(runs, form, tmp_pa
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")}
     export.main([run, *flags])
     assert capsys.readouterr().out.count("left as it is") == 1
-    with pytest.raises(SystemExit, match="is there already"):
+    with pytest.raises(SystemExit, match="exists already"):
         export.main([later, *flags])
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")} == before
     export.main([later, *flags, "--overwrite"])
@@ -176,7 +176,7 @@ def test_what_cannot_be_exported_is_refused_in_one_line(plain_run, tmp_path):
         f"--checkpoint={plain_run}", "--everything", "--format=release"
     )
     export.main([f"--checkpoint={plain_run}", f"--output={tmp_path / 'encoders'}"])
-    assert "holds encoders alone" in refuse(f"--checkpoint={tmp_path / 'encoders'}", "--everything")
+    assert "holds only encoders" in refuse(f"--checkpoint={tmp_path / 'encoders'}", "--everything")
     export.main(
         [f"--checkpoint={plain_run}", f"--output={tmp_path / 'released'}", "--format=release"]
     )

@@ -20,7 +20,7 @@ from xkd_jax.models.xkd import MODALITIES
 REFERENCE = pathlib.Path(__file__).parents[1] / "reference"
 BACKBONES = REFERENCE / "release_backbones"
 PREFIX = str(BACKBONES / "XKD_tiny_ep799")
-# The reference's model is none of the paper's.
+# The reference's model does not have the paper's sizes.
 SIZES = [
     "--video_heads=4",
     "--audio_heads=4",
@@ -142,7 +142,7 @@ def test_a_file_that_does_not_say_whose_it_is(tmp_path, capsys):
         (lambda t: t.update(extra=t["cls_token"]), "unknown: 'vid_teacher.backbone.extra'"),
         (
             lambda t: t.update({"encoder_norm.bias": np.zeros(7, np.float32)}),
-            r"'vid_teacher.backbone.encoder_norm.bias' is of shape [7]; the others",
+            r"'vid_teacher.backbone.encoder_norm.bias' has shape [7]; the model's other",
         ),
         (lambda t: t.pop("cls_token"), "the tensor 'cls_token' is missing"),
         (lambda t: t.pop("enc_pos_embed"), "the tensor 'enc_pos_embed' is missing"),
@@ -165,10 +165,10 @@ def test_wrong_tensors_are_named_and_nothing_is_written(tmp_path, capsys, change
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "heads the width 32 is split, and it is none of the paper's; give --video_heads"),
+        ({}, "heads the width 32 is split, and the paper has no such width; give --video_heads"),
         ({"video_heads": 5}, "--video_heads=5; allowed: divisors of the width 32"),
         ({"video_heads": 4}, "a patch of video has 768 values, and 4x16x16 would have 3072"),
-        ({"video_heads": 4, "video_patch": (4, 8, 8)}, "36 tokens of video are no square"),
+        ({"video_heads": 4, "video_patch": (4, 8, 8)}, "36 tokens of video do not make a square"),
     ],
 )
 def test_what_tensors_do_not_tell_is_asked_for(given, message):
@@ -277,7 +277,7 @@ def test_the_release_vectors_as_a_full_checkpoint(tmp_path):
         (lambda t: t.update({"module.x": np.zeros(1, np.float32)}), "unknown: 'x'"),
         (
             lambda t: t.update({"module.vid_ae.encoder.cls_token": np.ones((1, 1, 32), "f4")}),
-            "'vid_ae.encoder.cls_token' is not that of 'vid_student.backbone.cls_token'",
+            "'vid_ae.encoder.cls_token' differs from 'vid_student.backbone.cls_token'",
         ),
         (
             lambda t: t.update(

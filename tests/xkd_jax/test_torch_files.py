@@ -121,7 +121,7 @@ def test_other_ways_to_call_are_refused(tmp_path, monkeypatch, program):
 def test_a_bare_pickle_is_refused_and_not_run(tmp_path):
     mark = tmp_path / "harmed"
     (tmp_path / "old.pth").write_bytes(pickle.dumps(Harmful(os.system, f"touch {mark}")))
-    with pytest.raises(torch_files.TorchFileError, match=r"old\.pth is no file of tensors"):
+    with pytest.raises(torch_files.TorchFileError, match=r"old\.pth is not a file of tensors"):
         torch_files.read(tmp_path / "old.pth")
     assert not mark.exists()
 
@@ -229,7 +229,7 @@ def test_damaged_files_are_refused(tmp_path, kept):
     whole = file.getvalue()
     kept = kept if isinstance(kept, int) else int(kept * len(whole))
     (tmp_path / "x").write_bytes(whole[:kept])
-    with pytest.raises(torch_files.TorchFileError, match=r"x is no file of tensors"):
+    with pytest.raises(torch_files.TorchFileError, match=r"x is not a file of tensors"):
         torch_files.read(tmp_path / "x")
 
 
