@@ -1,4 +1,4 @@
-"""Weights of the authors' release come in whole, give the release's features, and go out again."""
+"""Conversion of the authors' release: all weights, the release's features, and the way back."""
 
 import json
 import pathlib
@@ -36,7 +36,7 @@ def convert(source, output, *flags):
 
 
 def refused(capsys, source, output, *flags):
-    """The message of a conversion that is refused and writes nothing."""
+    """Returns the message of a conversion that is refused, and checks that it writes nothing."""
     before = sorted(pathlib.Path(output).parent.iterdir())
     with pytest.raises(SystemExit) as raised:
         convert(source, output, *flags)
@@ -185,7 +185,7 @@ def test_the_papers_sizes_are_told_by_the_tensors(names, variant):
         expected.model[m].encoder = base.transformer(base.ENCODERS[name])
         expected.model[m].decoder = base.transformer(base.DECODERS[name])
     shapes = release.shapes(xkd.build(expected))
-    # Of no size in memory. Those of the two modalities differ, or are the same where shared.
+    # Take no memory. The two modalities' tensors differ, unless they are shared.
     shared = {"xkd": (), "xkd_mas": ("student",), "xkd_mats": ("student", "teacher")}
     tensors = {}
     for name, shape in shapes.items():
@@ -198,7 +198,7 @@ def test_the_papers_sizes_are_told_by_the_tensors(names, variant):
 
 
 def full_checkpoint(tensors):
-    """The release's full checkpoint of a state dict."""
+    """Returns the content of the release's full checkpoint for a state dict."""
     doubles = {
         name.replace("_student.backbone.", "_ae.encoder."): tensor
         for name, tensor in tensors.items()
@@ -215,7 +215,7 @@ def full_checkpoint(tensors):
 
 
 def state_dict(variant):
-    """What the release would have of a tiny model, and our trees of it."""
+    """Returns the release's tensors of a tiny model, and our trees of it."""
     model = xkd.build(tiny_config(variant))
     params = random_params(model, 0)
     other = random_params(model, 1)
@@ -247,7 +247,7 @@ def test_full_checkpoints(variant, tmp_path):
 
 
 def test_copies_of_shared_tensors_are_not_taken_for_shared_teachers(tmp_path):
-    """The teachers of XKD-MAS are equal too, for both follow the same blocks."""
+    """The teachers of XKD-MAS are equal, too, because both follow the same blocks."""
     tensors = {name: tensor.copy() for name, tensor in state_dict("xkd_mats")[0].items()}
     source = torch_pickles.save(tmp_path / "full.pth.tar", full_checkpoint(tensors))
     convert(source, tmp_path / "told", *TINY_SIZES)
