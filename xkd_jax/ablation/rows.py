@@ -154,7 +154,7 @@ _PROJECTOR = {
     **{
         f"projector_norm_{norm}": Row(about, {"model.projector.norm": norm})
         for norm, about in (
-            ("last", "a norm after the projector's last layer alone"),
+            ("last", "a norm only after the projector's last layer"),
             ("none", "no norm in the projector: collapses"),
         )
     },

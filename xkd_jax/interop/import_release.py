@@ -68,7 +68,7 @@ def read_release(
     files = {"": path} if path.is_file() else backbone_files(source)
     if not files:
         raise FileNotFoundError(
-            f"{source}: no such file, and none called {source}vid_teacher{SUFFIX} or the like"
+            f"{source}: no such file, nor {source}vid_teacher{SUFFIX} or the like"
         )
     tensors: Tensors = {}
     held = set()
@@ -110,7 +110,7 @@ def _digest(path: pathlib.Path) -> str:
 def _seconds(frames: int, hop: int, sample_rate: int) -> float:
     """Returns the seconds of sound for log-mel frames, in proportion to the release's 4 s for 448.
 
-    The frames' hops never take longer than that.
+    The result is at least the length of the frames' hops.
     """
     return max(4.0 * frames / 448, (frames - 1) * hop / sample_rate)
 

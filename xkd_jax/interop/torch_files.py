@@ -221,7 +221,7 @@ def _read(archive: zipfile.ZipFile, entry: str | None) -> dict[str, np.ndarray]:
             if room < 0:
                 raise TorchFileError(
                     f"its tensors up to {reprlib.repr(name)} take more than {_MOST_COPIES} times "
-                    "the size of the file: many of them are made of the same numbers"
+                    "the size of the file: many of them share numbers"
                 )
         tensors[name] = arrays[tensor]
     return tensors
@@ -239,7 +239,7 @@ def _array(archive: zipfile.ZipFile, root: str, name: str, tensor: _Tensor) -> n
     needed = tensor.offset + 1 + sum(steps) if math.prod(tensor.shape) else 0
     largest = max(needed, math.prod(tensor.shape))  # a small file cannot ask for a large array
     if entry.file_size != tensor.storage.size * dtype.itemsize or largest > tensor.storage.size:
-        raise TorchFileError(f"the numbers of {reprlib.repr(name)} are not all there")
+        raise TorchFileError(f"some numbers of {reprlib.repr(name)} are missing")
     numbers = np.frombuffer(_content(archive, entry.filename), dtype)[tensor.offset :]
     strides = [s * dtype.itemsize for s in tensor.strides]
     return np.lib.stride_tricks.as_strided(numbers, tensor.shape, strides).copy()
