@@ -294,7 +294,7 @@ def load(path: str | os.PathLike, wanted: Callable[[Path], bool] = everything) -
 
     Raises:
         FileNotFoundError: `path` is not a folder.
-        DamagedError: `path` is neither of these, cannot be read, or differs from what was written.
+        DamagedError: `path` is none of these, cannot be read, or differs from what was written.
 
     Warns:
         UserWarning: The weights were written by a version without digests.

@@ -25,7 +25,7 @@ def build(networks: Networks, survey: Survey) -> Section:
         )
         for (network, m), spread in survey.spreads.items()
     ]
-    head = ("", "cosine", "rank", "entropy", "of the mean", "tells", "outputs used")
+    head = ("", "cosine", "rank", "entropy", "entropy of the mean", "information", "outputs used")
     if rows:
         section.add(table(head, rows))
         limits = (
@@ -37,8 +37,8 @@ def build(networks: Networks, survey: Survey) -> Section:
             "Cosine: mean cosine between the features of different clips; 1 if all are alike. "
             "Rank: effective number of directions that the features use. Entropy: mean entropy, in "
             "nats, of the distributions over the J outputs (a teacher's are centered and "
-            "sharpened). Of the mean: entropy of their mean. Tells: the difference of the two, "
-            "the information about the clip in an output, at most "
+            "sharpened). Entropy of the mean: that of their mean. Information: the difference of "
+            "these two, what an output says about its clip, at most "
             f"log n = {math.log(len(clips)):.2f}." + limits,
             "faint",
         )
