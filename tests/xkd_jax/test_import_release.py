@@ -167,7 +167,7 @@ def test_wrong_tensors_are_named_and_nothing_is_written(tmp_path, capsys, change
     [
         ({}, "heads the width 32 is split, and the paper has no such width; give --video_heads"),
         ({"video_heads": 5}, "--video_heads=5; allowed: divisors of the width 32"),
-        ({"video_heads": 4}, "a patch of video has 768 values, and 4x16x16 would have 3072"),
+        ({"video_heads": 4}, "a patch of video has 768 values, but 4x16x16 would have 3072"),
         ({"video_heads": 4, "video_patch": (4, 8, 8)}, "36 tokens of video do not make a square"),
     ],
 )
