@@ -41,12 +41,12 @@ def augment_local():
 
 @pytest.fixture(scope="module")
 def draws():
-    """What is drawn for 20,000 views."""
+    """Returns the draws for 20,000 views."""
     draw = jax.vmap(lambda key: augment.draw(key, CONFIG))
     return jax.tree.map(np.asarray, jax.jit(draw)(keys_of(np.arange(20_000))))
 
 
-# The transforms, each in plain NumPy, on planes (3, T, H, W).
+# The transforms in plain NumPy, on planes (3, T, H, W).
 
 
 def gray_of(planes):
@@ -205,7 +205,7 @@ def test_draws_are_independent_of_each_other(draws):
     columns = [draws.flip, *draws.factors.T, draws.hue, *draws.order.T[:3]]
     columns += [draws.gray, draws.blur, draws.sigma]
     correlation = np.corrcoef(np.stack(columns).astype(np.float64))
-    order = slice(5, 8)  # the entries of one permutation shun each other
+    order = slice(5, 8)  # entries of a permutation are correlated
     correlation[order, order] = 0
     np.fill_diagonal(correlation, 0)
     assert np.abs(correlation).max() < 0.035

@@ -6,7 +6,7 @@ from xkd_jax import bottlenecks
 
 
 def looked(capsys, intervals, shares=None):
-    """What is said after intervals of (data_wait, away)."""
+    """Returns the lines printed after intervals of (data_wait, away), and the gathered shares."""
     asked = []
 
     def gather(share):

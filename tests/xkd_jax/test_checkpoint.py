@@ -131,7 +131,7 @@ def test_half_written_step_is_ignored_and_can_be_saved_again(tmp_path):
     killed = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, tmp_path], check=False)
     assert killed.returncode == -signal.SIGKILL
     left = {path.name for path in (tmp_path / "checkpoints").iterdir()}
-    assert "1" in left and len(left) == 2 and "2" not in left  # keep=1 did not cost the old one
+    assert "1" in left and len(left) == 2 and "2" not in left  # keep=1 did not delete the old one
     with open_checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest_step == 1
         assert checkpoints.restore({"a": jnp.zeros(3)})["a"].tolist() == [1, 1, 1]
@@ -187,7 +187,7 @@ def test_what_is_not_the_rest_of_a_deletion_is_not_deleted(tmp_path):
 
 @contextlib.contextmanager
 def flipped(path, at, bit):
-    """One bit of a file is another one for a while."""
+    """Flips one bit of a file within the context."""
     content = path.read_bytes()
     damaged = bytearray(content)
     damaged[at] ^= 1 << bit
@@ -229,7 +229,7 @@ def test_a_flipped_bit_is_told_in_one_line_or_does_no_harm(tmp_path, capfd):
 
 
 def data_file(step):
-    """The file with the arrays of a checkpoint: the largest."""
+    """Returns the file with the arrays of a checkpoint: the largest."""
     return max((step / "state").rglob("*"), key=lambda path: path.stat().st_size)
 
 
@@ -273,7 +273,7 @@ def test_a_damaged_record_of_an_older_checkpoint_is_told_at_the_start(tmp_path):
 
 
 def without_digests(step):
-    """Makes a checkpoint what it was before digests were kept."""
+    """Removes the digests from a checkpoint, as in those of former versions."""
     file = step / "_CHECKPOINT_METADATA"
     content = json.loads(file.read_text())
     content["custom_metadata"] = {"config": content["custom_metadata"]["config"]}
@@ -355,7 +355,7 @@ def test_refuses_a_damaged_checkpoint(tmp_path, damage, files):
 
 @contextlib.contextmanager
 def no_room_for(size):
-    """Lets no file grow beyond a size, in bytes, as a disk does that is full."""
+    """Limits the size of files, in bytes, as a full disk does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

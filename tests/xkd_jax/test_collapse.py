@@ -1,4 +1,4 @@
-"""The warning of outputs that no longer tell one clip from another."""
+"""The warning that outputs no longer depend on the clip."""
 
 from xkd_jax import collapse
 

@@ -6,7 +6,7 @@ import pytest
 
 from xkd_jax import command_line
 
-# JAX's name for it, and the one before.
+# JAX's name of the variable, and its former name.
 MEMORY_SHARES = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
 TORN_CHECKPOINT = """
 import pathlib, sys
@@ -48,7 +48,7 @@ def test_programs_may_take_most_of_a_gpu_s_memory_unless_the_user_says_otherwise
     given, expected, monkeypatch
 ):
     for name in MEMORY_SHARES:
-        monkeypatch.setenv(name, "1")  # so that what is set after is taken back
+        monkeypatch.setenv(name, "1")  # so that monkeypatch restores it
         monkeypatch.delenv(name)
     for name, value in given.items():
         monkeypatch.setenv(name, value)

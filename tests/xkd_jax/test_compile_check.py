@@ -1,4 +1,4 @@
-"""The check ahead of a run: what it reports, what it refuses, and that the program is the run's."""
+"""The check before a run: what it reports and refuses, and that it compiles the run's program."""
 
 import importlib.util
 import re
@@ -51,7 +51,7 @@ def test_gradients_are_what_devices_tell_each_other(program):
     assert {one.kind for one in found} <= {"all-reduce", "all-gather"}
     moved = sum(one.size * one.times for one in found if one.kind == "all-reduce")
     gradients = 4 * sum(x.size for x in jax.tree.leaves(state_shapes().params))
-    # Local and global views go through the encoders one after another, and each has its own.
+    # Encoders take local and global views one after the other, each with its own attention.
     assert gradients < moved < 2.2 * gradients
 
 
@@ -81,7 +81,7 @@ def test_arithmetic_and_memory_bound_a_step_where_the_rates_are_known(program):
     known = program._replace(
         chip=chip, devices=4, flops_per_clip={"all": 4e9}, bytes_moved=30_000_000
     )
-    # 8 clips on 4 devices, 8 GFLOP each.
+    # 8 clips on 4 devices, 8 GFLOP for each clip.
     assert (
         "at least 10 ms of arithmetic at 1 TFLOP/s (80% of the peak in bfloat16), and 30 ms of "
         "memory at 0.001 TB/s; one after the other 40 ms, 200 clips/s"

@@ -1,4 +1,4 @@
-"""What XLA makes of the steps for GPUs that are not here; it takes JAX's plugin for them.
+"""Compilation of the steps for absent GPUs, which needs JAX's CUDA plugin.
 
     XKD_VENV=.venv-cuda XKD_LOCK=requirements-cuda.txt \
         bash launch/test.sh tests/xkd_jax/test_compile_for_gpu.py
@@ -28,7 +28,7 @@ CUBLAS, FORWARD, BACKWARD = "__cublas$", "__cudnn$fmhaSoftmax", "__cudnn$fmhaSof
 
 
 def calls(text):
-    """Calls of NVIDIA's libraries: target, types of the operands, and the scope in the model."""
+    """Lists calls of NVIDIA's libraries: target, types of the operands, and scope in the model."""
     for lines in hlo.computations(text).values():
         shapes = {line.name: line.shape for line in lines}
         for line in lines:
@@ -40,14 +40,15 @@ def calls(text):
 
 
 def check_products_and_attention(text, taught, trained):
-    """Of so many layers that are run forward alone, and so many trained, without remat."""
+    """Checks the calls of `taught` layers without and `trained` layers with a backward pass."""
     found = list(calls(text))
     kinds = collections.Counter(target for target, *_ in found)
     assert (kinds[FORWARD], kinds[BACKWARD]) == (taught + trained, trained)
     products = [types for target, types, scope in found if CUBLAS in target and "/blocks" in scope]
-    # Queries, keys, values, output and MLP; the gradients of inputs and of weights where there are
-    # any, of the first three by one product. XLA makes one product of the first three where they
-    # are small, and of some that two views of an encoder have the weights of in common.
+    # Forward, a layer has six products: queries, keys, values, output and two of the MLP. Backward,
+    # it has products for the gradients of inputs and weights; those of queries, keys and values are
+    # one product. XLA also merges queries, keys and values if they are small, and some products of
+    # two views with the same weights.
     assert 0.95 * (4 * taught + 12 * trained) < len(products) <= 6 * taught + 14 * trained
     assert all(types == {"bf16"} for types in products)
     maps = [
@@ -62,7 +63,7 @@ def check_products_and_attention(text, taught, trained):
 
 @pytest.fixture
 def text_of(monkeypatch):
-    """Compiles a config for a target; gives the program's figures and its text."""
+    """Compiles a config for a target; returns the program's figures and its text."""
     texts = []
     collectives = hlo.collectives
     monkeypatch.setattr(hlo, "collectives", lambda text: texts.append(text) or collectives(text))
@@ -104,11 +105,11 @@ def test_the_paper_s_pretraining_fits_one_gpu_without_computing_anything_twice(t
     config.parallel.remat = "none"
     assert config.batch_size == 256
     program, text = text_of(config, "h100")
-    # Teachers; students at two views each, and decoders.
+    # Two teachers; two students with two views each, and two decoders.
     check_products_and_attention(text, taught=2 * 12, trained=4 * 12 + 2 * 4)
     description = compile_check.describe(program)
     assert program.fits, description
-    assert program.bytes_moved < 600e9  # 567 when this was written
+    assert program.bytes_moved < 600e9  # was 567e9 when this test was written
     assert " GB a clip, " in description and "ms of memory at 3.35 TB/s; " in description
 
 

@@ -1,4 +1,4 @@
-"""Impossible configs are refused in one line: the field, its value, what is allowed."""
+"""Impossible configs are refused in one line: the field, its value, and what is allowed."""
 
 import importlib
 import math
@@ -17,9 +17,9 @@ from xkd_jax.config_rules import RULES
 SHIPPED = [m.name for m in pkgutil.iter_modules(configs.__path__) if not m.ispkg]
 FIELDS = list(config_check.fields_of(base.get_config()))
 
-# What a slip, a typo or a script's mistake may put into any field, whatever it is.
+# Values that a typo or a script's mistake may put into any field.
 HOSTILE = (0, -1, math.nan, math.inf, -math.inf, 10**12, 1e30, (), None, "", "nonsense")
-# Where such a value makes sense after all.
+# Fields where such a value is allowed.
 ALLOWED = {
     0: """seed data.threads data.max_bad_fraction epochs steps
         data.generated.train data.generated.test data.generated.val data.generated.seed
@@ -57,7 +57,7 @@ def test_shipped_configs_pass(name, tmp_path):
 
 
 def put(config, field, value):
-    """Sets a field as a config file can: of any type, and whether or not it exists."""
+    """Sets a field to a value of any type, also if it does not exist, as a config file can."""
     *sections, name = field.split(".")
     for section in sections:
         config = config[section]
@@ -84,7 +84,7 @@ def test_the_data_sets_are_those_of_the_input_pipeline():
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_no_field_takes_a_value_that_cannot_work(config, field):
-    config.steps = 10  # so that 0 epochs are as good as any
+    config.steps = 10  # with steps set, 0 epochs are allowed
     good = config
     for name in field.split("."):
         good = good[name]

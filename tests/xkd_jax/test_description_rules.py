@@ -1,4 +1,4 @@
-"""What the config.json of weights says is believed only where it can be."""
+"""The checks of the config.json of weights."""
 
 import copy
 import json
@@ -60,7 +60,7 @@ def test_what_is_written_can_be(folder):
     ],
 )
 def test_what_cannot_be_is_named(folder, tmp_path, field, value):
-    """Not only in files that were damaged: a digest is no proof of who has written it."""
+    """Checks files without digests, too: a digest does not prove who wrote a file."""
     description = json.loads((folder / "config.json").read_text())
     description = {n: v for n, v in description.items() if n not in ("sha256", "arrays")}
     *path, name = field.split(".")
@@ -76,7 +76,7 @@ def test_what_cannot_be_is_named(folder, tmp_path, field, value):
     (tmp_path / "config.json").write_text(json.dumps(description))
     with pytest.raises(pretrained.DamagedError, match=r"config\.json|\(config\.json") as caught:
         xkd_jax.load_encoder(tmp_path, "audio" if ".audio." in field else "video")
-    assert name in str(caught.value) or "config.json does not tell of" in str(caught.value)
+    assert name in str(caught.value) or "config.json does not list" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

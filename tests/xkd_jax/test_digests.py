@@ -11,7 +11,7 @@ NOISE = RNG.normal(size=(6, 16)).astype(np.float32)
 
 
 def by_definition(array):
-    """The sum over elements of a hash of the bits and the place, in Python's integers."""
+    """Computes the sum over elements of a hash of bits and place with Python's integers."""
 
     def mixed(x):
         x = (x ^ (x >> 16)) * 0x85EBCA6B % 2**32

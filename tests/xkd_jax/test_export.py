@@ -1,4 +1,4 @@
-"""Exports say what they hold, hold the run's weights, and appear whole or not at all."""
+"""Exports: their description, their weights, and that they are written atomically."""
 
 import gc
 import json
@@ -28,7 +28,7 @@ def run(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A run, and the same at a later step."""
+    """Returns the workdirs of a run and of the same run at a later step."""
     folder = tmp_path_factory.mktemp("runs")
     save_run(folder / "run")
     save_run(folder / "later", step=8)
@@ -41,7 +41,7 @@ def plain_run(runs):
 
 
 def encoders(path):
-    """The weights of each encoder that `load_encoder` loads, by network and modality."""
+    """Returns the weights that `load_encoder` loads, by network and modality."""
     return {
         (n, m): jax.tree.map(np.asarray, xkd_jax.load_encoder(path, m, n).params)
         for n in NETWORKS
@@ -137,7 +137,7 @@ def test_the_same_again_is_left_and_something_else_is_refused(runs, form, tmp_pa
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")}
     export.main([run, *flags])
     assert capsys.readouterr().out.count("left as it is") == 1
-    with pytest.raises(SystemExit, match="is there already"):
+    with pytest.raises(SystemExit, match="exists already"):
         export.main([later, *flags])
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")} == before
     export.main([later, *flags, "--overwrite"])
@@ -154,7 +154,7 @@ def test_what_fails_halfway_leaves_nothing(plain_run, form, tmp_path, monkeypatc
     if form == "release":
         monkeypatch.setattr(torch_files, "write", fail)
     else:
-        monkeypatch.setattr(pathlib.Path, "write_text", fail)  # of config.json, the last to come
+        monkeypatch.setattr(pathlib.Path, "write_text", fail)  # writes config.json, the last file
     flags = [f"--checkpoint={plain_run}", f"--output={tmp_path / 'out'}", f"--format={form}"]
     with pytest.raises(SystemExit, match="No space left"):
         export.main(flags)
@@ -176,7 +176,7 @@ def test_what_cannot_be_exported_is_refused_in_one_line(plain_run, tmp_path):
         f"--checkpoint={plain_run}", "--everything", "--format=release"
     )
     export.main([f"--checkpoint={plain_run}", f"--output={tmp_path / 'encoders'}"])
-    assert "holds encoders alone" in refuse(f"--checkpoint={tmp_path / 'encoders'}", "--everything")
+    assert "holds only encoders" in refuse(f"--checkpoint={tmp_path / 'encoders'}", "--everything")
     export.main(
         [f"--checkpoint={plain_run}", f"--output={tmp_path / 'released'}", "--format=release"]
     )
@@ -200,7 +200,7 @@ def test_damage_is_named(plain_run, store, tmp_path):
 
 
 def damaged(path, at):
-    """Flips a bit of a file, and gives what it held."""
+    """Flips a bit of a file; returns its former content."""
     content = path.read_bytes()
     path.write_bytes(content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
     return content
@@ -239,7 +239,7 @@ def test_a_flipped_bit_is_told_in_one_line_or_does_no_harm(plain_run, store, tmp
 def test_of_damaged_weights_those_that_are_not_read_do_not_matter(plain_run, tmp_path):
     path = tmp_path / "out"
     export.main([f"--checkpoint={plain_run}", f"--output={path}", "--format=safetensors"])
-    content = damaged(path / "model.safetensors", -2)  # of the last weight, teacher/video/...
+    content = damaged(path / "model.safetensors", -2)  # in the last weight, teacher/video/...
     with pytest.raises(ValueError, match=r"array teacher/video/\S+ is not what was saved\)"):
         xkd_jax.load_encoder(path)
     assert xkd_jax.load_encoder(path, "audio").network == "teacher"
@@ -280,7 +280,7 @@ def test_weights_of_another_architecture_are_named(plain_run, tmp_path):
     path = tmp_path / "out" / "config.json"
     description = json.loads(path.read_text())
     description["architecture"]["video"]["encoder"]["width"] = 64
-    del description["sha256"], description["arrays"]  # as the message says for such a change
+    del description["sha256"], description["arrays"]  # as the message advises
     path.write_text(json.dumps(description))
     with pytest.raises(ValueError, match=r"cls_token is float32\[1,64\] here and float32\[1,32\]"):
         xkd_jax.load_encoder(tmp_path / "out")

@@ -162,7 +162,7 @@ def test_folders_that_cannot_be_read_are_left_out_and_counted(
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
         return real(path)
 
-    monkeypatch.setattr(os, "scandir", scandir)  # root may read everything
+    monkeypatch.setattr(os, "scandir", scandir)  # root can read every file
     found = extract(run, media, tmp_path / "x.npz")
     assert "sub/c.mkv" not in found["names"]
     assert found["left_out"].tolist()[-1] == ["sub/", "folder that cannot be read"]

@@ -18,7 +18,7 @@ def test_the_paper_s_model_costs_what_the_method_s_sheet_says():
 
 
 def test_agrees_with_the_compiler_where_there_is_one_block():
-    """Of a scan over blocks the compiler counts one, so with one block it counts them all."""
+    """Uses one block: the compiler counts only one iteration of a scan over blocks."""
     config = tiny_config()
     config.model.video.encoder.update({"width": 64, "depth": 1})
     model = xkd.build(config)

@@ -1,4 +1,4 @@
-"""Pretraining and finetuning by a GPU's rules, of which JAX tells before a device is needed."""
+"""Pretraining and finetuning under a GPU's rules, which JAX checks without a device."""
 
 import importlib
 import pathlib
@@ -13,7 +13,7 @@ from xkd_jax import step_shapes
 from xkd_jax.models import vit
 
 ROOT = pathlib.Path(__file__).parents[2]
-# Of each kind of shape one, and what is traced stands for the others.
+# One config for each kind of shape.
 TRACED = ("k400", "audioset", "folder", "demo", "eval.finetune_k400", "eval.finetune_esc50")
 SHIPPED = sorted(
     str(path.relative_to(ROOT / "configs").with_suffix("")).replace("/", ".")
@@ -29,7 +29,7 @@ def shipped(name):
 
 
 def shape_of(config):
-    """What of a config decides on the shapes of its attention, and which attention there is."""
+    """Returns what determines the shapes of a config's attention."""
     if config.task == "finetune":
         return config.modality, config.frame_size
     sizes = [
@@ -40,7 +40,7 @@ def shape_of(config):
 
 
 def attention_calls(jaxpr):
-    """Names of all calls of cuDNN's kernel, with the shapes of their queries."""
+    """Lists all calls of cuDNN's kernel, with the shapes of their queries."""
     for equation in jaxpr.eqns:
         if equation.primitive.name.startswith(KERNEL):
             yield equation.primitive.name.removeprefix(KERNEL), equation.invars[0].aval.shape
@@ -54,7 +54,7 @@ def attention_calls(jaxpr):
 
 @pytest.mark.parametrize("name", TRACED)
 def test_shipped_steps_trace_with_all_attention_fused(name, monkeypatch):
-    """JAX refuses shapes that cuDNN does not take while it traces."""
+    """While tracing, JAX refuses shapes that cuDNN does not take."""
     config = shipped(name)
     step_shapes.check(config)
     with gpu.rules(monkeypatch):
@@ -63,7 +63,7 @@ def test_shipped_steps_trace_with_all_attention_fused(name, monkeypatch):
     calls = list(attention_calls(program.jaxpr))
     forward = sum("fwd" in kernel for kernel, _ in calls)
     backward = sum("bwd" in kernel for kernel, _ in calls)
-    # Students' two encoders at two views each, and two decoders; a teacher has no way back.
+    # Two students with two views each, and two decoders; teachers have no backward pass.
     trained, taught = (1, 0) if config.task == "finetune" else (6, 2)
     again = 0 if config.parallel.remat == "none" else trained
     assert (forward, backward) == (taught + trained + again, trained), calls
@@ -78,7 +78,7 @@ def test_all_shipped_configs_are_like_one_that_is_traced():
 
 
 def test_jax_refuses_an_odd_number_of_tokens(monkeypatch):
-    """What `vit.padding` is for; once this fails, there need be none any more."""
+    """Shows why `vit.padding` is needed; once this test fails, it is not needed any more."""
 
     def loss(x):
         return jax.nn.dot_product_attention(x, x, x, implementation="cudnn").sum()
@@ -102,14 +102,14 @@ def test_heads_that_the_kernel_does_not_take_go_another_way(width, monkeypatch):
 
 
 def spoiled(x, lengths, seed):
-    """The tokens of `x` (B, N, H, W) beyond the lengths (B,) replaced by large random numbers."""
+    """Replaces tokens of `x` (B, N, H, W) beyond lengths (B,) by large random numbers."""
     is_beyond = (jnp.arange(x.shape[1]) >= lengths[:, None])[..., None, None]
     return jnp.where(is_beyond, 1e4 * jax.random.normal(jax.random.key(seed), x.shape, x.dtype), x)
 
 
 @jax.custom_vjp
 def spoiled_both_ways(x, lengths, seed):
-    """As `spoiled`, gradients too."""
+    """Does the same as `spoiled`, also to gradients."""
     return spoiled(x, lengths, seed)
 
 
@@ -121,7 +121,7 @@ spoiled_both_ways.defvjp(
 
 @pytest.fixture
 def careless_kernel(monkeypatch):
-    """In place of cuDNN's kernel, one that finds and leaves noise beyond the lengths it is told."""
+    """Stands for cuDNN's kernel; reads and leaves noise beyond the given lengths."""
     attention = jax.nn.dot_product_attention
     counts = []
 
@@ -139,7 +139,7 @@ def careless_kernel(monkeypatch):
 
 @pytest.mark.parametrize(("patches", "row"), [(8, "cls"), (8, "mean"), (9, "cls")])
 def test_padded_tokens_are_never_seen(patches, row, careless_kernel, monkeypatch):
-    """Tokens, rows and gradients are those of a CPU, whatever a padded token holds and leaves."""
+    """Tokens, rows and gradients equal those of a CPU, whatever the padding tokens hold."""
     encoder = vit.Encoder(grid=(patches,), width=32, depth=3, heads=2, row=row, dtype=jnp.bfloat16)
     cut = jax.random.normal(jax.random.key(0), (2, patches, 5))
     params = jax.jit(encoder.init)(jax.random.key(1), cut)
@@ -150,7 +150,7 @@ def test_padded_tokens_are_never_seen(patches, row, careless_kernel, monkeypatch
         return (tokens**2).mean() + jnp.sin(tokens[:, 1:].mean(axis=1)).sum(), (tokens, attention)
 
     def run():
-        # A new function, which is traced anew.
+        # A new function, so that it is traced again.
         return jax.jit(lambda *x: jax.value_and_grad(outputs, (0, 1), has_aux=True)(*x))(
             params, cut
         )

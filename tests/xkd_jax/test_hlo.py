@@ -1,4 +1,4 @@
-"""What is read from compiled programs, against programs whose communication is known."""
+"""Analysis of compiled programs whose communication is known."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ WIDTH, LAYERS = 64, 5
 
 @pytest.fixture(scope="module")
 def text():
-    """A scan over layers whose gradients are added up over eight devices in each."""
+    """A scan over layers that sums gradients over eight devices in each layer."""
     mesh = sharding.make_mesh()
     rows, whole = NamedSharding(mesh, P(sharding.BATCH_AXES)), NamedSharding(mesh, P())
 
@@ -41,7 +41,7 @@ def test_without_devices_to_talk_to_there_are_no_collectives():
 
 
 def test_what_accelerators_write_differently():
-    """Loops whose length only their condition tells, starts and ends, parts of one collective."""
+    """Loops whose length is only in the condition; starts and ends; parts of a collective."""
     text = """HloModule jit_step, is_scheduled=true
 
 %condition (p: (s32[], bf16[8])) -> pred[] {
@@ -75,7 +75,7 @@ ENTRY %main (x: f32[4], n: (s32[], bf16[8])) -> f32[32] {
 """
     found = hlo.collectives(text)
     assert sorted(found) == [
-        ("all-gather", 128, 1),  # of which a part runs in the loop
+        ("all-gather", 128, 1),  # part of it runs in the loop
         ("all-gather", 128, 1),
         ("all-reduce", 16, 12),
     ]

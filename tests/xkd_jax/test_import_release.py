@@ -1,4 +1,4 @@
-"""Weights of the authors' release come in whole, give the release's features, and go out again."""
+"""Conversion of the authors' release: all weights, the release's features, and the way back."""
 
 import json
 import pathlib
@@ -20,7 +20,7 @@ from xkd_jax.models.xkd import MODALITIES
 REFERENCE = pathlib.Path(__file__).parents[1] / "reference"
 BACKBONES = REFERENCE / "release_backbones"
 PREFIX = str(BACKBONES / "XKD_tiny_ep799")
-# The reference's model is none of the paper's.
+# The reference's model does not have the paper's sizes.
 SIZES = [
     "--video_heads=4",
     "--audio_heads=4",
@@ -36,7 +36,7 @@ def convert(source, output, *flags):
 
 
 def refused(capsys, source, output, *flags):
-    """The message of a conversion that is refused and writes nothing."""
+    """Returns the message of a conversion that is refused, and checks that it writes nothing."""
     before = sorted(pathlib.Path(output).parent.iterdir())
     with pytest.raises(SystemExit) as raised:
         convert(source, output, *flags)
@@ -142,7 +142,7 @@ def test_a_file_that_does_not_say_whose_it_is(tmp_path, capsys):
         (lambda t: t.update(extra=t["cls_token"]), "unknown: 'vid_teacher.backbone.extra'"),
         (
             lambda t: t.update({"encoder_norm.bias": np.zeros(7, np.float32)}),
-            r"'vid_teacher.backbone.encoder_norm.bias' is of shape [7]; the others",
+            r"'vid_teacher.backbone.encoder_norm.bias' has shape [7]; the model's other",
         ),
         (lambda t: t.pop("cls_token"), "the tensor 'cls_token' is missing"),
         (lambda t: t.pop("enc_pos_embed"), "the tensor 'enc_pos_embed' is missing"),
@@ -165,10 +165,10 @@ def test_wrong_tensors_are_named_and_nothing_is_written(tmp_path, capsys, change
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "heads the width 32 is split, and it is none of the paper's; give --video_heads"),
+        ({}, "heads the width 32 is split, and the paper has no such width; give --video_heads"),
         ({"video_heads": 5}, "--video_heads=5; allowed: divisors of the width 32"),
-        ({"video_heads": 4}, "a patch of video has 768 values, and 4x16x16 would have 3072"),
-        ({"video_heads": 4, "video_patch": (4, 8, 8)}, "36 tokens of video are no square"),
+        ({"video_heads": 4}, "a patch of video has 768 values, but 4x16x16 would have 3072"),
+        ({"video_heads": 4, "video_patch": (4, 8, 8)}, "36 tokens of video do not make a square"),
     ],
 )
 def test_what_tensors_do_not_tell_is_asked_for(given, message):
@@ -185,7 +185,7 @@ def test_the_papers_sizes_are_told_by_the_tensors(names, variant):
         expected.model[m].encoder = base.transformer(base.ENCODERS[name])
         expected.model[m].decoder = base.transformer(base.DECODERS[name])
     shapes = release.shapes(xkd.build(expected))
-    # Of no size in memory. Those of the two modalities differ, or are the same where shared.
+    # Take no memory. The two modalities' tensors differ, unless they are shared.
     shared = {"xkd": (), "xkd_mas": ("student",), "xkd_mats": ("student", "teacher")}
     tensors = {}
     for name, shape in shapes.items():
@@ -198,7 +198,7 @@ def test_the_papers_sizes_are_told_by_the_tensors(names, variant):
 
 
 def full_checkpoint(tensors):
-    """The release's full checkpoint of a state dict."""
+    """Returns the content of the release's full checkpoint for a state dict."""
     doubles = {
         name.replace("_student.backbone.", "_ae.encoder."): tensor
         for name, tensor in tensors.items()
@@ -215,7 +215,7 @@ def full_checkpoint(tensors):
 
 
 def state_dict(variant):
-    """What the release would have of a tiny model, and our trees of it."""
+    """Returns the release's tensors of a tiny model, and our trees of it."""
     model = xkd.build(tiny_config(variant))
     params = random_params(model, 0)
     other = random_params(model, 1)
@@ -247,7 +247,7 @@ def test_full_checkpoints(variant, tmp_path):
 
 
 def test_copies_of_shared_tensors_are_not_taken_for_shared_teachers(tmp_path):
-    """The teachers of XKD-MAS are equal too, for both follow the same blocks."""
+    """The teachers of XKD-MAS are equal, too, because both follow the same blocks."""
     tensors = {name: tensor.copy() for name, tensor in state_dict("xkd_mats")[0].items()}
     source = torch_pickles.save(tmp_path / "full.pth.tar", full_checkpoint(tensors))
     convert(source, tmp_path / "told", *TINY_SIZES)
@@ -277,7 +277,7 @@ def test_the_release_vectors_as_a_full_checkpoint(tmp_path):
         (lambda t: t.update({"module.x": np.zeros(1, np.float32)}), "unknown: 'x'"),
         (
             lambda t: t.update({"module.vid_ae.encoder.cls_token": np.ones((1, 1, 32), "f4")}),
-            "'vid_ae.encoder.cls_token' is not that of 'vid_student.backbone.cls_token'",
+            "'vid_ae.encoder.cls_token' differs from 'vid_student.backbone.cls_token'",
         ),
         (
             lambda t: t.update(

@@ -1,4 +1,4 @@
-"""A new run that starts with the weights of another one, or of an export."""
+"""A new run that starts from the weights of another run or of an export."""
 
 import re
 
@@ -16,14 +16,14 @@ from xkd_jax.models import xkd
 
 @pytest.fixture(scope="module", params=["xkd", "xkd_mas", "xkd_mats"])
 def run(request, tmp_path_factory):
-    """A run's folder and its state, in each variant."""
+    """Returns the folder and the state of a run, for each variant."""
     folder = tmp_path_factory.mktemp("run")
     _, _, state = save_run(folder, request.param)
     return request.param, folder, state
 
 
 def first_state(config, workdir):
-    """The state before the first step, as pretraining makes it."""
+    """Returns the state before the first step, as pretraining makes it."""
     model = xkd.build(config)
     given = pretrain.given_weights(config, model, str(workdir))
     numbers = train_step.hyperparameters(config, config.steps, 10.0)
@@ -84,7 +84,7 @@ def test_encoders_alone_are_refused(plain_run, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "pattern"),
     [
-        # These would fit by their shapes.
+        # Their shapes would fit.
         (
             {"model.video.encoder.heads": 2},
             r"^config\.model\.video\.encoder\.heads is 2; allowed: 4, as in config\.init_from$",

@@ -1,4 +1,4 @@
-"""Videos of masked and restored clips: what is in them, and what is refused."""
+"""Videos of masked and reconstructed clips: their content, and what is refused."""
 
 import av
 import numpy as np
@@ -12,7 +12,7 @@ from xkd_jax.interop import export
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The workdir of a tiny run, which sees one second of 8 frames."""
+    """Returns the workdir of a tiny run, whose views have one second of 8 frames."""
     workdir = tmp_path_factory.mktemp("run")
     save_run(workdir)
     return workdir
@@ -29,7 +29,7 @@ def silent(tmp_path_factory):
 
 
 def read(path):
-    """Frames (T, H, W, 3) and sound (S,) of a file."""
+    """Reads the frames (T, H, W, 3) and the sound (S,) of a file."""
     with av.open(path) as container:
         assert container.streams.video[0].codec_context.name == "h264"
         frames = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
@@ -46,9 +46,9 @@ def test_a_clip_of_several_windows_plays_with_both_sounds(run, clip, tmp_path, c
     flags = [f"--checkpoint={run}", f"--input={clip}", "--mask=0.8", f"--output={output}"]
     inpaint.main(flags)
     frames, sound = read(output)
-    assert len(frames) == 2 * 20  # 2.5 s at 8 per second, twice
+    assert len(frames) == 2 * 20  # 2.5 s at 8 frames per second, twice
     assert len(sound) == pytest.approx(5 * 16000, abs=2500)
-    assert np.abs(sound[4000:36000]).max() > 0.2  # the original's
+    assert np.abs(sound[4000:36000]).max() > 0.2  # that of the original
     assert frames.shape[1] % 2 == 0
     assert frames.shape[2] % 2 == 0
     assert "2.5 s" in capsys.readouterr().out
@@ -59,7 +59,7 @@ def test_windows_follow_one_another_without_a_gap(run, clip):
     made = inpaint.inpaint(run, clip, 0.5)
     original, masked, restored = made.frames
     assert original.shape == (20, 32, 32, 3)
-    # Frames on screen then, of 25 a second.
+    # The frames on screen at these times, at 25 per second.
     np.testing.assert_allclose(seen_times(original), np.arange(20) / 8, atol=0.06)
     gray = (masked == 128).all(axis=-1)
     assert 0.4 < gray.mean() < 0.6

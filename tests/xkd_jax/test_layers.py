@@ -1,4 +1,4 @@
-"""The layers are Flax's, values and gradients alike."""
+"""The layers have the values and gradients of Flax's."""
 
 import math
 
@@ -35,9 +35,9 @@ class Named(nn.Module):
 
 
 def assert_alike(ours, flaxs, dtype):
-    """Values and gradients, towards parameters and input, of two modules of the same parameters."""
+    """Compares values and gradients of two modules with the same parameters."""
     keys = jax.random.split(jax.random.key(0), 3)
-    # Far from zero and with outliers, where sums of squares would lose what they are of.
+    # Far from zero and with outliers, where sums of squares would lose precision.
     x = (5 + jax.random.normal(keys[0], (3, 7, 24)) ** 3).astype(dtype)
     params = flaxs.init(keys[1], x)
     params = jax.tree.map(lambda p: p + 0.3 * jax.random.normal(keys[2], p.shape), params)

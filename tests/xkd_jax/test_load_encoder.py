@@ -1,4 +1,4 @@
-"""An encoder out of a run: what it gives, what it takes, and what it refuses."""
+"""An encoder loaded from a run: its outputs, its arguments, and what it refuses."""
 
 import fractions
 import functools
@@ -31,13 +31,13 @@ def plain(tmp_path_factory):
 
 @functools.cache
 def load(workdir, modality="video"):
-    """The teacher, compiled once for all tests."""
+    """Loads a teacher once for all tests, which share its compiled programs."""
     return xkd_jax.load_encoder(workdir, modality, batch_size=4)
 
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory):
-    """Files of a picture and a sound that tell the time."""
+    """Returns a folder of files whose frames and sound encode the time."""
     root = tmp_path_factory.mktemp("media")
     write_media(root / "long.mp4", 3.0)
     write_media(root / "short.mp4", 0.6)
@@ -50,7 +50,7 @@ def noise(*shape):
 
 
 def test_outputs_are_those_of_training(tmp_path):
-    """Of teachers that share blocks; those of others are held against the release's features."""
+    """Tests teachers that share blocks; other tests compare the rest to the release's features."""
     _, model, state = save_run(tmp_path, "xkd_mats")
     clips = noise(2, 8, 32, 32, 3)
     sound = np.random.default_rng(1).normal(size=(2, 16, 64)).astype(np.float32)
@@ -108,7 +108,7 @@ def test_few_programs_are_compiled_whatever_the_number_of_clips(plain):
     for count in range(1, 11):
         found = encoder.features(sounds[:count], sample_rate=16000)
         np.testing.assert_allclose(found, whole[:count], rtol=1e-4, atol=1e-6)
-    assert 0 < encoders._apply._cache_size() <= 3  # of 1, 2 and 4 clips
+    assert 0 < encoders._apply._cache_size() <= 3  # for 1, 2 and 4 clips
 
 
 def test_windows_are_averaged(plain):
@@ -125,10 +125,10 @@ def test_windows_are_averaged(plain):
 @pytest.mark.parametrize(
     ("frame_rate", "count", "expected"),
     [
-        (25, 75, 1.0 + np.floor(np.arange(8) / 8 * 25) / 25),  # 3 s: the second in the middle
+        (25, 75, 1.0 + np.floor(np.arange(8) / 8 * 25) / 25),  # 3 s: the middle second
         (8, 8, np.arange(8) / 8),
         (4, 4, np.arange(8) // 2 / 4),  # each frame is on screen twice
-        (25, 10, np.floor(np.arange(8) / 8 % 0.4 * 25 + 1e-9) / 25),  # 0.4 s, again and again
+        (25, 10, np.floor(np.arange(8) / 8 % 0.4 * 25 + 1e-9) / 25),  # 0.4 s, repeated
         (29.97, 1, np.zeros(8)),
     ],
 )
@@ -177,13 +177,13 @@ def test_sound_is_resampled_and_cut_in_the_middle(rate):
     (view,) = preprocessing.audio_views(whole, rate, audio, [0.5])
     middle = clock_sound(1.0 + np.arange(64000) / 16000)
     expected = preprocessing.log_mel(middle, audio)
-    loud = expected > 0  # elsewhere there is what resampling adds and takes
+    loud = expected > 0  # elsewhere, resampling changes the values
     np.testing.assert_allclose(view[loud], expected[loud], atol=0.1)
     assert loud.mean() > 0.02
 
 
 def test_files_are_seen_as_in_evaluation(plain, media):
-    """Frames to the last bit, log-mels to 1e-3, of a long file and of one that repeats."""
+    """Frames are equal, log-mels within 1e-3, for a long file and for one that is repeated."""
     workdir, config = plain
     config.data.path = str(media)
     source = open_dataset(config.data, config.views)
@@ -295,7 +295,7 @@ def test_clips_that_cannot_be(plain, modality, clips, arguments, message):
     encoder = load(plain[0], modality)
     with pytest.raises(ValueError, match=message):
         encoder.features(clips, **arguments)
-    if "windows" not in arguments:  # which the other methods lack
+    if "windows" not in arguments:  # only `features` has this argument
         for method in (encoder.tokens, encoder.attention):
             with pytest.raises(ValueError, match=message):
                 method(clips, **arguments)
@@ -325,7 +325,7 @@ def test_nothing_is_encoded_before_all_clips_are_checked(plain, monkeypatch):
 
 
 def test_numbers_of_libraries_are_numbers(plain):
-    """Rates of PyAV are fractions; sizes of NumPy have types of their own."""
+    """PyAV's rates are fractions, and NumPy's numbers have their own types."""
     encoder = load(plain[0])
     expected = encoder.views(FRAMES, frame_rate=25)
     for rate in (fractions.Fraction(25), np.float32(25), np.array(25)):
@@ -373,7 +373,7 @@ def test_it_works_without_tensorflow_and_pytorch(plain, media):
 
 
 def test_training_crops_of_the_whole_square_are_the_same_pixels():
-    """Where nothing is to be resized, neither TensorFlow's crops nor ours change a pixel."""
+    """If nothing is resized, neither TensorFlow's crops nor ours change a pixel."""
     frames = noise(2, 32, 48, 3)
     theirs = views.resized_video_crop(tf.constant(frames), tf.constant([0, 8, 32, 32]), 32)
     ours = np.stack([preprocessing.central_square(frame, 32) for frame in frames])

@@ -1,4 +1,4 @@
-"""Every equation against its plain NumPy definition, with loops where that is clearer."""
+"""Every equation compared to its definition in plain NumPy, with loops where that is clearer."""
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,7 @@ def test_refine(weight):
         ratio = np.sum(tokens[b].mean(axis=0) ** 2) / np.sum(scaled.mean(axis=0) ** 2)
         factor = np.sqrt(ratio) if weight == "root" else ratio
         np.testing.assert_allclose(refined[b], factor * scaled, rtol=1e-4)
-    if weight == "root":  # the point of the weight: the mean keeps its length
+    if weight == "root":  # the weight preserves the mean
         np.testing.assert_allclose(
             np.linalg.norm(refined.mean(axis=1), axis=-1),
             np.linalg.norm(tokens.mean(axis=1), axis=-1),
@@ -89,7 +89,7 @@ def test_mmd(scale):
 
 
 def test_mmd_of_wide_outputs_does_not_drown_in_rounding():
-    """Terms near 8192 and kernels as narrow as gamma 1000: rows must stay at distance 0 to self."""
+    """With terms near 8192 and gamma up to 1000, a row must have distance 0 to itself."""
     x, y = random(8, 8192), random(8, 8192, seed=1)
     exact = plain_mmd(x.astype(np.float64), y.astype(np.float64))
     np.testing.assert_allclose(losses.maximum_mean_discrepancy(x, y, GAMMAS), exact, rtol=1e-4)
@@ -102,7 +102,7 @@ def test_mmd_gradient_is_finite_even_where_samples_are_equal(root):
     assert np.isfinite(gradient).all()
 
 
-def test_distillation_is_cross_entropy_with_the_centred_teacher():
+def test_distillation_is_cross_entropy_with_the_centered_teacher():
     teacher, student, center = random(3, 5), random(2, 3, 5, seed=1), random(5, seed=2)
     log_probs = losses.teacher_log_probabilities(teacher, center, 0.07)
     probs = softmax((teacher - center) / 0.07, axis=-1)

@@ -1,4 +1,4 @@
-"""The program, called within a process that goes on afterwards."""
+"""The program, called within the test's process."""
 
 import logging as python_logging
 import os
@@ -15,7 +15,7 @@ from xkd_jax import pretrain, train
 
 @pytest.fixture
 def seen(monkeypatch):
-    """What pretrainings have been asked for: (config, workdir) each. None is made."""
+    """Returns the list of requested pretrainings, (config, workdir) each; none is run."""
     asked = []
     monkeypatch.setattr(pretrain, "pretrain", lambda *arguments: asked.append(arguments))
     return asked

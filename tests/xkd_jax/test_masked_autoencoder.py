@@ -30,7 +30,7 @@ def test_every_patch_is_dropped_equally_often():
 
 
 def test_decoder_puts_tokens_back_where_they_were():
-    """With one block skipped over, a prediction depends on the kept token of its own place."""
+    """Its block adds nothing here, so a prediction depends only on the kept token at its place."""
     decoder = Decoder(width=8, depth=1, heads=2, patch_size=5)
     tokens = jax.random.normal(jax.random.key(0), (1, 3, 6))
     restore = np.array([[2, 0, 3, 1]])  # patches 1 and 3 are kept, as tokens 1 and 2

@@ -1,4 +1,4 @@
-"""Clipping, decay and AdamW against loops over the tensors of every layer."""
+"""Clipping, decay and AdamW compared to loops over the tensors of every layer."""
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +93,7 @@ def test_what_decays_in_finetuning():
 
 
 def test_layer_decay_by_hand():
-    """Three blocks and decay 0.5: ids 0 to 4, factors 1/16, 1/8, 1/4, 1/2, 1."""
+    """Three blocks with decay 0.5 have ids 0 to 4 and factors 1/16, 1/8, 1/4, 1/2 and 1."""
     updates = classifier_params()
     tx = optimizer.scale_by_depth(0.5, 3)
     scaled, _ = tx.update(updates, tx.init(updates))

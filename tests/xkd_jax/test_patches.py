@@ -41,7 +41,7 @@ def test_unpatchify_is_the_inverse_and_keeps_the_kind_of_array(xp):
 @pytest.mark.parametrize("xp", [np, jnp])
 def test_patches_are_normalized_by_unbiased_variance_with_eps_in_the_root(xp):
     values = RNG.normal(3.0, 0.01, size=(2, 5, 16)).astype(np.float32)
-    values[0, 0] = 7.0  # a flat patch: eps alone keeps it finite
+    values[0, 0] = 7.0  # a flat patch: only eps keeps it finite
     normalized, mean, std = patches.normalize_patches(xp.asarray(values))
     centered = values - values.mean(-1, keepdims=True)
     expected = np.sqrt((centered**2).sum(-1, keepdims=True) / 15 + 1e-6)

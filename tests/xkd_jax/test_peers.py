@@ -1,4 +1,4 @@
-"""Processes of a run that live and end together; most tests have threads stand for them."""
+"""Processes of a run that end together; in most tests, threads stand for them."""
 
 import contextlib
 import threading
@@ -14,7 +14,7 @@ SECONDS = 0.4
 
 
 class Service:
-    """Stands for JAX's coordination service; `down` has it answer to nobody."""
+    """Stands for JAX's coordination service; if `down` is set, it does not answer."""
 
     def __init__(self):
         self.values, self.lock, self.down = {}, threading.Lock(), False
@@ -38,7 +38,7 @@ class Service:
 
 @pytest.fixture
 def run(monkeypatch):
-    """Makes the processes of a run: Peers, and how each ends: (exit code, line), once it does."""
+    """Makes the Peers of a run's processes, and a record of how each ends: (exit code, line)."""
     monkeypatch.setattr(peers, "_PERIOD", 0.02)
     service, made = Service(), []
 
@@ -48,7 +48,7 @@ def run(monkeypatch):
 
             def end(code, line, index=index):
                 ends[index].append((code, line))
-                made[index]._left.set()  # a process that has ended does nothing more
+                made[index]._left.set()  # an ended process does nothing more
 
             made.append(peers.Peers(service, index, count, SECONDS, end))
         return service, made, ends
@@ -76,14 +76,14 @@ def test_they_may_end_one_after_another(run):
 
 @pytest.mark.parametrize("lost", [0, 1])
 def test_one_that_says_nothing_is_lost_and_the_others_end(run, lost):
-    """As one that was killed, stands still, or has not got to where it would say something."""
+    """Like a process that was killed, is stuck, or has not started to report yet."""
     service, processes, ends = run(3)
     with contextlib.ExitStack() as stack:
         for process in processes:
             stack.enter_context(process)
         time.sleep(SECONDS / 2)
         processes[lost]._left.set()
-        service.down = lost == 0  # which has the service in it
+        service.down = lost == 0  # process 0 runs the service
         others = [end for index, end in enumerate(ends) if index != lost]
         until(lambda: all(others))
         service.down = False

@@ -1,4 +1,4 @@
-"""Position resizing against a loop over cells; the release's vectors hold it too."""
+"""Position resizing compared to a loop over cells; the release's vectors test it, too."""
 
 import jax.numpy as jnp
 import numpy as np

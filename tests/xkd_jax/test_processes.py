@@ -16,7 +16,7 @@ def test_by_slurm():
     group = processes.find(None, None, None, {"SLURM_STEP_NUM_TASKS": "9", "SLURM_PROCID": "2"})
     assert group == (None, 9, 2, "Slurm")
     assert processes.find(None, None, None, {"SLURM_STEP_NUM_TASKS": "1"}) is None
-    # An allocation in which nobody used srun.
+    # An allocation without srun.
     assert processes.find(None, None, None, {"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}) is None
 
 

@@ -33,7 +33,7 @@ def test_keys_differ_wherever_one_of_the_four_does():
 
 
 def test_keys_are_the_same_in_every_process_and_for_good():
-    # Written down on first use: a change here changes what every saved run would draw next.
+    # Recorded values: if they change, every saved run would draw other values after a resume.
     np.testing.assert_array_equal(keys(3, [2], [7], Purpose.AUDIO_MASK), [[1849918235, 3147265637]])
 
 

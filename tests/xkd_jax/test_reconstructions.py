@@ -17,7 +17,7 @@ VIDEO_PATCH, AUDIO_PATCH = (2, 8, 8), (4, 16)
 
 @pytest.fixture
 def video():
-    """Two random clips as pixels, as the networks get them, and their perfect predictions."""
+    """Returns two random views as pixels and normalized, and perfect predictions for them."""
     pixels = RNG.integers(0, 256, (2, 4, 16, 16, 3), dtype=np.uint8)
     clips = np.asarray(augment.normalize(pixels))
     targets, _, _ = patches.normalize_patches(patches.patchify_video(clips, VIDEO_PATCH))
@@ -64,7 +64,7 @@ def test_the_video_picture_holds_the_pixels_under_their_times(video):
     )
     assert picture.dtype == np.uint8
     assert picture.ndim == 3 and picture.shape[-1] == 3
-    # 16 pixels are drawn seven times as large; look for a row of pixels of the last frame.
+    # 16 pixels are enlarged seven times; look for a row of pixels of the last frame.
     wanted = pixels[1, 3, 5].repeat(7, axis=0)
     found = np.lib.stride_tricks.sliding_window_view(picture, len(wanted), axis=1)
     y, x = np.nonzero((found == wanted.T[None, None]).all(axis=(2, 3)))
@@ -88,7 +88,7 @@ def test_low_frequencies_are_at_the_bottom_and_time_runs_to_the_right():
     nothing = np.zeros((1, 560)), AUDIO_PATCH, AUDIO
     picture = reconstructions.audio_picture(log_mel, np.zeros((1, 560, 64)), *nothing)
     bright = picture.sum(axis=-1)
-    left, right, top, bottom = 70, 540, 30, 128  # of the first panel
+    left, right, top, bottom = 70, 540, 30, 128  # in the first panel
     panel = bright[top:bottom, left:right]
     height, width = panel.shape
     corner = panel[height // 2 + 8 : height - 8, 8 : width // 2 - 8]
@@ -96,7 +96,7 @@ def test_low_frequencies_are_at_the_bottom_and_time_runs_to_the_right():
     assert corner.min() > max(other.max() for other in others)
 
 
-def test_the_seconds_of_neighbouring_log_mels_do_not_touch():
+def test_the_seconds_of_neighboring_log_mels_do_not_touch():
     log_mels = RNG.normal(size=(2, 80, 224)).astype(np.float32)  # 2 s: a label at the very end
     nothing = np.zeros((2, 280)), AUDIO_PATCH, AUDIO
     picture = reconstructions.audio_picture(log_mels, np.zeros((2, 280, 64)), *nothing)

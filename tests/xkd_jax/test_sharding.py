@@ -79,7 +79,7 @@ def test_what_fsdp_does_not_divide_stays_whole():
 
 @pytest.mark.parametrize("fsdp", [2, 8])
 def test_with_fsdp_weights_are_gathered_and_no_activations(fsdp):
-    """Left to itself, the compiler gathers the tokens of all examples."""
+    """Without constraints, the compiler would gather the tokens of all examples."""
     batch, width, tokens = 16, 32, 10
     mesh = sharding.make_mesh(fsdp)
     encoder = vit.Encoder(grid=(tokens,), width=width, depth=3, heads=4)
@@ -127,7 +127,7 @@ def test_prefetch_runs_ahead_but_not_away():
     with sharding.Prefetch(source(), sharding.make_mesh(), size=2) as batches:
         next(batches)
         next(batches)
-    assert len(made) <= 2 + 2 + 1  # used, queued, in the thread's hand
+    assert len(made) <= 2 + 2 + 1  # one in use, one queued, one in the thread
 
 
 def test_prefetch_raises_the_source_s_error_in_its_place():

@@ -1,6 +1,6 @@
-"""The step as it is handed to the compiler in bfloat16, for CPU and for TPU: types, maps, repeats.
+"""The traced step in bfloat16, for CPU and TPU: dtypes, attention maps, repeated products.
 
-tests/xkd_jax/test_gpu_rules.py traces it for GPUs, whose attention is a call of cuDNN.
+tests/xkd_jax/test_gpu_rules.py traces it for GPUs, where attention is a call of cuDNN.
 """
 
 import functools
@@ -15,14 +15,14 @@ from xkd_jax.models import xkd
 from xkd_jax.models.xkd import MODALITIES
 
 PLATFORMS = ("cpu", "tpu")
-# The scopes of two products: of queries and keys, of positions resized to another view's grid.
+# Scopes of two products: of queries and keys, and of positions resized to another grid.
 LOGITS = ("bhqw,bhkw->bhqk", "BTNH,BSNH->BNTS")
 POSITIONS = ("thwd,xt,yh,zw->xyzd", "ftd,xt->fxd")
 
 
 @functools.cache
 def step_program(platform, remat="none"):
-    """The step of the tiny model, traced for a device that need not be here."""
+    """Returns the step of the tiny model, traced for a device that may be absent."""
     config = tiny_config()
     config.parallel.remat = remat
     device = jax.sharding.AbstractDevice(device_kind="any", num_cores=1, platform=platform)
@@ -37,7 +37,7 @@ def step_program(platform, remat="none"):
 
 
 def equations(jaxpr, scope=""):
-    """All equations with the scopes they are in; those of the bodies of scans included."""
+    """Yields all equations with their scopes, also those in the bodies of scans."""
     for equation in jaxpr.eqns:
         inner = f"{scope}/{equation.source_info.name_stack}"
         yield equation, inner
@@ -50,7 +50,7 @@ def equations(jaxpr, scope=""):
 
 
 def products(jaxpr):
-    """Operand types, operand shapes, result's shape and scope of every matrix product."""
+    """Lists the operands' types and shapes, the result's shape and the scope of matrix products."""
     return [
         (
             {str(x.aval.dtype) for x in equation.invars},
@@ -64,7 +64,7 @@ def products(jaxpr):
 
 
 def is_map(shape):
-    """(..., N, N), of as many tokens as some view has."""
+    """Returns whether a shape is (..., N, N) with the number of tokens of some view."""
     return len(shape) >= 4 and shape[-1] == shape[-2] and shape[-1] in (33, 17, 6, 5, 4)
 
 
@@ -83,10 +83,10 @@ def test_encoders_and_decoders_multiply_in_bfloat16(platform, remat):
     assert sum(types == {"bfloat16"} for types, *_ in networks) > 50
     for types, operands, _, scope in networks:
         if types == {"float32"}:
-            # Weights, not activations: learned positions for the local views' grid.
+            # These are weights: learned positions for the local views' grid.
             assert scope.endswith(POSITIONS), (operands, scope)
         elif types != {"bfloat16"}:
-            # The gradient of the softmax, which is in float32, on its way to queries and keys.
+            # The gradient of the float32 softmax with respect to queries and keys.
             assert any(name in scope for name in LOGITS), (operands, scope)
             assert any(is_map(shape[:-2] + shape[-1:] * 2) for shape in operands)
             assert "transpose" in scope
@@ -94,7 +94,7 @@ def test_encoders_and_decoders_multiply_in_bfloat16(platform, remat):
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_losses_multiply_in_float32(platform):
-    """MMD's distances; beside them, the gradient that comes back to the projectors' outputs."""
+    """MMD's distances are in float32, and so is the gradient of the projectors' outputs."""
     outside = [p for p in products(step_program(platform)) if "coder" not in p[3]]
     for types, _, _, scope in outside:
         if "Projector" not in scope:
@@ -108,7 +108,7 @@ def test_losses_multiply_in_float32(platform):
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("remat", ["none", "dots", "full"])
 def test_what_the_backward_pass_is_left_of_attention(platform, remat):
-    """Without remat it is left the maps; with dots and full none, here and on TPUs."""
+    """Attention maps are kept for the backward pass only without remat, on CPUs and TPUs."""
     forward = [e for e, scope in scans(step_program(platform, remat), "jvp") if e.outvars]
     forward = [e for e in forward if "transpose" not in str(e.source_info.name_stack)]
     assert len(forward) == 6, "masked and local views' encoders, and the decoders"

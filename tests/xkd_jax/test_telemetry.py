@@ -48,7 +48,8 @@ def test_window_averages_in_order_and_shares_out_the_time(monkeypatch):
         now += 0.5
         window.add({"z": value, "a": 10 * value})
     assert len(window) == 2
-    assert window.away() == 0.5  # half a second of data and half a second of its own, of two
+    # Of two seconds, half a second waits for data, and half a second is neither wait nor device.
+    assert window.away() == 0.5
     means = window.close()
     assert list(means.items()) == [
         ("z", 2.0),

@@ -1,4 +1,4 @@
-"""Files of tensors: what is read and written, and what is refused without being run."""
+"""Files of tensors: what is read and written, and what is refused without running it."""
 
 import io
 import os
@@ -58,7 +58,7 @@ def test_one_entry_of_a_checkpoint(tmp_path):
 
 
 def test_tensors_that_are_parts_of_others(tmp_path):
-    """Transposed, and with steps between its numbers."""
+    """The tensor is transposed and has strides."""
     program = pickle.PROTO + b"\x02}X\x01\x00\x00\x00a" + b"ctorch._utils\n_rebuild_tensor_v2\n("
     program += b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000"
     program += b"X\x03\x00\x00\x00cpuK\x06tQ" + b"K\x01K\x02K\x02\x86K\x01K\x02\x86\x89}tRs."
@@ -68,7 +68,7 @@ def test_tensors_that_are_parts_of_others(tmp_path):
 
 
 class Harmful:
-    """Unpickled, it would make a file."""
+    """An object that creates a file if it is unpickled."""
 
     def __init__(self, function, *arguments):
         self.reduced = function, arguments
@@ -121,7 +121,7 @@ def test_other_ways_to_call_are_refused(tmp_path, monkeypatch, program):
 def test_a_bare_pickle_is_refused_and_not_run(tmp_path):
     mark = tmp_path / "harmed"
     (tmp_path / "old.pth").write_bytes(pickle.dumps(Harmful(os.system, f"touch {mark}")))
-    with pytest.raises(torch_files.TorchFileError, match=r"old\.pth is no file of tensors"):
+    with pytest.raises(torch_files.TorchFileError, match=r"old\.pth is not a file of tensors"):
         torch_files.read(tmp_path / "old.pth")
     assert not mark.exists()
 
@@ -139,12 +139,12 @@ def test_tensors_larger_than_their_numbers_are_refused(tmp_path, size, shape, st
     program += integer(stride) + b"\x85\x89}tRs."
     numbers = {"data/0": bytes(4 * size)}
     path = torch_pickles.write_archive(tmp_path / "x", program, numbers)
-    with pytest.raises(torch_files.TorchFileError, match="'a' are not all there"):
+    with pytest.raises(torch_files.TorchFileError, match="numbers of 'a' are missing"):
         torch_files.read(path)
 
 
 def deep(middle=b"N"):
-    """A pickle's program for a tuple that holds 2 ** 60 of something, in some 250 bytes."""
+    """Returns a pickle's program of some 250 bytes for a tuple that holds 2 ** 60 items."""
     return middle + b"".join(b"q\x07h\x07\x86" for _ in range(60))
 
 
@@ -207,7 +207,7 @@ def test_numbers_that_are_named_many_times_are_not_made_as_often(tmp_path):
 
 
 def test_what_pytorch_adds_to_a_state_dict_is_dropped(tmp_path):
-    """The versions of its modules, as attributes of the dictionary."""
+    """PyTorch stores the versions of modules as attributes of the dictionary."""
     program = b"ccollections\nOrderedDict\n)R" + b"X\x01\x00\x00\x00a" + TENSOR + STORAGE
     program += b"K\x00K\x01\x85K\x01\x85\x89}tRs" + b"}X\x09\x00\x00\x00_metadataK\x01sb."
     path = torch_pickles.write_archive(tmp_path / "x", program, {"data/0": bytes(4)})
@@ -229,13 +229,13 @@ def test_damaged_files_are_refused(tmp_path, kept):
     whole = file.getvalue()
     kept = kept if isinstance(kept, int) else int(kept * len(whole))
     (tmp_path / "x").write_bytes(whole[:kept])
-    with pytest.raises(torch_files.TorchFileError, match=r"x is no file of tensors"):
+    with pytest.raises(torch_files.TorchFileError, match=r"x is not a file of tensors"):
         torch_files.read(tmp_path / "x")
 
 
 @pytest.mark.faults
 def test_changed_numbers_are_noticed(tmp_path):
-    """The archive has sums of its contents."""
+    """The archive has checksums of its entries."""
     file = io.BytesIO()
     torch_files.write(file, {"a": np.full(100, 7, np.uint8)})
     changed = file.getvalue().replace(b"\x07" * 100, b"\x07" * 99 + b"\x08")

@@ -1,4 +1,4 @@
-"""Bytes that programs move, against what they are by hand."""
+"""Bytes that programs move, compared to counts by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -137,5 +137,5 @@ def test_a_compiled_loop_moves_weights_inputs_and_outputs():
     found = traffic.kernels(jax.jit(apply).lower(layers, x).compile().as_text())
     moved = traffic.total([kernel for kernel in found if kernel.op != "copy"])
     products = 7 * 4 * (256 * 256 + 2 * 512 * 256)
-    of_the_stack = 7 * 4 * (2 * 256 * 256)  # a layer of it at a time, into a place of its own
+    of_the_stack = 7 * 4 * (2 * 256 * 256)  # one layer at a time, each into its own place
     assert products <= moved <= 1.001 * (products + of_the_stack)

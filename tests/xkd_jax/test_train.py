@@ -32,7 +32,7 @@ def complete_steps(workdir):
 
 
 def wait_for(condition, process, seconds=120):
-    """Waits until a condition holds, which has to be while the process lives."""
+    """Waits until a condition holds; fails if the process ends before."""
     end = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()
@@ -47,7 +47,7 @@ def start(workdir, *flags, cold=False):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The final state of a run in one go, in this process."""
+    """Returns the final state of an uninterrupted run in this process."""
     return jax.device_get(toy.run(tmp_path_factory.mktemp("undisturbed"), STEPS))
 
 
@@ -94,7 +94,7 @@ def test_figures_are_drawn_at_intervals_and_at_the_end(tmp_path):
     config = toy.get_config(**{"log.images_every_steps": 4})
     toy.run(tmp_path, 10, config=config, figures=figures)
     assert [step for step, _ in seen] == [4, 8, 10]
-    for step, x in seen:  # the batch that the step was trained on
+    for step, x in seen:  # the batch of this step
         np.testing.assert_array_equal(x, toy.batch(step - 1)["x"])
     names = sorted(path.name for path in (tmp_path / "images").iterdir())
     assert names == [f"{step:08d}_weights.png" for step in (4, 8, 10)]
@@ -117,7 +117,7 @@ def test_evaluations_are_made_at_intervals_and_at_the_end_and_logged_with_the_st
 
     toy.run(tmp_path, 10, evaluate=evaluate, evaluate_every=4)
     assert seen == [4, 8, 10]
-    # A line of the log each, with the steps' own metrics; 5 is the log's own interval.
+    # Each has a line in the log with the step's own metrics; 5 is the log's interval.
     assert [line["step"] for line in lines(tmp_path)] == [4, 5, 8, 10]
     assert [line.get("score") for line in lines(tmp_path)] == [4, None, 8, 10]
     assert all("total" in line for line in lines(tmp_path))
@@ -136,7 +136,7 @@ def test_the_time_of_an_evaluation_does_not_count_as_training(tmp_path):
 
 
 def best_so_far(traces):
-    """An evaluation that changes the state: the teacher becomes the weights of the best step."""
+    """An evaluation that changes the state: it copies the best step's weights to the teacher."""
 
     @jax.jit
     def keep(state):
@@ -235,13 +235,13 @@ def test_killed_while_it_saves_and_resumed_it_ends_in_the_same_bits(tmp_path, un
 
 
 @pytest.mark.faults
-@pytest.mark.slow  # ten processes that import JAX
+@pytest.mark.slow  # it starts ten processes that import JAX
 def test_a_storm_of_kills_at_random_instants(tmp_path, undisturbed):
-    """From the start of a process on, while it imports, compiles, trains, saves and ends."""
+    """Kills a process at random times: while it imports, compiles, trains, saves or ends."""
     rng = np.random.default_rng(0)
     codes, reached = [], []
     for _ in range(10):
-        process = start(tmp_path, "--delay=0.3", cold=True)  # dies at once, with all it is
+        process = start(tmp_path, "--delay=0.3", cold=True)  # SIGKILL ends it at once
         time.sleep(rng.uniform(0.1, 8))
         process.kill()
         output, _ = process.communicate()
@@ -364,7 +364,7 @@ def test_batches_that_end_too_early_are_an_error(tmp_path):
 
 
 class Source:
-    """Of the toy's batches: a recording each, of which one or the other cannot be read."""
+    """A source for the toy's batches: one recording for each, some of which may be unreadable."""
 
     def __init__(self, recordings=12):
         self.inventory = {"recordings": recordings, "digest": f"of {recordings}"}
@@ -437,11 +437,11 @@ def start_two(tmp_path, *flags, **options):
     return [start(tmp_path, *flags, f"--process={index}", **options) for index in range(2)]
 
 
-@pytest.mark.slow  # real processes, whose loss takes seconds to be noticed
+@pytest.mark.slow  # real processes; their loss takes seconds to notice
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=lambda n: n.name)
 def test_a_process_that_is_lost_ends_the_other_in_a_line(tmp_path, number):
     flags = ("--checkpoint_every=0", "--delay=0.5", "--peer_seconds=6")
-    processes = start_two(tmp_path, *flags, cold=True)  # to be stopped themselves
+    processes = start_two(tmp_path, *flags, cold=True)  # which the test stops
     wait_for(lambda: (tmp_path / "metrics.jsonl").exists(), processes[0])
     started = time.monotonic()
     processes[1].send_signal(number)

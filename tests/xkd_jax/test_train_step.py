@@ -1,4 +1,4 @@
-"""The step as a whole: what moves, what does not, and that devices and order make no difference."""
+"""The whole step: what it changes, and that devices and order make no difference."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from xkd_jax.models.xkd import MODALITIES
 
 
 def make_run(config, data=1, fsdp=1):
-    """A state, and the compiled step, on a mesh of so many devices."""
+    """Returns a state and the compiled step on a mesh of some devices."""
     mesh = jax.make_mesh(
         (data, fsdp),
         sharding.BATCH_AXES,
@@ -95,7 +95,7 @@ def test_momenta_go_from_each_start_to_the_common_end():
 
 
 def test_numbers_are_inputs_of_the_program():
-    """A run with other rates, weights, temperatures or length compiles nothing anew."""
+    """A run with other rates, weights, temperatures or length reuses the compiled step."""
 
     def program(config):
         model, numbers = xkd.build(config), train_step.hyperparameters(config, config.steps, 10.0)
@@ -133,7 +133,7 @@ def test_metrics_come_in_the_order_of_blame(config, one_device):
 
 
 def test_the_order_of_the_batch_makes_no_difference(config, one_device):
-    """Masks and colours go with the example and not with its row."""
+    """Masks and colors depend on the example, not on its row in the batch."""
     run, _ = one_device
     batch = tiny_batch(config)
     _, [metrics] = run([batch])
@@ -166,7 +166,7 @@ def test_learns_to_reconstruct_a_pattern(config, one_device):
 
 @pytest.mark.slow
 def test_eight_devices_agree_with_one(config, one_device):
-    """MMD and centres are of the global batch, however devices share it and the weights."""
+    """MMD and centers use the global batch, however it and the weights are sharded."""
     run, _ = one_device
     run_on_eight, _ = make_run(config, data=2, fsdp=4)
     batches = [tiny_batch(config, seed=seed) for seed in range(3)]
@@ -182,7 +182,7 @@ def test_eight_devices_agree_with_one(config, one_device):
 
 @pytest.mark.slow
 def test_a_batch_in_parts_is_the_batch():
-    """But for MMD, which is of each part: gradients, centres and metrics are the whole batch's."""
+    """Gradients, centers and metrics are the whole batch's, except MMD, which is each part's."""
     config = tiny_config()
     config.xkd.lambda_da = 0.0
     batches = [tiny_batch(config, seed=seed) for seed in range(2)]
@@ -194,7 +194,7 @@ def test_a_batch_in_parts_is_the_batch():
     for whole, parts in zip(metrics, metrics_of_parts, strict=True):
         assert list(parts) == list(whole)
         for name, value in whole.items():
-            # What compares clips with one another sees those of its part.
+            # Metrics that compare clips see only those of their part.
             if not name.startswith(("alignment", "between_clips")):
                 np.testing.assert_allclose(parts[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
     assert metrics_of_parts[0]["alignment/student"] != metrics[0]["alignment/student"]
@@ -219,14 +219,14 @@ def test_parts_of_a_batch_stay_on_their_devices():
     compiled = jax.jit(lambda batch: train_step.mean_over_microbatches(largest, batch, 3))
     compiled = compiled.lower(batch).compile()
     assert set(seen) == {(8, 2)}
-    # Rows 0, 3, ... 21; 1, ... 22; 2, ... 23; of which the last are the largest.
+    # The parts are rows 0, 3, ... 21; 1, ... 22; and 2, ... 23.
     np.testing.assert_array_equal(compiled(batch)["largest"], [44, 45])
     assert {one.kind for one in hlo.collectives(compiled.as_text())} == {"all-reduce"}
 
 
 @pytest.mark.slow
 def test_bfloat16_leaves_losses_in_float32_and_near(config):
-    """Only matrix products are in bfloat16; what comes out is float32 and close."""
+    """Only matrix products are in bfloat16; results are float32 and close."""
     views = jax.jit(
         lambda batch: train_step.make_views(xkd.build(config), config.views, batch, jnp.uint32(0))
     )(tiny_batch(config))

@@ -33,7 +33,7 @@ def test_attention_row_is_a_row_of_the_whole_map(kind):
 
 
 def test_seeing_all_patches_in_any_order_is_seeing_them():
-    """Dropping is a matter of which patches come, not of how they are treated."""
+    """Dropping decides which patches are encoded, not how."""
     encoder = vit.Encoder(grid=(2, 3), width=8, depth=2, heads=2)
     patches = random(2, 6, 5)
     variables = jax.jit(encoder.init)(jax.random.key(0), patches)
@@ -67,13 +67,13 @@ def test_a_path_may_be_scaled_or_dropped_example_by_example():
     scales = jnp.ones((2, 2, 3)).at[:, :, 1].set(0.0).at[1, 0, 2].set(0.0)
     scaled, _ = apply(variables, patches, scales=scales)
     np.testing.assert_allclose(scaled[0], plain[0], rtol=1e-5, atol=1e-6)
-    # Without any path, what goes into the blocks comes out of them.
+    # If every path is dropped, blocks return their input.
     without = jax.tree.map(lambda x: x, variables)
     blocks = without["params"]["transformer"]["blocks"]
     for name in ("out", "mlp_out"):
         blocks[name] = jax.tree.map(jnp.zeros_like, blocks[name])
     np.testing.assert_allclose(scaled[1], apply(without, patches)[0][1], rtol=1e-5, atol=1e-6)
-    # Of example 2, the second block's attention is dropped, and that alone.
+    # Only the second block's attention of example 2 is dropped.
     blocks = (without := jax.tree.map(lambda x: x, variables))["params"]["transformer"]["blocks"]
     blocks["out"] = jax.tree.map(lambda x: x.at[1].set(0.0), blocks["out"])
     np.testing.assert_allclose(scaled[2], apply(without, patches)[0][2], rtol=1e-5, atol=1e-6)
@@ -81,7 +81,7 @@ def test_a_path_may_be_scaled_or_dropped_example_by_example():
 
 
 def test_no_whole_attention_map_is_built_for_the_row():
-    """Asking for the row must not put an (N, N) float32 softmax beside the fused attention."""
+    """A requested row must not add an (N, N) float32 softmax to the fused attention."""
     encoder = vit.Encoder(grid=(8, 8), width=8, depth=1, heads=2, row="cls")
     patches = random(1, 64, 5)
     variables = jax.jit(encoder.init)(jax.random.key(0), patches)
@@ -98,7 +98,7 @@ def test_no_whole_attention_map_is_built_for_the_row():
     ("name", "millions"), [("tiny", 6), ("small", 22), ("base", 87), ("large", 305)]
 )
 def test_parameter_counts_of_video_encoders(name, millions):
-    """87M and 305M are the paper's (Table S2)."""
+    """The paper has 87M and 305M (Table S2)."""
     config = base.get_config()
     config.model.video.encoder = base.transformer(base.ENCODERS[name])
     params = xkd.build(config).shapes()
@@ -125,7 +125,7 @@ def test_initial_values():
     assert np.std(params["position_embedding"]) == pytest.approx(0.02, rel=0.2)
     assert np.std(params["cls_token"]) == pytest.approx(0.02, rel=0.4)
     kernel = params["transformer"]["blocks"]["mlp_in"]["kernel"]
-    bound = np.sqrt(6 / (64 + 256))  # Xavier's, of each layer and not of the stack
+    bound = np.sqrt(6 / (64 + 256))  # Xavier's bound for each layer, not for the stack
     assert 0.95 * bound < np.abs(kernel).max() <= bound
     assert not np.allclose(kernel[0], kernel[1])
     assert not params["patch_embedding"]["bias"].any()

@@ -102,6 +102,6 @@ def test_what_a_run_leaves_is_left_as_it_is(tmp_path):
 def test_a_part_that_cannot_be_written_to_is_refused(tmp_path, monkeypatch, name):
     (tmp_path / "images").mkdir()
     (tmp_path / "metrics.jsonl").write_text("")
-    # Not by taking the rights away: the tests may be run by root, who has them all the same.
+    # Removing permissions would not do: if root runs the tests, they do not apply.
     monkeypatch.setattr(workdir.os, "access", lambda path, mode: path.name != name)
     assert f"cannot be written to: {tmp_path}/{name} is read-only" in refusal(tmp_path)

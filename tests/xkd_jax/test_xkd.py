@@ -1,4 +1,4 @@
-"""Composition and variants: what is shared, what follows what, and unequal encoders."""
+"""Composition and variants: shared weights, teachers' targets, and unequal encoders."""
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +65,7 @@ def test_teachers_start_equal_to_students_and_follow_them(variant):
     followed = train_step.follow(model.teacher_target(moved), teacher, momenta)
     assert leaves(followed) == leaves(teacher)
     for new, old in zip(jax.tree.leaves(followed), jax.tree.leaves(teacher), strict=True):
-        np.testing.assert_allclose(new, old + 0.25, atol=1e-5)  # once, shared or not
+        np.testing.assert_allclose(new, old + 0.25, atol=1e-5)  # once, whether shared or not
 
 
 def test_each_teacher_follows_with_its_own_momentum():
@@ -96,7 +96,7 @@ def test_shared_blocks_see_both_modalities_gradients():
 
 
 def test_local_views_keep_their_place():
-    """Projection (1 + v, b) is that of view v of example b: equal views, equal projections."""
+    """Projection (1 + v, b) belongs to view v of example b: equal views have equal projections."""
     config = tiny_config()
     model = xkd.build(config)
     views = random_views(model, config, local_counts=(3, 0))
@@ -114,7 +114,7 @@ def test_local_views_keep_their_place():
 
 
 def test_larger_video_encoder_beside_a_smaller_audio_encoder():
-    """ViT-L beside ViT-B, in small: widths and head counts differ."""
+    """A small version of ViT-L beside ViT-B, with different widths and numbers of heads."""
     config = tiny_config()
     config.model.video.encoder = base.transformer((48, 3, 6))
     model = xkd.build(config)

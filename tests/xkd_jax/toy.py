@@ -1,9 +1,9 @@
-"""A model to test the loop with: linear regression, with everything a real state has.
+"""A toy model to test the loop: linear regression, with all parts of a real state.
 
-Run as a program, it trains in a process of its own, to be killed.
+As a program, it trains in its own process, which a test can kill.
 """
 
-if __name__ == "__main__":  # before what takes long to import
+if __name__ == "__main__":  # before the slow imports
     from input_pipeline import program
 
     program.start()
@@ -53,7 +53,7 @@ def init(features=FEATURES):
     return State(
         step=jnp.int32(0),
         params=params,
-        teacher=params,  # the same arrays twice, as at the start of a real run
+        teacher=params,  # the same arrays twice, like initial teachers of a real run
         optimizer=OPTIMIZER.init(params),
         seed=jnp.uint32(3),
     )
@@ -67,7 +67,7 @@ def step_fn(state, batch):
     updates, optimizer = OPTIMIZER.update(gradients, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
     teacher = jax.tree.map(lambda t, p: 0.9 * t + 0.1 * p, state.teacher, params)
-    # Not in alphabetical order: the loop has to keep the one given.
+    # Not in alphabetical order: the loop has to keep this order.
     metrics = {
         "squares": loss,
         "total": loss,
@@ -80,7 +80,7 @@ def step_fn(state, batch):
 
 
 def batch(k, batch_size=16):
-    """This process's share of batch `k`, a function of `k` alone."""
+    """Returns this process's share of batch `k`, which depends only on `k`."""
     rng = np.random.default_rng(k)
     x = rng.normal(size=(batch_size, FEATURES)).astype(np.float32)
     y = x.sum(axis=1, keepdims=True) + rng.normal(size=(batch_size, 1)).astype(np.float32)
@@ -98,7 +98,7 @@ def batches(start_step, delay=0.0, nan_at=None):
 
 
 def run(workdir, total_steps, **changes):
-    """Trains the toy with the defaults of this file; `changes` are arguments of `train.train`."""
+    """Trains the toy with this file's defaults; `changes` override arguments of `train.train`."""
     arguments = {
         "init": init,
         "step_fn": step_fn,

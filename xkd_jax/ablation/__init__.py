@@ -1,1 +1,1 @@
-"""The paper's ablations: its rows as changes of a config, and what comes of running them."""
+"""The paper's ablations: rows as changes of a config, plans of runs, and tables of results."""

@@ -1,4 +1,4 @@
-"""All rows of the paper's ablations as text, with the paper's numbers."""
+"""A listing of all rows of the paper's ablations, with the paper's numbers."""
 
 from collections.abc import Iterator
 
@@ -18,32 +18,35 @@ UNKNOWN = "-"
 
 
 def text() -> str:
-    """A table for each study: names, the paper's numbers in percent, what each row is."""
+    """Formats a table of each study: names, the paper's numbers in percent, descriptions."""
     return "\n\n".join("\n".join(_lines(name)) for name in rows.STUDIES)
 
 
-def column(of: tuple[str, str]) -> str:
-    """A column's head, of (data set, protocol)."""
-    dataset, protocol = of
+def column(benchmark: tuple[str, str]) -> str:
+    """Formats the head of the column of a (data set, protocol)."""
+    dataset, protocol = benchmark
     return f"{DATASETS[dataset]} {PROTOCOLS[protocol]}"
 
 
 def numbers(study: rows.Study, row: rows.Row) -> list[str]:
-    """The paper's numbers of a row, in the order of `rows.columns`."""
-    found = rows.paper(study, row)
-    return [f"{found[of]:.1f}" if of in found else UNKNOWN for of in shown_columns(study)]
+    """Formats the paper's numbers of a row, in the order of `shown_columns`."""
+    percents = rows.paper(study, row)
+    return [
+        f"{percents[benchmark]:.1f}" if benchmark in percents else UNKNOWN
+        for benchmark in shown_columns(study)
+    ]
 
 
 def shown_columns(study: rows.Study) -> list[tuple[str, str]]:
-    """The columns of which the paper has a number of any of the study's rows."""
-    found = {of for name in study.rows for of in rows.paper(study, rows.ROWS[name])}
-    return [of for of in rows.columns(study) if of in found]
+    """Lists the columns for which the paper has a number in at least one of the study's rows."""
+    filled = {benchmark for name in study.rows for benchmark in rows.paper(study, rows.ROWS[name])}
+    return [benchmark for benchmark in rows.columns(study) if benchmark in filled]
 
 
 def _lines(name: str) -> Iterator[str]:
     study = rows.STUDIES[name]
     yield f"{name}: {study.title} (the paper's numbers, in %; {study.where})"
-    table = [("", [column(of) for of in shown_columns(study)], "")]
+    table = [("", [column(benchmark) for benchmark in shown_columns(study)], "")]
     for row in study.rows:
         table.append((row, numbers(study, rows.ROWS[row]), rows.ROWS[row].about))
     yield from aligned(table)

@@ -1,10 +1,10 @@
-"""Which pretrainings and evaluations some rows need on a base config, and what is there already.
+"""The pretrainings and evaluations that rows need on a base config, and which of them are done.
 
-    OUTPUT/<row>/seed<n>           the pretraining: a run as any other
+    OUTPUT/<row>/seed<n>           workdir of the pretraining, an ordinary run
     OUTPUT/<row>/seed<n>/<network> its evaluation
-    OUTPUT/features                what evaluations share
+    OUTPUT/features                cache of features that evaluations share
 
-Rows that come to the same config on this base, as `xkd` and `student`, are pretrained once, under
+Rows with the same config on this base, such as `xkd` and `student`, share one pretraining. It has
 the name of the first of them.
 """
 
@@ -21,19 +21,19 @@ from xkd_jax.ablation import rows
 from xkd_jax.downstream import results
 
 EVALUATION = "configs/eval/compare.py"
-# What may change between two starts of a run: not what it learns.
+# Fields that may change when a run is resumed, because they do not change what it learns.
 _FREE = ("log.", "checkpoint.", "probe.", "parallel.", "data.path", "data.threads", "data.prefetch")
-# Fields of an evaluation that say where, not what.
+# Fields of an evaluation that do not change its results.
 _PLACES = ("checkpoint", "features", "data.path", "data.threads", "data.prefetch")
 
 
 class Base(NamedTuple):
-    """What all rows are changes of.
+    """The base config that rows change.
 
     Attributes:
-        path: The config file.
-        flags: `--config.FIELD=VALUE`, on top of it.
-        config: Of both.
+        path: Path of the config file.
+        flags: Flags `--config.FIELD=VALUE` that override its fields.
+        config: The resulting config.
     """
 
     path: str
@@ -42,13 +42,13 @@ class Base(NamedTuple):
 
 
 class Job(NamedTuple):
-    """A pretraining, and what is to be evaluated of it.
+    """A pretraining and the rows that need it.
 
     Attributes:
-        run: Its name: that of a row.
-        seed: From 0; added to that of the base.
-        rows: Names of the rows that it is for.
-        workdir: Of the pretraining.
+        run: Name of the pretraining: the first row with its config.
+        seed: Offset, from 0, that is added to the base's seed.
+        rows: Names of the rows that need it.
+        workdir: Workdir of the pretraining.
     """
 
     run: str
@@ -57,19 +57,21 @@ class Job(NamedTuple):
     workdir: pathlib.Path
 
     def evaluation(self, network: str) -> pathlib.Path:
-        """The folder of what a network's features are worth."""
+        """Returns the folder of the evaluation of a network."""
         return self.workdir / network
 
     def networks(self) -> tuple[str, ...]:
-        """Those to evaluate, none twice."""
+        """Returns the networks to evaluate, without duplicates."""
         return tuple(dict.fromkeys(rows.ROWS[row].network for row in self.rows))
 
 
 def row_config(base: Base, row: str, seed: int) -> ml_collections.ConfigDict:
-    """The config of a row's pretraining.
+    """Builds the config of a row's pretraining.
 
-    Raises:
-        ConfigError: The row's changes are impossible on this base.
+    Args:
+        base: Base config.
+        row: Name of the row.
+        seed: Offset that is added to the base's seed.
     """
     config = base.config.copy_and_resolve_references()
     config.update_from_flattened_dict(_changes(base, row, seed))
@@ -81,7 +83,7 @@ def _changes(base: Base, row: str, seed: int) -> dict[str, Any]:
 
 
 def runs_of_rows(base: Base) -> dict[str, str]:
-    """For each row the name of its pretraining: the first row with the same config."""
+    """Returns the name of each row's pretraining: the first row with the same config."""
     first: dict[str, str] = {}
     return {
         row: first.setdefault(_as_text(row_config(base, row, 0).to_dict()), row)
@@ -94,7 +96,7 @@ def _as_text(value: Any) -> str:
 
 
 def impossible(base: Base, selected: Sequence[rows.Selected]) -> dict[str, str]:
-    """Of the selected rows, those that this base cannot have, and why not."""
+    """Returns the selected rows that are impossible on this base, each with the reason."""
     reasons = {}
     for row in _names(selected):
         try:
@@ -107,12 +109,21 @@ def impossible(base: Base, selected: Sequence[rows.Selected]) -> dict[str, str]:
 def jobs(
     base: Base, selected: Sequence[rows.Selected], seeds: Sequence[int], output: pathlib.Path
 ) -> list[Job]:
-    """The pretrainings that rows need: all with the first seed, then all with the next.
+    """Lists the pretrainings that rows need: all with the first seed, then all with the next.
 
-    Those of rows that are impossible on this base are left out.
+    Rows that are impossible on this base are left out.
+
+    Args:
+        base: Base config.
+        selected: Rows by study.
+        seeds: Offsets that are added to the base's seed.
+        output: Folder of all runs.
+
+    Returns:
+        The jobs in the order in which to run them.
 
     Raises:
-        ConfigError: All of them are.
+        ConfigError: All rows are impossible on this base.
     """
     left_out = impossible(base, selected)
     runs = runs_of_rows(base)
@@ -135,7 +146,10 @@ def _names(selected: Sequence[rows.Selected]) -> list[str]:
 
 
 def pretraining_flags(base: Base, job: Job) -> list[str]:
-    """Of `python -m xkd_jax.main`; the row's changes last, for no flag of the user's to undo."""
+    """Returns the flags of `python -m xkd_jax.main` for a pretraining.
+
+    The row's changes come last, so no flag of the user overrides them.
+    """
     changes = [
         f"--config.{field}={value}" for field, value in _changes(base, job.run, job.seed).items()
     ]
@@ -143,13 +157,13 @@ def pretraining_flags(base: Base, job: Job) -> list[str]:
 
 
 def evaluation_flags(base: Base, job: Job, network: str, flags: Sequence[str]) -> list[str]:
-    """Likewise, of an evaluation on the base's data.
+    """Returns the flags of `python -m xkd_jax.main` for an evaluation on the base's data.
 
     Args:
-        base: Of the pretraining.
-        job: It.
-        network: teacher or student.
-        flags: `--config.FIELD=VALUE` of the evaluation, on top.
+        base: Base config of the pretraining.
+        job: The pretraining.
+        network: `teacher` or `student`.
+        flags: Flags `--config.FIELD=VALUE` that override fields of the evaluation.
     """
     data = base.config.data
     fields = {
@@ -158,7 +172,7 @@ def evaluation_flags(base: Base, job: Job, network: str, flags: Sequence[str]) -
         "data.dataset": data.dataset,
         "data.path": data.path,
         **{f"data.generated.{name}": value for name, value in data.generated.items()},
-        # Of fresh weights the features are the same for all rows of one architecture.
+        # Rows of one architecture have the same features of initial weights.
         "features.cache": job.workdir.parents[1] / "features",
     }
     return [
@@ -170,19 +184,20 @@ def evaluation_flags(base: Base, job: Job, network: str, flags: Sequence[str]) -
 
 
 def is_pretrained(base: Base, job: Job) -> bool:
-    """Whether a run has reached its end, as far as its folder says.
+    """Returns whether a run's newest checkpoint is at or past `config.steps`.
 
-    One whose length is of epochs is known by `xkd_jax.main` alone, which knows the data.
+    Returns False if `config.steps` is 0: then the length depends on the data, which only
+    `xkd_jax.main` reads.
     """
     step = checkpoint.latest_step(job.workdir)
     return step is not None and 0 < base.config.steps <= step
 
 
 def check_same_run(base: Base, job: Job) -> None:
-    """Refuses a folder that holds the run of another config.
+    """Checks that a job's workdir does not hold the run of another config.
 
     Raises:
-        ConfigError: Naming the first field that differs.
+        ConfigError: A field differs; the message names the first one.
     """
     path = job.workdir / "config.json"
     if not path.is_file():
@@ -192,31 +207,36 @@ def check_same_run(base: Base, job: Job) -> None:
     for field, value in _flat(json.loads(_as_text(config.to_dict()))):
         if not field.startswith(_FREE) and theirs.get(field, value) != value:
             raise config_check.ConfigError(
-                f"config.{field} is {value!r}; allowed: {theirs[field]!r}, as {job.workdir} was "
-                "begun with, or another --output"
+                f"config.{field} is {value!r}; allowed: {theirs[field]!r}, as in the run in "
+                f"{job.workdir}, or another --output"
             )
 
 
 def evaluated(
     job: Job, network: str, protocol: ml_collections.ConfigDict | None = None
 ) -> dict[str, Any] | None:
-    """What an evaluation has found; None where there is none yet, or none by this protocol.
+    """Reads the results of an evaluation.
 
     Args:
         job: The pretraining.
-        network: Of it.
-        protocol: The evaluation's config; None: any.
+        network: `teacher` or `student`.
+        protocol: Config that the evaluation must have; None accepts any.
+
+    Returns:
+        The content of `results.json`, or None if there is none with this protocol yet.
     """
     path = job.evaluation(network) / results.FILE
     if not path.is_file():
         return None
-    found = sealed.load_json(path)
-    if protocol is None or _what(found["protocol"]) == _what(json.loads(protocol.to_json())):
-        return found
+    content = sealed.load_json(path)
+    if protocol is None or (
+        _relevant(content["protocol"]) == _relevant(json.loads(protocol.to_json()))
+    ):
+        return content
     return None
 
 
-def _what(protocol: Mapping[str, Any]) -> dict[str, Any]:
+def _relevant(protocol: Mapping[str, Any]) -> dict[str, Any]:
     return {field: value for field, value in _flat(protocol) if not field.startswith(_PLACES)}
 
 

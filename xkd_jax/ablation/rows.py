@@ -1,10 +1,9 @@
-"""Every row of the paper's ablations as changes of a config, and the paper's numbers of each.
+"""Every row of the paper's ablations as changes of a config, with the paper's numbers.
 
-The numbers themselves are in `xkd_jax.downstream.published`; a row says under which title. Rows of
-which the paper shows a curve alone, or a remark, have none. docs/method.md, which has all that is
-known here of the paper's tables, tells them apart as Tables 1-3, Table S16, the comparison with
-other methods, and the studies of appendix B, no further: so `table2` selects all rows of Tables
-1-3, and so on (`TABLES`).
+The numbers are in `xkd_jax.downstream.published`; a row names their titles there. A row has no
+numbers if the paper only shows a curve or makes a remark. docs/method.md knows the paper's tables
+only as groups: Tables 1-3, Table S16, the comparison with other methods, and the studies of
+appendix B. So `table2` selects all rows of Tables 1-3, and so on; see `TABLES`.
 """
 
 import difflib
@@ -20,7 +19,7 @@ from xkd_jax.downstream import published
 
 
 class Times(NamedTuple):
-    """A multiple of what the base config has, for lengths that the paper varies by factors."""
+    """A multiple of the base config's value, for lengths that the paper varies by factors."""
 
     factor: int
 
@@ -29,11 +28,11 @@ class Row(NamedTuple):
     """A line of a table.
 
     Attributes:
-        about: What it is, in a few words.
-        changes: Fields of the config with their values, or `Times`, in which its pretraining
-            differs from its study's default.
-        published: Titles in `xkd_jax.downstream.published`, of any table.
-        network: Whose features are evaluated: teacher or student.
+        about: Short description.
+        changes: Values, or `Times`, of the config's fields in which the pretraining differs from
+            the study's default.
+        published: Titles of the row in the tables of `xkd_jax.downstream.published`.
+        network: Network whose features are evaluated: `teacher` or `student`.
     """
 
     about: str
@@ -43,16 +42,16 @@ class Row(NamedTuple):
 
 
 class Study(NamedTuple):
-    """A table of the paper, or what stands together in it.
+    """A table of the paper, or a group of rows that belong together.
 
     Attributes:
-        title: Of it.
-        where: Where it stands in the paper.
-        rows: Names in `ROWS`.
-        tables: Names of tables in `xkd_jax.downstream.published`. The first says which columns
-            there are; what it leaves out of them is looked for in the others.
-        recipe: What its pretrainings have in common in the paper, beside configs/k400.py. Not part
-            of its rows: another base config has a recipe of its own.
+        title: Title of the study.
+        where: Place of its numbers in the paper.
+        rows: Names of its rows in `ROWS`.
+        tables: Names of tables in `xkd_jax.downstream.published`. The first one decides which
+            columns there are; numbers that it lacks are taken from the others.
+        recipe: Fields in which all its pretrainings in the paper differ from configs/k400.py. The
+            rows do not include them, because another base config has its own recipe.
     """
 
     title: str
@@ -63,7 +62,7 @@ class Study(NamedTuple):
 
 
 def _temperatures(video: Sequence[float], audio: Sequence[float]) -> dict[str, float]:
-    """Teachers' temperatures, (start, end) of each modality."""
+    """Returns the config's fields for teachers' temperatures, (start, end) of each modality."""
     return {
         f"xkd.teacher_temperature.{m}_{end}": value
         for m, values in (("video", video), ("audio", audio))
@@ -72,7 +71,7 @@ def _temperatures(video: Sequence[float], audio: Sequence[float]) -> dict[str, f
 
 
 def _local_windows(video: int, audio: int) -> dict[str, Times]:
-    """Local views longer by these factors than the base's, which are of 1 s in the paper."""
+    """Returns changes that lengthen local views by factors; the paper's base has 1 s."""
     changes = {}
     if video > 1:
         changes["views.video.local_frames"] = Times(video)
@@ -83,7 +82,7 @@ def _local_windows(video: int, audio: int) -> dict[str, Times]:
 
 
 def _large_video() -> dict[str, int]:
-    """ViT-L for video, and the decoder that goes with it."""
+    """Returns the config's fields for ViT-L for video and its decoder."""
     sizes = {"encoder": base.ENCODERS["large"], "decoder": base.DECODERS["large"]}
     return {
         f"model.video.{network}.{field}": value
@@ -92,9 +91,9 @@ def _large_video() -> dict[str, int]:
     }
 
 
-def _ablation(what: str) -> tuple[str]:
-    """The title that `published` gives to a row of the ablations of 400 epochs."""
-    return (f"XKD with {what}, Kinetics400",)
+def _ablation(change: str) -> tuple[str]:
+    """Returns the title in `published` of a row of the ablations of 400 epochs."""
+    return (f"XKD with {change}, Kinetics400",)
 
 
 _NO_KD, _NO_DA = {"xkd.lambda_kd": 0.0}, {"xkd.lambda_da": 0.0}
@@ -121,7 +120,7 @@ _MAIN = {
     "student": Row(
         "XKD, its student evaluated", {}, ("XKD, student, Kinetics400",), network="student"
     ),
-    # The paper evaluates the students of XKD-MAS, which share their blocks.
+    # The paper evaluates XKD-MAS by its students, which share their blocks.
     "mas": Row(
         "XKD-MAS, its student",
         {"model.variant": "xkd_mas"},
@@ -155,7 +154,7 @@ _PROJECTOR = {
     **{
         f"projector_norm_{norm}": Row(about, {"model.projector.norm": norm})
         for norm, about in (
-            ("last", "a norm after the projector's last layer alone"),
+            ("last", "a norm only after the projector's last layer"),
             ("none", "no norm in the projector: collapses"),
         )
     },
@@ -169,8 +168,10 @@ _OBJECTIVE = {
         {"xkd.cross_attention": "softmax"},
         _ablation("softmax cross-attention"),
     ),
-    "no_cls": Row("the mean of queries for CLS", {"xkd.query": "mean"}, _ablation("mean query")),
-    "no_centering": Row("no centring: collapses", {"xkd.centering": False}),
+    "no_cls": Row(
+        "the mean of queries instead of CLS", {"xkd.query": "mean"}, _ablation("mean query")
+    ),
+    "no_centering": Row("no centering: collapses", {"xkd.centering": False}),
     "no_reconstruction": Row("lambda_ae = 0: collapses", {"xkd.lambda_ae": 0.0}),
 }
 
@@ -220,7 +221,7 @@ _TEMPERATURES = {
     ),
 }
 
-# The paper's range; what lies between its ends is chosen here.
+# The ends are those of the paper's range; the values between them are chosen here.
 _EMA = {
     f"ema_{momentum}": Row(
         f"teachers' momentum from {momentum}",
@@ -287,12 +288,12 @@ STUDIES: Mapping[str, Study] = {
     "collapse": _appendix("Against collapse", "no_centering", "no_reconstruction"),
 }
 
-# The studies of appendix B that have a table there.
+# The studies that have a table in appendix B.
 _TABLED = (
     *("projector_layers", "projector_out", "alignment", "attention"),
     *("local_windows", "local_views", "temperatures"),
 )
-# What the numbers of the paper's tables select, each as narrowly as is known.
+# The studies that each table of the paper selects, as narrowly as is known.
 TABLES: Mapping[str, tuple[str, ...]] = {
     **{f"table{n}": ("main",) for n in (1, 2, 3)},
     **{f"table{n}": ("comparison",) for n in (4, 5, 6)},
@@ -302,11 +303,11 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 
 
 class Selected(NamedTuple):
-    """Rows of one study that are to be run.
+    """Selected rows of one study.
 
     Attributes:
-        study: Its name.
-        rows: Theirs, in the study's order.
+        study: Name of the study.
+        rows: Names of the rows, in the study's order.
     """
 
     study: str
@@ -314,17 +315,17 @@ class Selected(NamedTuple):
 
 
 def select(names: Sequence[str]) -> list[Selected]:
-    """Finds rows by what people call them.
+    """Selects rows by names of rows, studies or tables.
 
     Args:
-        names: Of rows, of studies, or of the paper's tables; `all` for everything.
+        names: Names of rows, of studies, or of the paper's tables; `all` for everything.
 
     Returns:
-        The studies in their order, each with those of its rows that were asked for. A row that was
-        asked for by its own name stands in the first study that has it.
+        The studies in the order of `STUDIES`, each with its selected rows. A row that is selected
+        by its own name is listed in the first study that has it.
 
     Raises:
-        ValueError: For a name that there is none of.
+        ValueError: A name is unknown.
     """
     wanted: dict[str, set[str]] = {study: set() for study in STUDIES}
     for name in names:
@@ -341,7 +342,7 @@ def select(names: Sequence[str]) -> list[Selected]:
 
 
 def study_of(name: str) -> str:
-    """The first study that has a row."""
+    """Returns the name of the first study that has a row."""
     return next(study for study in STUDIES if name in STUDIES[study].rows)
 
 
@@ -356,14 +357,14 @@ def _studies_called(name: str) -> Sequence[str]:
 
 
 def unknown(name: str, known: Sequence[str]) -> str:
-    """What to say of a name that there is none of."""
+    """Returns the part of a message that suggests known names near an unknown one."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     listed = "--config=configs/ablation.py:list prints all"
     return f"the nearest are {', '.join(near)}; {listed}" if near else f"nothing like it; {listed}"
 
 
 def changed(config: ml_collections.ConfigDict, row: Row) -> dict[str, Any]:
-    """The fields that a row changes, with the values they get on top of a config."""
+    """Returns the fields that a row changes, with their values on top of a config."""
     return {
         field: value_of(config, field) * change.factor if isinstance(change, Times) else change
         for field, change in row.changes.items()
@@ -371,29 +372,29 @@ def changed(config: ml_collections.ConfigDict, row: Row) -> dict[str, Any]:
 
 
 def value_of(config: ml_collections.ConfigDict, field: str) -> Any:
-    """The value of a field such as `model.video.patch`."""
+    """Returns the value of a nested field such as `model.video.patch`."""
     return functools.reduce(operator.getitem, field.split("."), config)
 
 
 def paper(study: Study, row: Row) -> dict[tuple[str, str], float]:
-    """The paper's numbers of a row, in percent, by (data set, protocol); see `published`."""
-    found: dict[tuple[str, str], float] = {}
+    """Returns the paper's numbers of a row, in percent, by (data set, protocol)."""
+    percents: dict[tuple[str, str], float] = {}
     for number in sorted(
         (number for number in published.numbers() if number.table in study.tables),
         key=lambda number: study.tables.index(number.table),
     ):
         column = number.dataset, number.protocol
         if number.model in row.published and column in columns(study):
-            found.setdefault(column, number.percent)
-    return found
+            percents.setdefault(column, number.percent)
+    return percents
 
 
 @functools.cache
 def _columns(table: str) -> tuple[tuple[str, str], ...]:
-    found = (n for n in published.numbers() if n.table == table)
-    return tuple(dict.fromkeys((number.dataset, number.protocol) for number in found))
+    numbers = (n for n in published.numbers() if n.table == table)
+    return tuple(dict.fromkeys((number.dataset, number.protocol) for number in numbers))
 
 
 def columns(study: Study) -> tuple[tuple[str, str], ...]:
-    """What the paper's numbers in a study are of: (data set, protocol) each."""
+    """Returns the columns of a study: (data set, protocol) each."""
     return _columns(study.tables[0])

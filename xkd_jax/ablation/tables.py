@@ -1,7 +1,7 @@
-"""What rows have come to: ours over the seeds with its spread, and the paper's beside.
+"""Tables of an ablation's results: mean and spread over seeds, beside the paper's numbers.
 
-All numbers of `results.json` are shares of 1, but for the paper's, which are in percent as it gives
-them; people are told percents.
+In `results.json`, our numbers are shares of 1 and the paper's are in percent, as it gives them. All
+other output is in percent.
 """
 
 import json
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -26,34 +27,45 @@ UNTRAINED = "untrained networks"
 def collect(
     base: plan.Base, selected: Sequence[rows.Selected], jobs: Sequence[plan.Job]
 ) -> dict[str, Any]:
-    """All that finished evaluations say.
+    """Collects the results of the finished evaluations.
+
+    Args:
+        base: Base config.
+        selected: Rows by study.
+        jobs: Pretrainings of these rows.
 
     Returns:
-        `base` and `flags`; `metric` and `chance`, None before there is any evaluation; `measures`,
-        such as "video svm"; `studies`, each with `study`, `title`, `where` and `rows`: of each
-        `row`, `about`, `network`, `changes`, `seeds` (by seed the score of each measure), `scores`
-        (of each measure mean and spread), `untrained` (of each measure the score of fresh weights,
-        the same for all seeds) and `paper` (by column, in percent).
+        The content of `results.json`: `base` and `flags`; `metric` and `chance`, None if no
+        evaluation is finished; `measures`, such as "video svm"; and `studies`, each with `study`,
+        `title`, `where` and `rows`. Each row has `row`, `about`, `network`, `changes`, `seeds` (by
+        seed, the score of each measure), `scores` (mean and spread of each measure), `untrained`
+        (the score of each measure with initial weights, the same for all seeds) and `paper` (by
+        column, in percent).
     """
-    found = {
+    evaluations = {
         (row, job.seed): plan.evaluated(job, rows.ROWS[row].network)
         for job in jobs
         for row in job.rows
     }
-    any_found = next(filter(None, found.values()), None)
+    any_evaluation = next(filter(None, evaluations.values()), None)
     return {
         "base": base.path,
         "flags": list(base.flags),
-        "metric": any_found and any_found["metric"],
-        "chance": any_found and any_found["chance"],
-        "measures": [_measure(row) for row in any_found["rows"]] if any_found else [],
+        "metric": any_evaluation and any_evaluation["metric"],
+        "chance": any_evaluation and any_evaluation["chance"],
+        "measures": [_measure(row) for row in any_evaluation["rows"]] if any_evaluation else [],
         "studies": [
             {
                 "study": study,
                 "title": rows.STUDIES[study].title,
                 "where": rows.STUDIES[study].where,
                 "rows": [
-                    _row(base, study, name, {s: f for (row, s), f in found.items() if row == name})
+                    _row(
+                        base,
+                        study,
+                        name,
+                        {seed: e for (row, seed), e in evaluations.items() if row == name},
+                    )
                     for name in names
                 ],
             }
@@ -67,14 +79,17 @@ def _measure(row: Mapping[str, Any]) -> str:
 
 
 def _row(
-    base: plan.Base, study: str, name: str, found: Mapping[int, dict[str, Any] | None]
+    base: plan.Base, study: str, name: str, evaluations: Mapping[int, dict[str, Any] | None]
 ) -> dict[str, Any]:
     row = rows.ROWS[name]
     scores = {
         weights: {
-            str(seed): {_measure(r): r[weights]["scores"][of["metric"]]["mean"] for r in of["rows"]}
-            for seed, of in found.items()
-            if of
+            str(seed): {
+                _measure(r): r[weights]["scores"][evaluation["metric"]]["mean"]
+                for r in evaluation["rows"]
+            }
+            for seed, evaluation in evaluations.items()
+            if evaluation
         }
         for weights in ("pretrained", "untrained")
     }
@@ -87,56 +102,62 @@ def _row(
         "scores": _over_seeds(scores["pretrained"]),
         "untrained": next(iter(scores["untrained"].values()), {}),
         "paper": {
-            listing.column(of): value for of, value in rows.paper(rows.STUDIES[study], row).items()
+            listing.column(benchmark): percents
+            for benchmark, percents in rows.paper(rows.STUDIES[study], row).items()
         },
     }
 
 
 def _over_seeds(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
     values: dict[str, list[float]] = {}
-    for of_seed in scores.values():
-        for measure, score in of_seed.items():
+    for scores_of_seed in scores.values():
+        for measure, score in scores_of_seed.items():
             values.setdefault(measure, []).append(score)
     return {
         measure: {
-            "mean": float(np.mean(of)),
-            "spread": float(np.std(of, ddof=1)) if len(of) > 1 else None,
+            "mean": float(np.mean(per_seed)),
+            "spread": float(np.std(per_seed, ddof=1)) if len(per_seed) > 1 else None,
         }
-        for measure, of in values.items()
+        for measure, per_seed in values.items()
     }
 
 
-def write(output: pathlib.Path, found: Mapping[str, Any]) -> None:
-    """Writes `results.json`, `table.md` and `table.png`, each whole or not at all."""
+def write(output: pathlib.Path, content: Mapping[str, Any]) -> None:
+    """Writes `results.json`, `table.md` and `table.png`, each atomically.
+
+    Args:
+        output: Folder; created if missing.
+        content: What `collect` returned.
+    """
     output.mkdir(parents=True, exist_ok=True)
-    write_whole(output / FILE, (json.dumps(found, indent=2, allow_nan=False) + "\n").encode())
-    write_whole(output / MARKDOWN, markdown(found).encode())
-    figures.save(output / PICTURE, picture(found))
+    write_whole(output / FILE, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+    write_whole(output / MARKDOWN, markdown(content).encode())
+    figures.save(output / PICTURE, picture(content))
 
 
-def text(found: Mapping[str, Any]) -> str:
-    """The tables as lines for the terminal."""
-    return "\n\n".join("\n".join(_terminal(found, study)) for study in found["studies"])
+def text(content: Mapping[str, Any]) -> str:
+    """Formats the tables as text for a terminal."""
+    return "\n\n".join("\n".join(_terminal(content, study)) for study in content["studies"])
 
 
-def _terminal(found: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[str]:
-    """Ours and, below, the paper's: side by side they would be wider than a terminal."""
+def _terminal(content: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[str]:
+    """Formats our numbers above the paper's; side by side they would be too wide."""
     yield f"{study['title']} ({study['study']})"
-    for title, lines in ((_ours(found), _our_cells), (_theirs(study), _paper_cells)):
+    for title, lines in ((_ours(content), _our_cells), (_theirs(study), _paper_cells)):
         yield title
-        yield from aligned([(row, values, "") for row, *values in lines(found, study)])
+        yield from aligned([(row, values, "") for row, *values in lines(content, study)])
 
 
-def markdown(found: Mapping[str, Any]) -> str:
-    """The tables as Markdown, the paper's numbers to the right of ours."""
-    return "\n".join(line for study in found["studies"] for line in _markdown(found, study))
+def markdown(content: Mapping[str, Any]) -> str:
+    """Formats the tables as Markdown, with the paper's numbers to the right of ours."""
+    return "\n".join(line for study in content["studies"] for line in _markdown(content, study))
 
 
-def _markdown(found: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[str]:
-    ours, theirs = list(_our_cells(found, study)), list(_paper_cells(found, study))
+def _markdown(content: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[str]:
+    ours, theirs = list(_our_cells(content, study)), list(_paper_cells(content, study))
     abouts = ["what", *(row["about"] for row in study["rows"]), ""]
     theirs.append([UNTRAINED, *[MISSING] * len(_paper_columns(study))])
-    yield f"**{study['title']}.** {_ours(found)}. {_theirs(study)}."
+    yield f"**{study['title']}.** {_ours(content)}. {_theirs(study)}."
     yield ""
     for place, (our, their, about) in enumerate(zip(ours, theirs, abouts, strict=False)):
         cells = [our[0], about, *our[1:], *their[1:]]
@@ -148,30 +169,32 @@ def _markdown(found: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[st
     yield ""
 
 
-def _ours(found: Mapping[str, Any]) -> str:
-    metric = "" if found["metric"] is None else f"{metrics.TITLES[found['metric']]} "
-    chance = "" if found["chance"] is None else f", chance {percent(found['chance'])}"
-    return f"Ours: {metric}on the data of {found['base']}, in %, mean ± spread of the seeds{chance}"
+def _ours(content: Mapping[str, Any]) -> str:
+    metric = "" if content["metric"] is None else f"{metrics.TITLES[content['metric']]} "
+    chance = "" if content["chance"] is None else f", chance {percent(content['chance'])}"
+    return (
+        f"Ours: {metric}on the data of {content['base']}, in %, mean ± spread of the seeds{chance}"
+    )
 
 
 def _theirs(study: Mapping[str, Any]) -> str:
     return f"The paper's, in %: {study['where']}"
 
 
-def _our_cells(found: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Lines of cells, the first the head; the last of the untrained, where they are known."""
-    yield ["row", "seeds", *found["measures"]]
+def _our_cells(content: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Yields rows of cells: the head, each row, and untrained networks if they are known."""
+    yield ["row", "seeds", *content["measures"]]
     for row in study["rows"]:
-        scores = [row["scores"].get(measure) for measure in found["measures"]]
-        told = [percent(**score) if score else MISSING for score in scores]
-        yield [row["row"], str(len(row["seeds"])), *told]
+        scores = [row["scores"].get(measure) for measure in content["measures"]]
+        cells = [percent(**score) if score else MISSING for score in scores]
+        yield [row["row"], str(len(row["seeds"])), *cells]
     first = next((row for row in study["rows"] if row["untrained"]), None)
     if first:
-        yield [UNTRAINED, "", *(percent(first["untrained"][m]) for m in found["measures"])]
+        yield [UNTRAINED, "", *(percent(first["untrained"][m]) for m in content["measures"])]
 
 
-def _paper_cells(found: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Likewise, without the last."""
+def _paper_cells(content: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Yields rows of cells with the paper's numbers: the head, then each row."""
     columns = _paper_columns(study)
     yield ["row", *columns]
     for row in study["rows"]:
@@ -185,14 +208,17 @@ def _paper_columns(study: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(column for row in study["rows"] for column in row["paper"]))
 
 
-def picture(found: Mapping[str, Any]) -> np.ndarray:
-    """Draws each study as a line of panels, a panel for each measure: ours, then the paper's.
+def picture(content: Mapping[str, Any]) -> np.ndarray:
+    """Draws each study as a line of panels, one for each of our measures and the paper's columns.
+
+    Args:
+        content: What `collect` returned.
 
     Returns:
         (H, W, 3) uint8.
     """
-    studies = found["studies"]
-    panels = [[*found["measures"], *_paper_columns(study)] for study in studies]
+    studies = content["studies"]
+    panels = [[*content["measures"], *_paper_columns(study)] for study in studies]
     heights = [0.24 * len(study["rows"]) + 1.1 for study in studies]
     widest = max(1, *map(len, panels))
     left = 0.3 + 0.085 * max(len(row["row"]) for study in studies for row in study["rows"])
@@ -203,13 +229,13 @@ def picture(found: Mapping[str, Any]) -> np.ndarray:
         figure.text(
             0.1 / width,
             (top - 0.25) / height,
-            f"{study['title']}. {_ours(found)} (blue). {_theirs(study)} (orange).",
+            f"{study['title']}. {_ours(content)} (blue). {_theirs(study)} (orange).",
             **figures.FONT,
         )
         for place, name in enumerate(names):
             box = (left + 1.6 * place, top - space + 0.3, 1.45, space - 0.85)
             axes = figure.add_axes([v / w for v, w in zip(box, (width, height) * 2, strict=True)])
-            is_ours = place < len(found["measures"])
+            is_ours = place < len(content["measures"])
             _panel(axes, study["rows"], name, is_ours)
             axes.set_title(name if is_ours else f"paper: {name}", loc="left", **figures.FONT)
             if place:
@@ -220,9 +246,9 @@ def picture(found: Mapping[str, Any]) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _panel(axes, of_rows: Sequence[Mapping[str, Any]], name: str, is_ours: bool) -> None:
+def _panel(axes: Axes, study_rows: Sequence[Mapping[str, Any]], name: str, is_ours: bool) -> None:
     color = figures.COLORS[0 if is_ours else 1]
-    for y, row in enumerate(of_rows):
+    for y, row in enumerate(study_rows):
         if is_ours:
             score = row["scores"].get(name)
             mean = score and 100 * score["mean"]
@@ -236,10 +262,10 @@ def _panel(axes, of_rows: Sequence[Mapping[str, Any]], name: str, is_ours: bool)
             f"{mean:.1f}", (mean, y), (0, 3), textcoords="offset points", ha="center", size=6,
             color=figures.INK,
         )  # fmt: skip
-    axes.set_yticks(range(len(of_rows)), [row["row"] for row in of_rows])
-    axes.set_ylim(len(of_rows) - 0.5, -0.7)
+    axes.set_yticks(range(len(study_rows)), [row["row"] for row in study_rows])
+    axes.set_ylim(len(study_rows) - 0.5, -0.7)
     axes.margins(x=0.2)
-    if not axes.containers:  # nothing to read off
+    if not axes.containers:  # no point in the panel
         axes.set_xticks([])
     axes.grid(axis="y", color=figures.GRAY)
     axes.tick_params(labelsize=7, colors=figures.INK, length=2)

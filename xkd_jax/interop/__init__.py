@@ -1,1 +1,1 @@
-"""Our parameters in other people's formats, and theirs in ours."""
+"""Conversion of weights: exports of ours, and imports of the authors' release."""

@@ -1,7 +1,7 @@
-"""What a description of weights may say, see `pretrained.describe`.
+"""Checks of a description of weights, which `pretrained.describe` makes.
 
-It comes out of a file, and what is in it sizes networks, programs and memory. So each value is
-checked before any is used, by the rules of the config that it once was.
+A description is read from a file, and its values determine the sizes of networks, programs and
+memory. So every value is checked before any is used, by the rules of the config it came from.
 """
 
 import reprlib
@@ -11,7 +11,7 @@ from typing import Any
 from xkd_jax.config_rules import RULES, Rule, above, each, number
 from xkd_jax.models.xkd import MODALITIES
 
-# Of a config's views of sound, what the preprocessing of an encoder takes over.
+# Fields of `config.views.audio` that an audio encoder's preprocessing includes.
 LOG_MEL = (
     *("sample_rate", "mel_bands", "window", "hop"),
     *("max_frequency", "log_offset", "mean", "std"),
@@ -30,20 +30,22 @@ _VIEWS = {
         **{name: RULES[f"views.audio.{name}"] for name in LOG_MEL},
     },
 }
-_ALWAYS_THERE = [f"xkd.teacher_temperature.{m}_end" for m in MODALITIES]  # in a config
+_ALWAYS_THERE = [f"xkd.teacher_temperature.{m}_end" for m in MODALITIES]  # in every config
 _EXTENTS = {"video": ("frames", "size", "size"), "audio": ("mel_bands", "frames")}
-# Of the sound of a clip: an hour at 16 kHz has fewer samples, 4 s a five-hundredth in windows.
+# Limits on the waveform of a clip. An hour at 16 kHz has fewer samples. The FFT windows of 4 s have
+# a five-hundredth of the bins.
 _MOST_SAMPLES, _MOST_BINS = 2**26, 2**28
 
 
 def check(description: Mapping[str, Any]) -> None:
-    """Checks the sizes, the preprocessing and the model that a description states.
+    """Checks the sizes, the preprocessing and the model in a description.
 
     Args:
-        description: As `pretrained.describe` makes it, or as it comes back out of JSON.
+        description: Description from `pretrained.describe`, or the same read from JSON.
 
     Raises:
-        ValueError: Something is missing, or cannot be; the message names it and what is allowed.
+        ValueError: A field is missing or has an impossible value. The message names the field and
+            what is allowed.
     """
     _get(description, "networks", Mapping)
     _get(description, "provenance.source", str)
@@ -67,7 +69,10 @@ def check(description: Mapping[str, Any]) -> None:
 
 
 def _check_config(description: Mapping[str, Any]) -> None:
-    """Checks what of a run's config its model is built from, as far as that version had it."""
+    """Checks the fields of a run's config that its model is built from.
+
+    Fields that the version that wrote the config did not have are skipped.
+    """
     for field, rule in RULES.items():
         section = field.partition(".")[0]
         known = section in ("views", "xkd", "parallel") and _has(description["config"], field)
@@ -76,7 +81,7 @@ def _check_config(description: Mapping[str, Any]) -> None:
 
 
 def _modalities(description: Mapping[str, Any]) -> Iterator[str]:
-    """Those of which anything is said."""
+    """Returns the modalities that the description mentions."""
     networks = description["networks"]
     parts = [_get(description, f"networks.{name}", Mapping) for name in networks]
     for name, part in networks.items():
@@ -102,13 +107,13 @@ def _check_encoder(description: Mapping[str, Any], m: str) -> None:
 
 
 def _check_same(description: Mapping[str, Any], m: str) -> None:
-    """Checks that the config's model has the encoder that is described."""
-    stated, of_config = description["architecture"][m], description["config"]["model"][m]
+    """Checks that the config's model has the described encoder."""
+    architecture, model = description["architecture"][m], description["config"]["model"][m]
     for name in ("patch", "encoder"):
-        if _tuple(stated[name]) != _tuple(of_config[name]):
+        if _tuple(architecture[name]) != _tuple(model[name]):
             raise ValueError(
-                f"config.model.{m}.{name} is {reprlib.repr(of_config[name])}; allowed: "
-                f"architecture.{m}.{name}, which is {reprlib.repr(stated[name])}"
+                f"config.model.{m}.{name} is {reprlib.repr(model[name])}; allowed: "
+                f"architecture.{m}.{name}, which is {reprlib.repr(architecture[name])}"
             )
 
 
@@ -118,13 +123,13 @@ def _check_sound(view: Mapping[str, Any]) -> None:
     if samples > _MOST_SAMPLES or hops * view["window"] > _MOST_BINS:
         raise ValueError(
             f"preprocessing.audio.seconds is {view['seconds']:g}, which makes {samples} samples "
-            f"and {hops} windows of {view['window']}; allowed: {_MOST_SAMPLES} samples, and "
-            f"{_MOST_BINS} in all windows"
+            f"and {hops} FFT windows of {view['window']}; allowed: at most {_MOST_SAMPLES} "
+            f"samples, and {_MOST_BINS} in all windows"
         )
     if view["frames"] > hops:
         raise ValueError(
-            f"preprocessing.audio.frames is {view['frames']}; allowed: at most {hops}, the hops of "
-            f"{view['seconds']:g} s"
+            f"preprocessing.audio.frames is {view['frames']}; allowed: at most {hops}, the number "
+            f"of hops in {view['seconds']:g} s"
         )
     if 2 * view["max_frequency"] > view["sample_rate"]:
         raise ValueError(
@@ -140,7 +145,7 @@ def _check(description: Mapping[str, Any], field: str, rule: Rule) -> None:
 
 
 def _tuple(value: Any) -> Any:
-    """A list, as JSON has it, as the tuple that it was."""
+    """Converts a list, which JSON makes of a tuple, back to a tuple."""
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -156,9 +161,9 @@ def _get(description: Mapping[str, Any], field: str, kind: type) -> Any:
     node: Any = description
     for name in field.split("."):
         if not isinstance(node, Mapping) or name not in node:
-            raise ValueError(f"it lacks {field}")
+            raise ValueError(f"{field} is missing")
         node = node[name]
     if not isinstance(node, kind):
-        allowed = {str: "text", list: "a list"}.get(kind, "values by name")
+        allowed = {str: "text", list: "a list"}.get(kind, "an object of named values")
         raise ValueError(f"{field} is {reprlib.repr(node)}; allowed: {allowed}")
     return node

@@ -1,14 +1,14 @@
-"""Writes the encoders of a run to a folder that says what it holds and needs nothing else.
+"""Exports the encoders of a run to a self-contained folder with a description.
 
     python -m xkd_jax.interop.export --checkpoint=runs/mine --output=encoders
 
---format=orbax and --format=safetensors are for `xkd_jax.load_encoder`; --format=release is for
-users of the authors' PyTorch release: the state dict of each encoder, as a file that `torch.load`
-reads. --everything adds heads, decoders and centers: all that a pretraining goes on from but for
-the optimizer's state.
+--format=orbax and --format=safetensors are for `xkd_jax.load_encoder`. --format=release is for
+users of the authors' PyTorch release: it writes the state dict of each encoder to a file that
+`torch.load` reads. --everything adds projectors, decoders and centers: all that a pretraining needs
+to continue, except the optimizer's state.
 """
 
-if __name__ == "__main__":  # before what takes long to import
+if __name__ == "__main__":  # before the slow imports
     from input_pipeline import program
 
     program.start()
@@ -40,54 +40,57 @@ def export(
     """Exports weights.
 
     Args:
-        checkpoint: What `xkd_jax.load_encoder` takes: a run, one of its checkpoints, an export.
+        checkpoint: Path of a run, of one of its checkpoints, or of an export.
         output: Folder to write.
-        form: Out of `FORMATS`.
-        everything: Whether to write all networks, not the encoders alone.
-        overwrite: Whether to replace what is there.
+        form: One of `FORMATS`.
+        everything: Whether to export all networks, not only the encoders.
+        overwrite: Whether to replace existing content of `output`.
 
     Returns:
-        What was exported, and whether anything was written: not where the same is there already.
+        The exported weights, and whether anything was written. Nothing is written if `output`
+        holds the same already.
 
     Raises:
-        ValueError: `everything` is asked for where it is not there, or in the release's format.
-        FileNotFoundError: There is nothing at `checkpoint`.
-        FileExistsError: There is something else at `output`, and `overwrite` is not set.
+        ValueError: `everything` is set, but `checkpoint` holds only encoders or `form` is
+            `release`.
+        FileNotFoundError: `checkpoint` does not exist.
+        FileExistsError: `output` holds something else, and `overwrite` is not set.
     """
     if everything and form == "release":
         raise ValueError(
-            "--everything with --format=release: what the release goes on from has its optimizer's "
-            f"state too, which is not ours; allowed: {', '.join(pretrained.STORES)}"
+            "--everything with --format=release: the release's training checkpoints need its "
+            "optimizer's state, which we do not have; allowed with --everything: "
+            f"{', '.join(pretrained.STORES)}"
         )
     wanted = pretrained.everything if everything else pretrained.encoders_only
     description, trees = pretrained.load(checkpoint, wanted)
     if everything and description["config"] is None:
-        raise ValueError(f"--everything: {checkpoint} holds encoders alone")
+        raise ValueError(f"--everything: {checkpoint} holds only encoders")
     description = {**description, "networks": pretrained.contents(trees)}
     if not everything:
         description["config"] = None
-    found = pretrained.Pretrained(description, trees)
+    exported = pretrained.Pretrained(description, trees)
     if form == "release":
-        return found, write_release(pathlib.Path(output).absolute(), found, overwrite)
-    return found, pretrained.save(output, found, form, overwrite)
+        return exported, write_release(pathlib.Path(output).absolute(), exported, overwrite)
+    return exported, pretrained.save(output, exported, form, overwrite)
 
 
-def write_release(folder: pathlib.Path, found: pretrained.Pretrained, overwrite: bool) -> bool:
-    """Writes encoders as files of the authors' release, and config.json beside them.
+def write_release(folder: pathlib.Path, weights: pretrained.Pretrained, overwrite: bool) -> bool:
+    """Writes encoders as files of the authors' release, and their description as config.json.
 
     Args:
-        folder: Made here; in it, xkd_vid_teacher.pth.tar and so on.
-        found: The encoders.
-        overwrite: Whether to replace what is there.
+        folder: Folder to create, for xkd_vid_teacher.pth.tar and so on.
+        weights: The encoders.
+        overwrite: Whether to replace existing content of `folder`.
 
     Returns:
-        Whether anything was written: not where the same is there already.
+        Whether anything was written. Nothing is written if `folder` holds the same already.
 
     Raises:
-        FileExistsError: There is something else, and `overwrite` is not set.
+        FileExistsError: `folder` holds something else, and `overwrite` is not set.
     """
-    files = {f"xkd_{name}.pth.tar": tensors for name, tensors in backbones(found).items()}
-    description = pretrained.as_json({**found.description, "weights": "release"}, {})
+    files = {f"xkd_{name}.pth.tar": tensors for name, tensors in backbones(weights).items()}
+    description = pretrained.as_json({**weights.description, "weights": "release"}, {})
     if _holds(folder, files, description):
         return False
     with pretrained.replacing(folder, overwrite) as draft:
@@ -103,9 +106,9 @@ def _holds(folder: pathlib.Path, files: dict[str, Tensors], description: str) ->
         if (folder / pretrained.CONFIG).read_text("utf-8") != description:
             return False
         for name, tensors in files.items():
-            there = torch_files.read(folder / name)
-            if there.keys() != tensors.keys() or any(
-                not np.array_equal(there[key], tensors[key], equal_nan=True) for key in tensors
+            existing = torch_files.read(folder / name)
+            if existing.keys() != tensors.keys() or any(
+                not np.array_equal(existing[key], tensors[key], equal_nan=True) for key in tensors
             ):
                 return False
     except (OSError, ValueError):
@@ -113,23 +116,23 @@ def _holds(folder: pathlib.Path, files: dict[str, Tensors], description: str) ->
     return True
 
 
-def backbones(found: pretrained.Pretrained) -> dict[str, Tensors]:
-    """The state dicts that the release has of encoders, by "vid_teacher" and so on."""
+def backbones(weights: pretrained.Pretrained) -> dict[str, Tensors]:
+    """Converts encoders to the release's state dicts, by "vid_teacher" and so on."""
     held = {
         (root, m)
         for network, root in pretrained.NETWORKS.items()
-        for m in found.description["networks"].get(network, ())
+        for m in weights.description["networks"].get(network, ())
     }
     tensors = release.to_release(
-        found.trees,
-        _model(found.description),
+        weights.trees,
+        _model(weights.description),
         lambda path: pretrained.encoders_only(path) and (path[1] == "shared" or path[:2] in held),
     )
     files: dict[str, Tensors] = {}
     for name, tensor in tensors.items():
         network, _, name = name.partition(".backbone.")
         files.setdefault(network, {})[name] = tensor
-    # In the release's order, in which the last norm comes last.
+    # The release's order has the final norm last.
     return {
         network: dict(sorted(file.items(), key=lambda item: item[0].startswith("encoder_norm.")))
         for network, file in files.items()
@@ -137,7 +140,7 @@ def backbones(found: pretrained.Pretrained) -> dict[str, Tensors]:
 
 
 def _model(description: dict[str, Any]) -> xkd.XKD:
-    """The model that encoders are of; what is not theirs is the paper's."""
+    """Builds the model of some encoders; its other parts have the paper's sizes."""
     config = base.get_config()
     architecture, views = description["architecture"], description["preprocessing"]
     config.model.variant = architecture["variant"]
@@ -154,7 +157,7 @@ def _model(description: dict[str, Any]) -> xkd.XKD:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Exports what the command line says."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m xkd_jax.interop.export",
         description=__doc__,
@@ -163,16 +166,16 @@ def main(arguments: list[str] | None = None) -> None:
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="DIR", help="a run, a checkpoint or an export")
     add("--output", required=True, metavar="DIR", help="folder to write")
-    add("--format", choices=FORMATS, default="orbax", help="of the weights (orbax)")
-    add("--everything", action="store_true", help="heads, decoders and centers too")
-    add("--overwrite", action="store_true", help="replace what is at --output")
+    add("--format", choices=FORMATS, default="orbax", help="format of the weights (orbax)")
+    add("--everything", action="store_true", help="export projectors, decoders and centers too")
+    add("--overwrite", action="store_true", help="replace existing content of --output")
     flags = parser.parse_args(arguments)
     command_line.quieten_libraries()
     with command_line.errors_in_one_line():
-        found, written = export(
+        exported, written = export(
             flags.checkpoint, flags.output, flags.format, flags.everything, flags.overwrite
         )
-    print(pretrained.summary(found.description))
+    print(pretrained.summary(exported.description))
     print(f"{flags.output}: {'written' if written else 'holds the same already, left as it is'}")
 
 

@@ -2,12 +2,12 @@
 
     python -m xkd_jax.interop.import_release --input=XKD_ep799 --output=xkd
 
-reads XKD_ep799vid_teacher.pth.tar, ...vid_student..., ...aud_teacher... and ...aud_student...,
-as many of them as there are. --input may also be one such file, or a full training checkpoint with
-heads, decoders and centers. PyTorch is not needed, and nothing that a file says is run.
+reads those of XKD_ep799vid_teacher.pth.tar, ...vid_student..., ...aud_teacher... and
+...aud_student... that exist. --input may also be one such file, or a full training checkpoint with
+projectors, decoders and centers. PyTorch is not needed, and no code in a file is run.
 """
 
-if __name__ == "__main__":  # before what takes long to import
+if __name__ == "__main__":  # before the slow imports
     from input_pipeline import program
 
     program.start()
@@ -35,11 +35,11 @@ Tensors = dict[str, np.ndarray]
 
 
 class ReleaseError(ValueError):
-    """The tensors are not those of a model of the release."""
+    """Raised if tensors are not those of a model of the release."""
 
 
 def backbone_files(prefix: str) -> dict[str, pathlib.Path]:
-    """The release's backbone files of a prefix that there are, by "vid_teacher" and so on."""
+    """Returns the release's existing backbone files of a prefix, by "vid_teacher" and so on."""
     names = [f"{p}_{network}" for network in ROOTS for p in release.PREFIXES.values()]
     paths = {name: pathlib.Path(f"{prefix}{name}{SUFFIX}") for name in names}
     return {name: path for name, path in paths.items() if path.is_file()}
@@ -51,35 +51,35 @@ def read_release(
     """Reads weights of the release.
 
     Args:
-        source: A file, or what the names of several begin with.
-        network: teacher or student, of a backbone file whose name does not tell.
-        given: Sizes that the tensors do not tell.
+        source: Path of a file, or the common prefix of several.
+        network: `teacher` or `student`, for a backbone file whose name does not say which.
+        given: Sizes that cannot be inferred from the tensors.
 
     Returns:
-        The weights in our form, and what they are.
+        The converted weights and their description.
 
     Raises:
         FileNotFoundError: There is no such file.
-        TorchFileError: A file is not one of tensors, or asks for more than that.
-        SizeError: A size cannot be told from the tensors.
-        ReleaseError: A tensor is unknown, missing or misshapen.
+        TorchFileError: A file is damaged, holds no tensors, or asks for anything but tensors.
+        SizeError: A size cannot be inferred from the tensors.
+        ReleaseError: A tensor is unknown, missing, or has the wrong shape or dtype.
     """
     path = pathlib.Path(source)
     files = {"": path} if path.is_file() else backbone_files(source)
     if not files:
         raise FileNotFoundError(
-            f"{source}: no such file, and none called {source}vid_teacher{SUFFIX} or the like"
+            f"{source}: no such file, nor {source}vid_teacher{SUFFIX} or the like"
         )
     tensors: Tensors = {}
     held = set()
     for name, file in files.items():
-        found = torch_files.read(file, entry="model")
-        if "" in files and any("_teacher." in key for key in found):
-            tensors, held = _full_checkpoint(found), set()
+        content = torch_files.read(file, entry="model")
+        if "" in files and any("_teacher." in key for key in content):
+            tensors, held = _full_checkpoint(content), set()
             break
-        name = name or _name(file, found, network)
+        name = name or _name(file, content, network)
         held.add(name)
-        tensors |= {f"{name}.backbone.{key}": tensor for key, tensor in found.items()}
+        tensors |= {f"{name}.backbone.{key}": tensor for key, tensor in content.items()}
 
     config = sizes.infer(tensors, given or sizes.Given())
     model = xkd.build(config)
@@ -93,7 +93,7 @@ def read_release(
         },
     }
     description = pretrained.describe(config.to_dict(), trees, provenance)
-    # The length of the sound is the config's clip, which a backbone of sound says nothing of.
+    # `describe` takes the length of the sound from the config's clip, which backbones do not have.
     if held and "audio" in description["preprocessing"]:
         view = description["preprocessing"]["audio"]
         view["seconds"] = _seconds(view["frames"], view["hop"], view["sample_rate"])
@@ -108,17 +108,20 @@ def _digest(path: pathlib.Path) -> str:
 
 
 def _seconds(frames: int, hop: int, sample_rate: int) -> float:
-    """The length of sound for log-mel frames: 4 s for 448, as in the release, and in proportion."""
+    """Returns the seconds of sound for log-mel frames, in proportion to the release's 4 s for 448.
+
+    The result is at least the length of the frames' hops.
+    """
     return max(4.0 * frames / 448, (frames - 1) * hop / sample_rate)
 
 
 def _name(file: pathlib.Path, tensors: Tensors, network: str | None) -> str:
-    """Of which modality and network a backbone file is, "vid_teacher" and so on."""
+    """Returns the name of a backbone file's encoder, "vid_teacher" and so on."""
     named = _NAMED.search(file.name)
     network = network or (named and named[2])
     if network is None:
         raise ReleaseError(
-            f"{file.name} does not say of which network it is; give --network=teacher or "
+            f"the name {file.name} says neither teacher nor student; give --network=teacher or "
             "--network=student"
         )
     for m, prefix in release.PREFIXES.items():
@@ -128,7 +131,7 @@ def _name(file: pathlib.Path, tensors: Tensors, network: str | None) -> str:
 
 
 def _wanted(held: set[str]) -> Callable[[tuple[str, ...]], bool]:
-    """Wants the encoders of the networks held, and nothing else."""
+    """Returns a filter of paths that passes only the encoders of the given networks."""
     roots = {
         (ROOTS[network], m)
         for network in ROOTS
@@ -139,41 +142,47 @@ def _wanted(held: set[str]) -> Callable[[tuple[str, ...]], bool]:
 
 
 def _full_checkpoint(tensors: Tensors) -> Tensors:
-    """The tensors of a full checkpoint without what the release lists twice or keeps constant."""
+    """Returns the tensors of a full checkpoint without duplicates and constant gains.
+
+    Raises:
+        ReleaseError: Two copies of a tensor differ, or a gain is not 1.
+    """
     tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    kept = {}
+    needed = {}
     for name, tensor in tensors.items():
         prefix, encoder, rest = name.partition("_ae.encoder.")
         original = f"{prefix}_student.backbone.{rest}"
         if encoder and original in tensors:
             if not np.array_equal(tensor, tensors[original], equal_nan=True):
-                raise ReleaseError(f"the tensor {name!r} is not that of {original!r}, its double")
+                raise ReleaseError(
+                    f"the tensor {name!r} differs from {original!r}; allowed: equal tensors"
+                )
         elif name.endswith(".head.last_layer.weight_g"):
             if np.any(tensor != 1):
-                raise ReleaseError(f"the tensor {name!r} is not 1 throughout, as the gain is here")
+                raise ReleaseError(f"the tensor {name!r} is not 1 throughout; allowed: a gain of 1")
         else:
-            kept[name] = tensor
-    return kept
+            needed[name] = tensor
+    return needed
 
 
 def _checked(tensors: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> Tensors:
-    """The tensors as float32, if they are all and as large as they have to be."""
+    """Checks the names, shapes and dtypes of tensors, and converts them to float32."""
     missing = [name for name in shapes if name not in tensors]
     unknown = [name for name in tensors if name not in shapes]
     if missing or unknown:
-        wrong = [f"missing: {_some(missing)}"] if missing else []
-        wrong += [f"unknown: {_some(unknown)}"] if unknown else []
+        problems = [f"missing: {_some(missing)}"] if missing else []
+        problems += [f"unknown: {_some(unknown)}"] if unknown else []
         raise ReleaseError(
-            f"these are not the tensors of a model of the release: {'; '.join(wrong)}"
+            f"these are not the tensors of a model of the release: {'; '.join(problems)}"
         )
     for name, shape in shapes.items():
         tensor = tensors[name]
         if tensor.shape != shape:
             raise ReleaseError(
-                f"the tensor {name!r} is of shape {list(tensor.shape)}; the others of this model "
-                f"ask for {list(shape)}"
+                f"the tensor {name!r} has shape {list(tensor.shape)}; the model's other tensors "
+                f"require {list(shape)}"
             )
-        # bfloat16 is a kind of its own in NumPy.
+        # To NumPy, bfloat16 is not a floating type.
         if not np.issubdtype(tensor.dtype, np.floating) and tensor.dtype.name != "bfloat16":
             raise ReleaseError(f"the tensor {name!r} is {tensor.dtype}; allowed: floating")
     return {name: tensors[name].astype(np.float32) for name in shapes}
@@ -185,20 +194,20 @@ def _some(names: list[str]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Converts what the command line says."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m xkd_jax.interop.import_release",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--input", required=True, metavar="PREFIX_OR_FILE", help="of the release's files")
+    add("--input", required=True, metavar="PREFIX_OR_FILE", help="the release's files")
     add("--output", required=True, metavar="DIR", help="folder to write")
-    add("--store", choices=pretrained.STORES, default="orbax", help="of the weights (orbax)")
-    add("--overwrite", action="store_true", help="replace what is at --output")
-    add("--network", choices=tuple(ROOTS), help="of a file whose name does not tell")
+    add("--store", choices=pretrained.STORES, default="orbax", help="format of weights (orbax)")
+    add("--overwrite", action="store_true", help="replace existing content of --output")
+    add("--network", choices=tuple(ROOTS), help="network, if the file's name does not say which")
     group = parser.add_argument_group(
-        "sizes that tensors do not tell, for models that are not of the paper's sizes"
+        "sizes that cannot be inferred from tensors, for models without the paper's sizes"
     )
     for name in ("video_heads", "audio_heads", "decoder_heads", "frames", "mel_bands"):
         group.add_argument(f"--{name}", type=int, metavar="N")
@@ -211,9 +220,9 @@ def main(arguments: list[str] | None = None) -> None:
     given = sizes.Given(**{name: getattr(flags, name) for name in fields})
     command_line.quieten_libraries()
     with command_line.errors_in_one_line():
-        found = read_release(flags.input, flags.network, given)
-        written = pretrained.save(flags.output, found, flags.store, flags.overwrite)
-    print(pretrained.summary(found.description))
+        converted = read_release(flags.input, flags.network, given)
+        written = pretrained.save(flags.output, converted, flags.store, flags.overwrite)
+    print(pretrained.summary(converted.description))
     print(f"{flags.output}: {'written' if written else 'holds the same already, left as it is'}")
 
 

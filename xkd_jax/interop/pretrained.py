@@ -1,14 +1,16 @@
-"""Pretrained weights with a description of them: folders of their own, or out of a run.
+"""Pretrained weights with their description, saved in a folder or loaded from a run.
 
-Such a folder has the weights, as an Orbax checkpoint or as one safetensors file, and config.json,
-which says all that is needed to use them without the run: the architecture, the preprocessing, and
-where they come from; and the digests of all that, by which damage is noticed. The trees of weights
-are those of `xkd_jax.train_step.TrainState`:
+A saved folder has the weights, as an Orbax checkpoint or one safetensors file, and config.json. The
+latter holds all that is needed to use the weights without the run: the architecture, the
+preprocessing and the provenance. It also holds digests of everything, by which damage is noticed.
+The trees of weights are those of `xkd_jax.train_step.TrainState`:
 
-    params   the students', teacher   the teachers', centers   the teachers' centers
+    params    students' weights
+    teacher   teachers' weights
+    centers   centers of the teachers' outputs
 
-as far as there are: an encoder alone has nothing but {network: {modality: {"encoder": ...}}}, and
-blocks that modalities share stand under {network: {"shared": ...}}.
+Trees may be incomplete: those of encoders hold only {network: {modality: {"encoder": ...}}}. Blocks
+that the modalities share are under {network: {"shared": ...}}.
 """
 
 import contextlib
@@ -38,7 +40,7 @@ from xkd_jax.saved_checkpoint import DamagedError
 FORMAT = "xkd_jax"
 FORMAT_VERSION = 1
 STORES = ("orbax", "safetensors")
-# What users call the networks, and where their weights are.
+# By the users' name of a network, the root of its weights.
 NETWORKS = {"teacher": "teacher", "student": "params"}
 
 CONFIG = "config.json"
@@ -49,11 +51,11 @@ Path = tuple[str, ...]
 
 
 class Pretrained(NamedTuple):
-    """Weights, and what they are.
+    """Weights and their description.
 
     Attributes:
-        description: What config.json holds, see `describe`.
-        trees: Nested dictionaries of (NumPy) arrays.
+        description: Content of config.json; see `describe`.
+        trees: Nested dictionaries of arrays, usually NumPy's.
     """
 
     description: dict[str, Any]
@@ -61,12 +63,12 @@ class Pretrained(NamedTuple):
 
 
 def encoders_only(path: Path) -> bool:
-    """Whether a weight belongs to an encoder."""
+    """Returns whether a weight belongs to an encoder, given its path."""
     return path[0] in NETWORKS.values() and (path[1] == "shared" or path[2] == "encoder")
 
 
 def everything(path: Path) -> bool:
-    """Whether a weight belongs to the model, and not to its optimizer."""
+    """Returns whether a weight belongs to the model, not the optimizer, given its path."""
     return path[0] in (*NETWORKS.values(), "centers")
 
 
@@ -76,12 +78,12 @@ def describe(
     """Describes weights so that they can be used without the run that made them.
 
     Args:
-        config: Of the run (configs/base.py), as nested dictionaries.
-        trees: The weights.
-        provenance: Where they come from: plain values.
+        config: Config of the run (configs/base.py) as nested dictionaries.
+        trees: Weights, or anything of the same structure.
+        provenance: Plain values that say where the weights come from.
 
     Returns:
-        What to put into config.json.
+        The description: plain values for config.json.
     """
     model, video, audio = config["model"], config["views"]["video"], config["views"]["audio"]
     preprocessing = {
@@ -110,13 +112,13 @@ def describe(
         },
         "preprocessing": {m: preprocessing[m] for m in held},
         "provenance": dict(provenance),
-        # In full: what it takes to go on with the pretraining.
+        # The whole config, so that the pretraining can be continued.
         "config": dict(config),
     }
 
 
 def native_grid(description: Mapping[str, Any], modality: str) -> tuple[int, ...]:
-    """The token grid that an encoder was trained on."""
+    """Returns the numbers of tokens, by axis, that an encoder was trained on."""
     view = description["preprocessing"][modality]
     extents = (
         (view["frames"], view["size"], view["size"])
@@ -128,7 +130,7 @@ def native_grid(description: Mapping[str, Any], modality: str) -> tuple[int, ...
 
 
 def contents(trees: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
-    """The parts that trees hold of each network and modality."""
+    """Lists the parts of each network and modality that trees hold."""
     return {
         network: {
             m: sorted({*trees[root][m], *(["encoder"] if "shared" in trees[root] else [])})
@@ -141,17 +143,17 @@ def contents(trees: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
 
 
 def as_json(description: Mapping[str, Any], arrays: Mapping[str, str]) -> str:
-    """The text of config.json.
+    """Formats the text of config.json.
 
     Args:
-        description: Of the weights, see `describe`.
-        arrays: Their digests, see `digests.of_arrays`.
+        description: Description of the weights from `describe`.
+        arrays: Digests of the weights from `digests.of_arrays`.
     """
     return json.dumps(digests.seal(description, arrays), indent=2) + "\n"
 
 
 def summary(description: Mapping[str, Any]) -> str:
-    """Several lines for people: what weights are of, and what they see."""
+    """Formats lines that say which networks the weights are of, and what these see."""
     lines = []
     for m in MODALITIES:
         networks = {
@@ -181,12 +183,12 @@ def save(
     store: str = "orbax",
     overwrite: bool = False,
 ) -> bool:
-    """Writes weights and their description, whole or not at all.
+    """Writes weights and their description atomically.
 
     Args:
-        folder: Made here. If it is there and holds the same already, it is left as it is.
-        pretrained: What to write.
-        store: Of the weights, out of `STORES`.
+        folder: Folder to create. If it holds the same already, it is left as it is.
+        pretrained: Weights and their description.
+        store: Format of the weights, one of `STORES`.
         overwrite: Whether to replace a folder that holds something else.
 
     Returns:
@@ -194,7 +196,7 @@ def save(
 
     Raises:
         FileExistsError: The folder holds something else, and `overwrite` is not set.
-        OSError: It cannot be written.
+        OSError: The folder cannot be written.
     """
     folder = pathlib.Path(folder).absolute()
     weights = _by_name(pretrained.trees)
@@ -204,7 +206,7 @@ def save(
         return False
     with replacing(folder, overwrite) as draft, _unwritable(folder):
         if store == "orbax":
-            # On TPU and GPU too, weights are written from the host's memory.
+            # Weights are written from the host's memory, also on TPU and GPU.
             arrays = jax.tree.map(np.asarray, pretrained.trees)
             ocp.save_checkpointables(draft / _WEIGHTS[store], {"trees": arrays})
         else:
@@ -216,15 +218,15 @@ def save(
 
 @contextlib.contextmanager
 def _unwritable(folder: pathlib.Path) -> Iterator[None]:
-    """Makes an OSError of whatever Orbax, TensorStore and safetensors raise for a full disk."""
+    """Converts whatever Orbax, TensorStore and safetensors raise for a full disk to an OSError."""
     try:
         yield
     except OSError:
         raise
     except Exception as error:
-        # TensorStore's ends, after several paths, with what the system says.
-        whole = " ".join(str(error).split())
-        reason = re.split(r" \[\w+='", whole)[0].rpartition(": ")[2] or whole
+        # TensorStore's message has several paths before the system's own message.
+        message = " ".join(str(error).split())
+        reason = re.split(r" \[\w+='", message)[0].rpartition(": ")[2] or message
         raise OSError(
             f"{folder} cannot be written ({type(error).__name__}: {reason[:300]})"
         ) from error
@@ -232,26 +234,26 @@ def _unwritable(folder: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(folder: pathlib.Path, overwrite: bool) -> Iterator[pathlib.Path]:
-    """Makes a folder appear in one go, once it is written elsewhere.
+    """Creates or replaces a folder atomically, after its content is written elsewhere.
 
     Args:
-        folder: The folder.
-        overwrite: Whether it may be there already, and is to be replaced.
+        folder: Folder to create or replace.
+        overwrite: Whether to replace an existing folder that is not empty.
 
     Yields:
-        Where to write it: a hidden folder beside it, which is taken away if something is raised.
+        A hidden folder beside it to write to, which is removed if the body raises an error.
 
     Raises:
-        FileExistsError: It is there and holds something, and `overwrite` is not set.
+        FileExistsError: The folder exists and is not empty, and `overwrite` is not set.
     """
     if folder.exists() and not overwrite and not (folder.is_dir() and not any(folder.iterdir())):
         raise FileExistsError(
-            f"{folder} is there already and holds something else; give another --output, or "
+            f"{folder} exists already and holds something else; give another --output, or "
             "--overwrite to replace it"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    draft.chmod(0o755)  # mkdtemp's is for its owner alone
+    draft.chmod(0o755)  # mkdtemp makes it private to its owner
     old = draft.with_name(f"{draft.name}.old")
     try:
         with atomic.named(folder):
@@ -271,7 +273,7 @@ def replacing(folder: pathlib.Path, overwrite: bool) -> Iterator[pathlib.Path]:
 
 
 def _remove(draft: pathlib.Path) -> None:
-    """Takes a folder away to which threads of Orbax, whose save has failed, may still write."""
+    """Removes a folder to which Orbax's threads may still write after a failed save."""
     for _ in range(20):
         shutil.rmtree(draft, ignore_errors=True)
         if not draft.exists():
@@ -280,30 +282,30 @@ def _remove(draft: pathlib.Path) -> None:
 
 
 def load(path: str | os.PathLike, wanted: Callable[[Path], bool] = everything) -> Pretrained:
-    """Loads weights; of a run, the newest checkpoint's.
+    """Loads weights; from a run, those of its newest checkpoint.
 
     Args:
-        path: A run's folder, one of its checkpoints, or a folder that `save` wrote.
-        wanted: Of a weight's path, such as ("teacher", "video", "encoder", "cls_token"), whether to
-            load it.
+        path: Workdir of a run, one of its checkpoints, or a folder that `save` wrote.
+        wanted: Function of a weight's path, such as ("teacher", "video", "encoder", "cls_token"),
+            that returns whether to load it.
 
     Returns:
-        The weights that are wanted and there, and the description of all that are there.
+        The wanted weights that exist, and the description of all weights that exist.
 
     Raises:
-        FileNotFoundError: There is nothing at `path`.
-        DamagedError: What is there is none of these, cannot be read, or is not what was written.
+        FileNotFoundError: `path` is not a folder.
+        DamagedError: `path` is none of these, cannot be read, or differs from what was written.
 
     Warns:
-        UserWarning: It was written before digests were kept.
+        UserWarning: The weights were written by a version without digests.
     """
     path = pathlib.Path(os.path.expanduser(path)).absolute()
     if not path.is_dir():
-        what = "is a file" if path.is_file() else "no such folder"
+        problem = "is a file" if path.is_file() else "no such folder"
         hint = f"; give its folder, {path.parent}" if path.name in _FILES else ""
         raise FileNotFoundError(
-            f"{path}: {what}; allowed: the workdir of a run, a folder of "
-            f"xkd_jax.interop.export, or one of xkd_jax.interop.import_release{hint}"
+            f"{path}: {problem}; allowed: the workdir of a run, or a folder that "
+            f"xkd_jax.interop.export or xkd_jax.interop.import_release wrote{hint}"
         )
     content = _read_description(path)
     if content:
@@ -312,23 +314,23 @@ def load(path: str | os.PathLike, wanted: Callable[[Path], bool] = everything) -
 
 
 def _newest(path: pathlib.Path) -> pathlib.Path:
-    """The newest complete checkpoint of a run, or `path` itself if it is one."""
+    """Returns the newest complete checkpoint of a run, or `path` itself if it is a checkpoint."""
     if saved_checkpoint.is_checkpoint(path):
         return path
-    # Not by the class that trains use: it would clean up behind a run that still writes.
+    # The class that training uses would remove what a running process is still writing.
     step = checkpoint.latest_step(path)
     if step is None:
         if (
             path.name == "checkpoints"
-            and (beside := checkpoint.latest_step(path.parent)) is not None
+            and (step_of_run := checkpoint.latest_step(path.parent)) is not None
         ):
             raise DamagedError(
                 f"{path} holds the checkpoints of a run; give the run, {path.parent}, or one of "
-                f"them, such as {path / str(beside)}"
+                f"them, such as {path / str(step_of_run)}"
             )
         raise DamagedError(
-            f"{path} holds no weights: it has neither checkpoints, as the workdir of a run, nor "
-            f"the {CONFIG} of an export (weights of the authors' release have to go through "
+            f"{path} holds no weights: it has neither the checkpoints of a run nor the {CONFIG} of "
+            "an export (convert weights of the authors' release with "
             "xkd_jax.interop.import_release first)"
         )
     return path / "checkpoints" / str(step)
@@ -340,7 +342,7 @@ def _load_checkpoint(path: pathlib.Path, wanted: Callable[[Path], bool]) -> Pret
         state = ocp.checkpointables_metadata(path).metadata.get("state")
         saved_checkpoint.check_listed(record, state)
     if record.config.get("task") == "finetune":
-        raise DamagedError(f"{path} is of a finetuning; allowed: checkpoints of a pretraining")
+        raise DamagedError(f"{path} is a checkpoint of a finetuning; allowed: of a pretraining")
     with saved_checkpoint.reading_checkpoint(path):
         trees = _load_orbax(path, "state", state, wanted)
         _check_arrays(path, trees, record.arrays, wanted)
@@ -368,8 +370,9 @@ def _load_folder(
         )
     if description.get("format_version") != FORMAT_VERSION or store not in STORES:
         raise DamagedError(
-            f"{path / CONFIG} is of version {description.get('format_version')} with weights "
-            f"{store!r}; this one reads version {FORMAT_VERSION} with {' or '.join(STORES)}"
+            f"{path / CONFIG} has format_version {description.get('format_version')} and weights "
+            f"{store!r}; allowed: format_version {FORMAT_VERSION} and weights "
+            f"{' or '.join(STORES)}"
         )
     try:
         description_rules.check(description)
@@ -392,7 +395,7 @@ def _load_weights(path: pathlib.Path, store: str, wanted: Callable[[Path], bool]
         saved = ocp.checkpointables_metadata(path).metadata.get("trees")
         return _load_orbax(path, "trees", saved, wanted)
     with safe_open(path, "numpy") as file:
-        paths = [tuple(name.split("/")) for name in file.keys()]  # noqa: SIM118 - no dictionary
+        paths = [tuple(name.split("/")) for name in file.keys()]  # noqa: SIM118 - not a dictionary
         return _tree({p: file.get_tensor("/".join(p)) for p in paths if wanted(p)})
 
 
@@ -402,10 +405,16 @@ def _check_arrays(
     arrays: dict[str, str] | None,
     wanted: Callable[[Path], bool],
 ) -> None:
-    """Compares weights that have been read with the digests of all that were written.
+    """Compares loaded weights with the digests of those that were written.
+
+    Args:
+        path: Path for the warning that there are no digests.
+        trees: Loaded weights.
+        arrays: Digests by name of all weights that were written; None if there are none.
+        wanted: The filter that the weights were loaded with.
 
     Raises:
-        DamagedError: Some differ, or are missing on one side.
+        DamagedError: A weight differs from its digest, or is missing on one side.
     """
     if arrays is None:
         warnings.warn(f"{path}: {saved_checkpoint.UNVERIFIED}", stacklevel=4)
@@ -415,17 +424,17 @@ def _check_arrays(
 
 
 def _check_listed(trees: Mapping[str, Any], networks: Mapping[str, Any]) -> None:
-    """Raises DamagedError where there are weights that the description does not tell of."""
+    """Raises DamagedError if the description lacks a network that has weights."""
     for network, parts in contents(trees).items():
         for m in parts:
             if m not in networks.get(network, {}):
-                raise DamagedError(f"{CONFIG} does not tell of its {network} of {m}")
+                raise DamagedError(f"{CONFIG} does not list the {m} {network} of the weights")
 
 
 def _load_orbax(
     path: pathlib.Path, name: str, saved: Any, wanted: Callable[[Path], bool]
 ) -> dict[str, Any]:
-    """Reads those arrays of a checkpoint that are wanted, into the host's memory, and no others."""
+    """Reads only the wanted arrays of a checkpoint, into the host's memory."""
     abstract = jax.tree_util.tree_map_with_path(
         lambda keys, leaf: (
             np.empty(leaf.shape, leaf.dtype) if wanted(_names(keys)) else ocp.PLACEHOLDER
@@ -437,7 +446,7 @@ def _load_orbax(
 
 
 def _read_description(path: pathlib.Path) -> dict[str, Any] | None:
-    """What config.json says, if it is of a folder such as `save` writes; a run has one too."""
+    """Reads config.json; returns None if it is missing or a run's, not one that `save` wrote."""
     try:
         description = sealed.load_json(path / CONFIG)
     except FileNotFoundError:
@@ -451,15 +460,15 @@ def _read_description(path: pathlib.Path) -> dict[str, Any] | None:
 
 
 def _is_same(folder: pathlib.Path, text: str, weights: dict[str, Any]) -> bool:
-    """Whether a folder holds the description of `text` and these weights, undamaged."""
+    """Returns whether a folder holds the same description and weights, undamaged."""
     try:
-        there = load(folder)
+        existing = load(folder)
     except (ValueError, OSError):
         return False
     description, _ = digests.unseal(json.loads(text))
-    theirs = _by_name(there.trees)
+    theirs = _by_name(existing.trees)
     return (
-        there.description == description
+        existing.description == description
         and weights.keys() == theirs.keys()
         and all(np.array_equal(weights[name], theirs[name], equal_nan=True) for name in weights)
     )

@@ -1,9 +1,9 @@
-"""Names and layouts of the authors' PyTorch release, and their conversion to ours and back.
+"""Names and layouts of tensors in the authors' PyTorch release, and conversion in both directions.
 
-The release keeps a linear layer's weight as (out, in), ours is (in, out); it gives tokens and
-positions a leading axis of 1; and it names every block, where ours stacks blocks along a leading
-axis. Its projector uses one LayerNorm in both hidden places, so it reads one tensor under two
-names: on the way in each of our two gets a copy.
+The layouts differ in three ways. The weight of a linear layer is (out, in) in the release and (in,
+out) here. Tokens and positions have a leading axis of 1 in the release. Blocks are separate tensors
+in the release and stacked along a leading axis here. The release's projector uses one LayerNorm in
+both hidden places, under two names; when it is imported, each of our two gets a copy.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,21 +16,21 @@ from xkd_jax.models.xkd import MODALITIES, XKD
 
 PREFIXES = {"video": "vid", "audio": "aud"}
 PATCH_EMBEDDINGS = {"video": "cuboid_embed", "audio": "patch_embed"}
-# Each centre stands in the loss that uses its teacher.
+# Each center belongs to the loss that uses its teacher.
 CENTERS = {"video": "vt2as_ce_loss.center", "audio": "at2vs_ce_loss.center"}
 
-# Kinds of tensors, by what differs: nothing; a transposition; a leading axis of 1.
+# How the layouts of a tensor differ: not at all, by a transposition, by a leading axis of 1.
 _PLAIN, _KERNEL, _ROW = "plain", "kernel", "row"
 
 
 class Entry(NamedTuple):
-    """One tensor of ours and what the release calls it.
+    """One of our tensors and its names in the release.
 
     Attributes:
-      path: names from the root of our tree; the root is "params" or "teacher".
-      layer: index in the stack of blocks; None for a tensor that is not stacked.
-      names: the release's names of it; several where it shares the tensor.
-      kind: how the layouts differ.
+        path: Names from the root of our tree, which is "params" or "teacher".
+        layer: Index in the stack of blocks; None for a tensor that is not stacked.
+        names: Names in the release; several if modalities share the tensor.
+        kind: How the layouts differ: `_PLAIN`, `_KERNEL` or `_ROW`.
     """
 
     path: tuple[str, ...]
@@ -78,7 +78,7 @@ def _decoder() -> list[tuple]:
 
 
 def _projector(layers: int, norm: str) -> list[tuple]:
-    stride = 3 if norm == "every" else 2  # modules a hidden layer: linear, (norm,) GELU
+    stride = 3 if norm == "every" else 2  # modules of a hidden layer: linear, (norm,) GELU
     tensors = []
     for i in range(layers - 1):
         tensors += _linear((f"hidden_{i}",), f"mlp.{stride * i}")
@@ -89,7 +89,7 @@ def _projector(layers: int, norm: str) -> list[tuple]:
 
 
 def entries(model: XKD) -> Iterator[Entry]:
-    """Every tensor of the students and teachers of `model`, with its names in the release."""
+    """Yields every tensor of a model's students and teachers, with its names in the release."""
     for root, network in (("params", "student"), ("teacher", "teacher")):
         shares = model.variant == "xkd_mats" or (root == "params" and model.variant == "xkd_mas")
         for m in MODALITIES:
@@ -122,30 +122,34 @@ def _wanted_entries(model: XKD, wanted: Callable[[tuple[str, ...]], bool]) -> It
 
 
 def everything(path: tuple[str, ...]) -> bool:
-    """Wants every tensor, whatever its path."""
+    """Passes every tensor, for `wanted` arguments."""
     return True
 
 
 def shapes(
     model: XKD, wanted: Callable[[tuple[str, ...]], bool] = everything
 ) -> dict[str, tuple[int, ...]]:
-    """The shape that each of the release's tensors has for `model`, by name.
+    """Computes the shapes of the release's tensors for a model.
 
     Args:
-      model: what the tensors belong to.
-      wanted: of an `Entry.path`, or of ("centers", modality), whether to give it.
+        model: Model that the tensors belong to.
+        wanted: Function of an `Entry.path`, or of ("centers", modality), that returns whether to
+            include the tensor.
+
+    Returns:
+        Shapes by the release's names.
     """
     params = model.shapes()
     trees = {"params": params, "teacher": jax.eval_shape(model.teacher_target, params)}
     convert = {_PLAIN: lambda x: x, _KERNEL: lambda x: x[::-1], _ROW: lambda x: (1, *x)}
-    found = {}
+    shapes_by_name = {}
     for path, layer, names, kind in _wanted_entries(model, wanted):
         shape = _leaf(trees, path).shape
-        found |= dict.fromkeys(names, convert[kind](shape if layer is None else shape[1:]))
+        shapes_by_name |= dict.fromkeys(names, convert[kind](shape if layer is None else shape[1:]))
     for m in MODALITIES:
         if wanted(("centers", m)):
-            found[CENTERS[m]] = (1, getattr(model, m).projector.out)
-    return found
+            shapes_by_name[CENTERS[m]] = (1, getattr(model, m).projector.out)
+    return shapes_by_name
 
 
 def from_release(
@@ -153,19 +157,20 @@ def from_release(
     model: XKD,
     wanted: Callable[[tuple[str, ...]], bool] = everything,
 ) -> dict[str, Any]:
-    """Our trees from the release's tensors.
+    """Converts the release's tensors to our trees.
 
     Args:
-      tensors: the release's state dict, by name.
-      model: what the tensors belong to.
-      wanted: of an `Entry.path`, or of ("centers", modality), whether to convert it.
+        tensors: The release's state dict.
+        model: Model that the tensors belong to.
+        wanted: Function of an `Entry.path`, or of ("centers", modality), that returns whether to
+            convert the tensor.
 
     Returns:
-      {"params", "teacher", "centers"} as far as wanted, as in `xkd_jax.train_step.TrainState`,
-      NumPy arrays.
+        Trees of NumPy arrays under "params", "teacher" and "centers", as in
+        `xkd_jax.train_step.TrainState`, without what is not wanted.
 
     Raises:
-      KeyError: naming the tensor that is missing.
+        KeyError: A tensor is missing; the message names it.
     """
     convert = {_PLAIN: lambda x: x, _KERNEL: lambda x: x.T, _ROW: lambda x: x[0]}
     stacks: dict[tuple[str, ...], list[np.ndarray]] = {}
@@ -188,12 +193,16 @@ def to_release(
     model: XKD,
     wanted: Callable[[tuple[str, ...]], bool] = everything,
 ) -> dict[str, np.ndarray]:
-    """The release's tensors, by name, from our trees ("params" or "teacher" or both).
+    """Converts our trees to the release's tensors.
 
     Args:
-      trees: as `from_release` gives them; centres are left alone.
-      model: what they belong to.
-      wanted: of an `Entry.path`, whether to convert it.
+        trees: Trees as from `from_release`, with "params" or "teacher" or both; "centers" is
+            ignored.
+        model: Model that the trees belong to.
+        wanted: Function of an `Entry.path` that returns whether to convert the tensor.
+
+    Returns:
+        NumPy arrays by the release's names.
     """
     convert = {_PLAIN: lambda x: x, _KERNEL: lambda x: x.T, _ROW: lambda x: x[None]}
     tensors = {}

@@ -1,8 +1,8 @@
-"""The sizes of a model out of the authors' release, told from its tensors.
+"""Inference of a released model's sizes from its tensors.
 
-Tensors tell widths, depths and numbers of tokens. They do not tell how a width is split into heads,
-nor the extents of a patch and of the input, only their products: these are the paper's where they
-fit, and otherwise have to be given.
+Tensors determine widths, depths and numbers of tokens. They do not determine how a width is split
+into heads. Of the extents of a patch and of the input, they determine only the products. So the
+paper's values are used if they fit; otherwise the user has to give them.
 """
 
 import dataclasses
@@ -21,23 +21,24 @@ Tensors = Mapping[str, np.ndarray]
 
 
 class SizeError(ValueError):
-    """The tensors do not tell a size, or what was given does not fit them."""
+    """Raised if the tensors do not determine a size, or a given size does not fit them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """What the user says of a model; None where the tensors and the paper are to tell.
+    """Sizes of a model that the user gives; None to infer them.
 
     Attributes:
-        video_heads: Heads of the encoder of video; audio_heads and decoder_heads likewise.
-        video_patch: Frames, pixels and pixels of a patch.
-        audio_patch: Mel bands and log-mel frames of a patch.
-        frames: Frames of a clip.
-        mel_bands: Of a log-mel.
-        projector_norm: The projector's layers with a LayerNorm, where it has none with parameters:
-            last or none.
-        variant: Which networks share their blocks, of a full checkpoint whose tensors were copied.
-        variant: Which networks share their blocks, for files that list shared tensors twice.
+        video_heads: Number of heads of the video encoder.
+        audio_heads: Number of heads of the audio encoder.
+        decoder_heads: Number of heads of both decoders.
+        video_patch: Extents of a video patch: frames, pixels, pixels.
+        audio_patch: Extents of an audio patch: mel bands, log-mel frames.
+        frames: Number of frames of a global video view.
+        mel_bands: Number of mel bands.
+        projector_norm: LayerNorm of a projector whose LayerNorm has no parameters: `last` for the
+            last layer, or `none`.
+        variant: Model variant, for a full checkpoint that has copies of shared tensors.
     """
 
     video_heads: int | None = None
@@ -52,15 +53,18 @@ class Given:
 
 
 def infer(tensors: Tensors, given: Given) -> ml_collections.ConfigDict:
-    """The config of a model.
+    """Infers the config of a model.
 
     Args:
-        tensors: The release's, by their names in a full checkpoint (`vid_teacher.backbone...`);
-            those of some networks suffice. What they do not tell is as in configs/base.py.
-        given: What the user says.
+        tensors: The release's tensors, named as in a full checkpoint (`vid_teacher.backbone...`).
+            The tensors of some networks suffice.
+        given: Sizes that the user gives.
+
+    Returns:
+        The config. Fields that nothing determines are those of configs/base.py.
 
     Raises:
-        SizeError: A size cannot be told, or does not fit.
+        SizeError: A size cannot be inferred, or does not fit.
     """
     config = base.get_config()
     for m in MODALITIES:
@@ -96,7 +100,7 @@ def _infer_encoder(
     if values != expected:
         size = "x".join(map(str, patch))
         raise SizeError(
-            f"a patch of {m} has {values} values, and {size} would have {expected}; "
+            f"a patch of {m} has {values} values, but {size} would have {expected}; "
             f"give --{m}_patch"
         )
     config.model[m].patch = patch
@@ -105,18 +109,19 @@ def _infer_encoder(
         side = math.isqrt(tokens * patch[0] // max(frames, 1))
         if frames % patch[0] or frames // patch[0] * side * side != tokens:
             raise SizeError(
-                f"{tokens} tokens of video are no square at each of {frames}/{patch[0]} times; "
-                "give --frames, those of a clip"
+                f"{tokens} tokens of video do not make a square at each of {frames}/{patch[0]} "
+                "times; give --frames, the number of frames of a view"
             )
         if patch[1] != patch[2]:
-            raise SizeError(f"--video_patch={patch}: it has to be as high as wide")
+            raise SizeError(f"--video_patch={patch}; allowed: equal height and width")
         config.views.video.global_frames = frames
         config.views.video.global_size = config.views.video.short_side = side * patch[1]
         return
     bands = given.mel_bands or config.views.audio.mel_bands
     if bands % patch[0] or tokens % (bands // patch[0]):
         raise SizeError(
-            f"{tokens} tokens of sound do not go into {bands}/{patch[0]} bands; give --mel_bands"
+            f"{tokens} tokens of audio are not a multiple of {bands}/{patch[0]} bands; "
+            "give --mel_bands"
         )
     config.views.audio.mel_bands = bands
     config.views.audio.global_frames = tokens // (bands // patch[0]) * patch[1]
@@ -148,8 +153,8 @@ def _infer_projector(config: ml_collections.ConfigDict, tensors: Tensors, given:
         projector.norm = given.projector_norm
     else:
         raise SizeError(
-            "the projector's hidden layers have no LayerNorm, and the last one's has no "
-            "parameters to tell it by; give --projector_norm=last or --projector_norm=none"
+            "the projector's hidden layers have no LayerNorm, and the tensors do not show whether "
+            "its last layer has one; give --projector_norm=last or --projector_norm=none"
         )
     projector.layers = len(linear)
     projector.hidden = tensors[f"{name}mlp.{linear[0]}.weight"].shape[0]
@@ -158,10 +163,11 @@ def _infer_projector(config: ml_collections.ConfigDict, tensors: Tensors, given:
 
 
 def _variant(tensors: Tensors) -> str:
-    """Which networks share their blocks between the modalities.
+    """Infers which networks share their blocks between the modalities.
 
-    Students with equal blocks share them, for else their gradients would part them. Teachers with
-    equal blocks may each follow the same students, so theirs have to be the same tensors.
+    Students with equal blocks share them: otherwise their gradients would make them differ.
+    Teachers with equal blocks may only follow the same students, so they share blocks only if
+    their tensors are the same objects.
     """
 
     def pairs(network: str) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
@@ -179,7 +185,7 @@ def _shape(tensors: Tensors, name: str, rank: int) -> tuple[int, ...]:
         raise SizeError(f"the tensor {name!r} is missing")
     if tensors[name].ndim != rank:
         shape = list(tensors[name].shape)
-        raise SizeError(f"the tensor {name!r} is of shape {shape}; allowed: {rank} axes")
+        raise SizeError(f"the tensor {name!r} has shape {shape}; allowed: {rank} axes")
     return tensors[name].shape
 
 
@@ -191,17 +197,20 @@ def _depth(names: Iterable[str], prefix: str) -> int:
 
 
 def _number(name: str, prefix: str) -> int | None:
-    """The number of a layer, of those that there can be: depths are counted up to it."""
-    found = re.match(r"[0-9]{1,4}(?=\.)", name.removeprefix(prefix))
-    return int(found[0]) if found and name.startswith(prefix) else None
+    """Returns the layer's number, at most four digits, after a prefix; None if there is none.
+
+    The limit matters because a depth is derived from the largest number.
+    """
+    match = re.match(r"[0-9]{1,4}(?=\.)", name.removeprefix(prefix))
+    return int(match[0]) if match and name.startswith(prefix) else None
 
 
 def _heads(width: int, given: int | None, known: Mapping[str, tuple[int, ...]], flag: str) -> int:
     heads = given or {w: h for w, _, h in known.values()}.get(width)
     if heads is None:
         raise SizeError(
-            f"tensors do not tell into how many heads the width {width} is split, and it is none "
-            f"of the paper's; give --{flag}"
+            f"tensors do not show into how many heads the width {width} is split, and the paper "
+            f"has no such width; give --{flag}"
         )
     if heads < 1 or width % heads:
         raise SizeError(f"--{flag}={heads}; allowed: divisors of the width {width}")

@@ -1,13 +1,13 @@
-"""PyTorch's files of tensors, read and written with NumPy alone, without running what they say.
+"""Reads and writes PyTorch's files of tensors with NumPy alone, without running code in them.
 
-Such a file is a zip archive: a pickle that says which tensors there are, and the raw numbers of
-each. A pickle is a program that may call anything. Here it finds nothing to call but what puts
-tensors together (Python's documentation calls that restricting globals), and a file that asks for
-more is refused by the name of what it asks for. Nothing is decompressed, every tensor has to lie
-within the numbers that the file holds, and all tensors together within a few times the file's size.
+Such a file is a zip archive of a pickle, which describes the tensors, and their raw numbers. A
+pickle is a program that may call anything. Here it can only call what builds tensors (Python's
+documentation calls this restricting globals). A file that asks for more is refused, and the message
+names what it asks for. Nothing is decompressed. Every tensor has to lie within the numbers in the
+file, and all tensors together must not take more than a few times the file's size.
 
-A pickle of some hundred bytes can hold a tuple of tuples which is so deep that to hash, compare or
-print it takes years. So the type of a value is looked at before anything else is done with it.
+A pickle of a few hundred bytes can hold tuples nested so deeply that it takes years to hash,
+compare or print them. So the type of a value is checked before anything else is done with it.
 """
 
 import math
@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, ClassVar, NamedTuple
 import ml_dtypes
 import numpy as np
 
-# Names of PyTorch's storages of numbers; those of other kinds hold nothing that an encoder needs.
+# PyTorch's classes of storages. An encoder needs none of the others.
 _DTYPES = {
     "FloatStorage": np.dtype(np.float32),
     "DoubleStorage": np.dtype(np.float64),
@@ -38,18 +38,18 @@ _DTYPES = {
 }
 
 
-# What a dictionary's keys may be: values that take no time to hash.
+# Allowed types of a dictionary's keys, which are fast to hash.
 _KEYS = (str, int, float, bool, bytes, type(None))
-# Bytes of all tensors over those of the file. Tensors that share numbers each get their own.
+# Most bytes of all tensors relative to the file. Tensors that share numbers each get a copy.
 _MOST_COPIES = 4
 
 
 class TorchFileError(ValueError):
-    """A file is not one of tensors, or asks for more than that."""
+    """Raised if a file is damaged, holds no tensors, or asks for anything but tensors."""
 
 
 class _Storage(NamedTuple):
-    """Numbers in the archive: the kind, the name, and how many."""
+    """Numbers in the archive: their kind, name and count."""
 
     kind: str
     key: str
@@ -57,7 +57,7 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-    """A tensor's place in its numbers, in elements."""
+    """A tensor: its storage, and its offset, shape and strides in elements."""
 
     storage: _Storage
     offset: int
@@ -65,17 +65,17 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
-# Instances without attributes, which a pickle cannot change, as it could functions.
+# Instances without attributes instead of functions: a pickle could change a function's attributes.
 class _RebuildTensor:
     __slots__ = ()
 
     def __call__(self, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
         if type(storage) is not _Storage:
-            raise pickle.UnpicklingError("a tensor without numbers")
+            raise pickle.UnpicklingError("a tensor without a storage")
         if type(shape) is not tuple or type(strides) is not tuple or len(shape) != len(strides):
             raise pickle.UnpicklingError("a tensor without a shape")
         if any(type(n) is not int or not 0 <= n < 2**63 for n in (offset, *shape, *strides)):
-            raise pickle.UnpicklingError("a tensor of an impossible shape")
+            raise pickle.UnpicklingError("a tensor with an impossible shape")
         return _Tensor(storage, offset, shape, strides)
 
 
@@ -100,12 +100,12 @@ _ALLOWED = {
 } | {("torch", kind): kind for kind in _DTYPES}
 
 
-# The one in Python: the one in C hashes a dictionary's keys before anyone can look at them.
+# The unpickler in Python, because the one in C hashes a dictionary's keys before they are checked.
 class _Unpickler(pickle._Unpickler):
     dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
 
     def _refuse(self) -> None:
-        raise pickle.UnpicklingError("an operation that no file of tensors needs")
+        raise pickle.UnpicklingError("an operation that files of tensors do not need")
 
     for _code in (
         *(pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET),
@@ -117,7 +117,7 @@ class _Unpickler(pickle._Unpickler):
     def _fill(self, filled: Any, items: list[Any]) -> None:
         keys, values = items[::2], items[1::2]
         if not isinstance(filled, dict) or any(type(key) not in _KEYS for key in keys):
-            raise pickle.UnpicklingError("a dictionary with a key that is no name")
+            raise pickle.UnpicklingError("a dictionary with a key of a type that is not allowed")
         filled.update(zip(keys, values, strict=True))
 
     def _load_dict(self) -> None:
@@ -137,7 +137,7 @@ class _Unpickler(pickle._Unpickler):
         """Drops what PyTorch adds to a dictionary, such as the versions of its modules."""
         self.stack.pop()
         if type(self.stack[-1]) is not OrderedDict:
-            raise pickle.UnpicklingError("a change to what is no dictionary")
+            raise pickle.UnpicklingError("a change of attributes of what is not an OrderedDict")
 
     dispatch[pickle.DICT[0]] = _load_dict
     dispatch[pickle.SETITEM[0]] = _load_setitem
@@ -147,8 +147,8 @@ class _Unpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise TorchFileError(
-                f"it asks for {module[:80]}.{name[:80]}, which is no part of a file of tensors: "
-                "it may be made to do harm, and nothing of it was run"
+                f"it asks for {module[:80]}.{name[:80]}, which files of tensors do not need: "
+                "it may be malicious; nothing in it was run"
             )
         return _ALLOWED[module, name]
 
@@ -168,16 +168,16 @@ def read(path: str | os.PathLike, entry: str | None = None) -> dict[str, np.ndar
 
     Args:
         path: A file that `torch.save` made, by PyTorch 1.6 or newer.
-        entry: Where the file holds a dictionary of that name among others, only its tensors are
-            read; otherwise those of the file itself.
+        entry: Name of a dictionary in the file. If the file has it, only its tensors are read;
+            otherwise, the file itself has to be a dictionary of tensors.
 
     Returns:
-        Each tensor by its name, in the file's order, contiguous and of its own dtype. Names that
-        share a tensor have the same array.
+        Contiguous arrays by name, in the file's order, each of its tensor's dtype. Names that share
+        a tensor have the same array.
 
     Raises:
         FileNotFoundError: There is no such file.
-        TorchFileError: It is not a file of tensors, is damaged, or asks for anything else.
+        TorchFileError: The file is damaged, holds no tensors, or asks for anything but tensors.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -186,9 +186,9 @@ def read(path: str | os.PathLike, entry: str | None = None) -> dict[str, np.ndar
         raise FileNotFoundError(f"{os.fspath(path)}: no such file") from None
     except TorchFileError as error:
         raise TorchFileError(f"{os.fspath(path)} is refused: {error}") from None
-    except Exception as error:  # whatever damaged files make of the zip file and of the pickle
+    except Exception as error:  # a damaged archive or pickle may raise anything
         raise TorchFileError(
-            f"{os.fspath(path)} is no file of tensors of PyTorch 1.6 or newer, or is damaged "
+            f"{os.fspath(path)} is not a file of tensors by PyTorch 1.6 or newer, or is damaged "
             f"({type(error).__name__}: {str(error)[:200]})"
         ) from error
 
@@ -196,7 +196,7 @@ def read(path: str | os.PathLike, entry: str | None = None) -> dict[str, np.ndar
 def _read(archive: zipfile.ZipFile, entry: str | None) -> dict[str, np.ndarray]:
     roots = [n.removesuffix("data.pkl") for n in archive.namelist() if n.endswith("/data.pkl")]
     if len(roots) != 1:
-        raise TorchFileError("it is an archive, but not one of PyTorch's")
+        raise TorchFileError("it is an archive, but not PyTorch's")
     (root,) = roots
     if f"{root}byteorder" in archive.namelist() and _content(archive, f"{root}byteorder") != (
         b"little"
@@ -221,21 +221,25 @@ def _read(archive: zipfile.ZipFile, entry: str | None) -> dict[str, np.ndarray]:
             if room < 0:
                 raise TorchFileError(
                     f"its tensors up to {reprlib.repr(name)} take more than {_MOST_COPIES} times "
-                    "the size of the file: many of them are made of the same numbers"
+                    "the size of the file: many of them share numbers"
                 )
         tensors[name] = arrays[tensor]
     return tensors
 
 
 def _array(archive: zipfile.ZipFile, root: str, name: str, tensor: _Tensor) -> np.ndarray:
-    """Reads one tensor's numbers, all of which have to be there."""
+    """Reads one tensor's numbers.
+
+    Raises:
+        TorchFileError: The file lacks some of the numbers.
+    """
     dtype = _DTYPES[tensor.storage.kind]
     entry = _stored(archive, f"{root}data/{tensor.storage.key}")
     steps = (s * (n - 1) for s, n in zip(tensor.strides, tensor.shape, strict=True))
     needed = tensor.offset + 1 + sum(steps) if math.prod(tensor.shape) else 0
     largest = max(needed, math.prod(tensor.shape))  # a small file cannot ask for a large array
     if entry.file_size != tensor.storage.size * dtype.itemsize or largest > tensor.storage.size:
-        raise TorchFileError(f"the numbers of {reprlib.repr(name)} are not all there")
+        raise TorchFileError(f"some numbers of {reprlib.repr(name)} are missing")
     numbers = np.frombuffer(_content(archive, entry.filename), dtype)[tensor.offset :]
     strides = [s * dtype.itemsize for s in tensor.strides]
     return np.lib.stride_tricks.as_strided(numbers, tensor.shape, strides).copy()
@@ -247,22 +251,24 @@ def _content(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _stored(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    """An entry that is as large as it says: PyTorch compresses none, a bomb would be."""
+    """Returns an entry; refuses a compressed one, which PyTorch never writes: a zip bomb."""
     entry = archive.getinfo(name)
     if entry.compress_type != zipfile.ZIP_STORED:
-        raise TorchFileError(f"{name} in it is compressed")
+        raise TorchFileError(f"its entry {name} is compressed; allowed: uncompressed")
     return entry
 
 
 def write(file: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes tensors as `torch.save` does, for `torch.load` to read.
+    """Writes tensors in the format of `torch.save`, for `torch.load`.
+
+    The same tensors always make the same bytes.
 
     Args:
-        file: Where to, open for writing.
-        tensors: By name. Of the dtypes that `read` knows.
+        file: Binary file, open for writing.
+        tensors: Arrays by name, of dtypes that `read` supports.
 
     Raises:
-        ValueError: A dtype is not known.
+        ValueError: A dtype is not supported.
     """
     kinds = {dtype: kind for kind, dtype in _DTYPES.items()}
     for name, tensor in tensors.items():
@@ -273,7 +279,6 @@ def write(file: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:
     for key, (name, tensor) in enumerate(tensors.items()):
         program += [_string(name), *_tensor_program(tensor, str(key), kinds[tensor.dtype])]
     program += [pickle.SETITEMS, pickle.STOP]
-    # The same tensors make the same bytes, whenever that is.
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
 
         def add(name: str, content: bytes) -> None:
@@ -286,13 +291,13 @@ def write(file: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:
         add("version", b"3\n")
 
 
-# What a pickle's program is made of, protocol 2.
+# Pieces of a pickle of protocol 2.
 
 _CALL_WITH_NOTHING = pickle.EMPTY_TUPLE + pickle.REDUCE
 
 
 def _tensor_program(tensor: np.ndarray, key: str, kind: str) -> list[bytes]:
-    """Makes a tensor of its numbers, from the first one on, in C's order."""
+    """Returns the program that builds a tensor from contiguous numbers in C order."""
     strides = [math.prod(tensor.shape[axis + 1 :]) for axis in range(tensor.ndim)]
     storage = [_string("storage"), _global("torch", kind), _string(key), _string("cpu")]
     return [

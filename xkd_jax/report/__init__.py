@@ -1,1 +1,1 @@
-"""Pictures of a run."""
+"""The HTML report on a run, and the pictures in it."""

@@ -1,25 +1,27 @@
-"""One page about a run: whether it learns, what it sees, restores and attends to.
+"""A report on a run: one HTML page that shows whether it learns and what its networks do.
 
     python -m xkd_jax.report --workdir=RUN [--input=FILES]
 
-RUN is the workdir of a run (its newest checkpoint is looked at, while it is running too), one of
-its checkpoints, or a folder that xkd_jax.interop.export or xkd_jax.interop.import_release wrote.
-What a folder does not hold cannot be shown, and the page says so: encoders alone have neither
-reconstructions nor retrieval.
+RUN is the workdir of a run, one of its checkpoints, or a folder that xkd_jax.interop.export or
+xkd_jax.interop.import_release wrote. For a workdir, the report uses the newest checkpoint; the run
+may still be going. The page says what it cannot show because the folder does not hold it: encoders
+alone give neither reconstructions nor retrieval.
 
-The clips are of the run's own data, those it was not trained on where the data say which; with
---input, of media files, or of all those in folders, whose names are taken for classes.
+The clips come from the run's own data. If the data have a held-out part, only that part is used.
+With --input, they come from media files or from folders of them; the names of the folders are then
+the classes.
 
-In RUN/report:
+The report writes to RUN/report:
 
-    report.html    everything in one file that needs no network, with sounds and animations
+    report.html    the page: one file that works offline, with sounds and animations
     *.png          the same pictures
     report.json    the numbers
 
-Exit code 0 if the page is written, whatever its verdict; 1 for unusable arguments, in one line.
+The exit code is 0 if the page is written, whatever its verdict, and 1 if an argument cannot be
+used; then one line says why.
 """
 
-if __name__ == "__main__":  # before what takes long to import
+if __name__ == "__main__":  # before the slow imports
     from input_pipeline import program
 
     program.start()
@@ -29,9 +31,18 @@ import json
 import math
 import pathlib
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from input_pipeline.terminal import printable
 from xkd_jax import command_line
+
+if TYPE_CHECKING:
+    from xkd_jax.report.clips import Clips
+    from xkd_jax.report.history import History
+    from xkd_jax.report.networks import Networks
+    from xkd_jax.report.page import Section
+    from xkd_jax.report.survey import Survey
 
 _CLIPS, _SHOWN = 128, 3
 _PAGE = "report.html"
@@ -44,20 +55,20 @@ def report(
     count: int = _CLIPS,
     shown: int = _SHOWN,
 ) -> str:
-    """Makes the page and what goes with it.
+    """Writes the page, its pictures and its numbers.
 
     Args:
-        workdir: See the module.
-        inputs: Media files and folders of them; none for the data of the run.
-        output: Folder to write to, made if missing.
-        count: Clips to look at, at most.
-        shown: Clips to show.
+        workdir: Workdir of a run, a checkpoint, or an exported or imported folder of weights.
+        inputs: Media files and folders of them; empty to use the data of the run.
+        output: Folder to write to; created if missing.
+        count: Largest number of clips to measure on.
+        shown: Number of clips to show.
 
     Returns:
         The verdict in one sentence.
 
     Raises:
-        FileNotFoundError: There is nothing at `workdir` or at one of `inputs`.
+        FileNotFoundError: `workdir` or one of `inputs` does not exist.
         ValueError: `workdir` holds neither weights nor a log, or no input is usable.
     """
     from xkd_jax.report import health, page
@@ -85,18 +96,18 @@ def report(
         missing += _lacking(networks, survey)
     measured = None if survey is None else surveys.measured(survey, networks)
     config = None if networks is None or networks.config is None else networks.config
-    found = health.judge(log, config, networks and networks.outputs, measured)
+    judgment = health.judge(log, config, networks and networks.outputs, measured)
 
     parts = [
         verdict.build(
-            found,
+            judgment,
             verdict.facts_of(networks, log, survey, printable(str(workdir))),
             missing,
             () if survey is None else survey.clips.left_out,
         )
     ]
     if log is not None:
-        parts.append(training.build(log, found))
+        parts.append(training.build(log, judgment))
     if survey is not None:
         if survey.restored:
             parts.append(reconstruction.build(networks, survey, progress.advance))
@@ -105,21 +116,21 @@ def report(
         if survey.retrievals:
             parts.append(retrieval.build(survey))
     progress.close()
-    made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    date = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     name = printable(workdir.absolute().name)
     text = page.render(
         f"What {name} has learned",
-        f"XKD: masked autoencoders of picture and sound that teach one another. {made}.",
+        f"XKD: masked autoencoders for video and audio that teach each other. {date}.",
         parts,
-        "Made by python -m xkd_jax.report. The same pictures are PNG files beside this page, the "
+        "Made by python -m xkd_jax.report. The same pictures are PNG files beside this page; the "
         "numbers are in report.json.",
     )
     _write(output, text, parts)
-    return found.headline
+    return judgment.headline
 
 
-def _log(workdir: pathlib.Path, missing: list[str]):
-    """The log of the run that `workdir` is, or that it is a checkpoint of."""
+def _log(workdir: pathlib.Path, missing: list[str]) -> "History | None":
+    """Reads the log of the run whose workdir or checkpoint `workdir` is."""
     from xkd_jax.report import history
 
     folder = workdir.absolute()
@@ -127,13 +138,15 @@ def _log(workdir: pathlib.Path, missing: list[str]):
         folder = folder.parent.parent
     log = history.read(folder)
     if log is None or not len(log):
-        missing.append("Training curves: there is no metrics.jsonl with a line, as runs write it.")
+        missing.append("Training curves: the folder has no metrics.jsonl, or it has no lines yet.")
         return None
     return log
 
 
-def _networks(workdir: pathlib.Path, log, missing: list[str]):
-    """The networks; None where there is only a log."""
+def _networks(
+    workdir: pathlib.Path, log: "History | None", missing: list[str]
+) -> "Networks | None":
+    """Loads the networks; returns None if the folder holds only a log."""
     from xkd_jax.checkpoint import DamagedError
     from xkd_jax.report import networks
 
@@ -146,20 +159,26 @@ def _networks(workdir: pathlib.Path, log, missing: list[str]):
         return None
 
 
-def _clips(networks, inputs: list[pathlib.Path], count: int, progress, missing: list[str]):
-    """The clips to look at; None where there are none to be had."""
+def _clips(
+    networks: "Networks",
+    inputs: list[pathlib.Path],
+    count: int,
+    progress: "_Progress",
+    missing: list[str],
+) -> "Clips | None":
+    """Reads the clips to measure on; returns None if there are none."""
     from xkd_jax.report import clips
 
     if inputs:
         views = {m: networks.view(m) for m in networks.modalities}
-        found = clips.of_files(inputs, views, count, lambda n: progress.advance("reading files", n))
-        for name, reason in found.left_out:
+        read = clips.of_files(inputs, views, count, lambda n: progress.advance("reading files", n))
+        for name, reason in read.left_out:
             print(f"left out: {name}: {reason}", flush=True)
-        return found
+        return read
     if networks.config is None:
         missing.append(
-            "What the networks do: encoders alone do not say what data they are of; name files "
-            "with --input."
+            "What the networks do: encoders alone do not say which data they were trained on; "
+            "name files with --input."
         )
         return None
     try:
@@ -173,54 +192,54 @@ def _clips(networks, inputs: list[pathlib.Path], count: int, progress, missing: 
         return None
 
 
-def _lacking(networks, survey) -> list[str]:
-    """What the page does not show, and why."""
+def _lacking(networks: "Networks", survey: "Survey") -> list[str]:
+    """Lists what the page does not show, and why."""
     lines = []
     absent = [m for m in ("video", "audio") if m not in networks.modalities]
-    lines += [f"Anything of {m}: there is no encoder of it." for m in absent]
-    held = [m for m in networks.modalities if m not in survey.restored]
-    if held:
+    lines += [f"Anything about {m}: the folder holds no {m} encoder." for m in absent]
+    without_decoder = [m for m in networks.modalities if m not in survey.restored]
+    if without_decoder:
         lines.append(
-            f"Reconstructions of {' and '.join(held)}: the folder holds encoders and no decoders "
-            "(xkd_jax.interop.export --everything keeps them)."
+            f"Reconstructions of {' and '.join(without_decoder)}: the folder holds encoders but no "
+            "decoders (xkd_jax.interop.export --everything keeps them)."
         )
     if not survey.outputs:
         lines.append(
             "Outputs, their collapse and retrieval: the folder holds no projectors, which make "
-            "picture and sound comparable."
+            "video and audio comparable."
         )
     if not survey.untrained:
-        lines.append("A comparison with untrained networks: the folder does not say the config.")
+        lines.append("A comparison with untrained networks: the folder does not hold the config.")
     if survey.clips.labels is None:
-        lines.append("Classes: the clips have no labels, or several each.")
+        lines.append("Classes: the clips have no labels, or several labels each.")
     return lines
 
 
 class _Progress:
-    """One progress bar after the other, for each thing that is being done."""
+    """One progress bar for each task, one task after the other."""
 
     def __init__(self) -> None:
-        self._what = ""
+        self._task = ""
         self._bar = None
 
-    def advance(self, what: str, count: int) -> None:
-        """Counts clips done with something."""
+    def advance(self, task: str, count: int) -> None:
+        """Adds finished clips to the bar of a task, and starts the bar if the task is new."""
         import tqdm
 
-        if what != self._what:
+        if task != self._task:
             self.close()
-            self._what, self._bar = what, tqdm.tqdm(desc=what, unit="clip", leave=False)
+            self._task, self._bar = task, tqdm.tqdm(desc=task, unit="clip", leave=False)
         self._bar.update(count)
 
     def close(self) -> None:
-        """Ends the bar."""
+        """Closes the current bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
 
-def _write(output: pathlib.Path, text: str, parts) -> None:
-    """Writes pictures and numbers, then the page; each whole or not at all."""
+def _write(output: pathlib.Path, text: str, parts: "Sequence[Section]") -> None:
+    """Writes pictures, numbers and the page, each file atomically."""
     from xkd_jax.downstream import figures
     from xkd_jax.telemetry import write_whole
 
@@ -230,12 +249,12 @@ def _write(output: pathlib.Path, text: str, parts) -> None:
             figures.save(output / f"{name}.png", pixels)
     numbers = {part.name: part.numbers for part in parts}
     write_whole(output / "report.json", json.dumps(_finite(numbers), indent=2).encode())
-    # Names of folders may be anything but UTF-8.
+    # A folder's name need not be valid UTF-8.
     write_whole(output / _PAGE, text.encode(errors="backslashreplace"))
 
 
-def _finite(values):
-    """Plain values for JSON, which has no word for what is not a finite number."""
+def _finite(values: Any) -> Any:
+    """Returns plain values for JSON, with None for numbers that are not finite."""
     if isinstance(values, dict):
         return {key: _finite(value) for key, value in values.items()}
     if isinstance(values, list | tuple):
@@ -246,14 +265,20 @@ def _finite(values):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Reads the command line, and says what is wrong in one line."""
+    """Runs the command line; reports a wrong argument in one line."""
     parser = argparse.ArgumentParser(
         prog="python -m xkd_jax.report",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--workdir", required=True, type=pathlib.Path, metavar="RUN", help="what to look at")
+    add(
+        "--workdir",
+        required=True,
+        type=pathlib.Path,
+        metavar="RUN",
+        help="run, checkpoint or export",
+    )
     add(
         "--input",
         action="extend",
@@ -261,11 +286,11 @@ def main(arguments: list[str] | None = None) -> None:
         default=[],
         type=pathlib.Path,
         metavar="FILES",
-        help="media files, or folders of them, in place of the run's data",
+        help="media files, or folders of them, instead of the run's data",
     )
     add("--output", type=pathlib.Path, metavar="DIR", help="folder to write (RUN/report)")
-    add("--clips", type=_count, default=_CLIPS, metavar="N", help=f"to look at ({_CLIPS})")
-    add("--shown", type=_count, default=_SHOWN, metavar="N", help=f"of them, to show ({_SHOWN})")
+    add("--clips", type=_count, default=_CLIPS, metavar="N", help=f"clips to use ({_CLIPS})")
+    add("--shown", type=_count, default=_SHOWN, metavar="N", help=f"clips to show ({_SHOWN})")
     flags = parser.parse_args(arguments)
     command_line.quieten_libraries()
     command_line.keep_compiled_programs()
@@ -277,7 +302,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: allowed: 1 or more")
+        raise argparse.ArgumentTypeError(f"{text}; allowed: integers from 1")
     return int(text)
 
 

@@ -1,8 +1,8 @@
-"""Where the last layer looks: CLS attention laid over frames and spectrograms.
+"""Attention maps: the last layer's CLS attention drawn over frames and spectrograms.
 
-The paper's Figures 3 and S7 show it with and without refinement. Refinement (Eq. 4) scales each
-head by what the other modality's head attends to on average, and by its own average; the picture
-of one head stays as it is, and the mean over heads, which weighs the tokens (Eq. 5), changes.
+The paper's Figures 3 and S7 show these maps with and without refinement. Refinement (Eq. 4) scales
+each head by its own average attention and by that of the other modality's head. So it does not
+change the map of a single head; it changes the mean over heads, which weighs the tokens (Eq. 5).
 """
 
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ from PIL import Image
 from xkd_jax.report.reconstructions import Canvas
 
 SHOWN_FRAMES = 4
-_HEADS = 4  # shown of each network
-_PIXELS = 112  # of a frame on the page, at least
+_HEADS = 4  # heads shown of each network
+_PIXELS = 112  # least height of a frame on the page
 _OPACITY = 0.6
 
 
@@ -24,8 +24,8 @@ class Map(NamedTuple):
     """One attention map.
 
     Attributes:
-        name: Of it, for people.
-        weights: (N,) float32, of the tokens.
+        name: Name shown on the page.
+        weights: (N,) float32 weights of the tokens.
     """
 
     name: str
@@ -33,31 +33,33 @@ class Map(NamedTuple):
 
 
 def maps(attention: np.ndarray, refined: np.ndarray | None) -> list[Map]:
-    """The maps to show of one network and one clip.
+    """Selects the maps to show of one network and one clip.
 
     Args:
-        attention: (H, N) float32, the CLS row.
-        refined: (H, N) float32, refined by the other modality; or None.
+        attention: (H, N) float32, the CLS row of each head.
+        refined: (H, N) float32, the same refined by the other modality; or None.
 
     Returns:
-        The mean over heads with and without refinement, then some heads, as evenly as possible.
+        The mean over heads, unrefined and refined, then up to four evenly spaced heads.
     """
-    found = [Map("mean of heads", attention.mean(axis=0))]
+    means = [Map("mean of heads", attention.mean(axis=0))]
     if refined is not None:
-        found.append(Map("mean of heads, refined", refined.mean(axis=0)))
+        means.append(Map("mean of heads, refined", refined.mean(axis=0)))
     heads = np.unique(np.linspace(0, len(attention) - 1, _HEADS).round().astype(int))
-    return found + [Map(f"head {n + 1}", attention[n]) for n in heads]
+    return means + [Map(f"head {n + 1}", attention[n]) for n in heads]
 
 
 def shift(attention: np.ndarray, refined: np.ndarray) -> float:
-    """How much refinement moves the weights: half the L1 distance of both means over heads.
+    """Computes the share of the weight that refinement moves to other tokens.
+
+    It is half the L1 distance between the normalized means over heads, averaged over clips.
 
     Args:
-        attention: (n, H, N) float32.
-        refined: (n, H, N) float32.
+        attention: (n, H, N) float32, unrefined.
+        refined: (n, H, N) float32, refined.
 
     Returns:
-        In [0, 1]: 0 if it moves nothing, 1 if all weight is moved to other tokens.
+        A number in [0, 1]: 0 if refinement moves nothing, 1 if it moves all weight.
     """
     plain, moved = (x.mean(axis=1) for x in (attention, refined))
     plain, moved = (x / x.sum(axis=1, keepdims=True) for x in (plain, moved))
@@ -67,12 +69,12 @@ def shift(attention: np.ndarray, refined: np.ndarray) -> float:
 def over_frames(
     frames: np.ndarray, weights: np.ndarray | None, grid: tuple[int, ...]
 ) -> np.ndarray:
-    """Lays weights over some frames of a clip, side by side.
+    """Draws weights over some frames of a view, side by side.
 
     Args:
         frames: (T, H, W, 3) uint8.
-        weights: (N,) of the tokens, by (time, height, width); None for the frames alone.
-        grid: Tokens along (time, height, width).
+        weights: (N,) float32, in the order (time, height, width); None for the frames alone.
+        grid: Numbers of tokens along (time, height, width).
 
     Returns:
         (H', W', 3) uint8.
@@ -83,19 +85,19 @@ def over_frames(
     if weights is None:
         return np.concatenate(large, axis=1)
     heat = _scaled(weights).reshape(grid)[shown * grid[0] // len(frames)]
-    laid = [_blend(frame, cells) for frame, cells in zip(large, heat, strict=True)]
-    return np.concatenate(laid, axis=1)
+    blended = [_blend(frame, cells) for frame, cells in zip(large, heat, strict=True)]
+    return np.concatenate(blended, axis=1)
 
 
 def over_spectrogram(
     log_mel: np.ndarray, weights: np.ndarray | None, grid: tuple[int, ...]
 ) -> np.ndarray:
-    """Lays weights over a log-mel, its lowest band at the bottom.
+    """Draws weights over a log-mel, with the lowest band at the bottom.
 
     Args:
         log_mel: (F, W) float32.
-        weights: (N,) of the tokens, by (frequency, time); None for the log-mel alone.
-        grid: Tokens along (frequency, time).
+        weights: (N,) float32, in the order (frequency, time); None for the log-mel alone.
+        grid: Numbers of tokens along (frequency, time).
 
     Returns:
         (H', W', 3) uint8.
@@ -109,15 +111,15 @@ def over_spectrogram(
 def spectrogram(
     log_mels: np.ndarray, colors: str = "magma", limits: tuple[float, float] | None = None
 ) -> np.ndarray:
-    """Colors log-mels, with gray where they are NaN, their lowest band at the bottom.
+    """Colors log-mels, gray where they are NaN, with the lowest band at the bottom.
 
     Args:
         log_mels: (n, F, W) float32.
-        colors: A color map of matplotlib.
-        limits: Values of its ends; by default those of the log-mels, but for outliers.
+        colors: Name of a matplotlib color map.
+        limits: Values at the ends of the color map; by default `value_range(log_mels)`.
 
     Returns:
-        (n, s * F, s * W, 3) uint8.
+        (n, s * F, s * W, 3) uint8, where the scale s depends on F.
     """
     low, high = limits or value_range(log_mels)
     shown = (log_mels[:, ::-1] - low) / max(high - low, 1e-6)
@@ -127,14 +129,14 @@ def spectrogram(
 
 
 def value_range(log_mels: np.ndarray) -> tuple[float, float]:
-    """The values of log-mels but for outliers, for `spectrogram`."""
+    """Returns the range of log-mels without outliers: percentiles 1 and 99.8."""
     low, high = np.nanpercentile(log_mels, (1, 99.8))
     return float(low), float(high)
 
 
 def montage(rows: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Pictures of one size under one another, each with its name, (H, W, 3) uint8."""
-    left, gap = 20 + 7 * max(map(len, rows)), 4  # pixels, 7 for a letter
+    """Stacks pictures of one size, each with its name on the left; returns (H, W, 3) uint8."""
+    left, gap = 20 + 7 * max(map(len, rows)), 4  # pixels; a letter takes 7
     height, width = next(iter(rows.values())).shape[:2]
     canvas = Canvas(height=len(rows) * (height + gap) + gap, width=left + width + gap)
     for n, name in enumerate(rows):
@@ -147,13 +149,13 @@ def montage(rows: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _scaled(weights: np.ndarray) -> np.ndarray:
-    """Weights from 0 to 1, the largest but for outliers."""
+    """Scales weights to [0, 1], where 1 is their 99.5th percentile."""
     low, high = float(weights.min()), float(np.quantile(weights, 0.995))
     return np.clip((weights - low) / max(high - low, 1e-12), 0, 1)
 
 
 def _blend(pixels: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """A picture (H, W, 3) uint8 in gray under a heat map of cells (h, w) in [0, 1]."""
+    """Draws a heat map of cells (h, w) in [0, 1] over a gray copy of a picture (H, W, 3) uint8."""
     height, width = pixels.shape[:2]
     smooth = Image.fromarray(cells.astype(np.float32)).resize((width, height), Image.BILINEAR)
     heat = np.asarray(smooth)[..., None]

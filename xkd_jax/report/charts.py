@@ -1,4 +1,4 @@
-"""Charts: described once, drawn by the page's script and, for papers and slides, as PNG."""
+"""Charts, which the page's script draws in HTML and matplotlib draws as PNG."""
 
 import dataclasses
 import math
@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from xkd_jax.downstream.figures import DPI, FAINT, FONT, INK
 from xkd_jax.report.reconstructions import draw
 
-_POINTS = 600  # of a line on the page; longer ones are averaged
-# The first ones of the page in light colors, page.css.
+_POINTS = 600  # most points of a line on the page; longer lines are averaged
+# Equal to the colors --c0 to --c9 of the light theme in page.css.
 _COLORS = ("#3b6ea5", "#d98b3a", "#4f9a5b", "#a55a7a", "#7d7d7d", "#7a68b0")
 _COLORS += ("#2a9d9d", "#c2543f", "#9a8a2c", "#5b7fd1")
 _SHAPES = {"video": "o", "audio": "s"}
@@ -21,12 +21,12 @@ _SHAPES = {"video": "o", "audio": "s"}
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
-    """A place on the x axis that something happened at.
+    """An event on the x axis.
 
     Attributes:
-        x: The place.
+        x: Position.
         kind: `resume` or `warning`.
-        text: What happened.
+        text: Description of the event.
     """
 
     x: float
@@ -36,16 +36,16 @@ class Mark:
 
 @dataclasses.dataclass(frozen=True)
 class Lines:
-    """Several curves over one axis.
+    """A chart of several curves over one x axis.
 
     Attributes:
-        title: Of the chart.
-        x_label: Of the axis.
-        x: (n,) floats, rising.
-        series: (n,) floats each by name; NaN where nothing is known.
-        marks: On the axis.
-        group: Charts of one group are zoomed together.
-        log: Whether the page begins with a logarithmic y axis.
+        title: Title of the chart.
+        x_label: Label of the x axis.
+        x: (n,) float, increasing.
+        series: (n,) float of each curve, by name; NaN where there is no value.
+        marks: Events on the x axis.
+        group: Charts of the same group zoom together.
+        log: Whether the y axis is logarithmic at first.
     """
 
     title: str
@@ -57,7 +57,7 @@ class Lines:
     log: bool = False
 
     def plain(self) -> dict[str, Any]:
-        """What the page's script draws, as plain values."""
+        """Returns the chart as plain values, for the page's script."""
         x, series = _shorter(np.asarray(self.x, float), self.series)
         return {
             "kind": "lines",
@@ -71,15 +71,15 @@ class Lines:
         }
 
     def picture(self) -> np.ndarray:
-        """Draws the chart, (H, W, 3) uint8."""
+        """Draws the chart; returns (H, W, 3) uint8."""
         figure = Figure((6.4, 3.2), DPI, layout="constrained")
         axes = figure.add_subplot()
         for number, (name, y) in enumerate(self.series.items()):
-            known = np.isfinite(y)
+            finite = np.isfinite(y)
             style = {"color": color_of(number), "label": name, "linewidth": 1.4}
-            axes.plot(self.x[known], np.asarray(y)[known], **style)
-            if known.sum() == 1:
-                axes.plot(self.x[known], np.asarray(y)[known], "o", color=style["color"])
+            axes.plot(self.x[finite], np.asarray(y)[finite], **style)
+            if finite.sum() == 1:
+                axes.plot(self.x[finite], np.asarray(y)[finite], "o", color=style["color"])
         for mark in self.marks:
             color = "#c0392b" if mark.kind == "warning" else "#777777"
             axes.axvline(mark.x, color=color, linestyle="--", linewidth=1)
@@ -98,15 +98,16 @@ class Lines:
 
 @dataclasses.dataclass(frozen=True)
 class Scatter:
-    """Points in the plane, which has no units.
+    """A chart of points in a plane without units.
 
     Attributes:
-        title: Of the chart.
-        points: (n, 2) floats.
-        names: Of the points, for people.
-        groups: (n,) int, indices into `group_names`, which color them.
-        group_names: Of the groups.
-        kinds: The shape of each point, `video` or `audio`; empty for all the same.
+        title: Title of the chart.
+        points: (n, 2) float.
+        names: Name of each point.
+        groups: (n,) int, the index of each point's group, which gives its color.
+        group_names: Names of the groups.
+        kinds: Modality of each point, `video` or `audio`, which gives its shape; empty if all
+            points have the same shape.
     """
 
     title: str
@@ -117,7 +118,7 @@ class Scatter:
     kinds: Sequence[str] = ()
 
     def plain(self) -> dict[str, Any]:
-        """What the page's script draws, as plain values."""
+        """Returns the chart as plain values, for the page's script."""
         return {
             "kind": "scatter",
             "title": self.title,
@@ -129,17 +130,17 @@ class Scatter:
         }
 
     def picture(self) -> np.ndarray:
-        """Draws the chart, (H, W, 3) uint8."""
+        """Draws the chart; returns (H, W, 3) uint8."""
         figure = Figure((5.6, 4.2), DPI, layout="constrained")
         axes = figure.add_subplot()
         kinds = np.array(self.kinds or ["video"] * len(self.points))
         for group, name in enumerate(self.group_names):
             label = name
             for kind in dict.fromkeys(kinds):
-                where = (np.asarray(self.groups) == group) & (kinds == kind)
-                if where.any():
+                member = (np.asarray(self.groups) == group) & (kinds == kind)
+                if member.any():
                     axes.scatter(
-                        *self.points[where].T, s=16, marker=_SHAPES[kind], color=color_of(group),
+                        *self.points[member].T, s=16, marker=_SHAPES[kind], color=color_of(group),
                         label=label, linewidths=0,
                     )  # fmt: skip
                     label = None
@@ -150,7 +151,7 @@ class Scatter:
 
 
 def color_of(number: int) -> Any:
-    """The color of a series or group."""
+    """Returns the color of a series or group."""
     return _COLORS[number] if number < len(_COLORS) else colormaps["tab20"](number % 20)
 
 
@@ -170,21 +171,21 @@ def _finish(axes: Any, title: str, entries: int) -> None:
 def _shorter(
     x: np.ndarray, series: Mapping[str, np.ndarray]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Averages neighbors where there are more points than a page has room for."""
+    """Averages neighboring points if there are more than `_POINTS`."""
     size = math.ceil(len(x) / _POINTS)
     if size <= 1:
         return x, dict(series)
     bins = np.arange(len(x)) // size
 
     def mean(values: np.ndarray) -> np.ndarray:
-        known = np.isfinite(values)
-        count = np.bincount(bins, known)
-        total = np.bincount(bins, np.where(known, values, 0))
+        finite = np.isfinite(values)
+        count = np.bincount(bins, finite)
+        total = np.bincount(bins, np.where(finite, values, 0))
         return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
 
     return mean(x), {name: mean(np.asarray(y, float)) for name, y in series.items()}
 
 
 def _rounded(values: Sequence[float]) -> list[float | None]:
-    """Six digits, and None for what is not finite, which JSON has no word for."""
+    """Rounds to six digits; gives None for numbers that are not finite, which JSON lacks."""
     return [float(f"{v:.6g}") if math.isfinite(v) else None for v in np.asarray(values, float)]

@@ -1,7 +1,7 @@
-"""The clips that a report looks at: of the data of a run, or of any media files.
+"""The clips that a report measures on: from the data of a run, or from any media files.
 
-Of a run's data they are those it was not trained on, where it says which, drawn evenly from the
-classes.
+From a run's data, the clips are drawn evenly from the classes. They come from the held-out part if
+the data have one.
 """
 
 import concurrent.futures
@@ -20,17 +20,17 @@ from xkd_jax.models.xkd import MODALITIES
 
 
 class Clips(NamedTuple):
-    """n clips as the networks see them.
+    """The global views of n clips.
 
     Attributes:
-        views: By modality, as far as asked for and there: `video` (n, T, H, W, 3) uint8, `audio`
-            (n, F, W) float32 normalized log-mels.
-        names: Of the recordings, for people.
-        labels: (n,) int64, indices into `class_names`; None where there are none, or several each.
-        class_names: In the order of their indices.
+        views: Views by modality: `video` (n, T, H, W, 3) uint8, `audio` (n, F, W) float32
+            normalized log-mels. May lack a modality.
+        names: Printable names of the recordings.
+        labels: (n,) int64, indices into `class_names`; None if clips have no or several labels.
+        class_names: Names of the classes, by index.
         has_sound: (n,) bool.
-        origin: Where they come from, in words.
-        left_out: Names of files that are not used, and why.
+        origin: Description of where the clips come from.
+        left_out: Names of files that were not used, each with the reason.
     """
 
     views: dict[str, np.ndarray]
@@ -46,17 +46,21 @@ class Clips(NamedTuple):
 
 
 def of_run(config: ml_collections.ConfigDict, count: int, seed: int = 0) -> Clips:
-    """Reads the middle clips of recordings of a run's data.
+    """Reads the middle clip of some recordings of a run's data.
 
     Args:
-        config: Of the run.
-        count: Of the clips, at most.
-        seed: Of the draw.
+        config: Config of the run.
+        count: Largest number of clips.
+        seed: Seed of the choice of recordings.
+
+    Returns:
+        The clips, without those that cannot be read.
 
     Raises:
-        ValueError, FileNotFoundError: The data are not to be had; the message says why.
+        ValueError: The data cannot be read.
+        FileNotFoundError: The data are not where `config.data.path` says.
     """
-    # Here and not above: it brings TensorFlow and scikit-learn in.
+    # Imported here because these import TensorFlow and scikit-learn.
     from input_pipeline import datasets, evaluation
     from xkd_jax.config_check import ConfigError
     from xkd_jax.downstream import extraction, online
@@ -64,12 +68,12 @@ def of_run(config: ml_collections.ConfigDict, count: int, seed: int = 0) -> Clip
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.data.threads = 0
-        # A report must not fill a disk: what is generated has to be there.
+        # A report does not generate data: it must not fill a disk.
         if config.data.dataset == "generated" and not os.path.isdir(config.data.path):
             raise FileNotFoundError(f"config.data.path={config.data.path}: no such folder")
     try:
         data = online.open_data(config)
-    except ConfigError:  # no labels, or nothing to divide by
+    except ConfigError:  # the data have no labels or cannot be split
         source = datasets.open_dataset(config.data, config.views)
         ids = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).astype(np.int64))
         labels, class_names, origin = None, (), f"{len(ids)} of the run's own training clips"
@@ -83,11 +87,11 @@ def of_run(config: ml_collections.ConfigDict, count: int, seed: int = 0) -> Clip
             if data.partitions[0].name != "random"
             else f"{len(ids)} clips of the run's data, which it may have been trained on"
         )
-    passing = evaluation.EvaluationClips(source, config.views, 16, example_ids=ids)
+    loader = evaluation.EvaluationClips(source, config.views, 16, example_ids=ids)
     views: dict[str, list[np.ndarray]] = {m: [] for m in MODALITIES}
     used, has_sound = [], []
-    with contextlib.closing(passing.batches()) as made:
-        for batch in extraction.mark_replaced(made, source):
+    with contextlib.closing(loader.batches()) as batches:
+        for batch in extraction.mark_replaced(batches, source):
             rows = batch["valid"]
             views["video"].append(batch["video"][rows, 0])
             views["audio"].append(batch["audio"][rows])
@@ -111,46 +115,49 @@ def of_files(
     count: int,
     advance: Callable[[int], object] = lambda count: None,
 ) -> Clips:
-    """Reads the middle clips of media files; folders of files are classes, if there are several.
+    """Reads the middle clip of media files; several folders of files are classes.
 
     Args:
-        inputs: Files, and folders to look through with all below them.
-        views: "preprocessing" of the modalities that are to be seen.
-        count: Of the files, at most, evenly out of all.
+        inputs: Files, and folders that are searched recursively.
+        views: "preprocessing" of a description of weights, for the modalities to read.
+        count: Largest number of files; they are chosen evenly from all.
         advance: Called with the number of files just read.
 
+    Returns:
+        The clips of the usable files, and the names of the others.
+
     Raises:
-        FileNotFoundError: There is nothing at one of the paths.
+        FileNotFoundError: One of the paths does not exist.
         ValueError: No file is usable.
     """
     from input_pipeline.media import MediaError
 
     paths, left_out = _find(inputs, "video" in views)
     paths = [paths[n] for n in np.unique(np.linspace(0, len(paths) - 1, count).astype(int))]
-    kept, rows = [], []
+    usable, rows = [], []
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         jobs = [pool.submit(_read, path, views) for path in paths]
         for path, job in zip(paths, jobs, strict=True):
             try:
                 rows.append(job.result())
-                kept.append(path)
+                usable.append(path)
             except MediaError as error:
                 left_out.append((printable(str(path)), error.reason))
             advance(1)
-    if not kept:
+    if not usable:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out[:3])
         raise ValueError(f"--input: none of {len(paths)} files is usable ({reasons})")
-    folders = [printable(path.parent.name) for path in kept]
+    folders = [printable(path.parent.name) for path in usable]
     class_names = tuple(sorted(set(folders)))
     labels = np.array([class_names.index(folder) for folder in folders])
-    labelled = 1 < len(class_names) < len(kept)
+    labeled = 1 < len(class_names) < len(usable)
     return Clips(
-        {m: np.stack([made[m] for made, _ in rows]) for m in views},
-        [printable(str(path)) for path in kept],
-        labels if labelled else None,
-        class_names if labelled else (),
+        {m: np.stack([clip[m] for clip, _ in rows]) for m in views},
+        [printable(str(path)) for path in usable],
+        labels if labeled else None,
+        class_names if labeled else (),
         np.array([sound for _, sound in rows]),
-        f"{len(kept)} of the files given with --input",
+        f"{len(usable)} of the files given with --input",
         left_out,
     )
 
@@ -158,30 +165,30 @@ def of_files(
 def _find(
     inputs: Sequence[str | os.PathLike], picture: bool
 ) -> tuple[list[pathlib.Path], list[tuple[str, str]]]:
-    """The files, and what is left out without a look, with the reason."""
+    """Lists the media files, and the files and folders that are left out with the reason."""
     from xkd_jax import features
 
-    found, left_out = [], []
+    paths, left_out = [], []
     for path in map(pathlib.Path, inputs):
         root, names, closed = features.find(path, "video" if picture else "audio")
-        found += [root / name for name in names]
+        paths += [root / name for name in names]
         left_out += [(printable(str(root / result.name)), result.reason) for result in closed]
-    return found, left_out
+    return paths, left_out
 
 
 def _read(
     path: pathlib.Path, views: Mapping[str, Mapping[str, Any]]
 ) -> tuple[dict[str, np.ndarray], bool]:
-    """The middle clip of a file, silence where it has no sound; and whether it has any."""
+    """Reads the views of a file's middle clip (silence if it has no sound), and if it has sound."""
     from input_pipeline import media
 
-    made, has_sound = {}, media.probe(path).has_audio
+    clip, has_sound = {}, media.probe(path).has_audio
     if "video" in views:
-        [made["video"]] = preprocessing.video_views_of_file(path, views["video"], (0.5,))
+        [clip["video"]] = preprocessing.video_views_of_file(path, views["video"], (0.5,))
     if "audio" in views and has_sound:
-        [made["audio"]] = preprocessing.audio_views_of_file(path, views["audio"], (0.5,))
+        [clip["audio"]] = preprocessing.audio_views_of_file(path, views["audio"], (0.5,))
     elif "audio" in views:
         audio = views["audio"]
         silence = np.zeros(round(audio["seconds"] * audio["sample_rate"]), np.float32)
-        made["audio"] = preprocessing.log_mel(silence, audio)
-    return made, has_sound
+        clip["audio"] = preprocessing.log_mel(silence, audio)
+    return clip, has_sound

@@ -1,4 +1,4 @@
-"""What a run has written of its training: `metrics.jsonl`, and when it was started again."""
+"""The training log of a run: its `metrics.jsonl`, and the steps after which it was resumed."""
 
 import contextlib
 import math
@@ -13,7 +13,7 @@ import numpy as np
 
 from xkd_jax import data_log, telemetry
 
-# Titles, and the names of metrics that belong in one chart; in the order of the report.
+# By title of a chart, the pattern of its metrics' names; in the order of the report.
 CHARTS = {
     "Total loss": r"total$",
     "Reconstruction (masked patches)": r"reconstruction/",
@@ -40,14 +40,14 @@ _LEFT_OUT = r"speed/seconds_per_step$"  # the inverse of the throughput
 
 
 class History(NamedTuple):
-    """What was logged.
+    """The log of a run, with n lines.
 
     Attributes:
-        steps: (n,) int64, of the lines of the log, rising.
-        metrics: By name, (n,) float64; NaN where a line has no such metric.
-        resumes: The steps that the run had done when it was started again, as far as is known.
-        torn: Lines that could not be read.
-        unreadable: Why recordings could not be read, by name.
+        steps: (n,) int64, the step of each line, increasing.
+        metrics: (n,) float64 of each metric, by name; NaN where a line lacks the metric.
+        resumes: Steps after which the run was resumed, as far as is known.
+        torn: Number of lines that could not be read.
+        unreadable: Why recordings could not be read, by their names.
     """
 
     steps: np.ndarray
@@ -60,24 +60,24 @@ class History(NamedTuple):
         return len(self.steps)
 
     def last(self, name: str) -> float:
-        """The last value of a metric; NaN where it was never logged."""
+        """Returns the last finite value of a metric; NaN if there is none."""
         values = self.metrics.get(name, np.array([math.nan]))
-        known = values[np.isfinite(values)]
-        return float(known[-1]) if len(known) else math.nan
+        finite = values[np.isfinite(values)]
+        return float(finite[-1]) if len(finite) else math.nan
 
 
 def read(workdir: pathlib.Path) -> History | None:
-    """Reads the log of a run, which may still be going on; None where there is none."""
+    """Reads the log of a run, which may still be going; returns None if there is no log."""
     path = workdir / "metrics.jsonl"
     if not path.is_file():
         return None
     lines: dict[int, dict[str, float]] = {}
     torn = 0
     for line in path.read_bytes().splitlines():
-        if (found := telemetry.read_line(line)) is None:
+        if (parsed := telemetry.read_line(line)) is None:
             torn += 1
         else:
-            step, lines[step] = found
+            step, lines[step] = parsed
     steps = sorted(lines)
     names = dict.fromkeys(name for step in steps for name in lines[step])
     metrics = {
@@ -89,32 +89,33 @@ def read(workdir: pathlib.Path) -> History | None:
 
 
 def charts(history: History) -> dict[str, list[str]]:
-    """Says which metrics belong in one chart.
+    """Groups metrics into charts.
 
     Returns:
-        Names of metrics by the chart's title. Those of a kind that nobody has named have one
-        themselves, so that a new term is not missed.
+        Names of metrics by the title of their chart. Metrics that no pattern matches are in the
+        chart `OTHERS`, so that a new term is not missed.
     """
-    left = [name for name in history.metrics if not re.match(_LEFT_OUT, name)]
+    unused = [name for name in history.metrics if not re.match(_LEFT_OUT, name)]
     if not np.nan_to_num(history.metrics.get(data_log.REPLACED, 0)).any():
-        left = [name for name in left if name != data_log.REPLACED]
-    found = {}
+        unused = [name for name in unused if name != data_log.REPLACED]
+    titled = {}
     for title, pattern in CHARTS.items():
-        found[title] = [name for name in left if re.match(pattern, name)]
-        left = [name for name in left if name not in found[title]]
-    found[OTHERS] = left
-    return {title: names for title, names in found.items() if names}
+        titled[title] = [name for name in unused if re.match(pattern, name)]
+        unused = [name for name in unused if name not in titled[title]]
+    titled[OTHERS] = unused
+    return {title: names for title, names in titled.items() if names}
 
 
 def key(title: str) -> str:
-    """A chart's title as a name for files and elements."""
+    """Converts a chart's title to a name for files and HTML elements."""
     return re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
 
 
 def _resumes(folder: pathlib.Path, steps: list[int]) -> list[int]:
-    """Steps of new starts: every start of a run opens a TensorBoard file of its own.
+    """Finds the steps after which the run was resumed.
 
-    A start is placed at the last line of the log before the first one that it wrote.
+    Every start of a run opens a new TensorBoard file. A resume is placed at the last line of the
+    log before the first step in the new file.
     """
     starts = []
     for path in sorted(folder.glob("events.out.tfevents.*")):
@@ -126,15 +127,18 @@ def _resumes(folder: pathlib.Path, steps: list[int]) -> list[int]:
 
 
 def _first_step(path: pathlib.Path) -> int | None:
-    """The first step that a TensorBoard file tells of; None for an empty or a torn file."""
+    """Reads the first step in a TensorBoard file; returns None if it is empty or truncated."""
     from tensorboard.compat.proto.event_pb2 import Event
 
     size = path.stat().st_size
-    with path.open("rb") as file, contextlib.suppress(Exception):  # whatever is made of a torn file
-        # TFRecord: length and its checksum, the event and its checksum. TensorBoard's own reader
-        # brings TensorFlow in.
+    with (
+        path.open("rb") as file,
+        contextlib.suppress(Exception),
+    ):  # a truncated file may raise anything
+        # A TFRecord is a length and its checksum, then an event and its checksum. TensorBoard's own
+        # reader would import TensorFlow.
         while len(header := file.read(12)) == 12:
-            length = min(struct.unpack("<Q", header[:8])[0], size)  # a torn one may say anything
+            length = min(struct.unpack("<Q", header[:8])[0], size)  # may be wrong
             event = Event.FromString(file.read(length))
             if event.HasField("summary") and event.step:
                 return int(event.step)

@@ -1,7 +1,6 @@
-"""Reconstructions at several mask ratios, and how far from the truth they are.
+"""Reconstructions at several mask ratios, and their errors.
 
-The ratios are those of the paper's figures (Figures 5 and S8-S12): 60 to 90% of the video, 50 to
-80% of the sound.
+The ratios are those of the paper's Figures 5 and S8-S12: 60 to 90% for video, 50 to 80% for audio.
 """
 
 from collections.abc import Callable
@@ -18,13 +17,13 @@ RATIOS = {"video": (0.6, 0.7, 0.8, 0.9), "audio": (0.5, 0.6, 0.7, 0.8)}
 
 
 class Restored(NamedTuple):
-    """What the student makes of views at one mask ratio.
+    """The student's reconstructions at one mask ratio.
 
     Attributes:
-        rows: (3, k, ...) original, masked and reconstructed views of the examples, uint8 frames or
-            float32 log-mels, NaN where masked; see `reconstructions`.
+        rows: (3, k, ...) original, masked and reconstructed views of k examples: uint8 frames, or
+            float32 log-mels with NaN where masked. See `reconstructions`.
         error: Mean squared error of the dropped, normalized patches, over all views.
-        spread: Standard error of that mean.
+        spread: Standard error of `error`.
     """
 
     rows: np.ndarray
@@ -40,43 +39,52 @@ def restore(
     batch_size: int,
     advance: Callable[[int], object] = lambda count: None,
 ) -> dict[float, Restored]:
-    """Has the student restore views at each of the ratios.
+    """Reconstructs views with the student at each of `RATIOS`.
 
     Args:
-        networks: With a decoder of the modality.
-        modality: video or audio.
-        views: (n, ...) all that the error is taken over.
-        examples: (k,) indices of those to keep the reconstructions of.
-        batch_size: Views at a time.
+        networks: Networks with a student decoder for the modality.
+        modality: `video` or `audio`.
+        views: (n, ...) views that the error is averaged over.
+        examples: (k,) int, indices of the views whose reconstructions are returned.
+        batch_size: Number of views in a batch.
         advance: Called with 1 after each ratio.
 
     Returns:
-        By ratio.
+        The reconstructions by mask ratio.
     """
-    found = {}
+    restored = {}
     for ratio in RATIOS[modality]:
-        made = networks.reconstruct(modality, views, ratio, batch_size)
-        shown = (made.predictions[examples], made.dropped[examples], networks.patch(modality))
+        out = networks.reconstruct(modality, views, ratio, batch_size)
+        shown = (out.predictions[examples], out.dropped[examples], networks.patch(modality))
         rows = (
             reconstructions.reconstruct_video(augment.normalize(views[examples]), *shown)
             if modality == "video"
             else reconstructions.reconstruct_audio(views[examples], *shown)
         )
-        spread = float(made.errors.std() / np.sqrt(len(made.errors)))
-        found[ratio] = Restored(rows, float(made.errors.mean()), spread)
+        spread = float(out.errors.std() / np.sqrt(len(out.errors)))
+        restored[ratio] = Restored(rows, float(out.errors.mean()), spread)
         advance(1)
-    return found
+    return restored
 
 
 def of_means(views: np.ndarray, patch: tuple[int, ...], modality: str) -> float:
-    """The error of predicting every patch's mean and nothing more: what a network has to beat.
+    """Computes the error of predicting each patch's mean, the baseline that a network has to beat.
 
-    It is 1, less what the unbiased variance takes off and what patches without any variance add.
+    It is slightly below 1: normalization divides by the unbiased variance, and patches without any
+    variance have no error.
+
+    Args:
+        views: (n, T, H, W, 3) uint8 frames or (n, F, W) float32 log-mels.
+        patch: Extents of a patch.
+        modality: `video` or `audio`.
+
+    Returns:
+        The mean squared error over all patches, in the space of normalized patches.
     """
-    cut = (
+    patches = (
         patching.patchify_video(np.asarray(augment.normalize(views)), patch)
         if modality == "video"
         else patching.patchify_audio(views, patch)
     )
-    targets, _, _ = patching.normalize_patches(cut)
+    targets, _, _ = patching.normalize_patches(patches)
     return float(np.square(targets).mean())

@@ -1,7 +1,7 @@
-"""The networks of a run, an export or an import, as far as it holds them, for a report to ask.
+"""The networks of a run, an export or an import, as a report uses them.
 
-All answers are of whole or masked global views, made in batches, as NumPy arrays. What a folder
-does not hold is not there to be asked: exports of encoders have neither decoders nor projectors.
+The networks take whole or masked global views in batches, and return NumPy arrays. A folder may
+hold some of the networks only: an export of encoders has neither decoders nor projectors.
 """
 
 import contextlib
@@ -30,15 +30,15 @@ OTHER = {"video": "audio", "audio": "video"}
 
 
 class Encoded(NamedTuple):
-    """What one network makes of n whole views of one modality.
+    """One network's outputs for n whole views of one modality.
 
     Attributes:
         features: (n, D) float32, the mean of the patch tokens after the final norm.
         attention: (n, H, N) float32, the last block's CLS row without its CLS column.
-        refined_attention: (n, H, N) float32, the same refined by the other modality's (Eq. 4); None
-            where the other modality is not there.
-        projections: (n, J) float32, the projector's outputs, a teacher's of refined features; None
-            without a projector.
+        refined_attention: (n, H, N) float32, `attention` refined by the other modality's (Eq. 4);
+            None if there is no encoder of the other modality.
+        projections: (n, J) float32, the projector's outputs, which a teacher computes from refined
+            features; None without a projector.
     """
 
     features: np.ndarray
@@ -48,13 +48,13 @@ class Encoded(NamedTuple):
 
 
 class Reconstructed(NamedTuple):
-    """What a masked autoencoder makes of n views.
+    """A masked autoencoder's outputs for n views.
 
     Attributes:
-        predictions: (n, N, P) float32, of all patches, in the space of normalized patches.
+        predictions: (n, N, P) float32, all patches, in the space of normalized patches.
         dropped: (n, N) float32, 1 where the network did not see the patch.
-        errors: (n,) float32, mean squared error of the dropped, normalized patches; predicting
-            nothing but each patch's mean gives 1 (less what the unbiased variance takes off).
+        errors: (n,) float32, mean squared error of the dropped, normalized patches. Predicting
+            each patch's mean gives about 1; see `masked.of_means`.
     """
 
     predictions: np.ndarray
@@ -63,12 +63,12 @@ class Reconstructed(NamedTuple):
 
 
 class Reader(NamedTuple):
-    """What a network reads one modality with.
+    """The modules that a network encodes one modality with.
 
     Attributes:
-        encoder: With the row of its attention.
-        patch: (frames, pixels, pixels) or (mel bands, frames).
-        projector: The projector; None for a network without one.
+        encoder: Encoder that also returns a row of its attention.
+        patch: Extents of a patch: (frames, pixels, pixels) or (mel bands, frames).
+        projector: Projector, or None if the network has none.
     """
 
     encoder: Encoder
@@ -78,14 +78,14 @@ class Reader(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
-    """Weights and what they are of.
+    """Weights, their description, and the model they belong to.
 
     Attributes:
-        description: Of `xkd_jax.interop.pretrained.describe`.
-        trees: Weights, as there.
-        model: The whole model, where the config is known; its parts are used as far as `trees`
-            has weights for them.
-        config: Of the run, or None.
+        description: Description as from `xkd_jax.interop.pretrained.describe`.
+        trees: Trees of weights, as in `xkd_jax.interop.pretrained`.
+        model: The whole model, or None if the config is not known. `trees` may lack the weights
+            of some of its parts.
+        config: Config of the run, or None if it is not known.
     """
 
     description: Mapping[str, Any]
@@ -94,37 +94,37 @@ class Networks:
     config: ml_collections.ConfigDict | None
 
     def holds(self, network: str, modality: str, part: str = "encoder") -> bool:
-        """Whether there are weights of a part: encoder, decoder or projector."""
+        """Returns whether there are weights of a part: encoder, decoder or projector."""
         return part in self.description["networks"].get(network, {}).get(modality, ())
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Of which there is an encoder."""
+        """The modalities that have an encoder."""
         return tuple(m for m in MODALITIES if self.networks_of(m))
 
     def networks_of(self, modality: str) -> tuple[str, ...]:
-        """Out of teacher and student, those that encode a modality."""
+        """Returns which of teacher and student have an encoder of a modality."""
         return tuple(n for n in NETWORKS if self.holds(n, modality))
 
     @property
     def outputs(self) -> int | None:
-        """J, the number of the projectors' outputs; None where the config is not known."""
+        """J, the number of the projectors' outputs; None if the config is not known."""
         return None if self.model is None else self.model.video.projector.out
 
     def patch(self, modality: str) -> tuple[int, ...]:
-        """(frames, pixels, pixels) or (mel bands, frames) of a patch."""
+        """Returns the extents of a patch: (frames, pixels, pixels) or (mel bands, frames)."""
         return tuple(self.description["architecture"][modality]["patch"])
 
     def grid(self, modality: str) -> tuple[int, ...]:
-        """Tokens along (time, height, width) or (frequency, time)."""
+        """Returns the numbers of tokens along (time, height, width) or (frequency, time)."""
         return pretrained.native_grid(self.description, modality)
 
     def view(self, modality: str) -> Mapping[str, Any]:
-        """The preprocessing of one modality."""
+        """Returns the preprocessing of one modality."""
         return self.description["preprocessing"][modality]
 
     def untrained(self, seed: int = 0) -> "Networks":
-        """The same networks as they are before the first step; the config has to be known."""
+        """Returns the same networks with initial weights; the config has to be known."""
         trees = _fresh(self.model, seed)
         return dataclasses.replace(self, trees=jax.device_get(trees))
 
@@ -134,18 +134,18 @@ class Networks:
         batch_size: int,
         advance: Callable[[int], object] = lambda count: None,
     ) -> dict[tuple[str, str], Encoded]:
-        """Encodes whole views by all networks there are.
+        """Encodes whole views with every network.
 
         Args:
-            views: By modality, (n, T, H, W, 3) uint8 frames or (n, F, W) float32 log-mels; those of
-                one modality belong to those of the other.
-            batch_size: Views at a time.
-            advance: Called with the number of views just done, once for each kind of network.
+            views: Views by modality: (n, T, H, W, 3) uint8 frames or (n, F, W) float32 log-mels.
+                Views with the same index are of the same clip.
+            batch_size: Number of views in a batch.
+            advance: Called with the number of views after each batch of teachers or students.
 
         Returns:
-            By network and modality.
+            Outputs by (network, modality).
         """
-        made = {}
+        outputs = {}
         for network in NETWORKS:
             held = tuple(m for m in views if self.holds(network, m))
             if not held:
@@ -160,20 +160,24 @@ class Networks:
                     parts.append(jax.tree.map(lambda x, n=count: x[:n], out))
                     advance(count)
             whole = jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
-            made |= {(network, m): Encoded(**whole[m]) for m in held}
-        return made
+            outputs |= {(network, m): Encoded(**whole[m]) for m in held}
+        return outputs
 
     def reconstruct(
         self, modality: str, views: np.ndarray, ratio: float, batch_size: int, seed: int = 0
     ) -> Reconstructed:
-        """Masks views at random and has the student restore them.
+        """Masks views at random and reconstructs them with the student.
 
         Args:
-            modality: Whose decoder there is.
-            views: Of it, see `encode`.
+            modality: Modality that has a decoder.
+            views: Views of this modality, as for `encode`.
             ratio: Share of the patches to drop.
-            batch_size: Views at a time.
-            seed: Of the masks; patches dropped at one ratio are dropped at all higher ones.
+            batch_size: Number of views in a batch.
+            seed: Seed of the masks. With the same seed, the patches dropped at one ratio are also
+                dropped at every higher ratio.
+
+        Returns:
+            The reconstructions and their errors.
         """
         weights = jax.device_put(self._weights("student", modality))
         settings = modality, getattr(self.model, modality), ratio
@@ -187,14 +191,14 @@ class Networks:
         return Reconstructed(*(np.concatenate(rows) for rows in zip(*parts, strict=True)))
 
     def teacher_log_probabilities(self, modality: str, projections: np.ndarray) -> np.ndarray:
-        """The centered and sharpened distributions that a teacher gives its student (Eq. 10).
+        """Computes a teacher's centered and sharpened log-probabilities (Eq. 10).
 
         Args:
-            modality: The teacher's.
-            projections: (n, J) float32, its outputs.
+            modality: Modality of the teacher.
+            projections: (n, J) float32, the teacher's outputs.
 
         Returns:
-            (n, J) float32, at the temperature that the run ends with.
+            (n, J) float32, at the teacher's final temperature.
         """
         temperature = self.config.xkd.teacher_temperature[f"{modality}_end"]
         centers = self.trees.get("centers", {}).get(modality, np.float32(0))
@@ -211,23 +215,23 @@ class Networks:
         return Reader(encoder, patch, part.projector if held else None)
 
     def _refinement(self, network: str) -> tuple[str, str | None]:
-        """The mode of the attention across modalities, and how it weighs tokens, if it does."""
+        """Returns the mode of cross-modal attention, and `refine_weight` (None: no refinement)."""
         if self.model is None:
             return "mean", "root" if network == "teacher" else None
         refines = network == "teacher" and self.model.refine
         return self.model.cross_attention, self.model.refine_weight if refines else None
 
     def _weights(self, network: str, modality: str) -> dict[str, Any]:
-        """Those of one modality's parts; a shared encoder's as if it were not shared."""
+        """Returns the weights of one modality's parts, with a shared encoder's blocks put in."""
         tree = self.trees[NETWORKS[network]]
         return {**tree[modality], "encoder": encoder_params(tree, modality)}
 
 
-# The programs: networks of the same sizes share what is compiled of each.
+# Compiled functions. They do not take `Networks`, so networks of the same sizes share a program.
 
 
 def _fresh(model: xkd.XKD, seed: int = 0) -> dict[str, Any]:
-    """All weights as they are before the first step."""
+    """Returns all weights as they are before the first step."""
     params = _initialize(model, jax.random.key(seed))
     centers = {m: jnp.zeros(model.video.projector.out) for m in MODALITIES}
     return {"params": params, "teacher": model.teacher_target(params), "centers": centers}
@@ -246,12 +250,12 @@ def _encode(
     mode: str,
     refine_weight: str | None,
 ) -> dict[str, dict[str, Any]]:
-    """By modality, the fields of `Encoded` of a batch."""
+    """Returns the fields of `Encoded` of a batch, by modality."""
     tokens, rows = {}, {}
     for m, reader in readers:
-        cut = _tokenize(m, views[m], reader.patch)
+        patches = _tokenize(m, views[m], reader.patch)
         variables = {"params": weights[m]["encoder"]}
-        tokens[m], rows[m] = reader.encoder.apply(variables, cut, reader.encoder.grid)
+        tokens[m], rows[m] = reader.encoder.apply(variables, patches, reader.encoder.grid)
     out = {}
     for m, reader in readers:
         patch_tokens = tokens[m][:, 1:].astype(jnp.float32)
@@ -283,13 +287,13 @@ def _reconstruct(
     part: xkd.Modality,
     ratio: float,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The fields of `Reconstructed` of a batch."""
-    cut = _tokenize(modality, views, part.patch)
+    """Returns the fields of `Reconstructed` of a batch."""
+    patches = _tokenize(modality, views, part.patch)
     mask = random_mask(noise, ratio)
     variables = {"params": weights["encoder"]}
-    latent, _ = part.encoder.apply(variables, cut, part.encoder.grid, mask.keep)
+    latent, _ = part.encoder.apply(variables, patches, part.encoder.grid, mask.keep)
     predictions = part.decoder.apply({"params": weights["decoder"]}, latent, mask.restore)
-    targets, _, _ = patching.normalize_patches(cut.astype(jnp.float32))
+    targets, _, _ = patching.normalize_patches(patches.astype(jnp.float32))
     errors = jax.vmap(losses.reconstruction_loss)(predictions, targets, mask.dropped)
     return predictions, mask.dropped, errors
 
@@ -301,16 +305,19 @@ def _tokenize(modality: str, views: jax.Array, patch: tuple[int, ...]) -> jax.Ar
 
 
 def load(path: str | os.PathLike) -> Networks:
-    """Loads all weights that a folder holds, and puts the networks together.
+    """Loads all weights that a folder holds, and builds their networks.
 
     Args:
-        path: The workdir of a run, one of its checkpoints, or a folder of
-            `xkd_jax.interop.export` or `xkd_jax.interop.import_release`.
+        path: The workdir of a run, one of its checkpoints, or a folder that
+            `xkd_jax.interop.export` or `xkd_jax.interop.import_release` wrote.
+
+    Returns:
+        The networks.
 
     Raises:
-        FileNotFoundError: There is no such folder.
-        DamagedError: It holds no weights, or none that can be read.
-        MismatchError: They are not those of the model that it tells of.
+        FileNotFoundError: `path` is not a folder.
+        DamagedError: The folder holds no weights that can be read, or its config fits no model.
+        MismatchError: The weights do not fit the model of the folder's config.
     """
     description, trees = pretrained.load(path, pretrained.everything)
     if not description["config"]:
@@ -321,16 +328,25 @@ def load(path: str | os.PathLike) -> Networks:
         expected = jax.eval_shape(functools.partial(_fresh, model))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise pretrained.DamagedError(
-            f"{path} cannot be used: its config is of no model ({type(error).__name__}: {error})"
+            f"{path} cannot be used: no model can be built from its config "
+            f"({type(error).__name__}: {error})"
         ) from error
-    checkpoint.check_fits(trees, expected, path, "Its config.json is of another model.")
+    checkpoint.check_fits(trees, expected, path, "Its config.json describes another model.")
     return Networks(description, trees, model, config)
 
 
 def _batches(
     arrays: Mapping[str, np.ndarray], size: int
 ) -> Iterator[tuple[dict[str, np.ndarray], int]]:
-    """Equal pieces of arrays of one length, the last filled up with zeros, and their lengths."""
+    """Cuts arrays of one length into batches.
+
+    Args:
+        arrays: (n, ...) arrays by name.
+        size: Number of rows in a batch.
+
+    Yields:
+        A batch of arrays by name, and its number of rows. The last batch is padded with zeros.
+    """
     total = len(next(iter(arrays.values())))
     size = min(size, total)
     for start in range(0, total, size):
@@ -345,5 +361,8 @@ def _batches(
 
 
 def _precise() -> contextlib.AbstractContextManager:
-    """Products in full float32 on every device, as `load_encoder` computes them."""
+    """Returns a context in which products are in full float32 on every device.
+
+    `load_encoder` computes in the same precision.
+    """
     return jax.default_matmul_precision("highest")

@@ -1,6 +1,6 @@
 "use strict";
-// Charts with hover and zoom, players of frames, and tabs; no library. Charts are described in the
-// JSON of the element "charts"; see charts.py.
+// Charts with hover and zoom, players of frames, and tabs, without any library. The element "charts"
+// holds the charts as JSON; see charts.py.
 (() => {
   const SVG = "http://www.w3.org/2000/svg";
   const charts = JSON.parse(document.getElementById("charts").textContent);
@@ -21,17 +21,17 @@
   const say = (v) => (v === null || v === undefined ? "–" : Math.abs(v) >= 1e5 || (v !== 0 && Math.abs(v) < 1e-3)
     ? v.toExponential(2) : String(Number(v.toPrecision(4))));
 
-  // Round numbers from low to high, about `count` of them.
+  // Returns about `count` round numbers from low to high.
   function ticks(low, high, count) {
     const rough = (high - low) / count || 1;
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map((f) => f * power).find((s) => s >= rough * 0.999);
-    const made = [];
-    for (let v = Math.ceil(low / step - 1e-9) * step; v <= high + step * 1e-9; v += step) made.push(Number(v.toPrecision(12)));
-    return made;
+    const values = [];
+    for (let v = Math.ceil(low / step - 1e-9) * step; v <= high + step * 1e-9; v += step) values.push(Number(v.toPrecision(12)));
+    return values;
   }
 
-  const groups = new Map(); // by name: charts that are zoomed together
+  const groups = new Map(); // charts that zoom together, by the name of their group
 
   function plot(host, title) {
     const svg = document.createElementNS(SVG, "svg");
@@ -249,7 +249,7 @@
     (spec.kind === "lines" ? lineChart : scatterChart)(host, spec);
   });
 
-  // Tabs: buttons of one set show the elements [data-tab] of the same value inside `.tabs`.
+  // Tabs: a button shows the element [data-tab] of its value inside the same `.tabs`.
   document.querySelectorAll(".tabs").forEach((host) => {
     const buttons = host.querySelectorAll("button[data-show]");
     function show(value) {
@@ -263,7 +263,7 @@
     if (buttons.length) show(host.dataset.first);
   });
 
-  // Players: frames lie under one another in the image of each canvas, as high as they are wide.
+  // Players: the image of each canvas is a vertical stack of square frames.
   document.querySelectorAll(".player").forEach((host) => {
     const count = Number(host.dataset.frames), rate = Number(host.dataset.rate);
     const button = host.querySelector("button[data-play]"), slider = host.querySelector("input[type=range]");

@@ -1,4 +1,4 @@
-"""The page: sections of text, charts, pictures and sounds, put into one file."""
+"""The HTML page: sections of text, charts, pictures and sounds in one file."""
 
 import base64
 import dataclasses
@@ -15,20 +15,20 @@ from PIL import Image
 
 from xkd_jax.report.charts import Lines, Scatter
 
-_QUALITY = 75  # of WebP
-_HIGHEST = 16383  # pixels that it allows
+_QUALITY = 75  # WebP quality, 0 to 100
+_HIGHEST = 16383  # largest height of a WebP image in pixels
 
 
 @dataclasses.dataclass
 class Section:
-    """A part of the page and what goes into files beside it.
+    """A section of the page, with the pictures and numbers for the files beside it.
 
     Attributes:
-        name: Of its anchor and of its numbers in report.json.
-        title: For people.
-        parts: HTML, in order.
-        charts: By name; `chart` shows one.
-        pictures: (H, W, 3) uint8 by file name, to be written as PNG.
+        name: Name of the section's anchor and of its numbers in report.json.
+        title: Title shown on the page.
+        parts: Pieces of HTML, in order.
+        charts: Charts by name; `chart` adds one.
+        pictures: (H, W, 3) uint8 pictures by file name without suffix, for PNG files.
         numbers: Plain values for report.json.
     """
 
@@ -48,7 +48,7 @@ class Section:
         self.add(f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>")
 
     def chart(self, name: str, chart: Lines | Scatter) -> str:
-        """Keeps a chart for the script and as a picture; returns the HTML that shows it."""
+        """Adds a chart and its picture; returns the HTML of the chart's place."""
         key = f"{self.name}_{name}"
         self.charts[key] = chart
         self.pictures[key] = chart.picture()
@@ -56,17 +56,17 @@ class Section:
 
 
 def escape(text: object) -> str:
-    """Text as HTML."""
+    """Escapes text for HTML."""
     return html.escape(str(text))
 
 
 def grid(*cards: str) -> str:
-    """Cards side by side, as many as there is room for."""
+    """Returns HTML of cards side by side, in as many columns as fit."""
     return f'<div class="grid">{"".join(cards)}</div>'
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table, which is scrolled where it does not fit."""
+    """Returns HTML of a table that scrolls if it is too wide."""
     top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     body = "".join(
         f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
@@ -76,18 +76,24 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def image(pixels: np.ndarray, text: str, attributes: str = "") -> str:
-    """A picture (H, W, 3) uint8, with words for those who do not see it."""
+    """Returns HTML of a picture (H, W, 3) uint8 with a text alternative."""
     return f'<img src="{webp(pixels)}" alt="{escape(text)}" {attributes}>'
 
 
 def audio(data: bytes, text: str) -> str:
-    """A sound, of MP3, to be played."""
+    """Returns HTML of a player for MP3 data."""
     source = f"data:audio/mpeg;base64,{base64.b64encode(data).decode()}"
     return f'<audio controls preload="metadata" src="{source}" aria-label="{escape(text)}"></audio>'
 
 
 def tabs(label: str, contents: Mapping[str, str], first: str) -> str:
-    """Several contents, of which buttons show one."""
+    """Returns HTML of several contents, one of which is shown; buttons choose which.
+
+    Args:
+        label: Text before the buttons.
+        contents: HTML by the text of its button.
+        first: Button that is pressed at first.
+    """
     buttons = "".join(
         f'<button type="button" data-show="{escape(name)}">{escape(name)}</button>'
         for name in contents
@@ -102,20 +108,20 @@ def tabs(label: str, contents: Mapping[str, str], first: str) -> str:
 
 
 def sprite(key: str, frames: np.ndarray) -> str:
-    """Frames (T, H, W, 3) uint8 under one another in one image, for players to show."""
+    """Returns HTML of a hidden image that stacks frames (T, H, W, 3) uint8, for `player`."""
     step = -(-len(frames) * frames.shape[1] // _HIGHEST)
     frames = frames[:, ::step, ::step]
     return f'<img id="{key}" src="{webp(np.concatenate(frames))}" alt="" hidden>'
 
 
 def player(panels: Mapping[str, str], frames: int, rate: float, small: bool) -> str:
-    """Animations side by side.
+    """Returns HTML of animations side by side.
 
     Args:
         panels: Keys of sprites by caption.
-        frames: Of each.
-        rate: Per second.
-        small: Whether to show pixels as squares.
+        frames: Number of frames of each animation.
+        rate: Frames per second.
+        small: Whether to enlarge pixels to squares, without interpolation.
     """
     style = ' class="pixelated"' if small else ""
     figures = "".join(
@@ -132,25 +138,28 @@ def player(panels: Mapping[str, str], frames: int, rate: float, small: bool) -> 
 
 
 def webp(pixels: np.ndarray) -> str:
-    """A picture (H, W, 3) uint8 as a data URI."""
+    """Encodes a picture (H, W, 3) uint8 as a data URI of a WebP image."""
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(file, "WEBP", quality=_QUALITY, method=4)
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def render(title: str, subtitle: str, sections: Sequence[Section], footer: str) -> str:
-    """Puts the page together.
+    """Renders the page.
 
     Args:
-        title: Plain text, as `subtitle` and `footer`.
-        subtitle: Below it.
-        sections: In order.
-        footer: At the end.
+        title: Title, plain text.
+        subtitle: Line below the title, plain text.
+        sections: Sections in order.
+        footer: Line at the end, plain text.
+
+    Returns:
+        The HTML of the page.
     """
     files = importlib.resources.files("xkd_jax.report")
     read = {name: (files / f"page.{name}").read_text("utf-8") for name in ("html", "css", "js")}
     charts = {key: c.plain() for section in sections for key, c in section.charts.items()}
-    # A "</script>" in a file's name must not end the element.
+    # A "</script>" in a recording's name must not end the script element.
     data = json.dumps(charts, allow_nan=False).replace("<", "\\u003c")
     return string.Template(read["html"]).substitute(
         title=escape(title),

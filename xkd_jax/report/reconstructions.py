@@ -1,13 +1,17 @@
-"""Pictures of what the masked autoencoders see and what they make of it.
+"""Pictures of what the masked autoencoders see and reconstruct.
 
-Each example gives three rows: the original, what masking leaves of it (the rest is gray), and the
-reconstruction, whose visible patches are the original's. The networks predict patches normalized
-one by one, so each prediction is given the mean and the deviation of the original patch: the
-pictures show where a network puts light and shade within a patch, not how bright it thinks it is.
+Each example has three rows: the original, the masked view (dropped patches are gray), and the
+reconstruction, whose visible patches are those of the original. The networks predict patches that
+are normalized one by one, so each predicted patch gets the mean and the deviation of the original
+patch. The pictures show where a network puts light and shade within a patch, not how bright the
+patch is.
 """
 
 import math
+from collections.abc import Sequence
 
+import jax
+import ml_collections
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -18,34 +22,39 @@ from xkd_jax import augment
 from xkd_jax.models import patches as patching
 
 ROWS = ("original", "masked", "reconstructed")
-GRAY = 0.5  # of dropped patches, in [0, 1]
+GRAY = 0.5  # brightness of dropped patches, in [0, 1]
 INK = "#333333"
 DPI = 100
 FONT = {"size": 9, "color": INK}
 
 
-def video_picture(clips, predictions, dropped, patch, frame_rate):
-    """Draws reconstructed clips, one under the other, frames from left to right.
+Array = np.ndarray | jax.Array
+
+
+def video_picture(
+    views: Array, predictions: Array, dropped: Array, patch: Sequence[int], frame_rate: float
+) -> np.ndarray:
+    """Draws reconstructed video views from top to bottom, their frames from left to right.
 
     Args:
-        clips: `(B, T, H, W, 3)` floating, normalized by ImageNet's moments.
-        predictions: `(B, N, t * h * w * 3)` floating, of the normalized patches.
+        views: `(B, T, H, W, 3)` float views, normalized by ImageNet's moments.
+        predictions: `(B, N, t * h * w * 3)` float, in the space of normalized patches.
         dropped: `(B, N)`, true or 1 where the network did not see the patch.
-        patch: `(t, h, w)`.
-        frame_rate: frames per second.
+        patch: Extents `(t, h, w)` of a patch.
+        frame_rate: Frames per second.
 
     Returns:
         `(H', W', 3)` uint8.
     """
-    return video_montage(reconstruct_video(clips, predictions, dropped, patch), frame_rate)
+    return video_montage(reconstruct_video(views, predictions, dropped, patch), frame_rate)
 
 
-def video_montage(rows, frame_rate):
-    """Draws clips one under the other, frames from left to right.
+def video_montage(rows: np.ndarray, frame_rate: float) -> np.ndarray:
+    """Draws video views from top to bottom, their frames from left to right.
 
     Args:
         rows: `(3, B, T, H, W, 3)` uint8, from `reconstruct_video`.
-        frame_rate: frames per second.
+        frame_rate: Frames per second.
 
     Returns:
         `(H', W', 3)` uint8.
@@ -72,15 +81,21 @@ def video_montage(rows, frame_rate):
     return picture
 
 
-def audio_picture(log_mels, predictions, dropped, patch, audio):
-    """Draws reconstructed log-mels over seconds and hertz, two examples to a line.
+def audio_picture(
+    log_mels: Array,
+    predictions: Array,
+    dropped: Array,
+    patch: Sequence[int],
+    audio: ml_collections.ConfigDict,
+) -> np.ndarray:
+    """Draws reconstructed log-mels over seconds and hertz, two examples in a line.
 
     Args:
-        log_mels: `(B, F, T)` floating, normalized by `audio.mean` and `audio.std`.
-        predictions: `(B, N, f * t)` floating, of the normalized patches.
+        log_mels: `(B, F, T)` float, normalized by `audio.mean` and `audio.std`.
+        predictions: `(B, N, f * t)` float, in the space of normalized patches.
         dropped: `(B, N)`, true or 1 where the network did not see the patch.
-        patch: `(f, t)`.
-        audio: `config.views.audio`.
+        patch: Extents `(f, t)` of a patch.
+        audio: The run's `config.views.audio`.
 
     Returns:
         `(H', W', 3)` uint8.
@@ -88,12 +103,12 @@ def audio_picture(log_mels, predictions, dropped, patch, audio):
     return audio_montage(reconstruct_audio(log_mels, predictions, dropped, patch), audio)
 
 
-def audio_montage(rows, audio):
-    """Draws log-mels over seconds and hertz, two examples to a line.
+def audio_montage(rows: np.ndarray, audio: ml_collections.ConfigDict) -> np.ndarray:
+    """Draws log-mels over seconds and hertz, two examples in a line.
 
     Args:
         rows: `(3, B, F, T)` float32, from `reconstruct_audio`.
-        audio: `config.views.audio`.
+        audio: The run's `config.views.audio`.
 
     Returns:
         `(H', W', 3)` uint8.
@@ -126,7 +141,7 @@ def audio_montage(rows, audio):
         )
         ax.set_title(ROWS[i], loc="left", pad=3, **FONT)
         ax.set_yticks([band_of(hz, bands, audio.max_frequency) for hz in ticks], ticks)
-        # Few and short: the last label of a column must not touch the first of the next.
+        # Few short labels: the last one of a column must not touch the first one of the next.
         ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.tick_params(labelsize=8, colors=INK, labelbottom=i == 2, labelleft=j % columns == 0)
@@ -140,22 +155,38 @@ def audio_montage(rows, audio):
     return draw(figure)
 
 
-def reconstruct_video(clips, predictions, dropped, patch):
-    """Puts predicted cuboids in the dropped places of clips; arguments as for `video_picture`.
+def reconstruct_video(
+    views: Array, predictions: Array, dropped: Array, patch: Sequence[int]
+) -> np.ndarray:
+    """Replaces the dropped patches of video views by predictions.
+
+    Args:
+        views: `(B, T, H, W, 3)` float views, normalized by ImageNet's moments.
+        predictions: `(B, N, t * h * w * 3)` float, in the space of normalized patches.
+        dropped: `(B, N)`, true or 1 where the network did not see the patch.
+        patch: Extents `(t, h, w)` of a patch.
 
     Returns:
         `(3, B, T, H, W, 3)` uint8, in the order of `ROWS`.
     """
-    clips = np.asarray(clips, np.float32)
-    grid = [n // p for n, p in zip(clips.shape[1:4], patch, strict=True)]
-    rows = reconstruct(patching.patchify_video(clips, patch), predictions, dropped)
+    views = np.asarray(views, np.float32)
+    grid = [n // p for n, p in zip(views.shape[1:4], patch, strict=True)]
+    rows = reconstruct(patching.patchify_video(views, patch), predictions, dropped)
     pixels = np.stack([patching.unpatchify_video(row, grid, patch) for row in rows])
     pixels = np.nan_to_num(augment.denormalize(pixels), nan=GRAY)
     return np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
 
 
-def reconstruct_audio(log_mels, predictions, dropped, patch):
-    """Puts predicted tiles in the dropped places of log-mels; arguments as for `audio_picture`.
+def reconstruct_audio(
+    log_mels: Array, predictions: Array, dropped: Array, patch: Sequence[int]
+) -> np.ndarray:
+    """Replaces the dropped patches of log-mels by predictions.
+
+    Args:
+        log_mels: `(B, F, T)` float.
+        predictions: `(B, N, f * t)` float, in the space of normalized patches.
+        dropped: `(B, N)`, true or 1 where the network did not see the patch.
+        patch: Extents `(f, t)` of a patch.
 
     Returns:
         `(3, B, F, T)` float32 in the units of `log_mels`, in the order of `ROWS`; NaN where masked.
@@ -166,12 +197,12 @@ def reconstruct_audio(log_mels, predictions, dropped, patch):
     return np.stack([patching.unpatchify_audio(row, grid, patch) for row in rows])
 
 
-def reconstruct(patches, predictions, dropped):
-    """Patches as they were, as the network saw them, and with its predictions put in.
+def reconstruct(patches: Array, predictions: Array, dropped: Array) -> np.ndarray:
+    """Stacks the original patches, the visible ones, and those completed by predictions.
 
     Args:
-        patches: `(..., N, P)` float32, the original's.
-        predictions: `(..., N, P)` floating, of the patches normalized by `normalize_patches`.
+        patches: `(..., N, P)` float32, patches of the original.
+        predictions: `(..., N, P)` float, in the space of `normalize_patches`.
         dropped: `(..., N)`, true or 1 where the network did not see the patch.
 
     Returns:
@@ -184,36 +215,41 @@ def reconstruct(patches, predictions, dropped):
     return np.stack([patches, masked, np.where(dropped, predictions, patches)])
 
 
-def band_of(hz, bands, max_frequency):
-    """The mel band, counted from 0 and in fractions, that is centered at a frequency in Hz.
+def band_of(hz: float, bands: int, max_frequency: float) -> float:
+    """Computes the fractional index of the mel band that is centered at a frequency.
 
-    Slaney's scale (Auditory Toolbox, 1998), `bands` bands from 0 Hz to `max_frequency`.
+    The scale is Slaney's (Auditory Toolbox, 1998).
+
+    Args:
+        hz: Frequency in Hz.
+        bands: Number of bands from 0 Hz to `max_frequency`.
+        max_frequency: Upper end of the last band in Hz.
     """
 
-    def mel(hz):
+    def mel(hz: float) -> float:
         return 3 * hz / 200 if hz < 1000 else 15 + 27 * math.log(hz / 1000, 6.4)
 
     return mel(hz) / mel(max_frequency) * (bands + 1) - 1
 
 
 class Canvas:
-    """A white picture to write on, measured in pixels from the top left."""
+    """A white picture to write text on, with coordinates in pixels from the top left."""
 
-    def __init__(self, height, width):
+    def __init__(self, height: int, width: int) -> None:
         self._height, self._width = height, width
         self._figure = Figure((width / DPI, height / DPI), DPI)
 
-    def write(self, x, y, text, **alignment):
-        """Writes text at a place; `alignment` is matplotlib's `ha` and `va`."""
+    def write(self, x: float, y: float, text: str, **alignment: str) -> None:
+        """Writes text at (x, y); `alignment` is matplotlib's `ha` and `va`."""
         self._figure.text(x / self._width, 1 - y / self._height, text, **FONT, **alignment)
 
-    def pixels(self):
-        """The picture, `(height, width, 3)` uint8, to draw into."""
+    def pixels(self) -> np.ndarray:
+        """Returns the picture as a new `(height, width, 3)` uint8 array."""
         return draw(self._figure)
 
 
-def draw(figure):
-    """A matplotlib figure as `(H, W, 3)` uint8, with no window and no state between pictures."""
+def draw(figure: Figure) -> np.ndarray:
+    """Renders a matplotlib figure as `(H, W, 3)` uint8, without a GUI or global state."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -1,4 +1,4 @@
-"""Numbers and maps of what networks make of clips: spread, information, neighbors, retrieval."""
+"""Measures of features and outputs over clips: spread, information, neighbors and retrieval."""
 
 import math
 from collections.abc import Mapping
@@ -20,13 +20,13 @@ _PERPLEXITY = 20
 
 
 class Spread(NamedTuple):
-    """How n features or outputs lie.
+    """The spread of n features or outputs.
 
     Attributes:
-        similarity: Mean cosine between those of different clips: 1 if all are alike.
-        rank: Effective rank (Roy and Vetterli, 2007), exp of the entropy of the shares of the
-            singular values of the centered rows: how many directions they really use.
-        deviation: Standard deviation over clips of each value, on average over the values.
+        similarity: Mean cosine between rows of different clips; 1 if all are alike.
+        rank: Effective rank (Roy and Vetterli, 2007), the number of directions really used: the
+            exponential of the entropy of the singular values' shares, for centered rows.
+        deviation: Standard deviation of each value over the clips, averaged over the values.
     """
 
     similarity: float
@@ -35,13 +35,14 @@ class Spread(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What n distributions over J outputs say of n clips, in nats.
+    """The information in the distributions over J outputs of n clips, in nats.
 
     Attributes:
-        entropy: Of each distribution, on average.
-        marginal: Entropy of their mean.
-        information: The latter less the former: what an output tells of the clip, at most log n.
-        used: How many of the J outputs are the largest one of some clip.
+        entropy: Mean entropy of the distributions.
+        marginal: Entropy of the mean distribution.
+        information: `marginal` - `entropy`, the mutual information of output and clip; at most
+            log n.
+        used: Number of the J outputs that are the largest for some clip.
     """
 
     entropy: float
@@ -67,15 +68,15 @@ class OfClass(NamedTuple):
 
 
 class Retrieval(NamedTuple):
-    """How sounds find their videos, and videos their sounds, among n.
+    """Retrieval from one modality to the other among n clips.
 
     Attributes:
         queries: Modality of the queries.
-        similarities: (n, n) float32 cosines, queries by candidates; the clip of both is the same on
-            the diagonal.
-        recall: By k, the share of queries whose own partner is among the first k.
-        same_class: By k, the share of the first k, the own partner aside, that are of the query's
-            class; empty without labels.
+        similarities: (n, n) float32 cosines, queries by candidates. On the diagonal, query and
+            candidate are of the same clip: the query's own partner.
+        recall: Share of queries whose own partner is among the first k, by k.
+        same_class: Share of the query's class among the first k candidates other than its own
+            partner, by k; empty without labels.
     """
 
     queries: str
@@ -84,12 +85,12 @@ class Retrieval(NamedTuple):
     same_class: dict[int, float]
 
     def nearest(self, query: int, count: int) -> np.ndarray:
-        """(count,) int, the candidates most similar to a query, the nearest first."""
+        """Returns (count,) int, the candidates most similar to a query, the most similar first."""
         return np.argsort(-self.similarities[query], kind="stable")[:count]
 
 
 def spread(rows: np.ndarray) -> Spread:
-    """Measures how rows (n, D) lie, n at least 2."""
+    """Measures the spread of rows (n, D), for n of 2 or more."""
     rows = np.asarray(rows, np.float64)
     unit = normalize(rows)
     count = len(rows)
@@ -102,7 +103,7 @@ def spread(rows: np.ndarray) -> Spread:
 
 
 def outputs(log_probabilities: np.ndarray) -> Outputs:
-    """Measures what distributions (n, J), given by their logarithms, say of the clips."""
+    """Measures the information in distributions (n, J), given as log-probabilities."""
     logs = np.asarray(log_probabilities, np.float64)
     probabilities = np.exp(logs)
     entropy = float(-(probabilities * logs).sum(axis=1).mean())
@@ -169,52 +170,60 @@ def _entropy(shares: np.ndarray) -> float:
 
 
 def student_log_probabilities(projections: np.ndarray, temperature: float) -> np.ndarray:
-    """The distributions (n, J) of a student's outputs (Eq. 11)."""
+    """Computes log-probabilities (n, J) of a student's outputs (Eq. 11)."""
     return log_softmax(np.asarray(projections, np.float64) / temperature, axis=1)
 
 
 def neighbor_accuracy(features: np.ndarray, labels: np.ndarray) -> float:
-    """Share of clips whose class most of their nearest neighbors have, each left out in turn.
+    """Computes the leave-one-out accuracy of a vote of the nearest neighbors.
 
-    There are `NEIGHBORS` of them, or less where the classes are smaller.
+    `NEIGHBORS` neighbors vote, or fewer if the classes are smaller.
 
     Args:
-        features: (n, D) floats; compared by cosine.
+        features: (n, D) float, compared by cosine.
         labels: (n,) int.
+
+    Returns:
+        The share of clips that the vote classifies correctly.
     """
-    # No more than there are others of a common class, or the classes would be outvoted.
+    # With more neighbors than a typical class has other members, other classes would win the vote.
     counts = np.bincount(labels)
     k = max(1, min(NEIGHBORS, int(np.median(counts[counts > 0])) - 1, len(labels) - 1))
     index = NearestNeighbors(n_neighbors=k + 1, metric="cosine", algorithm="brute").fit(features)
-    found = index.kneighbors(features, return_distance=False)
+    nearest = index.kneighbors(features, return_distance=False)
     correct = 0
-    for row, neighbors in enumerate(found):
+    for row, neighbors in enumerate(nearest):
         votes = np.bincount(labels[neighbors[neighbors != row][:k]])
         correct += votes.argmax() == labels[row]
     return correct / len(labels)
 
 
 def chance(labels: np.ndarray) -> float:
-    """Accuracy of always saying the commonest class."""
+    """Computes the accuracy of always predicting the most frequent class."""
     return float(np.bincount(labels).max() / len(labels))
 
 
 def retrieve(
     queries: str, asked: np.ndarray, candidates: np.ndarray, labels: np.ndarray | None
 ) -> Retrieval:
-    """Ranks candidates of one modality by their likeness to queries of the other.
+    """Ranks candidates of one modality by their similarity to queries of the other.
+
+    The mean over clips is subtracted from the outputs of each modality, as centering does.
 
     Args:
         queries: Modality of `asked`.
-        asked: (n, J) outputs; the mean over clips is taken off, as centering does.
-        candidates: (n, J) likewise, of the same clips.
+        asked: (n, J) float, outputs for the queries.
+        candidates: (n, J) float, outputs of the other modality for the same clips.
         labels: (n,) int, or None.
+
+    Returns:
+        Similarities and scores.
     """
     x, y = (normalize(z - z.mean(axis=0)) for z in (asked, candidates))
     similarities = np.asarray(x @ y.T, np.float32)
     count = len(similarities)
     own = np.diag(similarities)[:, None]
-    # Ties count half, so that outputs that are all the same do not find anything.
+    # A tie counts half, so equal outputs for all clips do not find their partners.
     rank = (similarities > own).sum(axis=1) + 0.5 * ((similarities == own).sum(axis=1) - 1)
     depths = [k for k in RECALL_AT if k <= count]
     recall = {k: float((rank < k).mean()) for k in depths}
@@ -228,10 +237,14 @@ def retrieve(
 
 
 def plane(rows: np.ndarray, seed: int = 0) -> tuple[np.ndarray, str]:
-    """Lays rows (n, D) out in the plane, near ones near.
+    """Maps rows (n, D) to a plane such that near rows stay near.
+
+    Args:
+        rows: (n, D) float.
+        seed: Seed of the method.
 
     Returns:
-        (n, 2) float64, and the method: t-SNE, or the two main components of few rows.
+        (n, 2) float64 points, and the method's name: t-SNE, or PCA for few or equal rows.
     """
     rows = normalize(np.asarray(rows, np.float64))
     rows = rows - rows.mean(axis=0)
@@ -239,30 +252,30 @@ def plane(rows: np.ndarray, seed: int = 0) -> tuple[np.ndarray, str]:
         return np.zeros((len(rows), 2)), "PCA"
     if len(rows) < _FEWEST_FOR_TSNE:
         parts = min(2, *rows.shape)
-        found = PCA(parts, random_state=seed).fit_transform(rows)
-        return np.pad(found, ((0, 0), (0, 2 - parts))), "PCA"
+        points = PCA(parts, random_state=seed).fit_transform(rows)
+        return np.pad(points, ((0, 0), (0, 2 - parts))), "PCA"
     reduced = PCA(min(30, *rows.shape), random_state=seed).fit_transform(rows)
-    made = TSNE(perplexity=_PERPLEXITY, init="pca", random_state=seed).fit_transform(reduced)
-    return made.astype(np.float64), "t-SNE"
+    points = TSNE(perplexity=_PERPLEXITY, init="pca", random_state=seed).fit_transform(reduced)
+    return points.astype(np.float64), "t-SNE"
 
 
 def densities(values: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Histograms over common bins, as densities.
+    """Computes normalized histograms over common bins.
 
     Args:
-        values: By name, any number of floats.
+        values: Arrays of floats by name.
 
     Returns:
-        (bins,) centers of the bins, from the first to the last thousandth of all, and (bins,)
-        densities by name.
+        (bins,) float, the centers of the bins, which span quantiles 0.001 to 0.999 of all values;
+        and (bins,) float densities by name.
     """
     every = np.concatenate([np.ravel(x) for x in values.values()])
     low, high = np.quantile(every, (0.001, 0.999))
     if high <= low:
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, _BINS + 1)
-    made = {
+    histograms = {
         name: np.histogram(x, edges)[0] / (np.size(x) * (edges[1] - edges[0]))
         for name, x in values.items()
     }
-    return (edges[:-1] + edges[1:]) / 2, made
+    return (edges[:-1] + edges[1:]) / 2, histograms

@@ -1,4 +1,4 @@
-"""Log-mels back to sound that can be played: Griffin-Lim, and MP3 or AAC by FFmpeg."""
+"""Conversion of log-mels to playable sound: waveforms by Griffin-Lim, and MP3 by FFmpeg."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -6,26 +6,28 @@ from typing import Any
 
 import numpy as np
 
-_FIT_ITERATIONS = 30  # of the spectra; a hundred bring the log-mel 3% nearer
+_FIT_ITERATIONS = 30  # for the spectra; 100 reduce the log-mel's error by only 3%
 _PHASE_ITERATIONS = 32
-BIT_RATE = 40_000  # bits per second of MP3
+BIT_RATE = 40_000  # MP3, bits per second
 _PEAK = 0.7
 
 
 def waveforms(
     log_mels: Sequence[np.ndarray], audio: Mapping[str, Any], seed: int = 0
 ) -> list[np.ndarray]:
-    """Finds sounds whose log-mels are about the given ones; phases are Griffin and Lim's (1984).
+    """Computes waveforms whose log-mels are close to given ones.
+
+    The phases are found by the method of Griffin and Lim (1984).
 
     Args:
-        log_mels: (F, W) float each, normalized; NaN where nothing is known, which is made silence.
-        audio: "preprocessing" of the encoder of sounds.
-        seed: Seed of the first phases, which all sounds share.
+        log_mels: (F, W) float each, normalized; NaN becomes silence.
+        audio: "preprocessing" of the audio encoder.
+        seed: Seed of the initial phases, which are the same for all waveforms.
 
     Returns:
-        (S,) float32 each, at the encoder's rate, of W windows.
+        (S,) float32 each, at the encoder's sample rate.
     """
-    # Taken only here: they take seconds to import.
+    # Imported here because these imports take seconds.
     import librosa
     from sklearn.decomposition import non_negative_factorization
 
@@ -35,9 +37,9 @@ def waveforms(
     filters = librosa.filters.mel(
         sr=audio["sample_rate"], n_fft=audio["window"], n_mels=bands, fmax=audio["max_frequency"]
     )
-    # Spectra whose mel bands have the powers. The divergence weighs an error by the power that it
-    # is an error of, as ears do. Least squares (librosa's mel_to_stft) fit what is loud alone, and
-    # take some fifty times as long.
+    # Fit power spectra to the powers of the mel bands. The Kullback-Leibler divergence weighs an
+    # error relative to the power, as ears do. Least squares (librosa's mel_to_stft) would fit only
+    # the loud parts and take some fifty times as long.
     spectra, _, _ = non_negative_factorization(
         power.swapaxes(1, 2).reshape(count * windows, bands),
         H=filters.T,
@@ -63,21 +65,27 @@ def waveforms(
 
 
 def leveled(*waveforms: np.ndarray) -> list[np.ndarray]:
-    """The same sounds at one common volume, such that the first one's peak is well heard.
+    """Scales waveforms by one factor, which brings the first one's peak to 0.7.
 
     Args:
         waveforms: (S,) float32 each; the first is the original.
+
+    Returns:
+        (S,) float32 each, clipped to [-1, 1].
     """
     peak = max(float(np.abs(waveforms[0]).max()), 1e-4)
     return [np.clip(x * (_PEAK / peak), -1, 1).astype(np.float32) for x in waveforms]
 
 
 def mp3(samples: np.ndarray, sample_rate: int) -> bytes:
-    """A sound as MP3, which every browser plays.
+    """Encodes a waveform as MP3, which every browser plays.
 
     Args:
         samples: (S,) float32 in [-1, 1].
-        sample_rate: Of them, in Hz.
+        sample_rate: Sample rate in Hz.
+
+    Returns:
+        The content of an MP3 file.
     """
     import av
 

@@ -1,4 +1,4 @@
-"""All that a report asks of the networks about some clips, asked once."""
+"""Everything that a report computes with the networks on its clips, computed once."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,26 +11,29 @@ from xkd_jax.report.health import Measured
 from xkd_jax.report.networks import OTHER, Encoded, Networks
 
 BATCH_SIZE = 8
-_STILL, _DARK = 0.5, 2.0  # of 255: mean change between frames; deviation within the clip
+# Limits out of 255: on a still view's mean change between frames, on a dark view's deviation.
+_STILL, _DARK = 0.5, 2.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """What the networks make of clips.
+    """The networks' outputs for n clips, and measures of them.
 
     Attributes:
         clips: The clips.
-        examples: (k,) indices of those to be shown.
-        encoded: By (network, modality), of all clips.
-        untrained: The same of fresh weights; empty where the config is not known.
-        restored: By modality and mask ratio, where there are decoders.
-        baselines: By modality, the error of predicting every patch's mean.
-        outputs: By (network, modality), what the distributions over outputs say; where there are
-            projectors.
-        log_probabilities: (n, J) likewise: a teacher's centered and sharpened.
-        classes: By (network, modality), how much of that is the class; empty without labels.
-        spreads: By (network, modality), of the features.
-        retrievals: By what finds what; empty without projectors of both modalities.
+        examples: (k,) int, indices of the clips to show.
+        encoded: Outputs for all clips, by (network, modality).
+        untrained: The same with initial weights; empty if the config is not known.
+        restored: Reconstructions by modality and mask ratio, for modalities with a decoder.
+        baselines: Error of predicting each patch's mean, by modality.
+        outputs: Information in the distributions over outputs, by (network, modality), for
+            networks with a projector.
+        log_probabilities: (n, J) float, those distributions, by (network, modality). A teacher's
+            are centered and sharpened.
+        classes: Class information in the outputs, by (network, modality); empty without labels.
+        spreads: Spread of the features, by (network, modality).
+        retrievals: Retrieval in both directions, by name of the pair of networks; empty unless
+            both modalities have projectors.
     """
 
     clips: Clips
@@ -46,7 +49,7 @@ class Survey:
     retrievals: dict[str, list[representations.Retrieval]]
 
     def title(self, n: int) -> str:
-        """A clip's name, short enough for people."""
+        """Returns a clip's short name: the last two parts of its recording's path."""
         parts = self.clips.names[n].replace("\\", "/").split("/")
         return "/".join(parts[-2:])
 
@@ -54,13 +57,16 @@ class Survey:
 def take(
     networks: Networks, clips: Clips, shown: int, advance: Callable[[str, int], object]
 ) -> Survey:
-    """Asks the networks.
+    """Runs the networks on clips and measures their outputs.
 
     Args:
-        networks: To ask.
-        clips: Of the modalities that they see.
-        shown: How many clips are to be shown.
-        advance: Called with what is being done and the number of clips just done with it.
+        networks: Networks to run.
+        clips: Clips with views of the networks' modalities.
+        shown: Number of clips to show.
+        advance: Called with the name of the current task and the number of clips just finished.
+
+    Returns:
+        Outputs and measures.
     """
     views, count = clips.views, len(clips)
     examples = _examples(clips, shown)
@@ -78,13 +84,13 @@ def take(
             baselines[m] = masked.of_means(views[m], networks.patch(m), m)
 
     logs = {
-        key: _log_probabilities(networks, *key, made.projections)
-        for key, made in encoded.items()
-        if made.projections is not None
+        key: _log_probabilities(networks, *key, out.projections)
+        for key, out in encoded.items()
+        if out.projections is not None
     }
     spreads = {}
     if count > 1:
-        spreads = {key: representations.spread(made.features) for key, made in encoded.items()}
+        spreads = {key: representations.spread(out.features) for key, out in encoded.items()}
     classes = {}
     if clips.labels is not None and len(np.unique(clips.labels)) > 1:
         classes = {
@@ -109,7 +115,7 @@ def take(
 
 
 def measured(survey: Survey, networks: Networks) -> Measured:
-    """The numbers that a verdict rests on."""
+    """Computes the numbers that a verdict rests on."""
     clips = survey.clips
     errors = {}
     for m, restored in survey.restored.items():
@@ -120,10 +126,10 @@ def measured(survey: Survey, networks: Networks) -> Measured:
         for m in clips.views:
             network = "teacher" if ("teacher", m) in survey.encoded else "student"
             trained, untrained = (
-                representations.neighbor_accuracy(made[network, m].features, clips.labels)
-                if (network, m) in made
+                representations.neighbor_accuracy(outputs[network, m].features, clips.labels)
+                if (network, m) in outputs
                 else float("nan")
-                for made in (survey.encoded, survey.untrained)
+                for outputs in (survey.encoded, survey.untrained)
             )
             accuracies[m] = (trained, untrained, representations.chance(clips.labels))
     video = clips.views.get("video")
@@ -147,7 +153,7 @@ def measured(survey: Survey, networks: Networks) -> Measured:
 
 
 def _examples(clips: Clips, shown: int) -> np.ndarray:
-    """Clips to show: with sound as far as there are such, and of different classes."""
+    """Chooses clips to show, preferably with sound and of different classes."""
     order = np.argsort(~clips.has_sound, kind="stable")
     if clips.labels is not None:
         seen: dict[int, int] = {}
@@ -179,19 +185,19 @@ def _retrievals(
     untrained: dict[tuple[str, str], Encoded],
     clips: Clips,
 ) -> dict[str, list[representations.Retrieval]]:
-    """Each modality asks the other, in the three spaces that training brings near one another."""
+    """Measures retrieval in both directions for each pair of networks, and without training."""
     pairs = {
-        # A student follows the other modality's teacher: these two are trained to agree.
+        # Training makes a student agree with the other modality's teacher.
         "teacher asks, student answers": (encoded, "teacher", "student"),
         "students": (encoded, "student", "student"),
         "teachers": (encoded, "teacher", "teacher"),
         "untrained networks": (untrained, "teacher", "student"),
     }
-    found = {}
-    for name, (made, asking, answering) in pairs.items():
+    retrievals = {}
+    for name, (outputs, asking, answering) in pairs.items():
         rows = []
         for m in ("audio", "video"):
-            asked, candidates = made.get((asking, m)), made.get((answering, OTHER[m]))
+            asked, candidates = outputs.get((asking, m)), outputs.get((answering, OTHER[m]))
             if asked is None or candidates is None:
                 continue
             if asked.projections is None or candidates.projections is None:
@@ -199,5 +205,5 @@ def _retrievals(
             x, y = asked.projections, candidates.projections
             rows.append(representations.retrieve(m, x, y, clips.labels))
         if rows:
-            found[name] = rows
-    return found
+            retrievals[name] = rows
+    return retrievals

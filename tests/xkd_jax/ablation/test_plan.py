@@ -1,4 +1,4 @@
-"""What rows need on a base config: which pretrainings, in which folders, with which flags."""
+"""The plan of an ablation: which pretrainings it needs, in which folders, with which flags."""
 
 import json
 import pathlib
@@ -28,9 +28,9 @@ def test_rows_of_one_config_share_a_pretraining():
     assert first == ("xkd", 0, ("xkd", "student", "default"), OUTPUT / "xkd/seed0")
     assert second.rows == ("no_refine",)
     assert first.networks() == ("teacher", "student")
-    # Whichever of them are asked for.
+    # The name is the same if only one of them is selected.
     assert jobs(make_base(), "student")[0].workdir == OUTPUT / "xkd/seed0"
-    # 0.998 is the demo's own momentum, not the paper's.
+    # The demo's momentum is 0.998, unlike the paper's.
     runs = plan.runs_of_rows(
         make_base("--config.xkd.ema_video=0.99", "--config.xkd.ema_audio=0.99")
     )
@@ -42,12 +42,12 @@ def test_every_seed_has_a_run_of_its_own_counted_from_the_bases():
     found = jobs(base, "xkd", "da1", seeds=range(2))
     assert [(j.run, j.seed) for j in found] == [("xkd", 0), ("da1", 0), ("xkd", 1), ("da1", 1)]
     assert [plan.row_config(base, j.run, j.seed).seed for j in found] == [7, 7, 8, 8]
-    assert base.config.seed == 7 and base.config.xkd.alignment == "da"  # it is left as it was
+    assert base.config.seed == 7 and base.config.xkd.alignment == "da"  # unchanged
 
 
 @pytest.mark.parametrize("row", rows.ROWS)
 def test_the_flags_give_the_rows_config(row):
-    """So the program, which is given flags, trains what has been checked."""
+    """The program gets flags, so it trains the config that was checked."""
     base = make_base("--config.steps=3", path="configs/k400.py")
     [job] = jobs(base, row, seeds=[2])
     path, *flags, workdir = plan.pretraining_flags(base, job)
@@ -74,7 +74,7 @@ def test_an_evaluation_is_of_the_bases_data():
 
 
 def test_what_a_base_cannot_have_is_left_out_and_refused_alone():
-    base = make_base()  # local views as long as its clips
+    base = make_base()  # its local views are as long as its clips
     longer = {"local_1s_2s", "local_2s_1s", "local_2s_2s", "local_4s_1s"}
     found = jobs(base, "local_windows")
     assert found and not longer & {row for job in found for row in job.rows}
@@ -91,7 +91,7 @@ def test_a_folder_with_another_run_is_refused(tmp_path):
     config = plan.row_config(base, "da1", 0)
     (job.workdir / "config.json").write_text(json.dumps(config.to_dict()))
     plan.check_same_run(base, job)
-    # How often it is logged is not what it learns.
+    # The interval of the log does not change what a run learns.
     plan.check_same_run(make_base("--config.log.every_steps=7"), job)
     with pytest.raises(ConfigError, match=r"config.steps is 9; allowed: 2000, as .*da1/seed0"):
         plan.check_same_run(make_base("--config.steps=9"), job)
@@ -106,7 +106,7 @@ def test_a_run_is_at_its_end_by_its_newest_checkpoint(tmp_path):
         folder.mkdir(parents=True)
         (folder / "_CHECKPOINT_METADATA").write_text("{}")
         assert plan.is_pretrained(base, job) == is_end
-    # How many steps so many epochs are, only the data tell.
+    # The number of steps in an epoch depends on the data.
     assert not plan.is_pretrained(make_base("--config.steps=0"), job)
 
 

@@ -1,4 +1,4 @@
-"""The rows of the paper's ablations: all are there, each is the recipe that its number is of."""
+"""The rows of the paper's ablations: none is missing, and each has its number's recipe."""
 
 import re
 
@@ -9,7 +9,7 @@ from xkd_jax import config_check
 from xkd_jax.ablation import listing, rows
 from xkd_jax.downstream import published
 
-# All that the paper varies in pretraining, but for the sizes in its own comparison.
+# All tables of the paper in which pretraining varies.
 TABLES = {table for study in rows.STUDIES.values() for table in study.tables}
 
 
@@ -26,7 +26,7 @@ def test_every_row_stands_in_a_study_and_no_two_of_a_study_are_the_same():
     assert {name for study in rows.STUDIES.values() for name in study.rows} == set(rows.ROWS)
     for title, study in rows.STUDIES.items():
         assert len(set(study.rows)) == len(study.rows)
-        if title not in ("ema", "mask_ratios"):  # whose grids hold the default
+        if title not in ("ema", "mask_ratios"):  # their grids include the default
             made = [(str(rows.ROWS[n].changes), rows.ROWS[n].network) for n in study.rows]
             assert len(set(made)) == len(made)
 
@@ -58,7 +58,7 @@ def test_numbers_stand_where_the_paper_has_them():
     }
     assert numbers("main", "xkd")["ucf101", "svm"] == 84.7
     assert numbers("comparison", "xkd")["ucf101", "svm"] == 83.8
-    # Of Table S16, XKD's are known from elsewhere: the SVM on Kinetics400 and the linear layer.
+    # Table S16 lacks some of XKD's numbers, which other tables have: SVM and linear on Kinetics400.
     assert list(numbers("masked_video", "xkd").values()) == [83.8, 57.4, 51.4, 70.7, 46.4]
     assert numbers("alignment", "default")["hmdb51", "svm"] == 58.5
     assert numbers("ema", "ema_0.99") == {}

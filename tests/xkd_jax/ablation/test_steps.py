@@ -1,8 +1,8 @@
-"""Every row of the ablations trains: its step, at tiny size.
+"""The training step of every row of the ablations, at tiny size.
 
-Rows that differ in the losses' numbers alone, such as weights and temperatures, are one program.
-Rows that differ in other numbers are one program but for its shapes, which tracing checks: of these
-one is run, and one for each kind of shape.
+Rows that differ only in numbers of the losses, such as weights and temperatures, share a program.
+Rows that differ in other numbers have programs that differ only in shapes, which tracing checks. Of
+these, one is run, and one for each kind of shape.
 """
 
 import functools
@@ -18,14 +18,14 @@ from xkd_jax import config_check, train_step
 from xkd_jax.ablation import rows
 from xkd_jax.models import xkd
 
-# The first of a kind of shape, see below.
+# One row for each kind of shape, see above.
 SHAPED = ("xkd_audioset", "projector_layers_2", "local_4s_1s", "views_2_1", "mask_v0.90_a0.85")
-# Of what their weights do to the gradients.
+# Rows whose weights of losses decide which parts get gradients.
 WEIGHTED = ("recon_video", "recon_audio", "ae", "ae_kd", "ae_da", "no_reconstruction")
 
 
 def make_config(name):
-    """A row on the tiny config, of clips that are long enough for the longest local views."""
+    """Returns a row on the tiny config, with clips long enough for the longest local views."""
     config = tiny_config()
     config.batch_size = 2
     config.views.video.global_frames = 16
@@ -38,7 +38,7 @@ def make_config(name):
 
 
 def program(name):
-    """What distinguishes a row's program from others': its config without the step's numbers."""
+    """Returns a key of a row's program: its config without the numbers that the step takes."""
     config = make_config(name).to_dict()
     config["xkd"] = {
         field: value
@@ -49,7 +49,7 @@ def program(name):
 
 
 def structure(name):
-    """What distinguishes it but for shapes: `program` without any numbers."""
+    """Returns a key of a row's program up to shapes: `program` without any numbers."""
 
     def without_numbers(value):
         if isinstance(value, dict):
@@ -61,7 +61,7 @@ def structure(name):
 
 
 def firsts(key):
-    """Function of rows: the first that has the same key."""
+    """Returns a function that maps a row to the first row with the same key."""
     found = {}
     for name in rows.ROWS:
         found.setdefault(key(name), name)
@@ -79,7 +79,7 @@ def numbers_of(name):
 
 @functools.cache
 def traced(name):
-    """The step of a row, as handed to the compiler, and the state that it takes."""
+    """Returns the traced step of a row, and the abstract state that it takes."""
     config = make_config(name)
     model, numbers = xkd.build(config), numbers_of(name)
     state = jax.eval_shape(lambda: train_step.init_state(model, numbers, config.seed))

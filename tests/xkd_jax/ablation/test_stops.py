@@ -1,4 +1,4 @@
-"""What becomes of a run of the ablations where they are stopped, or killed."""
+"""A running pretraining when the ablations are stopped or killed."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ import pytest
 from tests.integration import runs
 from xkd_jax import ablate
 
-# In place of a training: waits, and takes note of the signal that ends it.
+# Stands for a training: waits, and logs the signal that ends it.
 RUN = """
 import os, sys, time
 from input_pipeline import signals

@@ -1,4 +1,4 @@
-"""The table of an ablation: means, spreads, the paper's numbers, what is missing."""
+"""The table of an ablation: means, spreads, the paper's numbers, missing numbers."""
 
 import json
 import pathlib
@@ -14,7 +14,7 @@ SCORES = {("xkd", 0): 0.50, ("xkd", 1): 0.60, ("no_refine", 0): 0.40}
 
 
 def write_evaluation(folder: pathlib.Path, score: float):
-    """As configs/eval/compare.py leaves it, of what is read here."""
+    """Writes the fields of a results.json of configs/eval/compare.py that the table needs."""
 
     def scores(value):
         return {"scores": {"top1": {"mean": value, "spread": None}}}
@@ -59,7 +59,7 @@ def test_means_and_spreads_are_over_seeds(found):
     assert of["xkd"]["seeds"]["1"]["audio knn"] == pytest.approx(0.725)
     assert of["no_refine"]["scores"]["video svm"] == {"mean": 0.4, "spread": None}
     assert of["no_refine"]["changes"] == {"xkd.refine": False}
-    # The student is of the same pretraining, but has not been evaluated.
+    # The student shares the pretraining, but it has not been evaluated.
     assert of["student"]["seeds"] == of["ae_kd"]["scores"] == {}
     assert [row["paper"] for row in alignment["rows"]] == [
         {"HMDB51 SVM": 56.1, "UCF101 SVM": 81.1, "ESC-50 SVM": 87.3}
@@ -100,7 +100,7 @@ def test_what_is_written(found, tmp_path):
     assert (tmp_path / "new/table.md").read_text() == tables.markdown(found)
     image = np.asarray(Image.open(tmp_path / "new/table.png"))
     assert image.shape[0] > 200 and image.shape[1] > 800
-    # Ours and the paper's, each in its color.
+    # Our numbers and the paper's have different colors.
     assert (np.abs(image.astype(int) - (0x3B, 0x6E, 0xA5)).sum(-1) < 10).sum() > 50
     assert (np.abs(image.astype(int) - (0xD9, 0x8B, 0x3A)).sum(-1) < 10).sum() > 50
 

@@ -1,7 +1,7 @@
-"""A real browser to open pages in: Chromium or Chrome without a window, by its DevTools protocol.
+"""A headless browser for tests: Chromium or Chrome, controlled by its DevTools protocol.
 
-The protocol runs over a pipe (https://chromedevtools.github.io/devtools-protocol), so that it takes
-no package and no port.
+The protocol (https://chromedevtools.github.io/devtools-protocol) runs over a pipe, so it needs
+neither a package nor a port.
 """
 
 import base64
@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-# $XKD_BROWSER names another one.
+# $XKD_BROWSER overrides these.
 NAMES = (
     "chromium-headless-shell",
     "chrome-headless-shell",
@@ -29,17 +29,17 @@ PHONE, DESKTOP = (390, 844), (1280, 900)
 
 
 def find() -> str | None:
-    """The path of a browser, or None."""
+    """Returns the path of an installed browser, or None."""
     named = os.environ.get("XKD_BROWSER")
     return named or next((path for path in map(shutil.which, NAMES) if path), None)
 
 
 class Page:
-    """A page that is open.
+    """An open page.
 
     Attributes:
-        requests: Addresses that it asked for.
-        errors: What went wrong in its scripts or was written to the console as an error.
+        requests: Addresses that the page requested.
+        errors: Errors of the page's scripts, and errors written to the console.
     """
 
     def __init__(self, write: int, read: int) -> None:
@@ -74,10 +74,10 @@ class Page:
         """Opens a file and waits until it is loaded.
 
         Args:
-            path: Of the file.
-            size: Width and height of the window in pixels; a narrow one is a phone's.
+            path: Path of the file.
+            size: Width and height of the browser's window in pixels; a phone's is narrow.
             dark: Whether the user prefers dark colors.
-            slow: Seconds to give the scripts after loading.
+            slow: Seconds to wait for scripts after loading.
         """
         width, height = size
         self.call(
@@ -97,7 +97,7 @@ class Page:
         time.sleep(slow)
 
     def evaluate(self, script: str) -> Any:
-        """The value of an expression of JavaScript; promises are waited for."""
+        """Evaluates a JavaScript expression; waits for promises."""
         answer = self.call(
             "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
         )
@@ -106,18 +106,18 @@ class Page:
         return answer["result"].get("value")
 
     def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
-        """Moves or presses: kind is mouseMoved, mousePressed or mouseReleased."""
+        """Sends a mouse event; `kind` is mouseMoved, mousePressed or mouseReleased."""
         self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
 
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
-        """Presses the left button at one place and lets go of it at another."""
+        """Drags with the left button from one place to another."""
         left = {"button": "left", "clickCount": 1}
         self.mouse("mousePressed", *start, **left)
         self.mouse("mouseMoved", *end, button="left", buttons=1)
         self.mouse("mouseReleased", *end, **left)
 
     def box(self, selector: str, number: int = 0) -> dict[str, float]:
-        """Scrolls to an element; its x, y, width and height in the window."""
+        """Scrolls to an element; returns its x, y, width and height in the browser's window."""
         return self.evaluate(
             f"(() => {{ const e = document.querySelectorAll({json.dumps(selector)})[{number}];"
             "e.scrollIntoView({block: 'center', behavior: 'instant'});"
@@ -126,7 +126,7 @@ class Page:
         )
 
     def screenshot(self, path: pathlib.Path, whole: bool = False) -> None:
-        """Writes what is seen, or the whole page, as PNG."""
+        """Writes the visible part of the page, or the whole page, as PNG."""
         answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(answer["data"]))
 
@@ -155,12 +155,12 @@ def started(path: str, profile: pathlib.Path) -> Iterator[Page]:
     """Starts a browser and ends it.
 
     Args:
-        path: Of the browser.
-        profile: An empty folder for its files.
+        path: Path of the browser.
+        profile: Empty folder for the browser's files.
     """
     to_read, to_write = os.pipe()
     from_read, from_write = os.pipe()
-    # Out of the way of 3 and 4, where the browser looks for its ends.
+    # Moved away from 3 and 4, the descriptors that the browser uses for the pipe.
     ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 50) for end in (to_read, from_write)]
     os.close(to_read)
     os.close(from_write)

@@ -1,4 +1,4 @@
-"""A tiny run as it lies on disk, its log, and media files to look at."""
+"""A tiny saved run, its log, and media files."""
 
 import json
 
@@ -11,7 +11,7 @@ from xkd_jax.models.xkd import MODALITIES
 
 
 def log_line(step: int, distillation: float = 3.0, kl: float = 2.0, **more: float) -> dict:
-    """A line of a log, of a projector with 64 outputs (log 64 is 4.16)."""
+    """Returns a line of a log for a projector with 64 outputs (log 64 is 4.16)."""
     terms = {f"reconstruction/{m}": 1.2 - 0.005 * step for m in MODALITIES}
     terms |= {"alignment/student": 1.0, "alignment/teacher": 1.0}
     terms |= {f"distillation/{m}": distillation for m in MODALITIES}
@@ -38,7 +38,7 @@ def write_log(workdir, lines) -> None:
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
-    """The workdir of a tiny run of random weights, with a log of ten lines."""
+    """Returns the workdir of a tiny run with random weights and a log of ten lines."""
     workdir = tmp_path_factory.mktemp("run")
     save_run(workdir)
     write_log(workdir, [log_line(step) for step in range(10, 110, 10)])
@@ -47,7 +47,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def media(tmp_path_factory):
-    """Files of two classes: one is silent, one damaged, one has a name that is HTML."""
+    """Returns a folder of files of two classes; one is silent, one damaged, one named like HTML."""
     root = tmp_path_factory.mktemp("media")
     for label, codecs in (("drum", ("aac", "aac")), ("horn", ("aac", None))):
         (root / label).mkdir()

@@ -1,4 +1,4 @@
-"""Attention laid over what was attended to."""
+"""Attention maps drawn over frames and spectrograms."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from xkd_jax.report import attention
 def test_heat_is_where_the_weight_is():
     frames = np.full((8, 32, 32, 3), 100, np.uint8)
     weights = np.zeros((2, 4, 4), np.float32)
-    weights[1, 0, 3] = 1  # later, top right
+    weights[1, 0, 3] = 1  # late, top right
     picture = attention.over_frames(frames, weights.ravel(), (2, 4, 4)).astype(int)
     side = picture.shape[0]
     assert picture.shape == (side, attention.SHOWN_FRAMES * side, 3)
@@ -28,7 +28,7 @@ def test_low_bands_are_at_the_bottom():
         > attention.spectrogram(log_mel[None])[0][0].sum()
     )
     weights = np.zeros((4, 4), np.float32)
-    weights[0, 0] = 1  # low, early
+    weights[0, 0] = 1  # low and early
     picture = attention.over_spectrogram(np.zeros((16, 64), np.float32), weights.ravel(), (4, 4))
     height, width, _ = picture.shape
     row, column = np.unravel_index(picture.sum(axis=-1).argmax(), (height, width))
@@ -54,6 +54,6 @@ def test_maps_are_the_means_and_some_heads(rng):
 def test_refinement_moves_weight_between_heads_that_differ(rng):
     attended, other = rng.random((2, 3, 4, 20)).astype(np.float32)
     assert attention.shift(attended, 3 * attended) < 1e-6
-    other[:, 0] *= 50  # the other modality's first head attends much
+    other[:, 0] *= 50  # the other modality's first head has much attention
     refined = np.asarray(losses.cross_modal_attention(attended, other))
     assert attention.shift(attended, refined) > 0.1

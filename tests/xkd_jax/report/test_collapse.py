@@ -1,4 +1,4 @@
-"""Runs made to collapse are called collapsed, by a monitor and since a step; others are not."""
+"""Runs that are made to collapse get the verdict collapsed, with a step; others do not."""
 
 import json
 
@@ -7,13 +7,13 @@ import pytest
 from tests.integration import runs
 from xkd_jax.report import __main__ as program
 
-# Teachers that follow fast collapse within the few steps that a test has.
+# Teachers with a low momentum collapse within the few steps of a test.
 FAST = ("--config.xkd.ema_video=0.9", "--config.xkd.ema_audio=0.9")
 
 
 @pytest.fixture(scope="module")
 def verdict_of(tmp_path_factory):
-    """Function of flags to the verdict on a run of 150 steps, as report.json has it."""
+    """Returns a function from flags to the verdict in report.json on a run of 150 steps."""
 
     def verdict_of(*flags):
         workdir = tmp_path_factory.mktemp("run")
@@ -57,7 +57,7 @@ def test_no_centering(verdict_of):
     by_monitor = [f for f in collapsed(verdict) if f["since_step"] is not None]
     assert any("distillation" in f["text"] for f in by_monitor)
     assert any("config.xkd.centering=True" in tip for f in by_monitor for tip in f["try"])
-    # What the networks make of clips says so as well.
+    # The networks' outputs for the clips show it as well.
     assert any("hardly depend on the clip" in f["text"] for f in collapsed(verdict))
 
 

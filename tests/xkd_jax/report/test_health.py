@@ -1,4 +1,4 @@
-"""The verdict: what is called collapsed, since when, and what is not."""
+"""The verdict: what counts as collapsed, and since which step."""
 
 import math
 
@@ -16,7 +16,7 @@ LOG_J = math.log(OUTPUTS)
 
 @pytest.fixture
 def judge(tmp_path):
-    """Function of the lines of a log, and of a config, to the verdict."""
+    """Returns a function from the lines of a log, and a config, to the verdict."""
 
     def judge(lines, config=None, measured=None):
         write_log(tmp_path, lines)
@@ -43,7 +43,7 @@ def test_a_healthy_run(judge):
 def test_distillation_gone_to_zero_is_collapse_since_it_stayed_there(judge):
     config = tiny_config()
     config.xkd.centering = False
-    values = [3, 2, 0.1, 2, 1, 0.1, 0.05, 0.04, 0.03, 0.02]  # once there, and back again
+    values = [3, 2, 0.1, 2, 1, 0.1, 0.05, 0.04, 0.03, 0.02]  # once collapsed, and back again
     lines = [log_line(s, distillation=v, kl=v / 2) for s, v in zip(steps(), values, strict=True)]
     verdict = judge(lines, config)
     assert verdict.level == "collapsed"

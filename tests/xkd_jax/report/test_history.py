@@ -1,4 +1,4 @@
-"""What a run wrote of itself, read back."""
+"""Reading of a run's log."""
 
 import math
 

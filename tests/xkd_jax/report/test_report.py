@@ -1,4 +1,4 @@
-"""The program as users start it: what it writes of what, and what it refuses."""
+"""The report's command line: what it writes, and what it refuses."""
 
 import errno
 import html.parser
@@ -21,11 +21,11 @@ from xkd_jax.interop import export
 from xkd_jax.report import __main__ as program
 from xkd_jax.report import clips
 
-LARGEST = 3_000_000  # bytes of a page of these small models
+LARGEST = 3_000_000  # largest page of these small models, in bytes
 
 
 class Parsed(html.parser.HTMLParser):
-    """Collects what a page refers to, and checks that its elements are closed in order."""
+    """Collects the addresses in a page, and checks that its elements are closed in order."""
 
     void = frozenset(("meta", "link", "img", "input", "br"))
 
@@ -52,7 +52,7 @@ class Parsed(html.parser.HTMLParser):
 
 
 def make(workdir, output, *flags):
-    """Runs the program; its page, parsed, and its numbers."""
+    """Runs the program; returns the parsed page and the numbers."""
     arguments = [f"--workdir={workdir}", f"--output={output}", "--shown=2", *map(str, flags)]
     program.main(arguments)
     page = Parsed((output / "report.html").read_text("utf-8"))
@@ -66,7 +66,7 @@ def make(workdir, output, *flags):
 
 @pytest.fixture(scope="module")
 def made(run, media, tmp_path_factory):
-    """The report of a run on files, which several tests look at."""
+    """Makes a report of a run on files, which several tests share."""
     output = tmp_path_factory.mktemp("report")
     page, numbers = make(run, output, "--input", media)
     return output, page, numbers
@@ -91,7 +91,7 @@ def test_a_run_on_files(made):
     assert set(spaces["teacher asks, student answers"]) == {"sound → video", "video → sound"}
     assert numbers["representations"]["neighbor_accuracy"]["chance"] == pytest.approx(3 / 5)
     text = (output / "report.html").read_text("utf-8")
-    assert text.count("<audio") == 2 * 4 * 3  # clips, ratios, and original, masked, reconstructed
+    assert text.count("<audio") == 2 * 4 * 3  # clips; ratios; original, masked and reconstructed
     assert text.count("data:audio/mpeg;base64,") == text.count("<audio")
     assert text.count('class="player"') == 2 * 4
 
@@ -259,7 +259,7 @@ def opened(tmp_path_factory):
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("size", [browser.DESKTOP, browser.PHONE])
 def test_in_a_browser(made, opened, tmp_path, size, dark):
-    """Nothing is fetched or goes wrong, nothing is wider than the window, and colors follow."""
+    """The page loads nothing, has no errors, fits the width, and follows the color scheme."""
     opened.requests.clear()
     opened.errors.clear()
     opened.open(made[0] / "report.html", size, dark)
@@ -294,7 +294,7 @@ def test_hover_and_zoom(run, opened, tmp_path):
     opened.drag((box["x"] + box["width"] * 0.4, middle), (box["x"] + box["width"] * 0.8, middle))
     zoomed = opened.evaluate(points.format(chart))
     assert 2 <= zoomed < 8
-    assert opened.evaluate(points.format(other)) == zoomed  # all of training together
+    assert opened.evaluate(points.format(other)) == zoomed  # all charts of training zoom together
     opened.evaluate("document.querySelector('.head button:nth-of-type(2)').click()")
     assert opened.evaluate(points.format(chart)) == 10
 
@@ -313,7 +313,7 @@ def test_players_play_and_sounds_can_be_played(made, opened):
         "(() => { const c = document.querySelector('[data-tab].shown canvas');"
         "return new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size; })()"
     )
-    assert colors > 2  # of the alpha channel alone, one
+    assert colors > 2  # a blank canvas has at most two values
     opened.evaluate("document.querySelector('[data-tab].shown .player button').click()")
     stopped = opened.evaluate(slider)
     assert opened.evaluate(f"new Promise(r => setTimeout(() => r({slider}), 600))") == stopped
@@ -340,7 +340,7 @@ def test_a_log_alone_in_a_browser(run, opened, tmp_path, size):
 
 @pytest.mark.skipif(not shutil.which("node"), reason="no node on PATH")
 def test_the_script_is_javascript():
-    """Also where there is no browser."""
+    """Checks the script without a browser."""
     script = pathlib.Path(program.__file__).with_name("page.js")
     subprocess.run(["node", "--check", script], check=True)
 

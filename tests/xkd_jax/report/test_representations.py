@@ -1,4 +1,4 @@
-"""Measures of features and outputs, against cases whose answers are known."""
+"""Measures of features and outputs in cases with known answers."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Log-mels back to sound: what is heard is what was seen."""
+"""Conversion of log-mels to sound."""
 
 import io
 
@@ -30,7 +30,7 @@ def test_a_tone_comes_back_at_its_pitch_and_time():
 
 
 def test_loud_and_soft_come_back_alike():
-    """The log-mel of what is heard is about the one it was made of; by least squares it is 0.16."""
+    """The sound's log-mel is close to the original one; least squares would give 0.16."""
     rng = np.random.default_rng(0)
     tones = sum(tone(180 * k) / k for k in range(1, 12))
     log_mel = preprocessing.log_mel(tones + 0.02 * rng.normal(size=len(tones)), AUDIO)

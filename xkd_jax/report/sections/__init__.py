@@ -1,1 +1,1 @@
-"""The sections of the page, a module each: words, tables, charts, pictures and sounds."""
+"""The sections of the page, one module each: text, tables, charts, pictures and sounds."""

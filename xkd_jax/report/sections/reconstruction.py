@@ -1,4 +1,4 @@
-"""Masked views beside what the student makes of them, to be seen, played and heard."""
+"""The section that shows and plays masked views beside the student's reconstructions."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,16 +9,16 @@ from xkd_jax.report.networks import Networks
 from xkd_jax.report.page import Section, audio, escape, image, player, sprite, table, tabs
 from xkd_jax.report.survey import Survey
 
-_SMALL = 100  # pixels of frames up to which the page shows each as a square
+_SMALL = 100  # frames up to this height are enlarged without interpolation
 
 
 def build(networks: Networks, survey: Survey, advance: Callable[[str, int], object]) -> Section:
-    """Masked views beside what the student makes of them, to be seen, played and heard."""
+    """Builds the section with the errors and the reconstructions at each mask ratio."""
     section = Section("reconstruction", "Reconstruction")
     section.say(
-        "The student sees a random few of the patches and restores the others. Each predicted "
-        "patch is given the mean and the deviation of the original one, which the network does not "
-        "predict; the visible patches are the original's."
+        "The student sees a few random patches and predicts the others. Each predicted patch is "
+        "drawn with the mean and the deviation of the original patch, which the network does not "
+        "predict. Visible patches are copied from the original."
     )
     section.numbers = {"error": {}, "error_of_patch_means": survey.baselines}
     rows, trained = [], []
@@ -39,9 +39,9 @@ def build(networks: Networks, survey: Survey, advance: Callable[[str, int], obje
     head = ("", "masked", "error", "of patch means", "explained")
     section.add(table(head, rows))
     section.say(
-        "Mean squared error of the masked patches in the space of normalized patches, on all clips "
-        "looked at, ± its standard error; beside it that of predicting each patch's mean. The "
-        f"training masks {' and '.join(trained)}.",
+        "Error: mean squared error of the masked patches in the space of normalized patches, over "
+        "all clips, ± its standard error. Of patch means: the error of predicting each patch's "
+        f"mean. Training masks {' and '.join(trained)}.",
         "faint",
     )
     if "video" in survey.restored:
@@ -51,9 +51,9 @@ def build(networks: Networks, survey: Survey, advance: Callable[[str, int], obje
     if "audio" in survey.restored:
         section.add("<h3>Sound</h3>")
         section.say(
-            "All sounds, the original too, are made from log-mels by Griffin and Lim's method, "
-            "which invents the phases: compare the reconstruction with the original as it sounds "
-            "here. What is masked is silent.",
+            "All sounds, the original too, are computed from log-mels by Griffin and Lim's method, "
+            "which invents the phases. So compare the reconstruction with the original as played "
+            "here. Masked parts are silent.",
             "faint",
         )
         _audio(section, networks, survey, advance)
@@ -95,14 +95,14 @@ def _audio(
         original = restored[min(restored)].rows[0, k]
         limits = attention.value_range(original)
         masked_or_restored = [r.rows[row, k] for r in restored.values() for row in (1, 2)]
-        heard, *made = sound.waveforms([original, *masked_or_restored], view)
-        advance("sounds", 1 + len(made))
+        original_sound, *others = sound.waveforms([original, *masked_or_restored], view)
+        advance("sounds", 1 + len(others))
         contents = {}
         for j, (ratio, r) in enumerate(restored.items()):
-            sounds = sound.leveled(heard, *made[2 * j : 2 * j + 2])
-            looks = attention.spectrogram(r.rows[:, k], limits=limits)
+            sounds = sound.leveled(original_sound, *others[2 * j : 2 * j + 2])
+            pictures = attention.spectrogram(r.rows[:, k], limits=limits)
             captions = ("original", f"{ratio:.0%} masked", "reconstructed")
-            contents[f"{ratio:.0%}"] = _sounds(captions, looks, sounds, view["sample_rate"])
+            contents[f"{ratio:.0%}"] = _sounds(captions, pictures, sounds, view["sample_rate"])
         title = f"<h3>{escape(survey.title(n))}</h3>"
         section.add(f'<div class="card">{title}{tabs("masked:", contents, first)}</div>')
     for ratio, r in restored.items():
@@ -112,12 +112,12 @@ def _audio(
 
 
 def _sounds(
-    captions: Sequence[str], looks: np.ndarray, sounds: Sequence[np.ndarray], rate: int
+    captions: Sequence[str], pictures: np.ndarray, sounds: Sequence[np.ndarray], rate: int
 ) -> str:
     figures = "".join(
         f"<figure>{image(pixels, f'log-mel, {caption}')}"
         f"{audio(sound.mp3(samples, rate), caption)}"
         f"<figcaption>{escape(caption)}</figcaption></figure>"
-        for caption, pixels, samples in zip(captions, looks, sounds, strict=True)
+        for caption, pixels, samples in zip(captions, pictures, sounds, strict=True)
     )
     return f'<div class="panels sound">{figures}</div>'

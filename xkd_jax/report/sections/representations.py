@@ -1,4 +1,4 @@
-"""How features and outputs lie: numbers, histograms and maps."""
+"""The section on the spread of features and outputs: numbers, histograms and maps."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from xkd_jax.report.survey import Survey
 
 
 def build(networks: Networks, survey: Survey) -> Section:
-    """How features and outputs lie: numbers, histograms and maps."""
+    """Builds the section with the spread, histograms, maps and neighbors of the features."""
     section = Section("representations", "Representations")
     encoded, clips = survey.encoded, survey.clips
     rows = [
@@ -26,22 +26,23 @@ def build(networks: Networks, survey: Survey) -> Section:
         )
         for (network, m), spread in survey.spreads.items()
     ]
-    head = ("", "cosine", "rank", "entropy", "of the mean", "tells", "outputs used")
+    head = ("", "cosine", "rank", "entropy", "entropy of the mean", "information", "outputs used")
     if survey.classes:
-        head += ("tells of the class", "class in outputs", "class in features")
+        head += ("class information", "class in outputs", "class in features")
     if rows:
         section.add(table(head, rows))
-        known = (
+        limits = (
             f" J = {networks.outputs}, log J = {math.log(networks.outputs):.2f}."
             if survey.outputs
             else ""
         )
         section.say(
-            "Cosine: between features of different clips, on average, 1 if all are alike. Rank: "
-            "how many directions the features really use. Entropy, in nats: of the distribution "
-            "over the J outputs (a teacher's centered and sharpened), and of their mean; the "
-            "difference is what an output tells of the clip, at most "
-            f"log n = {math.log(len(clips)):.2f}." + known + _about_classes(survey),
+            "Cosine: mean cosine between the features of different clips; 1 if all are alike. "
+            "Rank: effective number of directions that the features use. Entropy: mean entropy, in "
+            "nats, of the distributions over the J outputs (a teacher's are centered and "
+            "sharpened). Entropy of the mean: that of their mean. Information: the difference of "
+            "these two, what an output says about its clip, at most "
+            f"log n = {math.log(len(clips)):.2f}." + limits + _about_classes(survey),
             "faint",
         )
         section.numbers["spread"] = {
@@ -103,11 +104,10 @@ def _about_classes(survey: Survey) -> str:
     if not survey.classes:
         return ""
     return (
-        " Tells of the class: the part of it that is the class, in nats, and all there is to tell. "
-        "Class in outputs and in features: the share of their variance that lies between classes. "
-        "What chance would give is taken off. A student can learn from the other modality's "
-        "teacher only what both modalities tell: where the class is little of it, it is hardly "
-        "taught."
+        " Class information: what an output says about the class, in nats, and the entropy of the "
+        "classes. Class in outputs and in features: the share of their variance that lies between "
+        "classes. All three are corrected for chance. A student can learn from the other "
+        "modality's teacher only what both modalities show."
     )
 
 
@@ -118,9 +118,9 @@ def _histogram(section: Section, title: str, values: Mapping[str, np.ndarray]) -
 
 def _maps(section: Section, survey: Survey) -> list[str]:
     clips, encoded = survey.clips, survey.encoded
-    labelled = clips.labels is not None
-    groups = clips.labels if labelled else np.zeros(len(clips), int)
-    names = clips.class_names if labelled else ("clips",)
+    labeled = clips.labels is not None
+    groups = clips.labels if labeled else np.zeros(len(clips), int)
+    names = clips.class_names if labeled else ("clips",)
     shown = [survey.title(n) for n in range(len(clips))]
     cards = []
     for m in clips.views:
@@ -130,9 +130,9 @@ def _maps(section: Section, survey: Survey) -> list[str]:
         chart = Scatter(title, points, shown, groups, names)
         cards.append(section.chart(f"map_{m}", chart))
     both = [encoded.get(key) for key in (("student", "video"), ("teacher", "audio"))]
-    if all(made is not None and made.projections is not None for made in both):
-        # Each without its mean: the modalities would lie apart, which the table tells already.
-        rows = [made.projections - made.projections.mean(axis=0) for made in both]
+    if all(out is not None and out.projections is not None for out in both):
+        # With their means, the modalities would form two separate groups.
+        rows = [out.projections - out.projections.mean(axis=0) for out in both]
         points, method = representations.plane(np.concatenate(rows))
         chart = Scatter(
             f"Outputs of the video student (●) and the audio teacher (■) together, {method}",
@@ -149,8 +149,8 @@ def _maps(section: Section, survey: Survey) -> list[str]:
 def _neighbors(section: Section, survey: Survey) -> None:
     labels = survey.clips.labels
     rows, numbers = [], {}
-    for (network, m), made in survey.encoded.items():
-        trained = representations.neighbor_accuracy(made.features, labels)
+    for (network, m), out in survey.encoded.items():
+        trained = representations.neighbor_accuracy(out.features, labels)
         fresh = survey.untrained.get((network, m))
         untrained = fresh and representations.neighbor_accuracy(fresh.features, labels)
         numbers[f"{network}/{m}"] = {"trained": trained, "untrained": untrained}
@@ -163,10 +163,10 @@ def _neighbors(section: Section, survey: Survey) -> None:
     section.add(table(("", "this network", "untrained"), rows))
     error = math.sqrt(0.25 / count)
     section.say(
-        f"Share of {count} clips whose class most of their nearest neighbors by features have (at "
-        f"most {representations.NEIGHBORS}), each left out in turn; the commonest class makes "
-        f"{chance:.0%}. So few clips leave each number uncertain by up to ±{error:.0%}: the "
-        "evaluations of the paper are configs/eval/.",
+        f"Share of {count} clips whose class wins the vote of their nearest neighbors (at most "
+        f"{representations.NEIGHBORS}) in the features. Always predicting the most frequent class "
+        f"gives {chance:.0%}. With so few clips, the standard error of each number is up to "
+        f"±{error:.0%}. The evaluations of the paper are in configs/eval/.",
         "faint",
     )
     section.numbers["neighbor_accuracy"] = {**numbers, "chance": chance, "clips": count}

@@ -1,4 +1,4 @@
-"""Which sounds find their videos, and videos their sounds."""
+"""The section on retrieval: how well audio finds the video of its clip, and video the audio."""
 
 from collections.abc import Sequence
 
@@ -14,49 +14,48 @@ _SHOWN_QUERIES, _SHOWN_CANDIDATES = 4, 5
 
 
 def build(survey: Survey) -> Section:
-    """Which sounds find their videos, and videos their sounds."""
+    """Builds the section with the recalls and the nearest candidates of some queries."""
     section = Section("retrieval", "Retrieval")
     count = len(survey.clips)
     depths = list(next(iter(survey.retrievals.values()))[0].recall)
     rows, numbers = [], {}
     for name, pair in survey.retrievals.items():
-        for found in pair:
-            direction = f"{_heard(found.queries)} → {_heard(OTHER[found.queries])}"
+        for retrieval in pair:
+            direction = f"{_called(retrieval.queries)} → {_called(OTHER[retrieval.queries])}"
             numbers.setdefault(name, {})[direction] = {
-                "recall": {str(k): r for k, r in found.recall.items()},
-                "same_class": {str(k): r for k, r in found.same_class.items()},
+                "recall": {str(k): r for k, r in retrieval.recall.items()},
+                "same_class": {str(k): r for k, r in retrieval.same_class.items()},
             }
-            alike = [f"{r:.0%}" for k, r in found.same_class.items() if k in (1, 10)]
-            recall = [f"{found.recall[k]:.1%}" for k in depths]
+            alike = [f"{r:.0%}" for k, r in retrieval.same_class.items() if k in (1, 10)]
+            recall = [f"{retrieval.recall[k]:.1%}" for k in depths]
             rows.append((f"{direction}, {name}", *recall, *alike))
     alike_head = []
     if survey.clips.labels is not None:
-        kept = next(iter(survey.retrievals.values()))[0].same_class
-        alike_head = [f"same class @{k}" for k in kept if k in (1, 10)]
+        same_class = next(iter(survey.retrievals.values()))[0].same_class
+        alike_head = [f"same class @{k}" for k in same_class if k in (1, 10)]
     rows.append(("chance", *(f"{k / count:.1%}" for k in depths), *_chance(survey, alike_head)))
     head = ("", *(f"recall@{k}" for k in depths), *alike_head)
     section.add(table(head, rows))
     section.say(
-        f"Among {count} clips, by the cosine of the projectors' outputs, each network's mean taken "
-        "off. Recall: the query's own other half is among the first k. Same class: share of the "
-        "first k others that are of the query's class. A student is trained to agree with the "
-        "other modality's teacher, which the first two lines measure.",
+        f"Among {count} clips, ranked by the cosine of the projectors' outputs after subtracting "
+        "each network's mean. Recall@k: share of queries whose own clip is among the first k. Same "
+        "class@k: share of the first k other clips that have the query's class. Training makes a "
+        "student agree with the other modality's teacher; the first two lines measure that.",
         "faint",
     )
     section.numbers = {"clips": count, "spaces": numbers}
-    first = next(iter(survey.retrievals.values()))
-    for found in first:
+    for retrieval in next(iter(survey.retrievals.values())):
         section.add(
-            f"<h3>{_heard(found.queries).capitalize()} → {_heard(OTHER[found.queries])}: "
+            f"<h3>{_called(retrieval.queries).capitalize()} → {_called(OTHER[retrieval.queries])}: "
             "the nearest</h3>"
         )
         shown = survey.examples[:_SHOWN_QUERIES]
-        section.add(grid(*(_nearest(survey, found, n) for n in shown)))
-        section.pictures[f"retrieval_{found.queries}"] = _nearest_picture(survey, found, shown)
-    if survey.clips.labels is not None:
-        section.say(
-            "Green: the query's own other half. Orange: another clip of its class.", "faint"
+        section.add(grid(*(_nearest(survey, retrieval, n) for n in shown)))
+        section.pictures[f"retrieval_{retrieval.queries}"] = _nearest_picture(
+            survey, retrieval, shown
         )
+    if survey.clips.labels is not None:
+        section.say("Green: the query's own clip. Orange: another clip of the same class.", "faint")
     return section
 
 
@@ -69,47 +68,49 @@ def _chance(survey: Survey, heads: Sequence[str]) -> list[str]:
     return [f"{same:.0%}"] * len(heads)
 
 
-def _heard(modality: str) -> str:
+def _called(modality: str) -> str:
     return {"audio": "sound", "video": "video"}[modality]
 
 
-def _look(survey: Survey, modality: str, n: int) -> np.ndarray:
-    """A square picture of a clip."""
+def _thumbnail(survey: Survey, modality: str, n: int) -> np.ndarray:
+    """Returns a picture of a clip: its middle frame or its spectrogram."""
     view = survey.clips.views[modality][n]
     if modality == "video":
         return view[len(view) // 2]
     return attention.spectrogram(view[None])[0]
 
 
-def _nearest(survey: Survey, found: representations.Retrieval, n: int) -> str:
-    other, labels = OTHER[found.queries], survey.clips.labels
+def _nearest(survey: Survey, retrieval: representations.Retrieval, n: int) -> str:
+    other, labels = OTHER[retrieval.queries], survey.clips.labels
+    asked = image(_square(_thumbnail(survey, retrieval.queries, n)), "the query")
     asked = (
-        f"<figure class='asked'>{image(_square(_look(survey, found.queries, n)), 'the query')}"
+        f"<figure class='asked'>{asked}"
         f"<figcaption>asked: {escape(survey.title(n))}</figcaption></figure>"
     )
     answers = ""
-    for place, candidate in enumerate(found.nearest(n, _SHOWN_CANDIDATES), 1):
+    for place, candidate in enumerate(retrieval.nearest(n, _SHOWN_CANDIDATES), 1):
         alike = labels is not None and labels[candidate] == labels[n]
         kind = "own" if candidate == n else "alike" if alike else ""
-        look = image(_square(_look(survey, other, candidate)), f"answer {place}")
+        thumbnail = image(_square(_thumbnail(survey, other, candidate)), f"answer {place}")
         answers += (
-            f'<figure class="{kind}">{look}'
+            f'<figure class="{kind}">{thumbnail}'
             f"<figcaption>{place}. {escape(survey.title(candidate))}</figcaption></figure>"
         )
     return f'<div class="card wide"><div class="neighbors">{asked}{answers}</div></div>'
 
 
 def _nearest_picture(
-    survey: Survey, found: representations.Retrieval, shown: Sequence[int]
+    survey: Survey, retrieval: representations.Retrieval, shown: Sequence[int]
 ) -> np.ndarray:
     rows = {}
     for n in shown:
         answers = [
-            _look(survey, OTHER[found.queries], c) for c in found.nearest(n, _SHOWN_CANDIDATES)
+            _thumbnail(survey, OTHER[retrieval.queries], c)
+            for c in retrieval.nearest(n, _SHOWN_CANDIDATES)
         ]
-        looks = [_square(x, 112) for x in (_look(survey, found.queries, n), *answers)]
+        thumbnails = [_square(x, 112) for x in (_thumbnail(survey, retrieval.queries, n), *answers)]
         gap = np.full((112, 16, 3), 255, np.uint8)
-        rows[survey.title(n)[-34:]] = np.concatenate([looks[0], gap, *looks[1:]], axis=1)
+        rows[survey.title(n)[-34:]] = np.concatenate([thumbnails[0], gap, *thumbnails[1:]], axis=1)
     return attention.montage(rows)
 
 

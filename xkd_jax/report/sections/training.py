@@ -1,4 +1,4 @@
-"""Everything that the run logged, as charts."""
+"""The section with everything that the run logged, as charts."""
 
 import math
 
@@ -10,19 +10,19 @@ from xkd_jax.report.health import Verdict
 from xkd_jax.report.page import Section, grid
 
 
-def build(log: history.History, found: Verdict) -> Section:
-    """Everything that the run logged, with its new starts and warnings."""
+def build(log: history.History, judgment: Verdict) -> Section:
+    """Builds the section with a chart of each group of metrics, resumes and warnings marked."""
     section = Section("training", "Training")
-    marks = [Mark(step, "resume", f"started again after step {step}") for step in log.resumes]
+    marks = [Mark(step, "resume", f"resumed after step {step}") for step in log.resumes]
     marks += [
         Mark(f.since, "warning", f.text)
-        for f in found.findings
+        for f in judgment.findings
         if f.since is not None and f.level in ("collapsed", "warning")
     ]
     section.say(
         f"{len(log)} lines of the log, steps {log.steps[0]} to {log.steps[-1]}. Point at a chart "
-        "to read it; drag over a stretch to zoom all of them, double-click to go back. ↻ marks "
-        "where the run was started again, ▲ what the verdict warns of.",
+        "to read values, drag to zoom all charts, double-click to reset. ↻ marks where the run was "
+        "resumed, ▲ a warning of the verdict.",
         "faint",
     )
     cards = []
@@ -47,9 +47,9 @@ def build(log: history.History, found: Verdict) -> Section:
 
 
 def _ends(log: history.History, end: int) -> dict[str, float]:
-    """The first or last known value of each metric."""
-    known = {name: values[np.isfinite(values)] for name, values in log.metrics.items()}
-    return {name: float(values[end]) for name, values in known.items() if len(values)}
+    """Returns the first (`end` 0) or last (-1) finite value of each metric."""
+    finite = {name: values[np.isfinite(values)] for name, values in log.metrics.items()}
+    return {name: float(values[end]) for name, values in finite.items() if len(values)}
 
 
 def _plain(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""How the run is, what was looked at, and what cannot be shown."""
+"""The section with the verdict, the facts about the run, and what cannot be shown."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,16 +13,23 @@ _SHOWN_LEFT_OUT = 20  # files
 
 
 def build(
-    found: Verdict,
+    judgment: Verdict,
     facts: Sequence[tuple[str, object]],
     missing: Sequence[str],
     left_out: Sequence[tuple[str, str]] = (),
 ) -> Section:
-    """How the run is, what is looked at, and what cannot be shown or used."""
+    """Builds the section with the verdict.
+
+    Args:
+        judgment: Verdict with its findings.
+        facts: Names and values of what the report is about.
+        missing: Lines that say what cannot be shown, and why.
+        left_out: Names of files that cannot be used, each with the reason.
+    """
     section = Section("verdict", "Verdict")
     section.numbers = {
-        "level": found.level,
-        "headline": found.headline,
+        "level": judgment.level,
+        "headline": judgment.headline,
         "findings": [
             {
                 "level": f.level,
@@ -30,14 +37,14 @@ def build(
                 "since_step": f.since,
                 "try": list(f.remedies),
             }
-            for f in found.findings
+            for f in judgment.findings
         ],
     }
     section.add(
-        f'<div class="verdict {found.level}"><strong>{escape(found.headline)}</strong></div>'
+        f'<div class="verdict {judgment.level}"><strong>{escape(judgment.headline)}</strong></div>'
     )
     items = []
-    for f in found.findings:
+    for f in judgment.findings:
         since = f" Since step {f.since}." if f.since is not None else ""
         tips = (
             f'<span class="try">Try: {escape("; ".join(f.remedies))}.</span>' if f.remedies else ""
@@ -47,7 +54,7 @@ def build(
     if items:
         section.add(f'<ul class="findings">{"".join(items)}</ul>')
     pairs = "".join(f"<dt>{escape(name)}</dt><dd>{escape(fact)}</dd>" for name, fact in facts)
-    section.add(f"<h3>What was looked at</h3><dl>{pairs}</dl>")
+    section.add(f"<h3>What this report is about</h3><dl>{pairs}</dl>")
     if missing:
         lines = "".join(f"<li>{escape(line)}</li>" for line in missing)
         section.add(f"<h3>What cannot be shown</h3><ul>{lines}</ul>")
@@ -66,7 +73,7 @@ def build(
 def facts_of(
     networks: Networks | None, log: history.History | None, survey: Survey | None, path: str
 ) -> list[tuple[str, Any]]:
-    """What was looked at, as rows of a table."""
+    """Lists the folder, weights, encoders, log and clips that the report is about."""
     rows: list[tuple[str, Any]] = [("folder", path)]
     if networks is not None:
         provenance = networks.description["provenance"]
