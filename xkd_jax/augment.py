@@ -50,7 +50,7 @@ def draw(key, config):
     """Draws everything that is random about one view.
 
     Args:
-        key: a typed key; `jax.vmap` over keys draws for many views.
+        key: A typed key; `jax.vmap` over keys draws for many views.
         config: `config.views.video`.
 
     Returns:
@@ -78,7 +78,7 @@ def augment_global(keys, clips, config, dtype=jnp.float32):
         keys: `(B,)` typed keys, one an example, of purpose `VIDEO_GLOBAL`.
         clips: `(B, T, H, W, 3)` uint8.
         config: `config.views.video`.
-        dtype: of the result; the arithmetic is float32.
+        dtype: Of the result; the arithmetic is float32.
 
     Returns:
         `(B, T, H, W, 3)` of `dtype`.
@@ -96,7 +96,7 @@ def augment_local(keys, clips, config, dtype=jnp.float32):
         keys: `(B,)` typed keys, one an example, of purpose `VIDEO_LOCAL`.
         clips: `(B, n, T, H, W, 3)` uint8, `n` views an example.
         config: `config.views.video`.
-        dtype: of the result; the arithmetic is float32.
+        dtype: Of the result; the arithmetic is float32.
 
     Returns:
         `(B, n, T, H, W, 3)` of `dtype`.
@@ -208,7 +208,7 @@ def blur(planes, where, sigma, size):
         planes: `(3, ..., T, H, W)`; `H` and `W` above `size // 2`.
         where: `(...)` bool; the other views come back as they are.
         sigma: `(...)`, standard deviation in pixels.
-        size: of the kernel in pixels, odd. Frames are continued by reflection at their edges.
+        size: Of the kernel in pixels, odd. Frames are continued by reflection at their edges.
 
     Returns:
         `(3, ..., T, H, W)`.

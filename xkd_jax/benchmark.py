@@ -65,17 +65,17 @@ def benchmark(
     """Compiles and runs the step of a config.
 
     Args:
-      config: see configs/base.py; `config.data` is not looked at.
-      steps: to measure.
-      breakdown: whether to measure each part by itself too.
-      profile: folder of a trace, or None.
-      started: when the program was started, by `time.time`; now by default.
+        config: See configs/base.py; `config.data` is not looked at.
+        steps: To measure.
+        breakdown: Whether to measure each part by itself too.
+        profile: Folder of a trace, or None.
+        started: When the program was started, by `time.time`; now by default.
 
     Returns:
-      What the module says, ready for JSON.
+        What the module says, ready for JSON.
 
     Raises:
-      ValueError: for an impossible config.
+        ValueError: For an impossible config.
     """
     started = started or time.time()
     config_check.check_step(config)

@@ -24,7 +24,7 @@ class Bottlenecks:
     That a step compiles anew is not looked for: it is compiled ahead of time, and cannot.
 
     Args:
-        processes: their number.
+        processes: Their number.
         gather: `share -> (processes,)`, which all processes call together.
     """
 
@@ -40,9 +40,9 @@ class Bottlenecks:
         """Looks at an interval, in all processes at the same step.
 
         Args:
-            step: at which it ended.
-            data_wait: share of its time that this process waited for data.
-            away: share that it did not wait for its devices: data, and work of its own. Where one
+            step: At which it ended.
+            data_wait: Share of its time that this process waited for data.
+            away: Share that it did not wait for its devices: data, and work of its own. Where one
                 is away for longer, the devices of all others wait for its devices.
         """
         self._intervals += 1

@@ -50,15 +50,15 @@ class Checkpoints:
     With several processes, each calls every method, in the same order.
 
     Args:
-        workdir: the run's folder; `checkpoints` in it is made if missing.
-        config: the run's resolved config, nested dicts of plain values.
-        every_steps: steps between checkpoints; 0: only those that are asked for by name.
-        keep: how many of the newest to keep.
-        keep_every_steps: checkpoints at multiples of it are kept for good; 0: none.
-        data: what tells the run's data from others, a dict of plain values; or None.
+        workdir: The run's folder; `checkpoints` in it is made if missing.
+        config: The run's resolved config, nested dicts of plain values.
+        every_steps: Steps between checkpoints; 0: only those that are asked for by name.
+        keep: How many of the newest to keep.
+        keep_every_steps: Checkpoints at multiples of it are kept for good; 0: none.
+        data: What tells the run's data from others, a dict of plain values; or None.
 
     Raises:
-        DamagedError: a folder in `checkpoints` has the name of a step, but holds no checkpoint, or
+        DamagedError: A folder in `checkpoints` has the name of a step, but holds no checkpoint, or
             one whose record is damaged or of another step.
     """
 
@@ -117,11 +117,11 @@ class Checkpoints:
         already is left as it is.
 
         Args:
-            step: how many steps `state` has been trained for.
-            state: a pytree of arrays.
+            step: How many steps `state` has been trained for.
+            state: A pytree of arrays.
 
         Raises:
-            SaveError: if this save, or the rest of the previous one, fails.
+            SaveError: If this save, or the rest of the previous one, fails.
         """
         if any(checkpoint.step == step for checkpoint in self._checkpointer.checkpoints):
             return
@@ -138,7 +138,7 @@ class Checkpoints:
         """Waits until the last save is whole on the disk.
 
         Raises:
-            SaveError: if it fails.
+            SaveError: If it fails.
         """
         with self._told_of_failure():
             self._checkpointer.wait()
@@ -165,15 +165,15 @@ class Checkpoints:
         """Loads the newest complete checkpoint and says so, with all that is new in the config.
 
         Args:
-            abstract_state: a pytree of `jax.ShapeDtypeStruct` with shardings, to which the arrays
+            abstract_state: A pytree of `jax.ShapeDtypeStruct` with shardings, to which the arrays
                 are restored, whatever mesh they were saved from.
 
         Returns:
             The state, or None where there is no checkpoint.
 
         Raises:
-            MismatchError: if the checkpoint does not fit `abstract_state`; nothing is loaded.
-            DamagedError: if it cannot be read, or is not what was saved. None is loaded in its
+            MismatchError: If the checkpoint does not fit `abstract_state`; nothing is loaded.
+            DamagedError: If it cannot be read, or is not what was saved. None is loaded in its
                 place: which steps to lose is for the user to say.
         """
         step = self.latest_step
@@ -228,13 +228,13 @@ def check_fits(
     """Compares what a checkpoint holds with what the run is about to train.
 
     Args:
-        saved: a pytree of anything with shape and dtype.
-        expected: likewise; compared by the names of the leaves, so the containers may differ.
-        path: of the checkpoint, for the message.
-        advice: what to do, for the end of the message.
+        saved: A pytree of anything with shape and dtype.
+        expected: Likewise; compared by the names of the leaves, so the containers may differ.
+        path: Of the checkpoint, for the message.
+        advice: What to do, for the end of the message.
 
     Raises:
-        MismatchError: naming the first leaf, in the order of `expected`, that has another shape or
+        MismatchError: Naming the first leaf, in the order of `expected`, that has another shape or
             dtype or is missing from `saved`, or else the first one that only `saved` has.
     """
     saved, expected = leaves_by_name(saved), leaves_by_name(expected)
@@ -253,9 +253,9 @@ def config_changes(
     """Lists where two configs differ, a line `config.field: old -> new` each.
 
     Args:
-        old: nested dicts of plain values.
-        new: likewise.
-        prefix: of the fields' names.
+        old: Nested dicts of plain values.
+        new: Likewise.
+        prefix: Of the fields' names.
 
     Yields:
         The lines, in the order of `new`; a field that one side lacks is `(absent)` there.
@@ -273,7 +273,7 @@ def _remove_leftovers(folder: pathlib.Path, keep_every_steps: int) -> None:
     """Ends the deletions that a kill cut short: Orbax deletes file by file, under the step's name.
 
     Raises:
-        DamagedError: a folder has the name of a step, but is neither a checkpoint nor the rest of
+        DamagedError: A folder has the name of a step, but is neither a checkpoint nor the rest of
             one. Orbax would take it for a checkpoint, the highest number for the newest.
     """
     complete = [step for step in named_as_steps(folder) if is_checkpoint(step)]

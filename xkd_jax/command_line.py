@@ -190,11 +190,11 @@ def _config_file_error(error: BaseException, path: pathlib.Path) -> str | None:
     """What is wrong with a config file, in one line.
 
     Args:
-      error: what parsing the flags raised.
-      path: the file.
+        error: What parsing the flags raised.
+        path: The file.
 
     Returns:
-      None where the error did not come from the file.
+        None where the error did not come from the file.
     """
     while error.__context__:  # to what began it
         error = error.__context__

@@ -28,20 +28,22 @@ class Program(NamedTuple):
     """A compiled training step; sizes in bytes, on each device.
 
     Attributes:
-      target: as asked for, such as `v5e:16x16`.
-      devices: their number.
-      kind: JAX's name of them.
-      capacity: of a device; None where it is not known.
-      chip: how fast a device is at best; None where it is not known.
-      batch_size: over all devices.
-      memory: by kind: `arguments` (the state and a batch), `outputs`, `aliased` (outputs that take
-        the place of arguments), `temporaries`, `code`, and `peak`, the most that is needed at once.
-      flops_per_clip: of the matrix products, by part (xkd_jax/flops.py).
-      flops_of_compiler: operations of a device in a step by XLA's count, which takes a loop's body,
-        such as a layer of a scan over them, for one pass; None where XLA does not count.
-      bytes_moved: by a device in a step between its memory and its processors (xkd_jax/traffic.py).
-      collectives: of a step, each of which every device takes part in.
-      seconds: that compilation took.
+        target: As asked for, such as `v5e:16x16`.
+        devices: Their number.
+        kind: JAX's name of them.
+        capacity: Of a device; None where it is not known.
+        chip: How fast a device is at best; None where it is not known.
+        batch_size: Over all devices.
+        memory: By kind: `arguments` (the state and a batch), `outputs`, `aliased` (outputs that
+            take the place of arguments), `temporaries`, `code`, and `peak`, the most that is needed
+            at once.
+        flops_per_clip: Of the matrix products, by part (xkd_jax/flops.py).
+        flops_of_compiler: Operations of a device in a step by XLA's count, which takes a loop's
+            body, such as a layer of a scan over them, for one pass; None where XLA does not count.
+        bytes_moved: By a device in a step between its memory and its processors
+            (xkd_jax/traffic.py).
+        collectives: Of a step, each of which every device takes part in.
+        seconds: That compilation took.
     """
 
     target: str
@@ -69,13 +71,13 @@ def check(config: ml_collections.ConfigDict, target: str) -> None:
     To be called before any device is asked for.
 
     Args:
-      config: of pretraining or finetuning, see configs/.
-      target: see `compile_targets.find`.
+        config: Of pretraining or finetuning, see configs/.
+        target: See `compile_targets.find`.
 
     Raises:
-      ValueError: for an impossible config.
-      TargetError: for an unknown target, and where its compiler is not installed.
-      DoesNotFitError: with what to change.
+        ValueError: For an impossible config.
+        TargetError: For an unknown target, and where its compiler is not installed.
+        DoesNotFitError: With what to change.
     """
     step_shapes.check(config)
     program = compile_program(config, target, compile_targets.find(target))
@@ -90,13 +92,13 @@ def compile_program(
     """Compiles the step of a config.
 
     Args:
-      config: of pretraining or finetuning.
-      target: what the devices are called.
-      devices: to compile for, from `compile_targets.find`.
+        config: Of pretraining or finetuning.
+        target: What the devices are called.
+        devices: To compile for, from `compile_targets.find`.
 
     Raises:
-      ValueError: for a config that does not go with so many devices.
-      DoesNotFitError: where the compiler itself refuses.
+        ValueError: For a config that does not go with so many devices.
+        DoesNotFitError: Where the compiler itself refuses.
     """
     mesh = sharding.make_mesh(config.parallel.fsdp, devices)
     accumulate = config.parallel.get("accumulate", 1)

@@ -25,7 +25,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     """Checks a pretraining config, every field that can be wrong by itself or beside others.
 
     Raises:
-      ConfigError: naming the first bad field, its value and what is allowed.
+        ConfigError: Naming the first bad field, its value and what is allowed.
     """
     check_step(config)
     check_data(config)
@@ -35,7 +35,7 @@ def check_step(config: ml_collections.ConfigDict) -> None:
     """Checks all of a pretraining config but whether there are data where it says.
 
     Raises:
-      ConfigError: naming the first bad field, its value and what is allowed.
+        ConfigError: Naming the first bad field, its value and what is allowed.
     """
     check_fields(config, RULES)
     if not config.steps and not config.epochs:
@@ -54,7 +54,7 @@ def check_fields(config: ml_collections.ConfigDict, rules: Mapping[str, Rule]) -
     """Checks that a config has the fields of a table and no others, and each value by itself.
 
     Raises:
-      ConfigError: naming the first bad field, its value and what is allowed.
+        ConfigError: Naming the first bad field, its value and what is allowed.
     """
     _check_names(config, rules)
     for field, rule in rules.items():
@@ -87,7 +87,7 @@ def check_data(config: ml_collections.ConfigDict) -> None:
     """Refuses a config whose data cannot be there.
 
     Raises:
-      ConfigError: naming `data.path` and what is allowed.
+        ConfigError: Naming `data.path` and what is allowed.
     """
     if not config.data.path:
         refuse(config, "data.path", "the folder of the media files")

@@ -14,8 +14,8 @@ class Rule(NamedTuple):
     """A condition on one value.
 
     Attributes:
-      allowed: the condition in words, for the message of a refusal.
-      holds: whether any value at all, of whatever type, meets it.
+        allowed: The condition in words, for the message of a refusal.
+        holds: Whether any value at all, of whatever type, meets it.
     """
 
     allowed: str

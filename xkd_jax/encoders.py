@@ -99,8 +99,8 @@ class PretrainedEncoder:
     central window; a shorter one repeats.
 
     Attributes:
-        modality: video or audio.
-        network: teacher or student.
+        modality: Video or audio.
+        network: Teacher or student.
         sizes: Of its inputs and outputs.
         module: The network, of Flax.
         params: Of the encoder, float32, on the device.
@@ -158,8 +158,8 @@ class PretrainedEncoder:
             frame_rate: Of raw frames, per second, 0.01 to 10,000; one for all clips or one for
                 each.
             sample_rate: Of waveforms, in Hz, 1,000 to 1,000,000; likewise.
-            windows: How many windows of a clip to encode, evenly from its first to its last, and
-                to average over. 1: the central one.
+            windows: How many windows of a clip to encode, evenly from its first to its last, and to
+                average over. 1: the central one.
 
         Returns:
             (B, D) float32, after the final norm, CLS excluded.
@@ -228,7 +228,7 @@ class PretrainedEncoder:
         Args:
             views: Of one shape each: uint8 frames (T, H, W, 3) or normalized ones (floats), or
                 normalized log-mels (F, W). Taken one by one, so a generator never has to be held.
-            output: features (D,), tokens (1 + N, D) or attention (H, N).
+            output: Features (D,), tokens (1 + N, D) or attention (H, N).
 
         Returns:
             (B, ...) float32.
@@ -315,8 +315,8 @@ def load_encoder(
         path: The workdir of a run, whose newest checkpoint is taken, or one of its checkpoints; or
             what `python -m xkd_jax.interop.export` or `python -m xkd_jax.interop.import_release`
             wrote.
-        modality: video or audio.
-        network: teacher or student.
+        modality: Video or audio.
+        network: Teacher or student.
         frame_size: Height and width of the frames to see, in pixels, a multiple of the patch's; by
             default those of the training. Positions are resized.
         seconds: Length of the clips to see, likewise.

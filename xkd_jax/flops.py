@@ -17,12 +17,12 @@ def per_clip(model: XKD, views: ml_collections.ConfigDict) -> dict[str, float]:
     """Counts one step's operations for one clip.
 
     Args:
-      model: the model.
-      views: `config.views`.
+        model: The model.
+        views: `config.views`.
 
     Returns:
-      Operations by part: `teachers` (forward), `student_encoders`, `decoders` and `heads`, the
-      teachers' heads included (forward and backward).
+        Operations by part: `teachers` (forward), `student_encoders`, `decoders` and `heads`, the
+        teachers' heads included (forward and backward).
     """
     counts = dict.fromkeys(("teachers", "student_encoders", "decoders", "heads"), 0.0)
     for m in MODALITIES:
@@ -43,12 +43,12 @@ def finetuning_per_clip(encoder: Encoder, values: int, classes: int) -> dict[str
     """Counts the operations of a finetuning's step for one clip.
 
     Args:
-      encoder: its grid is that of the inputs.
-      values: of a patch.
-      classes: of the head.
+        encoder: Its grid is that of the inputs.
+        values: Of a patch.
+        classes: Of the head.
 
     Returns:
-      Operations by part, forward and backward: `encoder` and `head`.
+        Operations by part, forward and backward: `encoder` and `head`.
     """
     patches = math.prod(encoder.grid)
     return {

@@ -31,9 +31,9 @@ class Collective(NamedTuple):
     """A communication between devices.
 
     Attributes:
-      kind: one of `COLLECTIVES`.
-      size: of its result on one device, bytes.
-      times: how often a device takes part, in one run of the program.
+        kind: One of `COLLECTIVES`.
+        size: Of its result on one device, bytes.
+        times: How often a device takes part, in one run of the program.
     """
 
     kind: str
@@ -45,10 +45,10 @@ class Instruction(NamedTuple):
     """One line of a program.
 
     Attributes:
-      name: of its result.
-      shape: of its result, in HLO's words, such as `f32[2,3]{1,0}`.
-      op: what it does, such as `dot`.
-      rest: operands and attributes.
+        name: Of its result.
+        shape: Of its result, in HLO's words, such as `f32[2,3]{1,0}`.
+        op: What it does, such as `dot`.
+        rest: Operands and attributes.
     """
 
     name: str

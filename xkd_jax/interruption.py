@@ -34,7 +34,7 @@ class Interruption:
         With several processes, each has to ask before every step, or the others wait for it.
 
         Args:
-            step: the number of steps done.
+            step: The number of steps done.
         """
         if self._first is None:
             self._first = step

@@ -18,15 +18,15 @@ class Hyperparameters:
     """AdamW's numbers and the learning rate's course, () float32 each; inputs of a program.
 
     Attributes:
-      learning_rate: peak of the learning rate.
-      final_learning_rate: learning rate at the end of the run.
-      warmup_steps: steps from 0 to the peak.
-      total_steps: steps of the run.
-      b1: decay of the gradients' mean.
-      b2: decay of the squared gradients' mean.
-      eps: what is added to the root of the latter.
-      weight_decay: share of a weight that decays at a learning rate of 1.
-      clip_norm: largest norm of a tensor's gradient; infinity for no clipping.
+        learning_rate: Peak of the learning rate.
+        final_learning_rate: Learning rate at the end of the run.
+        warmup_steps: Steps from 0 to the peak.
+        total_steps: Steps of the run.
+        b1: Decay of the gradients' mean.
+        b2: Decay of the squared gradients' mean.
+        eps: What is added to the root of the latter.
+        weight_decay: Share of a weight that decays at a learning rate of 1.
+        clip_norm: Largest norm of a tensor's gradient; infinity for no clipping.
     """
 
     learning_rate: jax.typing.ArrayLike
@@ -54,7 +54,7 @@ def tensor_norms(path: tuple[Any, ...], tensor: jax.Array) -> jax.Array:
     """Norm of a parameter tensor's gradient, one a layer where layers are stacked.
 
     Returns:
-      Float32 of the tensor's rank, every axis 1 but the layers' axis of a stacked tensor.
+        Float32 of the tensor's rank, every axis 1 but the layers' axis of a stacked tensor.
     """
     axes = tuple(range(1 if "blocks" in _names(path) else 0, tensor.ndim))
     return jnp.sqrt(jnp.sum(jnp.square(tensor.astype(jnp.float32)), axis=axes, keepdims=True))
@@ -69,8 +69,8 @@ def clip_each_tensor(
     clipped by itself (section 5 of docs/method.md).
 
     Args:
-      max_norm: the largest norm.
-      clipped: tells from a parameter's names, outermost first, whether it is clipped.
+        max_norm: The largest norm.
+        clipped: Tells from a parameter's names, outermost first, whether it is clipped.
     """
 
     def clip(path, gradient):
@@ -110,8 +110,8 @@ def scale_by_depth(decay: jax.typing.ArrayLike, depth: int) -> optax.GradientTra
     and decay alike.
 
     Args:
-      decay: factor from one id to the one below.
-      depth: number of blocks, which are stacked along a leading axis.
+        decay: Factor from one id to the one below.
+        depth: Number of blocks, which are stacked along a leading axis.
     """
     inputs = ("patch_embedding", "position_embedding", "cls_token")
 
@@ -133,10 +133,10 @@ def adamw(
     """AdamW (Loshchilov and Hutter 2019) after per-tensor clipping.
 
     Args:
-      hyperparameters: numbers of the run, which may be traced.
-      clipped: tells from a parameter's names, outermost first, whether its gradient is clipped.
-        None clips nothing.
-      decays: maps parameters to a tree of bools, True where weight decay applies.
+        hyperparameters: Numbers of the run, which may be traced.
+        clipped: Tells from a parameter's names, outermost first, whether its gradient is clipped.
+            None clips nothing.
+        decays: Maps parameters to a tree of bools, True where weight decay applies.
     """
     h = hyperparameters
     return optax.chain(

@@ -33,17 +33,17 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> train_step.Trai
     """Pretrains XKD as the config says, going on from the workdir's newest checkpoint.
 
     Args:
-      config: see configs/base.py.
-      workdir: folder of the run, made where it does not exist.
+        config: See configs/base.py.
+        workdir: Folder of the run, made where it does not exist.
 
     Returns:
-      The last state.
+        The last state.
 
     Raises:
-      ConfigError: for an impossible config.
-      ValueError, FileNotFoundError: for unusable data, a workdir that holds another model's
-        checkpoint, and a run that has reached its end.
-      NonFiniteError: where the loss or a gradient is not a finite number.
+        ConfigError: For an impossible config.
+        ValueError, FileNotFoundError: For unusable data, a workdir that holds another model's
+            checkpoint, and a run that has reached its end.
+        NonFiniteError: Where the loss or a gradient is not a finite number.
     """
     config_check.check(config)
     mesh = sharding.make_mesh(config.parallel.fsdp)

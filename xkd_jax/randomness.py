@@ -34,7 +34,7 @@ def example_keys(seed, epoch, example_id, purpose):
         seed: `()` uint32, the run's seed.
         epoch: `(B,)` int32, the pass over the data in which each example is seen.
         example_id: `(B,)` int32.
-        purpose: a `Purpose`.
+        purpose: A `Purpose`.
 
     Returns:
         `(B,)` typed keys, of a generator that is the same on every platform.

@@ -13,13 +13,13 @@ def cosine(step: Scalar, start: Scalar, end: Scalar, steps: Scalar) -> jax.Array
     """Goes from `start` at step 0 to `end` at step `steps` and after, along half a cosine.
 
     Args:
-      step: () int.
-      start: value at step 0.
-      end: value from step `steps` on.
-      steps: length; 0 gives `end` at once.
+        step: () int.
+        start: Value at step 0.
+        end: Value from step `steps` on.
+        steps: Length; 0 gives `end` at once.
 
     Returns:
-      () float32.
+        () float32.
     """
     share = jnp.where(steps > 0, jnp.minimum(step / jnp.where(steps > 0, steps, 1.0), 1.0), 1.0)
     return jnp.asarray(end + 0.5 * (start - end) * (1.0 + jnp.cos(jnp.pi * share)), jnp.float32)
@@ -31,14 +31,14 @@ def warmup_cosine(
     """Goes from 0 to `peak` on a line, then to `final` at `steps` along half a cosine.
 
     Args:
-      step: () int.
-      peak: value at the end of the warm-up.
-      warmup_steps: length of the line; 0 starts at the peak.
-      steps: total length, the warm-up included.
-      final: value at the end; `peak` keeps it constant.
+        step: () int.
+        peak: Value at the end of the warm-up.
+        warmup_steps: Length of the line; 0 starts at the peak.
+        steps: Total length, the warm-up included.
+        final: Value at the end; `peak` keeps it constant.
 
     Returns:
-      () float32.
+        () float32.
     """
     decay = cosine(jnp.maximum(step - warmup_steps, 0), peak, final, steps - warmup_steps)
     ramp = peak * step / jnp.maximum(warmup_steps, 1.0)

@@ -31,14 +31,14 @@ def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mes
     """Lays all devices of all processes out as one mesh.
 
     Args:
-        fsdp: size of the `fsdp` axis; `data` gets the rest.
-        devices: others than those, such as a topology's that a program is compiled for.
+        fsdp: Size of the `fsdp` axis; `data` gets the rest.
+        devices: Others than those, such as a topology's that a program is compiled for.
 
     Returns:
         A `Mesh` with axes `data` and `fsdp`, both of type Auto.
 
     Raises:
-        ValueError: if `fsdp` does not divide the number of devices.
+        ValueError: If `fsdp` does not divide the number of devices.
     """
     count = len(devices) if devices is not None else jax.device_count()
     if fsdp < 1 or count % fsdp:
@@ -69,13 +69,13 @@ def check_batch_size(
     """Refuses a global batch that the mesh cannot split evenly.
 
     Args:
-        batch_size: examples a step, over all devices and processes.
-        mesh: the mesh of the run.
-        field: of the config, which says that.
+        batch_size: Examples a step, over all devices and processes.
+        mesh: The mesh of the run.
+        field: Of the config, which says that.
         accumulate: `config.parallel.accumulate`, the parts that a device takes its share in.
 
     Raises:
-        ValueError: if the mesh does not divide it; names the nearest sizes that it does divide.
+        ValueError: If the mesh does not divide it; names the nearest sizes that it does divide.
     """
     unit = mesh.size * accumulate
     if batch_size > 0 and batch_size % unit == 0:
@@ -98,8 +98,8 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
     """The shardings of a state's leaves, by `FSDP_RULES`.
 
     Args:
-        state: a pytree of arrays or `jax.ShapeDtypeStruct`.
-        mesh: the mesh of the run.
+        state: A pytree of arrays or `jax.ShapeDtypeStruct`.
+        mesh: The mesh of the run.
 
     Returns:
         A pytree of `NamedSharding` with the structure of `state`. An axis that `fsdp` does not
@@ -122,8 +122,8 @@ def placed(shapes: Any, shardings: Any) -> Any:
     """Shapes of arrays on devices, in the dtypes that these hold: what to compile for.
 
     Args:
-        shapes: a pytree of what has a shape and a dtype.
-        shardings: likewise, of shardings.
+        shapes: A pytree of what has a shape and a dtype.
+        shardings: Likewise, of shardings.
     """
     return jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(
@@ -142,8 +142,8 @@ def by_example(activations: jax.Array, axis: int = 0) -> jax.Array:
     but in a program for a mesh with `fsdp`, that of `jax.sharding.use_abstract_mesh`.
 
     Args:
-        activations: of any shape.
-        axis: that of the examples.
+        activations: Of any shape.
+        axis: That of the examples.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.shape.get("fsdp", 1) == 1:
@@ -155,9 +155,9 @@ def put_batch(batch: Any, mesh: Mesh) -> Any:
     """Starts a batch's way to the devices.
 
     Args:
-        batch: a pytree of arrays `(B / processes, ...)`, this process's examples. They must not be
+        batch: A pytree of arrays `(B / processes, ...)`, this process's examples. They must not be
             written to afterwards: on CPU the device reads them in place.
-        mesh: the mesh of the run, which divides `B`.
+        mesh: The mesh of the run, which divides `B`.
 
     Returns:
         The pytree of global arrays `(B, ...)`, split over the mesh on the first axis.
@@ -187,9 +187,9 @@ class Prefetch:
     context manager: leaving it ends the thread.
 
     Args:
-        batches: an iterator of this process's batches, see `put_batch`.
-        mesh: the mesh of the run.
-        size: batches held on the devices beyond the one in use.
+        batches: An iterator of this process's batches, see `put_batch`.
+        mesh: The mesh of the run.
+        size: Batches held on the devices beyond the one in use.
     """
 
     def __init__(self, batches: Iterable[Any], mesh: Mesh, size: int = 2):

@@ -30,11 +30,11 @@ class Telemetry:
     """The outputs of one run. Use it as a context manager: leaving it closes the files.
 
     Args:
-        workdir: the run's folder, made if missing.
-        start_step: the step at which this run starts. What `metrics.jsonl` says of later steps is
+        workdir: The run's folder, made if missing.
+        start_step: The step at which this run starts. What `metrics.jsonl` says of later steps is
             from a run that was cut short and is dropped.
-        total_steps: steps of the whole run.
-        steps_per_epoch: a float, or None where there are no epochs to speak of.
+        total_steps: Steps of the whole run.
+        steps_per_epoch: A float, or None where there are no epochs to speak of.
     """
 
     def __init__(
@@ -65,8 +65,8 @@ class Telemetry:
         """Writes one step's metrics everywhere.
 
         Args:
-            step: the number of steps done.
-            metrics: dict of floats, in order of importance.
+            step: The number of steps done.
+            metrics: Dict of floats, in order of importance.
         """
         if not self._writes:
             return
@@ -86,8 +86,8 @@ class Telemetry:
         """Writes images to TensorBoard and as `images/<step>_<name>.png`.
 
         Args:
-            step: the number of steps done.
-            images: dict of `(H, W, 3)` uint8 arrays.
+            step: The number of steps done.
+            images: Dict of `(H, W, 3)` uint8 arrays.
         """
         if not self._writes:
             return
@@ -122,7 +122,7 @@ class Window:
     """Averages metrics and times the loop between two lines of the log.
 
     Args:
-        batch_size: examples a step, over all processes.
+        batch_size: Examples a step, over all processes.
     """
 
     def __init__(self, batch_size: int):
@@ -198,11 +198,11 @@ def progress_line(
     """Says in one line how far a run is and how it does.
 
     Args:
-        step: steps done.
-        total_steps: steps of the whole run.
-        metrics: dict of floats, from `Window.close`; the loss terms come first and end with their
+        step: Steps done.
+        total_steps: Steps of the whole run.
+        metrics: Dict of floats, from `Window.close`; the loss terms come first and end with their
             `total`.
-        steps_per_epoch: a float or None.
+        steps_per_epoch: A float or None.
 
     Returns:
         A line like `step 50/200 (25.0%) epoch 1.25 | total 3.21 (reconstruction 0.6, alignment 0.2)
@@ -235,8 +235,8 @@ def drop_lines_after(path: pathlib.Path, step: int) -> None:
     """Cuts a file of JSON lines back to a step, and torn lines with it.
 
     Args:
-        path: of the file; nothing happens where there is none.
-        step: lines whose `step` is larger are dropped.
+        path: Of the file; nothing happens where there is none.
+        step: Lines whose `step` is larger are dropped.
     """
     if not path.exists():
         return
@@ -256,7 +256,7 @@ def read_line(line: bytes) -> tuple[int, dict[str, float]] | None:
     """Reads a line of `metrics.jsonl`.
 
     Args:
-        line: as `Telemetry.scalars` wrote it, or what a kill or a disk has made of it.
+        line: As `Telemetry.scalars` wrote it, or what a kill or a disk has made of it.
 
     Returns:
         The number of steps done and the metrics by name; None where it is no such line.
@@ -275,8 +275,8 @@ def write_whole(path: pathlib.Path, data: bytes) -> None:
     """Replaces a file's content such that a reader, or a kill, finds the old or the new, whole.
 
     Args:
-        path: of the file.
-        data: its new content.
+        path: Of the file.
+        data: Its new content.
     """
     partial = path.with_name(f".{path.name}.partial")
     with atomic.named(path):

@@ -62,47 +62,46 @@ def train(
     SIGTERM and SIGINT end it early, after a save; the same call then goes on from there.
 
     Args:
-        init: function of `init_args` that makes the initial state: a pytree of arrays with a field
+        init: Function of `init_args` that makes the initial state: a pytree of arrays with a field
             `step`, `()` int32, the number of steps done. It is traced.
-        step_fn: pure function `(state, batch, *step_args) -> (state, metrics)`. It is traced once.
+        step_fn: Pure function `(state, batch, *step_args) -> (state, metrics)`. It is traced once.
             `metrics` is a dict of scalars in order of importance: the loss terms, their `total`,
             gradient norms, the rest. Where several are not finite, the first is reported.
-        batches: function `start_step -> iterator` of pytrees of numpy arrays, each
-            `(B / processes, ...)`: this process's share of batch `start_step`, of the next, and so
-            on without end.
-        total_steps: steps of the whole run.
-        config: a `ConfigDict` with `batch_size`, `epochs`, `steps` and `log` as in
+        batches: Function `start_step -> iterator` of pytrees of numpy arrays, each `(B / processes,
+            ...)`: this process's share of batch `start_step`, of the next, and so on without end.
+        total_steps: Steps of the whole run.
+        config: A `ConfigDict` with `batch_size`, `epochs`, `steps` and `log` as in
             `configs/base.py`; saved, whole, with every checkpoint.
-        saving: when to save and what to keep: the fields of `checkpoint` in `configs/base.py`.
-        workdir: the run's folder, made if missing.
-        mesh: from `sharding.make_mesh`.
-        init_args: pytrees of arrays, too large to be constants of a program: pretrained weights.
-        step_args: pytrees of arrays: numbers that are no constants of the step's program, so that
+        saving: When to save and what to keep: the fields of `checkpoint` in `configs/base.py`.
+        workdir: The run's folder, made if missing.
+        mesh: From `sharding.make_mesh`.
+        init_args: Pytrees of arrays, too large to be constants of a program: pretrained weights.
+        step_args: Pytrees of arrays: numbers that are no constants of the step's program, so that
             runs which differ in them share it, compiled.
-        figures: function `(state, batch) -> dict` of `(H, W, 3)` uint8 images, to be drawn every
+        figures: Function `(state, batch) -> dict` of `(H, W, 3)` uint8 images, to be drawn every
             `config.log.images_every_steps` and at the end; or None.
-        evaluate: function `(state, step) -> (state, metrics)` that looks at the state between two
+        evaluate: Function `(state, step) -> (state, metrics)` that looks at the state between two
             steps, and may change it: to arrays of the same shapes, types and shardings, which the
-            checkpoint of that step will hold. `metrics` is a dict of floats, logged with the
-            step's own. Its time counts for nothing in the speeds of the log. Or None.
-        evaluate_every: steps between two of them; there is one at the end of the run in any case,
+            checkpoint of that step will hold. `metrics` is a dict of floats, logged with the step's
+            own. Its time counts for nothing in the speeds of the log. Or None.
+        evaluate_every: Steps between two of them; there is one at the end of the run in any case,
             and no other where this is 0.
-        steps_per_epoch: a float, for the log; or None.
-        data_log: of the source of the batches: its metrics are logged with the step's, and its
+        steps_per_epoch: A float, for the log; or None.
+        data_log: Of the source of the batches: its metrics are logged with the step's, and its
             inventory is saved with every checkpoint; or None.
-        look: function `(step, metrics)` that process 0 calls with each line of the log; or None.
+        look: Function `(step, metrics)` that process 0 calls with each line of the log; or None.
 
     Returns:
         The state, of step `total_steps` or, where a signal ended the run, of an earlier one.
 
     Raises:
-        ValueError: if the mesh does not divide the batch.
-        FinishedError: if the run is at its end already.
-        checkpoint.MismatchError: if the workdir's checkpoint is of another model.
-        checkpoint.DamagedError: if its newest checkpoint cannot be read.
-        checkpoint.SaveError: if a checkpoint cannot be written.
-        DataError: if a batch cannot be read.
-        NonFiniteError: if a metric is not finite. The state it came from is not saved.
+        ValueError: If the mesh does not divide the batch.
+        FinishedError: If the run is at its end already.
+        checkpoint.MismatchError: If the workdir's checkpoint is of another model.
+        checkpoint.DamagedError: If its newest checkpoint cannot be read.
+        checkpoint.SaveError: If a checkpoint cannot be written.
+        DataError: If a batch cannot be read.
+        NonFiniteError: If a metric is not finite. The state it came from is not saved.
     """
     sharding.check_batch_size(config.batch_size, mesh)
     workdir = pathlib.Path(workdir)
@@ -193,10 +192,10 @@ def compile_step(
 
     Args:
         step_fn: `(state, batch, *step_args) -> (state, metrics)`, see `train`.
-        state: a pytree of arrays, or of `jax.ShapeDtypeStruct` with shardings.
-        batch: likewise.
-        mesh: the mesh of the run.
-        step_args: pytrees of arrays.
+        state: A pytree of arrays, or of `jax.ShapeDtypeStruct` with shardings.
+        batch: Likewise.
+        mesh: The mesh of the run.
+        step_args: Pytrees of arrays.
 
     Returns:
         The compiled step of the same arguments. It overwrites the state it is given, never
@@ -236,7 +235,7 @@ class Metrics:
     """A step's metrics on their way to the host: one small copy, in the order of the step's dict.
 
     Attributes:
-        names: tuple of strings. A dict would lose its order between the step and the host.
+        names: Tuple of strings. A dict would lose its order between the step and the host.
         values: `(len(names),)` float32.
     """
 
@@ -247,13 +246,13 @@ class Metrics:
         """Waits for the values.
 
         Args:
-            step: the step they are of.
+            step: The step they are of.
 
         Returns:
             Dict of floats.
 
         Raises:
-            NonFiniteError: naming the step and the first metric that is not finite.
+            NonFiniteError: Naming the step and the first metric that is not finite.
         """
         floats = dict(zip(self.names, np.asarray(self.values).tolist(), strict=True))
         _refuse_non_finite(step, floats)
@@ -327,8 +326,8 @@ def last_state(
     """The state of a run's newest checkpoint, or the initial one; for the arguments see `train`.
 
     Raises:
-        checkpoint.MismatchError: if the workdir's checkpoint is of another model.
-        checkpoint.DamagedError: if its newest checkpoint cannot be read.
+        checkpoint.MismatchError: If the workdir's checkpoint is of another model.
+        checkpoint.DamagedError: If its newest checkpoint cannot be read.
     """
     with checkpoint.Checkpoints(workdir, config=config.to_dict(), **saving) as checkpoints:
         return _initial_state(init, init_args, checkpoints, mesh)

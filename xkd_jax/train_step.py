@@ -25,12 +25,12 @@ class TrainState:
     """All that a run carries from step to step; one pytree of arrays.
 
     Attributes:
-      step: () int32, steps done.
-      params: students' parameters, float32 (see models/xkd.py).
-      teacher: teachers' parameters, float32.
-      centers: {"video", "audio"}: (J,) float32, the centre of each teacher's outputs.
-      opt_state: of the optimizer.
-      seed: () uint32, of every draw on the accelerator.
+        step: () int32, steps done.
+        params: students' parameters, float32 (see models/xkd.py).
+        teacher: teachers' parameters, float32.
+        centers: {"video", "audio"}: (J,) float32, the centre of each teacher's outputs.
+        opt_state: Of the optimizer.
+        seed: () uint32, of every draw on the accelerator.
     """
 
     step: jax.Array
@@ -49,15 +49,15 @@ class Hyperparameters:
     model and the config. All are () float32 but the gammas, (G,).
 
     Attributes:
-      optimizer: AdamW's, and the learning rate's course.
-      weights: weight of each reconstruction in the total by modality, and of `alignment` and
-        `distillation`.
-      mmd_gammas: widths of MMD's kernels.
-      student_temperature: the students'.
-      teacher_temperature: the teachers' by modality, from `start` to `end`.
-      temperature_warmup_steps: how long the teachers' takes.
-      center_momentum: the centres'.
-      ema: the teachers' momentum at the first step, by modality; it is 1 at the last.
+        optimizer: AdamW's, and the learning rate's course.
+        weights: Weight of each reconstruction in the total by modality, and of `alignment` and
+            `distillation`.
+        mmd_gammas: Widths of MMD's kernels.
+        student_temperature: The students'.
+        teacher_temperature: The teachers' by modality, from `start` to `end`.
+        temperature_warmup_steps: How long the teachers' takes.
+        center_momentum: The centres'.
+        ema: The teachers' momentum at the first step, by modality; it is 1 at the last.
     """
 
     optimizer: optimizer.Hyperparameters
@@ -76,9 +76,9 @@ def hyperparameters(
     """The numbers of a run. Two runs that differ in these alone share a compiled program.
 
     Args:
-      config: see configs/base.py.
-      total_steps: steps of the run, the end of its schedules.
-      steps_per_epoch: what turns epochs into steps.
+        config: See configs/base.py.
+        total_steps: Steps of the run, the end of its schedules.
+        steps_per_epoch: What turns epochs into steps.
     """
     xkd, adamw = config.xkd, config.optimizer
     # The release averages each pair of terms and divides by its weights' sum, 7.
@@ -177,19 +177,19 @@ def loss_terms(
     """Every term of the objective, and the monitors of collapse, which nothing optimises.
 
     Args:
-      student: by modality.
-      teacher: by modality.
-      centers: by the teacher's modality, (J,) float32.
-      temperatures: the teachers', by modality, () float32.
-      numbers: the run's.
-      xkd: `config.xkd`.
+        student: By modality.
+        teacher: By modality.
+        centers: By the teacher's modality, (J,) float32.
+        temperatures: The teachers', by modality, () float32.
+        numbers: The run's.
+        xkd: `config.xkd`.
 
     Returns:
-      terms: `reconstruction/*`, `alignment/*`, `distillation/*` (by the student's modality) and
-        their weighted `total`, () float32 each.
-      monitors: `kl/*` of the teacher from the student that follows it and the entropies in nats;
-        KL or distillation going to 0 is the paper's sign of collapse. `between_clips/*`, the share
-        of each network's outputs that differs between clips, goes to 0 long before.
+        terms: `reconstruction/*`, `alignment/*`, `distillation/*` (by the student's modality) and
+            their weighted `total`, () float32 each.
+        monitors: `kl/*` of the teacher from the student that follows it and the entropies in nats;
+            KL or distillation going to 0 is the paper's sign of collapse. `between_clips/*`, the
+            share of each network's outputs that differs between clips, goes to 0 long before.
     """
     terms, monitors = OrderedDict(), OrderedDict()
     for m in MODALITIES:
@@ -310,10 +310,10 @@ def mean_over_microbatches(function: Callable[[Any], Any], batch: Any, count: in
     """The mean of what a function makes of each of `count` parts of a batch, one after another.
 
     Args:
-      function: of a batch, to a pytree of float arrays.
-      batch: pytree of arrays (B, ...); `count` divides B. Part i is rows i, i + count and so on, so
-        that each device has a share of every part already.
-      count: of the parts; with 1, this is the function.
+        function: Of a batch, to a pytree of float arrays.
+        batch: Pytree of arrays (B, ...); `count` divides B. Part i is rows i, i + count and so on,
+            so that each device has a share of every part already.
+        count: Of the parts; with 1, this is the function.
     """
     if count == 1:
         return function(batch)

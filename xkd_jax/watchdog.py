@@ -28,11 +28,11 @@ class Watchdog:
     """Ends the process when no step has ended for too long. Use it as a context manager.
 
     Args:
-        workdir: the run's folder. `heartbeat.json` in it holds the last step and when it ended
-            (seconds since 1970), every ten seconds at most; `stacks-<process>.txt` what all
-            threads were at where the process was ended.
-        process: number of this process; the first one's heart is the run's.
-        seconds: without a step, after which the process ends with the exit code `STALLED`; 0 for
+        workdir: The run's folder. `heartbeat.json` in it holds the last step and when it ended
+            (seconds since 1970), every ten seconds at most; `stacks-<process>.txt` what all threads
+            were at where the process was ended.
+        process: Number of this process; the first one's heart is the run's.
+        seconds: Without a step, after which the process ends with the exit code `STALLED`; 0 for
             never.
     """
 

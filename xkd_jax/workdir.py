@@ -26,11 +26,11 @@ def claimed(path: str | os.PathLike, patience: float = 0.0) -> Iterator[None]:
     of a run may ask for it.
 
     Args:
-        path: the run's folder.
-        patience: seconds to wait for another run to leave it.
+        path: The run's folder.
+        patience: Seconds to wait for another run to leave it.
 
     Raises:
-        WorkdirError: if it cannot be made or written to, holds something else than a run where a
+        WorkdirError: If it cannot be made or written to, holds something else than a run where a
             run would write, or is another run's at the moment.
     """
     folder = pathlib.Path(path)

@@ -25,7 +25,7 @@ class LayerNorm(nn.Module):
     """LayerNorm over the last axis, with statistics in float32, of which it keeps two a token.
 
     Attributes:
-      dtype: of the input and the output; parameters are float32.
+        dtype: Of the input and the output; parameters are float32.
     """
 
     dtype: Dtype = jnp.float32
@@ -76,8 +76,8 @@ class QueryKeyValue(nn.Module):
     backward pass is one product: three would be added up.
 
     Attributes:
-      heads: H; divides D.
-      dtype: of the computation; the kernel is float32.
+        heads: H; divides D.
+        dtype: Of the computation; the kernel is float32.
     """
 
     heads: int

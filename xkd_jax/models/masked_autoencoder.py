@@ -14,9 +14,9 @@ class Mask(NamedTuple):
     """A random choice of patches.
 
     Attributes:
-      keep: (B, K) int32, the kept patches in the order in which the encoder sees them.
-      restore: (B, N) int32, the place of each patch in the sequence of kept, then dropped ones.
-      dropped: (B, N) float32, 1 where a patch is dropped and 0 where it is kept.
+        keep: (B, K) int32, the kept patches in the order in which the encoder sees them.
+        restore: (B, N) int32, the place of each patch in the sequence of kept, then dropped ones.
+        dropped: (B, N) float32, 1 where a patch is dropped and 0 where it is kept.
     """
 
     keep: jax.Array
@@ -33,8 +33,8 @@ def random_mask(noise: jax.Array, ratio: float) -> Mask:
     """Keeps the `kept_count` patches of the smallest noise of each example.
 
     Args:
-      noise: (B, N) float, one draw a patch; uniform masking wants independent ones.
-      ratio: share of the patches to drop.
+        noise: (B, N) float, one draw a patch; uniform masking wants independent ones.
+        ratio: Share of the patches to drop.
     """
     kept = kept_count(noise.shape[1], ratio)
     order = jnp.argsort(noise, axis=1, stable=True)
@@ -47,12 +47,12 @@ class Decoder(nn.Module):
     """Predicts every patch from the encoder's tokens of the kept ones.
 
     Attributes:
-      width: of the decoder's tokens.
-      depth: the number of blocks.
-      heads: divides the width.
-      patch_size: P, values in a patch.
-      dtype: of the computation.
-      remat: what the backward pass computes again, see `models.vit.REMAT`.
+        width: Of the decoder's tokens.
+        depth: The number of blocks.
+        heads: Divides the width.
+        patch_size: P, values in a patch.
+        dtype: Of the computation.
+        remat: What the backward pass computes again, see `models.vit.REMAT`.
     """
 
     width: int
@@ -67,11 +67,11 @@ class Decoder(nn.Module):
         """Decodes.
 
         Args:
-          tokens: (B, 1 + K, D), CLS first, as the encoder gives them.
-          restore: (B, N) int32, as in `Mask`.
+            tokens: (B, 1 + K, D), CLS first, as the encoder gives them.
+            restore: (B, N) int32, as in `Mask`.
 
         Returns:
-          (B, N, P) float32, predictions in the space of normalised patches.
+            (B, N, P) float32, predictions in the space of normalised patches.
         """
         batch, count = restore.shape
         mask_token = self.param("mask_token", normal, (1, self.width))

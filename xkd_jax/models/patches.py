@@ -20,7 +20,7 @@ def patchify_video(video, patch):
         `(B, T/t * H/h * W/w, t * h * w * C)`.
 
     Raises:
-        ValueError: the patch does not divide the video.
+        ValueError: The patch does not divide the video.
     """
     _require_divisible(video.shape[1:4], patch, "video (time, height, width)")
     t, h, w = patch
@@ -55,7 +55,7 @@ def patchify_audio(log_mel, patch):
         `(B, F/f * T/t, f * t)`, tokens frequency-major.
 
     Raises:
-        ValueError: the patch does not divide the spectrogram.
+        ValueError: The patch does not divide the spectrogram.
     """
     _require_divisible(log_mel.shape[1:3], patch, "log-mel (frequency, time)")
     f, t = patch
@@ -86,7 +86,7 @@ def normalize_patches(patches, eps=1e-6):
 
     Args:
         patches: `(..., P)` floating, `P` values a patch.
-        eps: added to the variance, in squared units of the patches.
+        eps: Added to the variance, in squared units of the patches.
 
     Returns:
         `(normalized, mean, std)` of shapes `(..., P)`, `(..., 1)`, `(..., 1)`.

@@ -16,16 +16,17 @@ def resize_positions(
     """Resizes position embeddings from one token grid to another.
 
     Args:
-      positions: (product of stored, D) float, without the CLS position.
-      stored: the grid they were learned on: (time, height, width), resized trilinearly on those of
-        the three axes whose length changes, or (frequency, time), resized bicubically along time.
-      wanted: the grid to resize to, of the same length.
+        positions: (product of stored, D) float, without the CLS position.
+        stored: The grid they were learned on: (time, height, width), resized trilinearly on those
+            of the three axes whose length changes, or (frequency, time), resized bicubically along
+            time.
+        wanted: The grid to resize to, of the same length.
 
     Returns:
-      (product of wanted, D) float.
+        (product of wanted, D) float.
 
     Raises:
-      ValueError: if the frequency extents differ.
+        ValueError: If the frequency extents differ.
     """
     table = positions.reshape(*stored, -1)
     if len(stored) == 3:

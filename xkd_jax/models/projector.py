@@ -16,12 +16,12 @@ class Projector(nn.Module):
     hidden LayerNorms have parameters of their own each.
 
     Attributes:
-      layers: linear layers of the MLP.
-      hidden: width of its hidden layers.
-      bottleneck: width of its last layer.
-      out: J, the output's width.
-      norm: layers followed by a LayerNorm: `every`, the `last` one only, or `none`.
-      dtype: of the MLP's computation.
+        layers: Linear layers of the MLP.
+        hidden: Width of its hidden layers.
+        bottleneck: Width of its last layer.
+        out: J, the output's width.
+        norm: Layers followed by a LayerNorm: `every`, the `last` one only, or `none`.
+        dtype: Of the MLP's computation.
     """
 
     layers: int

@@ -30,13 +30,13 @@ def attend(
     """Softmax attention, `softmax(q k^T / sqrt(W)) v`, the softmax in float32.
 
     Args:
-      query: (B, N, H, W) float.
-      key: (B, N, H, W) float.
-      value: (B, N, H, W) float.
-      count: how many of the N are there, where `padding` tokens follow; None for all.
+        query: (B, N, H, W) float.
+        key: (B, N, H, W) float.
+        value: (B, N, H, W) float.
+        count: How many of the N are there, where `padding` tokens follow; None for all.
 
     Returns:
-      (B, N, H, W) of the inputs' dtype.
+        (B, N, H, W) of the inputs' dtype.
     """
     if _is_fused(query.dtype, query.shape[-1]):
         return _attend_fused(query, key, value, count)
@@ -85,14 +85,14 @@ def attention_row(
     """One row of the softmaxed attention map, without building the map.
 
     Args:
-      query: (B, 1 + N, H, W) float, CLS first.
-      key: (B, 1 + N, H, W) float.
-      kind: `cls`, the CLS token's row (section 3.3 of the paper); `mean`, the row of the mean of
-        all queries (the paper's ablation without CLS).
-      count: 1 + N, where padding follows that is to be left out.
+        query: (B, 1 + N, H, W) float, CLS first.
+        key: (B, 1 + N, H, W) float.
+        kind: `cls`, the CLS token's row (section 3.3 of the paper); `mean`, the row of the mean of
+            all queries (the paper's ablation without CLS).
+        count: 1 + N, where padding follows that is to be left out.
 
     Returns:
-      (B, H, N) float32: the row with its CLS column dropped, not renormalised.
+        (B, H, N) float32: the row with its CLS column dropped, not renormalised.
     """
     if count is not None:
         query, key = query[:, :count], key[:, :count]
@@ -107,11 +107,11 @@ class Block(nn.Module):
     """Pre-norm transformer block: no bias on QKV, exact GELU, an MLP of 4 times the width.
 
     Attributes:
-      width: D, the tokens' width.
-      heads: H; divides the width.
-      row: which attention row to return, `cls` or `mean`; None for none.
-      dtype: of the computation; parameters are float32.
-      count: how many tokens there are, where padding follows them; None for all.
+        width: D, the tokens' width.
+        heads: H; divides the width.
+        row: Which attention row to return, `cls` or `mean`; None for none.
+        dtype: Of the computation; parameters are float32.
+        count: How many tokens there are, where padding follows them; None for all.
     """
 
     width: int
@@ -159,12 +159,12 @@ class Transformer(nn.Module):
     On GPUs, the scan is unrolled.
 
     Attributes:
-      width: D, the tokens' width.
-      depth: L, the number of blocks.
-      heads: H; divides the width.
-      row: which attention row of the last block to return, `cls` or `mean`; None for none.
-      dtype: of the computation.
-      remat: what the backward pass computes again, out of `REMAT`.
+        width: D, the tokens' width.
+        depth: L, the number of blocks.
+        heads: H; divides the width.
+        row: Which attention row of the last block to return, `cls` or `mean`; None for none.
+        dtype: Of the computation.
+        remat: What the backward pass computes again, out of `REMAT`.
     """
 
     width: int
@@ -217,13 +217,13 @@ class Encoder(nn.Module):
     """ViT over the patches of one modality, with a CLS token and learned positions.
 
     Attributes:
-      grid: the native token grid, (time, height, width) for video, (frequency, time) for audio.
-      width: D, the tokens' width.
-      depth: L, the number of blocks.
-      heads: H; divides the width.
-      row: which attention row of the last block to return, `cls` or `mean`; None for none.
-      dtype: of the computation.
-      remat: what the backward pass computes again, out of `REMAT`.
+        grid: The native token grid, (time, height, width) for video, (frequency, time) for audio.
+        width: D, the tokens' width.
+        depth: L, the number of blocks.
+        heads: H; divides the width.
+        row: Which attention row of the last block to return, `cls` or `mean`; None for none.
+        dtype: Of the computation.
+        remat: What the backward pass computes again, out of `REMAT`.
     """
 
     grid: tuple[int, ...]
@@ -245,16 +245,16 @@ class Encoder(nn.Module):
         """Encodes patches.
 
         Args:
-          patches: (B, N, P) float; N is the product of `grid`.
-          grid: the patches' token grid; the native one by default. Positions are resized to it.
-          keep: (B, K) int, the indices of the patches to see, in the order to see them; all by
-            default. The dropped ones cost nothing, not even their embedding.
-          scales: (L, 2, B) float, factors of what each block's attention and MLP add to each
-            example's tokens: 0 drops a path. 1 by default, at no cost.
+            patches: (B, N, P) float; N is the product of `grid`.
+            grid: The patches' token grid; the native one by default. Positions are resized to it.
+            keep: (B, K) int, the indices of the patches to see, in the order to see them; all by
+                default. The dropped ones cost nothing, not even their embedding.
+            scales: (L, 2, B) float, factors of what each block's attention and MLP add to each
+                example's tokens: 0 drops a path. 1 by default, at no cost.
 
         Returns:
-          tokens: (B, 1 + N or 1 + K, D), CLS first, after the final norm.
-          row: (B, H, N) float32, the last block's attention row over the patches, or None.
+            tokens: (B, 1 + N or 1 + K, D), CLS first, after the final norm.
+            row: (B, H, N) float32, the last block's attention row over the patches, or None.
         """
         count = 1
         for extent in self.grid:

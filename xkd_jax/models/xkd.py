@@ -37,9 +37,9 @@ class Views(NamedTuple):
     """One modality's views of a batch, as the networks see them.
 
     Attributes:
-      full: the global view, (B, T, H, W, 3) or (B, F, T) float, normalised.
-      local: (B, n, T', H', W', 3) or (B, n, F, T') float, normalised.
-      noise: (B, N) float, which decides what the student's global view is masked of.
+        full: The global view, (B, T, H, W, 3) or (B, F, T) float, normalised.
+        local: (B, n, T', H', W', 3) or (B, n, F, T') float, normalised.
+        noise: (B, N) float, which decides what the student's global view is masked of.
     """
 
     full: jax.Array
@@ -51,11 +51,11 @@ class TeacherOutput(NamedTuple):
     """What a teacher makes of the whole global view.
 
     Attributes:
-      tokens: (B, 1 + N, D), CLS first, after the final norm.
-      attention: (B, H, N) float32, the last block's CLS row; None without refinement.
-      cross_attention: (B, H, N) float32; None without refinement.
-      refined: (B, N, D) float32; the patch tokens themselves without refinement.
-      projections: (B, J) float32.
+        tokens: (B, 1 + N, D), CLS first, after the final norm.
+        attention: (B, H, N) float32, the last block's CLS row; None without refinement.
+        cross_attention: (B, H, N) float32; None without refinement.
+        refined: (B, N, D) float32; the patch tokens themselves without refinement.
+        projections: (B, J) float32.
     """
 
     tokens: jax.Array
@@ -69,12 +69,12 @@ class StudentOutput(NamedTuple):
     """What a student makes of the masked global view and of the local views.
 
     Attributes:
-      mask: of the global view.
-      latent: (B, 1 + K, D), the encoder's tokens of what it kept.
-      predictions: (B, N, P) float32, of every patch, in normalised-patch space.
-      targets: (B, N, P) float32, the patches, each normalised by its own statistics.
-      local_tokens: (B * n, 1 + M, D), views of an example next to one another.
-      projections: (1 + n, B, J) float32, the masked global view's first.
+        mask: Of the global view.
+        latent: (B, 1 + K, D), the encoder's tokens of what it kept.
+        predictions: (B, N, P) float32, of every patch, in normalised-patch space.
+        targets: (B, N, P) float32, the patches, each normalised by its own statistics.
+        local_tokens: (B * n, 1 + M, D), views of an example next to one another.
+        projections: (1 + n, B, J) float32, the masked global view's first.
     """
 
     mask: Mask
