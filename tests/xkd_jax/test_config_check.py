@@ -164,7 +164,8 @@ def test_refusals(config, changes, message):
 def test_fields_that_a_config_file_adds_or_leaves_out_are_refused(config):
     put(config, "optimizer.learning_rat", 1.0)
     assert refusal(config) == (
-        "config.optimizer.learning_rat is not a field; the nearest is config.optimizer.learning_rate"
+        "config.optimizer.learning_rat is not a field; "
+        "the nearest is config.optimizer.learning_rate"
     )
     del config.optimizer.learning_rat
     del config.model.projector
