@@ -306,8 +306,8 @@ class Runner:
         known = {kind: sum(seconds) / len(seconds) for kind, seconds in self._seconds.items()}
         if kind not in known:
             return ""
-        left = [kind for job in jobs for kind, _ in self._remaining(job)]
-        seconds = sum(known.get(kind, 0.0) for kind in left)
+        kinds_left = [kind for job in jobs for kind, _ in self._remaining(job)]
+        seconds = sum(known.get(kind, 0.0) for kind in kinds_left)
         return f", about {_duration(seconds)} left"
 
 

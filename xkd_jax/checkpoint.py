@@ -240,10 +240,10 @@ def check_fits(
     """
     saved, expected = leaves_by_name(saved), leaves_by_name(expected)
     for name in [*expected, *saved]:
-        here, there = (_describe(leaves.get(name)) for leaves in (expected, saved))
-        if here != there:
+        expected_form, saved_form = (_describe(leaves.get(name)) for leaves in (expected, saved))
+        if expected_form != saved_form:
             raise MismatchError(
-                f"The checkpoint {path} is of another model: {name} is {here} here and {there} "
+                f"The checkpoint {path} is of another model: {name} is {expected_form} here and {saved_form} "
                 f"in the checkpoint. {advice}"
             )
 

@@ -200,8 +200,8 @@ def _bounds(program: Program) -> list[str]:
 def advice(config: ml_collections.ConfigDict) -> str:
     """Lists the settings that would save memory, the cheapest first."""
     parallel = config.parallel
-    left = {"none": ["dots", "full"], "dots": ["full"], "full": []}[parallel.remat]
-    ways = [f"--config.parallel.remat={policy}" for policy in left]
+    policies = {"none": ["dots", "full"], "dots": ["full"], "full": []}[parallel.remat]
+    ways = [f"--config.parallel.remat={policy}" for policy in policies]
     ways.append(f"--config.parallel.fsdp={max(2, 2 * parallel.fsdp)}")
     if "accumulate" in parallel:
         ways.append(f"--config.parallel.accumulate={2 * parallel.accumulate}")

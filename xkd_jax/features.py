@@ -241,10 +241,12 @@ def run(flags: argparse.Namespace) -> None:
     if results:
         print(f"going on from {len(results)} files of an interrupted run")
     saved = time.monotonic()
-    left = [name for name in names if name not in done]
+    remaining = [name for name in names if name not in done]
     progress = tqdm.tqdm(total=len(names), initial=len(results), unit="file")
     try:
-        for result in extract(encoder, root, left, flags.batch_size, flags.windows, flags.threads):
+        for result in extract(
+            encoder, root, remaining, flags.batch_size, flags.windows, flags.threads
+        ):
             results.append(result)
             progress.update()
             if time.monotonic() - saved > _SAVE_SECONDS:

@@ -57,7 +57,7 @@ def per_device(devices: list[jax.Device]) -> Chip | None:
     chip = CHIPS.get(device.device_kind)
     if chip is None or device.platform != "tpu":
         return chip
-    share = len({tuple(one.coords) for one in devices}) / len(devices)
+    share = len({tuple(other_device.coords) for other_device in devices}) / len(devices)
     return Chip(int(chip.memory * share), chip.flops * share, chip.bandwidth * share)
 
 

@@ -84,8 +84,12 @@ def collectives(text: str) -> list[Collective]:
                     continue  # counted at its start
                 times = trips(line, programs) if line.op == "while" else 1
                 for name_called in called(line):
-                    for key, one in collectives_in(name_called).items():
-                        _keep(by_computation[name], key, one._replace(times=times * one.times))
+                    for key, collective in collectives_in(name_called).items():
+                        _keep(
+                            by_computation[name],
+                            key,
+                            collective._replace(times=times * collective.times),
+                        )
         return by_computation[name]
 
     return list(collectives_in(entry(text)).values())
@@ -126,10 +130,10 @@ def trips(line: Instruction, programs: dict[str, list[Instruction]]) -> int:
     if known:
         return int(known[1])
     limits = [
-        int(one.rest.partition(")")[0])
+        int(instruction.rest.partition(")")[0])
         for name in conditions(line)
-        for one in programs.get(name, [])
-        if one.op == "constant" and one.shape.startswith(("s32[]", "u32[]"))
+        for instruction in programs.get(name, [])
+        if instruction.op == "constant" and instruction.shape.startswith(("s32[]", "u32[]"))
     ]
     return max(limits, default=1)
 
@@ -158,10 +162,10 @@ def _bits(dtype: str) -> int:
     return _BITS.get(dtype) or int(re.search(r"\d+", dtype)[0])
 
 
-def _keep(known: dict, key: tuple[str, str], one: Collective) -> None:
+def _keep(known: dict, key: tuple[str, str], collective: Collective) -> None:
     """Adds a collective, or of its parts keeps the one that runs least: it is outside of loops."""
-    if key not in known or one.times < known[key].times:
-        known[key] = one
+    if key not in known or collective.times < known[key].times:
+        known[key] = collective
 
 
 def _payload(line: Instruction) -> int:

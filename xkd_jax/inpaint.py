@@ -194,9 +194,9 @@ def write(path: pathlib.Path, restored: Restored, ratio: float) -> None:
         count = restored.frames.shape[1]
         progress = tqdm.tqdm(total=count * len(passes), desc="writing", unit="frame", leave=False)
         written = 0  # samples
-        for number, heard in enumerate(passes):
+        for number, playing in enumerate(passes):
             for n in range(count):
-                frame = av.VideoFrame.from_ndarray(_composed(restored, n, heard, ratio), "rgb24")
+                frame = av.VideoFrame.from_ndarray(_composed(restored, n, playing, ratio), "rgb24")
                 frame.pts, frame.time_base = number * count + n, 1 / rate
                 container.mux(video.encode(frame))
                 until = round((number * count + n + 1) / rate * restored.sample_rate)
@@ -227,7 +227,7 @@ def _encode_sound(container: Any, stream: Any, samples: np.ndarray, start: int, 
         container.mux(stream.encode(frame))
 
 
-def _composed(restored: Restored, n: int, heard: str, ratio: float) -> np.ndarray:
+def _composed(restored: Restored, n: int, playing: str, ratio: float) -> np.ndarray:
     """Draws frame n of the output, (H, W, 3) uint8, with even height and width."""
     size = restored.frames.shape[2]
     scale = max(1, round(_PANEL / size))
@@ -235,7 +235,7 @@ def _composed(restored: Restored, n: int, heard: str, ratio: float) -> np.ndarra
     height = _TITLE + side + (_GAP + _SOUND_HEIGHT if restored.log_mels is not None else 0)
     width = 3 * side + 2 * _GAP
     picture = np.full((height + height % 2, width + width % 2, 3), 24, np.uint8)
-    titles = _titles(side, f"{ratio:.0%} masked", heard)
+    titles = _titles(side, f"{ratio:.0%} masked", playing)
     picture[:_TITLE, : titles.shape[1]] = titles
     for row in range(3):
         left = row * (side + _GAP)
@@ -263,13 +263,13 @@ def _spectrogram(restored: Restored, row: int, n: int, width: int) -> np.ndarray
     return pixels
 
 
-def _titles(side: int, masked: str, heard: str) -> np.ndarray:
+def _titles(side: int, masked: str, playing: str) -> np.ndarray:
     """Draws the titles above the panels, light on dark, (_TITLE, W, 3) uint8."""
     from xkd_jax.report.reconstructions import Canvas
 
     canvas = Canvas(height=_TITLE, width=3 * side + 2 * _GAP)
     for n, name in enumerate(("original", masked, "reconstructed")):
-        mark = "  ♪" if heard == name else ""
+        mark = "  ♪" if playing == name else ""
         canvas.write(n * (side + _GAP) + side / 2, _TITLE - 8, f"{name}{mark}", ha="center")
     return 255 - (255 - 24) * canvas.pixels().astype(int) // 255
 

@@ -86,7 +86,7 @@ def define_flags(values: flags.FlagValues, argv: Sequence[str]) -> Flags:
     Returns:
         The flags, not parsed yet.
     """
-    here = {"flag_values": values}
+    options = {"flag_values": values}
     defined = Flags(
         config=config_flags.DEFINE_config_file(
             "config",
@@ -94,32 +94,36 @@ def define_flags(values: flags.FlagValues, argv: Sequence[str]) -> Flags:
             "The experiment: a file such as configs/k400.py.",
             lock_config=True,
             sys_argv=list(argv),
-            **here,
+            **options,
         ),
         workdir=flags.DEFINE_string(
             "workdir",
             None,
             "Folder of the run: checkpoints, metrics, pictures. Created if missing.",
-            **here,
+            **options,
         ),
         compile_for=flags.DEFINE_string(
             "compile_for",
             None,
             "Only compile the step, for GPUs, a TPU topology or the `local` devices.",
-            **here,
+            **options,
         ),
-        coordinator=flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.", **here),
+        coordinator=flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.", **options),
         processes=flags.DEFINE_integer(
-            "processes", None, "Number of processes.", lower_bound=1, **here
+            "processes", None, "Number of processes.", lower_bound=1, **options
         ),
         process=flags.DEFINE_integer(
-            "process", None, "Number of this process, from 0.", lower_bound=0, **here
+            "process", None, "Number of this process, from 0.", lower_bound=0, **options
         ),
         join_seconds=flags.DEFINE_float(
-            "join_seconds", 300, "How long to wait for the other processes.", lower_bound=1, **here
+            "join_seconds",
+            300,
+            "How long to wait for the other processes.",
+            lower_bound=1,
+            **options,
         ),
     )
-    flags.mark_flag_as_required("config", **here)
+    flags.mark_flag_as_required("config", **options)
     flags.register_multi_flags_validator(
         ["workdir", "compile_for"],
         lambda parsed: (
@@ -128,7 +132,7 @@ def define_flags(values: flags.FlagValues, argv: Sequence[str]) -> Flags:
             or isinstance(defined.config.value, str)  # text to be printed, not a run
         ),
         message="--workdir=FOLDER is missing",
-        **here,
+        **options,
     )
     return defined
 
@@ -189,9 +193,9 @@ def _run(parsed: Flags, together: contextlib.ExitStack) -> None:
 
 def _hint(error: Exception) -> str:
     """Returns a hint if the error is a library's and names no field or file of the user's."""
-    ours = type(error) not in (ValueError, OSError) or "config." in str(error)
-    ours = ours or getattr(error, "filename", None) is not None
-    return "" if ours else " (XKD_TRACEBACK=1 shows where)"
+    is_specific = type(error) not in (ValueError, OSError) or "config." in str(error)
+    is_specific = is_specific or getattr(error, "filename", None) is not None
+    return "" if is_specific else " (XKD_TRACEBACK=1 shows where)"
 
 
 def call(*argv: str) -> int:

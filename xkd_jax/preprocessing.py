@@ -111,8 +111,8 @@ def video_views(
     seconds = video["frames"] / video["frame_rate"]
     views = []
     for place in places:
-        when = times(len(frames) / frame_rate, seconds, video["frames"], place)
-        on_screen = np.floor(when * frame_rate + _ROUNDING).astype(int)
+        frame_times = times(len(frames) / frame_rate, seconds, video["frames"], place)
+        on_screen = np.floor(frame_times * frame_rate + _ROUNDING).astype(int)
         shown, order = np.unique(np.minimum(on_screen, len(frames) - 1), return_inverse=True)
         squares = np.stack([central_square(frames[n], video["size"]) for n in shown])
         views.append(squares[order])
@@ -224,10 +224,10 @@ def video_views_of_file(
     seconds = video["frames"] / video["frame_rate"]
     views = []
     for place in places:
-        when = info.start + times(info.duration, seconds, video["frames"], place)
+        frame_times = info.start + times(info.duration, seconds, video["frames"], place)
         with containers.opened(path) as container:
             stream, _ = containers.streams(container)
-            frames = picture.read(container, stream, when, video["size"])
+            frames = picture.read(container, stream, frame_times, video["size"])
         views.append(np.stack([central_square(frame, video["size"]) for frame in frames]))
     return views
 

@@ -164,16 +164,18 @@ def given_weights(
     return trees
 
 
-def _check_same_model(config: ml_collections.ConfigDict, theirs: dict[str, Any]) -> None:
+def _check_same_model(config: ml_collections.ConfigDict, their_model: dict[str, Any]) -> None:
     """Refuses weights of another model. Shapes alone do not show the heads and the norms."""
-    theirs = ml_collections.ConfigDict(theirs)
+    their_model = ml_collections.ConfigDict(their_model)
     for field in config_check.fields_of(config.model):
-        value = functools.reduce(operator.getitem, field.split("."), theirs)
-        ours = functools.reduce(operator.getitem, field.split("."), config.model)
-        if isinstance(ours, tuple):
-            value = tuple(value)  # files store tuples as lists
-        if ours != value and not field.endswith(".mask_ratio"):
-            config_check.refuse(config, f"model.{field}", f"{value!r}, as in config.init_from")
+        their_value = functools.reduce(operator.getitem, field.split("."), their_model)
+        our_value = functools.reduce(operator.getitem, field.split("."), config.model)
+        if isinstance(our_value, tuple):
+            their_value = tuple(their_value)  # files store tuples as lists
+        if our_value != their_value and not field.endswith(".mask_ratio"):
+            config_check.refuse(
+                config, f"model.{field}", f"{their_value!r}, as in config.init_from"
+            )
 
 
 def make_probe(

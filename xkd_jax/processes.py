@@ -110,12 +110,12 @@ def join(group: Group, seconds: float) -> None:
         )
 
 
-def check_same(text: str, what: str) -> None:
+def check_same(text: str, subject: str) -> None:
     """Checks that a text, such as the config, is the same in all processes.
 
     Args:
         text: Text of this process.
-        what: What the text is, for the message.
+        subject: What the text is, for the message.
 
     Raises:
         GroupError: The texts differ. The message names the processes that differ from process 0.
@@ -126,10 +126,10 @@ def check_same(text: str, what: str) -> None:
         hashlib.sha256(text.encode(errors="backslashreplace")).digest(), np.uint8
     )
     digests = np.asarray(multihost_utils.process_allgather(digest))
-    others = [i for i, other in enumerate(digests) if not np.array_equal(other, digests[0])]
-    if others:
+    differing = [i for i, other in enumerate(digests) if not np.array_equal(other, digests[0])]
+    if differing:
         raise GroupError(
-            f"{what} of process {', '.join(map(str, others))} differs from that of process 0; "
+            f"{subject} of process {', '.join(map(str, differing))} differs from that of process 0; "
             "start all processes with the same flags and the same code"
         )
 

@@ -176,10 +176,10 @@ def reading_checkpoint(path: pathlib.Path) -> Iterator[None]:
         with reading():
             yield
     except DamagedError as error:
-        others = [step for step in complete_steps(path.parent) if str(step) != path.name]
+        other_steps = [step for step in complete_steps(path.parent) if str(step) != path.name]
         way_out = (
-            f"move it elsewhere to resume from checkpoint {max(others)}"
-            if others
+            f"move it elsewhere to resume from checkpoint {max(other_steps)}"
+            if other_steps
             else "there is no other checkpoint beside it"
         )
         raise DamagedError(f"The checkpoint {path} cannot be used ({error}); {way_out}.") from None

@@ -221,12 +221,12 @@ def progress_line(
         for name, value in metrics.items()
         if name.startswith(PROBE)
     )
-    left = round((total_steps - step) * metrics["speed/seconds_per_step"])
+    seconds_left = round((total_steps - step) * metrics["speed/seconds_per_step"])
     rate = metrics["speed/clips_per_second"]
     speed = (
         f"{rate:.{2 if rate < 10 else 0}f} clips/s, "
         f"data wait {metrics['speed/data_wait']:.0%}, "
-        f"ETA {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
+        f"ETA {seconds_left // 3600}:{seconds_left // 60 % 60:02d}:{seconds_left % 60:02d}"
     )
     return " | ".join(part for part in (done, losses, probe and f"probe {probe}", speed) if part)
 

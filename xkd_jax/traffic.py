@@ -194,9 +194,9 @@ def _share(
         body = programs[hlo.called(line)[0]]
         inner, _ = _demand(programs, body)
         return next(
-            inner[one.name]
-            for one in body
-            if one.op == "parameter" and int(one.rest.partition(")")[0]) == n
+            inner[instruction.name]
+            for instruction in body
+            if instruction.op == "parameter" and int(instruction.rest.partition(")")[0]) == n
         )
     if line.op in _WHOLE or line.op.startswith(hlo.COLLECTIVES):
         return size

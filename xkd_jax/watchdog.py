@@ -80,10 +80,10 @@ class Watchdog:
     def _watch(self) -> None:
         with self._changed:
             while self._seconds:
-                left = None if self._deadline is None else self._deadline - time.monotonic()
-                if left is not None and left <= 0:
+                seconds_left = None if self._deadline is None else self._deadline - time.monotonic()
+                if seconds_left is not None and seconds_left <= 0:
                     self._give_up()
-                self._changed.wait(left)
+                self._changed.wait(seconds_left)
 
     def _give_up(self) -> None:
         path = self._workdir / f"stacks-{self._process}.txt"
