@@ -243,8 +243,8 @@ def check_fits(
         expected_form, saved_form = (_describe(leaves.get(name)) for leaves in (expected, saved))
         if expected_form != saved_form:
             raise MismatchError(
-                f"The checkpoint {path} is of another model: {name} is {expected_form} here and {saved_form} "
-                f"in the checkpoint. {advice}"
+                f"The checkpoint {path} is of another model: {name} is {expected_form} here and "
+                f"{saved_form} in the checkpoint. {advice}"
             )
 
 

@@ -129,8 +129,8 @@ def check_same(text: str, subject: str) -> None:
     differing = [i for i, other in enumerate(digests) if not np.array_equal(other, digests[0])]
     if differing:
         raise GroupError(
-            f"{subject} of process {', '.join(map(str, differing))} differs from that of process 0; "
-            "start all processes with the same flags and the same code"
+            f"{subject} of process {', '.join(map(str, differing))} differs from that of process "
+            "0; start all processes with the same flags and the same code"
         )
 
 

@@ -69,8 +69,8 @@ def train(
             `metrics` is a dict of scalars in order of importance: the loss terms, their `total`,
             gradient norms, the rest. If several are not finite, the first is reported.
         batches: Function `start_step -> iterator` over this process's share of batch `start_step`,
-            of the next batch, and so on without end. A batch is a pytree of NumPy arrays, `(B /
-            processes, ...)`.
+            of the next batch, and so on without end. A batch is a pytree of NumPy arrays, whose
+            first axis has this process's examples.
         total_steps: Steps of the whole run.
         config: A `ConfigDict` with `batch_size`, `epochs`, `steps` and `log` as in
             `configs/base.py`; the whole config is saved with every checkpoint.
@@ -87,7 +87,8 @@ def train(
             steps; or None. It may replace the state by arrays of the same shapes, dtypes and
             shardings, which the checkpoint of that step then holds. `metrics` is a dict of floats,
             logged with those of the step. The logged speeds do not include its time.
-        evaluate_every: Steps between two evaluations; 0 evaluates only at the end of the run.
+        evaluate_every: Steps between two evaluations. There is always one at the end of the run; 0
+            makes no others.
         steps_per_epoch: Steps per epoch, for the log; or None.
         data_log: Log of the data source; or None. Its metrics are logged with those of the step,
             and its inventory is saved with every checkpoint.

@@ -84,7 +84,7 @@ def hyperparameters(
         The hyperparameters, as float32 NumPy numbers.
     """
     xkd, adamw = config.xkd, config.optimizer
-    # The release averages each pair of terms, and divides by 7, the sum of its weights.
+    # The release averages the two terms of each kind, and divides by 7, the sum of the weights.
     scale = 1 / 14 if xkd.total == "release" else 1.0
     temperature = xkd.teacher_temperature
     numbers = Hyperparameters(
@@ -127,7 +127,7 @@ def init_state(model: XKD, numbers: Hyperparameters, seed: int) -> TrainState:
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        # A copy, because the step donates every buffer of the state and may do so only once.
+        # A copy, because the step donates the state, and must not donate a buffer twice.
         teacher=jax.tree.map(jnp.copy, model.teacher_target(params)),
         centers=initial_centers(model),
         opt_state=make_optimizer(numbers).init(params),
@@ -214,7 +214,7 @@ def loss_terms(
     def mmd(x: jax.Array, y: jax.Array) -> jax.Array:
         return losses.maximum_mean_discrepancy(x, y, numbers.mmd_gammas, xkd.mmd_root)
 
-    # The MMD compares samples: all views of the global batch are one sample of a student's outputs.
+    # All views of the global batch together are the sample of a student's outputs in the MMD.
     outputs = {m: s.projections.reshape(-1, s.projections.shape[-1]) for m, s in student.items()}
     if xkd.alignment in ("da", "da2"):
         terms["alignment/student"] = mmd(outputs["audio"], outputs["video"])

@@ -180,7 +180,7 @@ class XKD:
         return target
 
     def teach(self, teacher: Params, views: dict[str, Views]) -> dict[str, TeacherOutput]:
-        """Encodes whole global views, refines the tokens by each other, projects their mean."""
+        """Encodes whole global views, refines each by the other modality, projects mean tokens."""
         tokens, rows = {}, {}
         for m in MODALITIES:
             modality = getattr(self, m)
