@@ -48,7 +48,7 @@ def _source(stored: int, wanted: int) -> np.ndarray:
 
 
 def linear_weights(stored: int, wanted: int) -> np.ndarray:
-    """Computes the weights (wanted, stored) float32 of a linear resize.
+    """Computes the weights, (wanted, stored) float32, of a linear resize from `stored` cells.
 
     Equal lengths give the identity: PyTorch's linear interpolation does not change an axis that
     keeps its length, whatever the scale factor, and the release depends on that.

@@ -58,7 +58,7 @@ def padding(count: int, dtype: Dtype, head_width: int) -> int:
     """Returns how many padding tokens to append to `count` tokens so that attention is fast.
 
     JAX cannot differentiate cuDNN's kernel for an odd number of tokens, and a CLS token plus an
-    even number of patches is odd. Attention ignores the padding.
+    even number of patches are odd. Attention ignores the padding.
     """
     return count % 2 if _is_fused(dtype, head_width) else 0
 
