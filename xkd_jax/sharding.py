@@ -158,7 +158,7 @@ def by_example(activations: jax.Array, axis: int = 0) -> jax.Array:
 
 
 def put_batch(batch: Any, mesh: Mesh) -> Any:
-    """Starts a batch's way to the devices.
+    """Starts to copy a batch to the devices.
 
     Args:
         batch: A pytree of arrays `(B / processes, ...)`, this process's examples. Do not write to
