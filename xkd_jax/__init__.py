@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Gives `xkd_jax.load_encoder`, which takes JAX, Flax and Orbax to import, where it is used."""
+    """Imports `load_encoder` when it is first used, because it imports JAX, Flax and Orbax."""
     if name == "load_encoder":
         from xkd_jax.encoders import load_encoder
 

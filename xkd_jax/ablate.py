@@ -1,35 +1,35 @@
-"""Runs rows of the paper's ablations on any base config, and sets the paper's numbers beside.
+"""Runs rows of the paper's ablations on any base config, and compares with the paper's numbers.
 
     python -m xkd_jax.ablate --base=configs/demo.py --rows=table3 --seeds=3
 
-For each row and seed: a pretraining, with the row's changes on top of the base, and what the
-features are worth on the base's data, by a linear SVM and by nearest neighbors
-(configs/eval/compare.py). It ends with a table, of means and spreads over the seeds, and leaves
-`results.json`, `table.md` and `table.png` in the output folder. Stopped at any instant, the same
-command goes on where it was; what is finished is not done again. Rows that are the same pretraining
-share it. --config=configs/ablation.py:list of xkd_jax.main prints all rows.
+For each row and seed, this pretrains with the row's changes to the base, and evaluates the features
+on the base's data by a linear SVM and by nearest neighbors (configs/eval/compare.py). At the end it
+prints a table of means and spreads over the seeds, and writes `results.json`, `table.md` and
+`table.png` to the output folder. The same command resumes a run that was stopped at any instant;
+finished work is not repeated. Rows with the same pretraining share it. All rows are listed by
+xkd_jax.main with --config=configs/ablation.py:list.
 
 Flags:
-  --base=FILE             the config that rows are changes of: one of configs/*.py; for the paper's
-                          own recipe of appendix B, configs/ablation.py:default
+  --base=FILE             the config that the rows change: one of configs/*.py; for the paper's own
+                          recipe of appendix B, configs/ablation.py:default
   --rows=NAME,...         rows (no_refine), studies (local_views), tables (table3, tableS12), or all
-  --seeds=N               how many, from the base's on (1)
-  --seed=I                the I-th of them alone, from 0; no table is made
-  --output=FOLDER         of everything; made if missing (runs/ablations/BASE)
+  --seeds=N               number of seeds, from the base's seed on (1)
+  --seed=I                only the I-th of these seeds, from 0; makes no table
+  --output=FOLDER         folder for everything; created if missing (runs/ablations/BASE)
   --config.FIELD=VALUE    sets a field of the base, for all rows
   --eval.FIELD=VALUE      sets a field of configs/eval/compare.py
-  --jobs                  runs nothing: prints a command for each pretraining, to be run in any
-                          order or at once; then --table_only makes the table
-  --dry_run               runs nothing: says what is finished and what is not
-  --table_only            runs nothing: makes the table of what is finished
-  --help                  this text
+  --jobs                  runs nothing: prints a command for each pretraining, to run in any order
+                          or in parallel; then --table_only makes the table
+  --dry_run               runs nothing: prints what is finished and what is not
+  --table_only            runs nothing: makes the table of the finished rows
+  --help                  prints this text
 
-What a run says is in `log.txt` in its folder. A run that fails is told of and left out, and so is a
-row that the base cannot have, as windows longer than its clips; the others go on. Exit codes: 0
-done, or stopped on request; 1 an error, or a run has failed.
+Every run has its output in `log.txt` in its folder. A run that fails is reported and left out, and
+so is a row that is impossible on the base, such as local views longer than its clips; the others
+continue. Exit codes: 0 done, or stopped on request; 1 an error, or a run has failed.
 """
 
-if __name__ == "__main__":  # before what takes long to import
+if __name__ == "__main__":  # before the slow imports
     from input_pipeline import program
 
     program.start()
@@ -43,6 +43,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 import ml_collections
 
@@ -56,15 +57,18 @@ _CONFIG, _EVALUATION = "--config.", "--eval."
 
 
 class Failed(RuntimeError):
-    """A run ended with an error; the message says which, and why."""
+    """A run has ended with an error; the message names the run and the reason."""
 
 
 class Stopped(Exception):
-    """Someone has asked the program to end."""
+    """A signal has asked the program to end."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Reads the flags, and runs, prints or tabulates.
+    """Parses the flags, and runs, prints or tabulates.
+
+    Args:
+        argv: The flags; those of the process by default.
 
     Returns:
         The exit code.
@@ -77,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     seeds = range(arguments.seeds) if arguments.seed is None else [arguments.seed]
     try:
         if base.config.get("task") != "pretrain":
-            raise ValueError(f"--base={base.path} is no pretraining: its task is another")
+            raise ValueError(f"--base={base.path} is not a pretraining: it has another task")
         selected = rows.select(arguments.rows)
         jobs = plan.jobs(base, selected, seeds, output)
         for row, reason in plan.impossible(base, selected).items():
@@ -95,9 +99,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         failures = [] if arguments.table_only else runner.run(jobs)
         if arguments.seed is None:
-            found = tables.collect(base, selected, jobs)
-            tables.write(output, found)
-            print(tables.text(found))
+            results = tables.collect(base, selected, jobs)
+            tables.write(output, results)
+            print(tables.text(results))
             print(f"In {output}: {tables.FILE}, {tables.MARKDOWN}, {tables.PICTURE}", flush=True)
     except Stopped:
         print("Stopped. To go on, run the same command again.")
@@ -112,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
-    """The flags: those of this program, of the base, of the evaluation (as `--config.`)."""
+    """Parses the flags of this program, of the base, and of the evaluation (as `--config.`)."""
     if command_line.HELP & set(argv):
         print(__doc__)
         sys.exit(0)
@@ -128,7 +132,7 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str
     arguments, rest = parser.parse_known_args(argv)
     for flag in rest:
         if not flag.startswith((_CONFIG, _EVALUATION)) or "=" not in flag:
-            parser.error(f"{flag} is no flag; allowed: --config.FIELD=VALUE, --eval.FIELD=VALUE")
+            parser.error(f"{flag} is not a flag; allowed: --config.FIELD=VALUE, --eval.FIELD=VALUE")
     if arguments.seed is not None and arguments.seed < 0:
         parser.error(f"--seed={arguments.seed}; allowed: 0 or more")
     return (
@@ -139,9 +143,9 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells of a wrong flag in one line."""
+    """Reports a wrong flag in one line."""
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         sys.exit(f"error: {message}")
 
 
@@ -167,14 +171,14 @@ def _command(
 
 
 class Runner:
-    """Does jobs one after another, each in processes of its own.
+    """Runs jobs one after another, each in its own processes.
 
     Args:
-        base: Of the pretrainings.
-        evaluation_flags: `--config.FIELD=VALUE`, of all evaluations.
+        base: Base config of the pretrainings.
+        evaluation_flags: Flags `--config.FIELD=VALUE` for all evaluations.
     """
 
-    def __init__(self, base: plan.Base, evaluation_flags: Sequence[str]):
+    def __init__(self, base: plan.Base, evaluation_flags: Sequence[str]) -> None:
         self._base = base
         self._evaluation_flags = evaluation_flags
         self._seconds: dict[str, list[float]] = collections.defaultdict(list)
@@ -183,16 +187,16 @@ class Runner:
         self._stopping = False
 
     def run(self, jobs: Sequence[plan.Job]) -> list[Failed]:
-        """Does what is not done yet.
+        """Runs the jobs that are not finished.
 
         Args:
-            jobs: In the order in which to do them.
+            jobs: The jobs, in the order in which to run them.
 
         Returns:
-            What has failed.
+            The failures.
 
         Raises:
-            Stopped: By a signal; the run under way has saved its state.
+            Stopped: A signal has ended the current run, which has saved its state.
         """
         with signals.requests(self._stop):
             return list(self._failures(jobs))
@@ -200,15 +204,15 @@ class Runner:
     def _stop(self, number: int) -> None:
         self._stopping = True
         if self._process:
-            self._process.terminate()  # it saves, and ends
+            self._process.terminate()  # the run saves and ends
 
     def _failures(self, jobs: Sequence[plan.Job]) -> Iterator[Failed]:
-        """Does the jobs."""
+        """Runs the jobs, and yields the failures."""
         for place, job in enumerate(jobs):
-            told = f"[{place + 1}/{len(jobs)}] {job.run}, seed {job.seed}"
+            title = f"[{place + 1}/{len(jobs)}] {job.run}, seed {job.seed}"
             try:
                 for kind, network in self._remaining(job):
-                    print(f"{told}: {kind}{self._left(kind, jobs[place:])}", flush=True)
+                    print(f"{title}: {kind}{self._left(kind, jobs[place:])}", flush=True)
                     start = time.monotonic()
                     if network is None:
                         self._pretrain(job)
@@ -216,13 +220,13 @@ class Runner:
                         self._evaluate(job, network)
                     self._seconds[kind].append(time.monotonic() - start)
             except Failed as error:
-                print(f"{told}: failed", flush=True)
+                print(f"{title}: failed", flush=True)
                 yield error
             else:
-                print(f"{told}: finished", flush=True)
+                print(f"{title}: finished", flush=True)
 
     def state(self, job: plan.Job) -> str:
-        """What has become of a job so far, in words."""
+        """Describes in words how far a job is."""
         if not list(self._remaining(job)):
             return "finished"
         step = plan.checkpoint.latest_step(job.workdir)
@@ -231,7 +235,7 @@ class Runner:
         return f"{'pretrained' if plan.is_pretrained(self._base, job) else 'begun'}, at step {step}"
 
     def _remaining(self, job: plan.Job) -> Iterator[tuple[str, str | None]]:
-        """What is to do: (in words, the network to evaluate or None for the pretraining) each."""
+        """Yields the work that remains: its name, and the network to evaluate (None: pretrain)."""
         networks = [n for n in job.networks() if not self._is_evaluated(job, n)]
         if networks and not plan.is_pretrained(self._base, job):
             yield "pretraining", None
@@ -239,7 +243,7 @@ class Runner:
             yield f"evaluating the {network}", network
 
     def _is_evaluated(self, job: plan.Job, network: str) -> bool:
-        # But for places, which do not count, it is the same protocol for all jobs.
+        # The protocol is the same for all jobs, except for paths, which are not compared.
         if network not in self._protocols:
             flags = plan.evaluation_flags(self._base, job, network, self._evaluation_flags)
             overrides = [flag for flag in flags if flag.startswith(_CONFIG)]
@@ -247,31 +251,38 @@ class Runner:
         return plan.evaluated(job, network, self._protocols[network]) is not None
 
     def _pretrain(self, job: plan.Job) -> None:
-        """Trains to the end: a run says so only when it is asked to go on."""
+        """Trains to the end, and resumes a run that has stopped before it."""
         while not plan.is_pretrained(self._base, job):
             before = plan.checkpoint.latest_step(job.workdir)
             code = self._start(plan.pretraining_flags(self._base, job), job)
             if code == ALREADY_FINISHED:
                 return
             if code == 0 and plan.checkpoint.latest_step(job.workdir) == before:
-                raise Failed(f"{job.workdir} has not got further; see {job.workdir / LOG}")
+                raise Failed(f"{job.workdir} makes no progress; see {job.workdir / LOG}")
 
     def _evaluate(self, job: plan.Job, network: str) -> None:
         self._start(plan.evaluation_flags(self._base, job, network, self._evaluation_flags), job)
 
     def _start(self, flags: Sequence[str], job: plan.Job) -> int:
-        """Runs `xkd_jax.main` to its end, which is 0 or that there is nothing left to do.
+        """Runs `xkd_jax.main` to its end.
+
+        Args:
+            flags: The flags of the run.
+            job: The job, whose folder gets the log.
+
+        Returns:
+            The exit code: 0, or `ALREADY_FINISHED`.
 
         Raises:
-            Failed: It ended otherwise.
-            Stopped: On request.
+            Failed: The run has ended with another exit code.
+            Stopped: A signal has ended the run.
         """
         job.workdir.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "xkd_jax.main", *flags]
         with (job.workdir / LOG).open("a") as log:
             print(f"\n$ {shlex.join(command)}", file=log, flush=True)
-            # A session of its own: Ctrl-C reaches it once, from here. Where this process is killed,
-            # the pipe that it holds ends, and with it the run.
+            # The run has its own session, so that Ctrl-C reaches it only once, from here. If this
+            # process is killed, its pipe to the run closes, which ends the run.
             with subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -280,7 +291,7 @@ class Runner:
                 start_new_session=True,
                 env=os.environ | {signals.STARTED_BY_A_PROGRAM: "1"},
             ) as self._process:
-                if self._stopping:  # the signal came before there was a process
+                if self._stopping:  # the signal came before the process started
                     self._process.terminate()
                 code = self._process.wait()
             self._process = None
@@ -291,12 +302,12 @@ class Runner:
         return code
 
     def _left(self, kind: str, jobs: Sequence[plan.Job]) -> str:
-        """The time that is left, from what it has taken so far."""
+        """Estimates the remaining time from the durations so far."""
         known = {kind: sum(seconds) / len(seconds) for kind, seconds in self._seconds.items()}
         if kind not in known:
             return ""
-        left = [kind for job in jobs for kind, _ in self._remaining(job)]
-        seconds = sum(known.get(kind, 0.0) for kind in left)
+        kinds_left = [kind for job in jobs for kind, _ in self._remaining(job)]
+        seconds = sum(known.get(kind, 0.0) for kind in kinds_left)
         return f", about {_duration(seconds)} left"
 
 

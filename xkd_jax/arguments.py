@@ -1,6 +1,6 @@
-"""The arguments of `load_encoder` and of its encoders, checked before anything is computed.
+"""Checks the arguments of `load_encoder` and of its encoders before anything is computed.
 
-Each error is a ValueError of one line: the argument, what it is, what is allowed, and what to do.
+Each error is a ValueError of one line: the argument, its value, what is allowed, and what to do.
 """
 
 import math
@@ -16,23 +16,24 @@ import numpy as np
 
 FRAME_RATES = (0.01, 10_000.0)  # per second
 SAMPLE_RATES = (1_000.0, 1_000_000.0)  # Hz
-SECONDS = (0.01, 3600.0)  # of the clips that an encoder sees
-SHORTEST = 0.01  # seconds of a waveform
-# Decoders overshoot 1, by some 10 dB at the worst; numbers of 16 bits are far beyond it.
+SECONDS = (0.01, 3600.0)  # length of an encoder's view
+SHORTEST = 0.01  # least length of a waveform in seconds
+# Largest peak of a waveform. Decoders overshoot 1 by up to about 10 dB; 16-bit integers are far
+# larger.
 LOUDEST = 4.0
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
-    """One of some names."""
+    """Checks that a value is one of the allowed names."""
     if not isinstance(value, str) or value not in allowed:
         raise _error(name, value, ", ".join(map(repr, allowed)))
     return value
 
 
 def count(name: str, value: Any) -> int:
-    """A whole number of 1 or more, of Python or NumPy."""
+    """Checks that a value is a whole number, 1 or more, of Python or NumPy."""
     try:
         number = 0 if isinstance(value, bool | np.bool) else operator.index(value)
     except TypeError:
@@ -43,7 +44,7 @@ def count(name: str, value: Any) -> int:
 
 
 def number(name: str, value: Any, limits: tuple[float, float], unit: str) -> float:
-    """A number between limits, of Python or NumPy."""
+    """Checks that a value is a number within limits, of Python or NumPy."""
     scalar = value.item() if isinstance(value, np.ndarray) and not value.ndim else value
     real = isinstance(scalar, numbers.Real) and not isinstance(scalar, bool)
     if not real or not limits[0] <= scalar <= limits[1]:
@@ -52,39 +53,42 @@ def number(name: str, value: Any, limits: tuple[float, float], unit: str) -> flo
 
 
 def frame_rates(value: Any, clips: int) -> list[float | None]:
-    """The rate of each clip's frames: one for all, one for each, or None for paths alone."""
+    """Checks frame rates: one for all recordings, one for each, or None if all are paths."""
     return _one_each("frame_rate", value, clips, FRAME_RATES, "per second")
 
 
 def sample_rates(value: Any, clips: int) -> list[float | None]:
-    """The rate of each clip's samples, likewise."""
+    """Checks sample rates: one for all recordings, one for each, or None if all are paths."""
     return _one_each("sample_rate", value, clips, SAMPLE_RATES, "Hz")
 
 
 def location(name: str, value: Any) -> str:
-    """The path of a file or a folder on this machine."""
+    """Checks that a value is the path of a local file or folder."""
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
         raise _error(name, value, "a path: a str or os.PathLike")
     path = os.fspath(value)
     if not path or "\0" in path:
-        raise _error(name, value, "a path, which is not empty")
+        raise _error(name, value, "a path that is not empty")
     if _URL.match(path):
-        raise _error(name, value, "the path of a file or folder here; a URL is none: download it")
+        raise _error(name, value, "the path of a local file or folder, not a URL: download it")
     return path
 
 
 def is_path(clip: Any) -> bool:
-    """Whether a clip is a file."""
+    """Returns whether a recording is given as a path."""
     return isinstance(clip, str | os.PathLike)
 
 
 def listed(clips: Any, modality: str) -> Sequence[Any]:
-    """Clips as a sequence of them, where there may be one alone.
+    """Converts one recording or several to a sequence of recordings.
 
     Args:
-        clips: As a user gives them.
-        modality: Of the encoder. One array may hold several clips of video, but not of sound, where
-            it may as well hold the channels of one.
+        clips: The argument `clips` of an encoder's method.
+        modality: Modality of the encoder. An array may hold several recordings of frames, but not
+            several waveforms, because its first axis could be that of channels.
+
+    Returns:
+        The recordings, not checked yet.
     """
     if is_path(clips):
         return [clips]
@@ -99,16 +103,19 @@ def listed(clips: Any, modality: str) -> Sequence[Any]:
 
 
 def clip(name: str, value: Any, modality: str, rate: float | None) -> Any:
-    """One clip: a path, or an array that an encoder can see.
+    """Checks one recording: a path, or an array that the encoder accepts.
 
     Args:
-        name: Of the argument, with its place where there are several.
-        value: The clip.
-        modality: Of the encoder.
-        rate: Of its frames per second or of its samples in Hz, checked; None where not given.
+        name: Name of the argument, such as "clips[1]".
+        value: The recording.
+        modality: Modality of the encoder.
+        rate: Frames per second, or samples per second, already checked; None if not given.
 
     Returns:
         The path, or a NumPy array: (T, H, W, 3) uint8, or (S,) floating.
+
+    Raises:
+        ValueError: The recording is not allowed, or an array has no rate.
     """
     if is_path(value):
         return location(name, value)
@@ -116,12 +123,12 @@ def clip(name: str, value: Any, modality: str, rate: float | None) -> Any:
     check = _frames if modality == "video" else _waveform
     check(name, array)
     if rate is None:
-        which, what = _RATE_OF[modality]
-        raise ValueError(f"{which} is missing; give {what}")
+        argument, meaning = _RATE_OF[modality]
+        raise ValueError(f"{argument} is missing; give {meaning}")
     if modality == "audio" and len(array) < SHORTEST * rate:
         raise ValueError(
             f"{name} is a waveform of {len(array)} samples, {len(array) / rate:.2g} s; allowed: "
-            f"{SHORTEST} s or more. Channels are no clips: give x.mean(axis=1) of (S, 2)"
+            f"{SHORTEST} s or more. If these are channels (S, 2), give x.mean(axis=1)"
         )
     return array
 
@@ -133,23 +140,29 @@ _RATE_OF = {
 
 
 def views(values: Any, modality: str, patch: Sequence[int]) -> Iterator[np.ndarray]:
-    """What an encoder sees of clips, of any size that its patches divide, one after the other.
+    """Checks views, one after another.
 
     Args:
         values: (T, H, W, 3) uint8 or normalized frames, or (F, W) normalized log-mels, all of one
             shape and dtype.
-        modality: Of the encoder.
-        patch: Of it.
+        modality: Modality of the encoder.
+        patch: Size of a patch, which divides the views.
+
+    Yields:
+        The views as NumPy arrays.
+
+    Raises:
+        ValueError: A view is not allowed, or differs from the first in shape or dtype.
     """
     if is_path(values) or not isinstance(values, Iterable) or not getattr(values, "ndim", 1):
-        raise _error("views", values, "an array (B, ...) or several arrays, of `encoder.views`")
+        raise _error("views", values, "an array (B, ...) or several arrays, from `encoder.views`")
     first = None
     for place, value in enumerate(values):
         name = f"views[{place}]"
         array = _view(name, value, modality, patch)
         first = array if first is None else first
         if _form(array) != _form(first):
-            raise ValueError(f"{name} is {_form(array)}; allowed: {_form(first)}, as the first is")
+            raise ValueError(f"{name} is {_form(array)}; allowed: {_form(first)}, like the first")
         yield array
 
 
@@ -181,11 +194,11 @@ def _frames(name: str, array: np.ndarray) -> None:
     elif array.ndim == 4 and array.shape[-1] == 4:
         remedy = ": give x[..., :3]"
     elif array.ndim == 3 and array.shape[-1] == 3:
-        remedy = ": give x[None] of a single frame"
+        remedy = ": give x[None] for a single frame"
     elif array.ndim == 4 and _is_floating(array):
-        remedy = ": give (255 * x).round().astype(np.uint8) of floats in [0, 1]"
+        remedy = ": give (255 * x).round().astype(np.uint8) for floats in [0, 1]"
     elif array.ndim == 4 and array.dtype.kind in "iu":
-        remedy = ": give x.astype(np.uint8) of values in 0..255"
+        remedy = ": give x.astype(np.uint8) for values in 0..255"
     raise ValueError(
         f"{name} is {_form(array)}; allowed for an encoder of video: uint8 RGB frames "
         f"(T, H, W, 3), several (B, T, H, W, 3) or a list, or paths of media files{remedy}"
@@ -197,7 +210,7 @@ def _waveform(name: str, array: np.ndarray) -> None:
         remedy = ""
         if array.ndim == 2 and array.size:
             channels = int(np.argmin(array.shape))
-            remedy = f": give x.mean(axis={channels}) of channels, list(x) of clips"
+            remedy = f": give x.mean(axis={channels}) for channels, list(x) for recordings"
         elif array.dtype.kind == "i" and array.size:
             remedy = f": give x / {np.iinfo(array.dtype).max + 1}"
         raise ValueError(
@@ -210,7 +223,7 @@ def _waveform(name: str, array: np.ndarray) -> None:
     if peak > LOUDEST:
         raise ValueError(
             f"{name} is a waveform with a peak of {peak:.5g}; allowed: floats in [-1, 1], "
-            f"overshoots up to {LOUDEST:g}: give x / 32768 of 16-bit sound"
+            f"overshoots up to {LOUDEST:g}: give x / 32768 for 16-bit sound"
         )
 
 
@@ -224,8 +237,8 @@ def _one_each(
         return [number(name, value, limits, unit)] * clips
     if len(value) != clips:
         raise ValueError(
-            f"{name} has {len(value)} values; allowed: one for all clips, or one for each of the "
-            f"{clips}"
+            f"{name} has {len(value)} values; allowed: one for all recordings, or one for each of "
+            f"the {clips}"
         )
     return [
         None if rate is None else number(f"{name}[{place}]", rate, limits, unit)
@@ -236,7 +249,7 @@ def _one_each(
 def _array(name: str, value: Any) -> np.ndarray:
     try:
         array = np.asarray(value)
-    except Exception as error:  # whatever ragged lists and tensors on devices raise
+    except Exception as error:  # ragged lists and tensors on devices raise many types
         raise _error(name, value, "an array, or the path of a media file") from error
     if array.dtype.kind not in "biuc" and not _is_floating(array):
         raise _error(name, value, "an array of numbers, or the path of a media file")
@@ -244,7 +257,7 @@ def _array(name: str, value: Any) -> np.ndarray:
 
 
 def _is_floating(array: np.ndarray) -> bool:
-    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"  # of no kind to NumPy
+    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"  # NumPy has no kind for it
 
 
 def _form(array: np.ndarray) -> str:

@@ -1,28 +1,29 @@
-"""Measures how fast the training step is, and how much of the machine it uses.
+"""Measures the speed of the training step, and how much of the machine it uses.
 
     python -m xkd_jax.benchmark --config=configs/k400.py --config.batch_size=4
 
-prints one line of JSON: the step on a batch of noise, which is on the device already; what feeds it
-is measured by input_pipeline.benchmark.
+prints one line of JSON. The step runs on a batch of noise that is already on the device;
+input_pipeline.benchmark measures the data loader.
 
-- `milliseconds_per_step`: median, and the 10th and 90th percentile; `clips_per_second`: by the
+- `milliseconds_per_step`: median, and the 10th and 90th percentile; `clips_per_second`: from the
   median, over all devices.
 - `gflops_per_clip`: operations of the matrix products, by part (xkd_jax/flops.py). The compiler's
-  own count is of no use here: it takes a scan over layers for one layer.
-- `share_of_matmul_rate`: operations a second over those of one large matrix product of the same
-  type, `matmul_tflops` a device, measured before and after the steps.
-- `peak_memory_gb`: of a device; on a CPU, of the process. `temporaries_gb`: what the compiled step
-  needs beside its arguments, `arguments_gb`.
-- `compile_seconds`, and `first_step_seconds`: from the program's start to the first step's end.
+  own count is useless here: it counts a scan over layers as one layer.
+- `share_of_matmul_rate`: operations per second, relative to those of one large matrix product of
+  the same dtype. The latter are `matmul_tflops` per device, measured before and after the steps.
+- `peak_memory_gb`: of a device; on a CPU, of the process. `temporaries_gb`: memory that the
+  compiled step needs besides its arguments, `arguments_gb`.
+- `compile_seconds`; `first_step_seconds`: from the start of the program to the end of the first
+  step.
 
 Flags:
   --config=FILE, --config.FIELD=VALUE   as for xkd_jax.main; data are not read
-  --steps=N       steps to measure (10)
-  --breakdown     also the milliseconds of each part by itself
-  --profile=DIR   leaves a trace of three steps: tensorboard --logdir DIR, or Perfetto
+  --steps=N       number of steps to measure (10)
+  --breakdown     also measures each part by itself, in milliseconds
+  --profile=DIR   writes a trace of three steps, for tensorboard --logdir DIR or Perfetto
 """
 
-if __name__ == "__main__":  # before what takes long to import
+if __name__ == "__main__":  # before the slow imports
     from input_pipeline import program
 
     program.start()
@@ -50,9 +51,9 @@ from xkd_jax import command_line, config_check, flops, pretrain, sharding, train
 from xkd_jax.models import xkd
 from xkd_jax.models.xkd import MODALITIES
 
-# Sides of the large matrix product, by platform: half a second or less of work.
+# Side of the large matrix product by platform; one takes half a second or less.
 _MATMUL_SIDE = {"cpu": 4096, "gpu": 8192, "tpu": 8192}
-_STEPS_PER_EPOCH = 1000.0  # of the schedules, which cost the same whatever it is
+_STEPS_PER_EPOCH = 1000.0  # any value; schedules cost the same
 
 
 def benchmark(
@@ -65,17 +66,17 @@ def benchmark(
     """Compiles and runs the step of a config.
 
     Args:
-      config: see configs/base.py; `config.data` is not looked at.
-      steps: to measure.
-      breakdown: whether to measure each part by itself too.
-      profile: folder of a trace, or None.
-      started: when the program was started, by `time.time`; now by default.
+        config: Config of pretraining, see configs/base.py; `config.data` is ignored.
+        steps: Number of steps to measure.
+        breakdown: Whether to measure each part by itself as well.
+        profile: Folder for a trace, or None.
+        started: Start of the program by `time.time`; now by default.
 
     Returns:
-      What the module says, ready for JSON.
+        The measurements that the module describes, ready for JSON.
 
     Raises:
-      ValueError: for an impossible config.
+        ValueError: The config is impossible.
     """
     started = started or time.time()
     config_check.check_step(config)
@@ -94,7 +95,7 @@ def benchmark(
     numbers = sharding.replicate(numbers, mesh)
 
     before = time.perf_counter()
-    # Before there is a state, on top of which would come what the compiler takes.
+    # Compiles before the state exists, so that the peak does not include both.
     placed = sharding.placed(shapes, shardings)
     step = train.compile_step(step_fn, placed, batch, mesh, (numbers,))
     compile_seconds = time.perf_counter() - before
@@ -149,7 +150,7 @@ def benchmark(
 
 
 def noise(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
-    """This process's share of a batch of noise, of the shapes that the loader gives."""
+    """Makes this process's share of a batch of noise, with the shapes of the loader's batches."""
     rng = np.random.default_rng(0)
     rows = config.batch_size // jax.process_count()
 
@@ -172,7 +173,7 @@ def noise(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
 
 
 def matmul_rate(dtype: jnp.dtype) -> float:
-    """Operations a second of one large matrix product on one device, the best of five."""
+    """Measures the operations per second of one large matrix product, the best of five."""
     side = _MATMUL_SIDE[jax.default_backend()]
     matrix = jnp.ones((side, side), dtype)
     product = jax.jit(jnp.dot)
@@ -186,10 +187,20 @@ def measure_parts(
     state: train_step.TrainState,
     batch: dict[str, jax.Array],
 ) -> dict[str, float]:
-    """Measures the parts of a step, each compiled by itself: milliseconds, the median of five.
+    """Measures the parts of a step, each compiled by itself.
 
-    Their sum is not the step's: what the compiler shares between them, or runs at once, it cannot
-    here.
+    The sum is not the time of the step, in which the compiler shares work between parts, or runs
+    them at once.
+
+    Args:
+        model: The model.
+        config: Config of pretraining.
+        numbers: Hyperparameters of the run.
+        state: State of the run, on the devices.
+        batch: A batch, on the devices.
+
+    Returns:
+        Milliseconds by part, the median of five.
     """
     views = jax.jit(lambda b, seed: train_step.make_views(model, config.views, b, seed))(
         batch, state.seed
@@ -199,7 +210,7 @@ def measure_parts(
     temperatures = {m: jnp.asarray(0.1) for m in MODALITIES}
 
     def encode(params: xkd.Params, views: dict[str, xkd.Views]) -> jax.Array:
-        outputs = model.study(params, views)  # what is not asked for is not computed
+        outputs = model.study(params, views)  # the compiler removes unused outputs
         return sum(
             jnp.sum(s.latent.astype(jnp.float32)) + jnp.sum(s.local_tokens.astype(jnp.float32))
             for s in outputs.values()
@@ -262,7 +273,7 @@ def measure_parts(
 
 
 def peak_memory() -> int:
-    """Bytes that the first device has held at most; on a CPU, that the process has."""
+    """Returns the peak memory of the first device in bytes; on a CPU, that of the process."""
     statistics_of_device = jax.local_devices()[0].memory_stats()
     if statistics_of_device and "peak_bytes_in_use" in statistics_of_device:
         return statistics_of_device["peak_bytes_in_use"]
@@ -277,7 +288,7 @@ def _timed(function: Callable, *arguments: Any) -> float:
 
 
 def _device_name() -> str:
-    """Of a CPU, what the system says it is: JAX says no more than "cpu"."""
+    """Returns the name of the devices; for a CPU from the system, because JAX says only "cpu"."""
     kind = jax.devices()[0].device_kind
     if kind != "cpu":
         return kind
@@ -298,12 +309,12 @@ def run() -> None:
     )
     steps = flags.DEFINE_integer("steps", 10, "Steps to measure.", lower_bound=3)
     breakdown = flags.DEFINE_bool("breakdown", False, "Also measure each part by itself.")
-    profile = flags.DEFINE_string("profile", None, "Folder to leave a trace in.")
+    profile = flags.DEFINE_string("profile", None, "Folder to write a trace to.")
     flags.mark_flag_as_required("config")
 
     def main(rest: list[str]) -> None:
         if len(rest) > 1:
-            raise app.UsageError(f"Unexpected argument {rest[1]!r}; see --help.")
+            raise app.UsageError(f"Unexpected argument {rest[1]!r}; allowed: flags, see --help.")
         started = time.time() - time.process_time()
         try:
             result = benchmark(config.value, steps.value, breakdown.value, profile.value, started)

@@ -1,9 +1,9 @@
-"""A run's checkpoints: saved in the background, kept by policy, restored to any mesh or refused.
+"""Checkpoints of a run: saved in the background, kept by policy, restored to any mesh or refused.
 
-A checkpoint is a folder `<workdir>/checkpoints/<step>` with the whole state and, in its metadata,
-a record: the run's resolved config, the step, and a digest of every array. Orbax writes under a
-temporary name and renames at the end, so that a step whose writing was cut short is never seen as a
-checkpoint, and none is without its record.
+A checkpoint is a folder `<workdir>/checkpoints/<step>`. It holds the whole state and, in its
+metadata, a record with the resolved config, the step, and a digest of every array. Orbax writes
+under a temporary name and renames at the end, so an interrupted save never looks like a checkpoint,
+and every checkpoint has its record.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import jax
 from jax.experimental import multihost_utils
@@ -31,8 +31,8 @@ from xkd_jax.saved_checkpoint import (
 )
 
 _STATE = "state"
-# Devices that hold the same array each write a slice of it, where slices are no smaller. Each shape
-# and place of a slice is a program to compile: for the small arrays that takes longer than writing.
+# Smallest slice in bytes. Devices that hold the same array each write a slice of it. JAX compiles a
+# program for each shape and place of a slice, which for small arrays takes longer than writing.
 _SMALLEST_SLICE = 1 << 20
 
 
@@ -41,25 +41,25 @@ class MismatchError(ValueError):
 
 
 class SaveError(RuntimeError):
-    """A checkpoint could not be written, for want of room on the disk perhaps."""
+    """A checkpoint cannot be written, for example because the disk is full."""
 
 
 class Checkpoints:
-    """The checkpoints of one run. Use it as a context manager: leaving it ends pending writes.
+    """The checkpoints of one run. As a context manager, it waits at its end for pending writes.
 
-    With several processes, each calls every method, in the same order.
+    If there are several processes, all must call the same methods in the same order.
 
     Args:
-        workdir: the run's folder; `checkpoints` in it is made if missing.
-        config: the run's resolved config, nested dicts of plain values.
-        every_steps: steps between checkpoints; 0: only those that are asked for by name.
-        keep: how many of the newest to keep.
-        keep_every_steps: checkpoints at multiples of it are kept for good; 0: none.
-        data: what tells the run's data from others, a dict of plain values; or None.
+        workdir: Folder of the run; its folder `checkpoints` is created if it does not exist.
+        config: Resolved config of the run, nested dicts of plain values.
+        every_steps: Steps between two checkpoints, see `due`; 0 makes none due.
+        keep: Number of the newest checkpoints to keep.
+        keep_every_steps: Checkpoints at multiples of this step are never deleted; 0: none.
+        data: Dict of plain values that identifies the run's data; or None.
 
     Raises:
-        DamagedError: a folder in `checkpoints` has the name of a step, but holds no checkpoint, or
-            one whose record is damaged or of another step.
+        DamagedError: A folder in `checkpoints` is named like a step but is not a checkpoint, or its
+            record is damaged or of another step.
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class Checkpoints:
         keep: int,
         keep_every_steps: int = 0,
         data: Mapping[str, Any] | None = None,
-    ):
+    ) -> None:
         self._data = dict(data or {})
-        self._config = json.loads(json.dumps(config))  # what reading it back will give
+        self._config = json.loads(json.dumps(config))  # as it will be read from the file
         self._every_steps = every_steps
         folder = pathlib.Path(workdir).absolute() / "checkpoints"
         _remove_leftovers(folder, keep_every_steps)
@@ -81,73 +81,73 @@ class Checkpoints:
             with reading_checkpoint(step):
                 read_record(step)
         policies = ocp.training.preservation_policies
-        kept = [policies.LatestN(keep)]
+        preserved = [policies.LatestN(keep)]
         if keep_every_steps:
-            kept.append(policies.EveryNSteps(keep_every_steps))
+            preserved.append(policies.EveryNSteps(keep_every_steps))
         context = ocp.Context()
         context.array.saving.min_slice_bytes_for_replica_parallel = _SMALLEST_SLICE
         try:
             self._checkpointer = ocp.training.Checkpointer(
                 folder,
                 context=context,
-                preservation_policy=policies.AnyPreservationPolicy(kept),
+                preservation_policy=policies.AnyPreservationPolicy(preserved),
                 cleanup_tmp_directories=True,
             )
         except Exception:
-            for step in named_as_steps(folder):  # which one of them it is
+            for step in named_as_steps(folder):  # finds the checkpoint to name in the error
                 with reading_checkpoint(step):
                     ocp.checkpointables_metadata(step)
             raise
-        self._pending_step = None  # that is being written
+        self._pending_step = None  # the step that is being written
 
     @property
     def latest_step(self) -> int | None:
-        """The step of the newest complete checkpoint, or None."""
+        """Step of the newest complete checkpoint, or None."""
         latest = self._checkpointer.latest
         return None if latest is None else latest.step
 
     def due(self, step: int) -> bool:
-        """Whether the cadence asks for a checkpoint after `step`."""
+        """Returns whether a checkpoint is due after `step`."""
         return self._every_steps > 0 and step % self._every_steps == 0
 
     def save(self, step: int, state: Any) -> None:
-        """Copies the state to the host, and writes it while the run goes on.
+        """Copies the state to the host, and writes it to the disk in the background.
 
-        Returns as soon as the devices' buffers may be overwritten. A step that has been saved
-        already is left as it is.
+        Returns as soon as the buffers on the devices may be overwritten. Does nothing if the step
+        is already saved.
 
         Args:
-            step: how many steps `state` has been trained for.
-            state: a pytree of arrays.
+            step: Number of steps that `state` has been trained for.
+            state: A pytree of arrays.
 
         Raises:
-            SaveError: if this save, or the rest of the previous one, fails.
+            SaveError: This save, or the previous one in the background, has failed.
         """
         if any(checkpoint.step == step for checkpoint in self._checkpointer.checkpoints):
             return
         record = saved_checkpoint.make_record(self._config, step, state, self._data)
-        with self._told_of_failure():
+        with self._reporting_failure():
             self._checkpointer.wait()
             self._pending_step = step
-            # Forced: when to save is decided by `due`, since the loop must know it before the save.
+            # Forced, because `due` decides when to save: the loop must know it before the save.
             self._checkpointer.save_checkpointables_async(
                 step, {_STATE: state}, force=True, custom_metadata=record
             )
 
     def finish(self) -> None:
-        """Waits until the last save is whole on the disk.
+        """Waits until the last save is complete on the disk.
 
         Raises:
-            SaveError: if it fails.
+            SaveError: The save has failed.
         """
-        with self._told_of_failure():
+        with self._reporting_failure():
             self._checkpointer.wait()
 
     @contextlib.contextmanager
-    def _told_of_failure(self) -> Iterator[None]:
+    def _reporting_failure(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # whatever Orbax and TensorStore make of a full disk
+        except Exception as error:  # Orbax and TensorStore raise many types for a full disk
             step, self._pending_step = self._pending_step, None
             raise SaveError(
                 f"Checkpoint {step} cannot be written to {self._checkpointer.directory} "
@@ -155,26 +155,26 @@ class Checkpoints:
             ) from error
 
     def what_stays(self) -> str:
-        """What there is to go on from when the run has failed, in words for a message."""
-        # Not what Orbax counts, which takes the step that is being written for done.
+        """Says, for an error message, which checkpoint a failed run can resume from."""
+        # Orbax would count the step that is being written.
         folder = pathlib.Path(self._checkpointer.directory)
         steps = complete_steps(folder)
         return f"checkpoint {max(steps)} stays" if steps else "there is no checkpoint yet"
 
     def restore(self, abstract_state: Any) -> Any:
-        """Loads the newest complete checkpoint and says so, with all that is new in the config.
+        """Loads the newest complete checkpoint; prints its step and what the config changes.
 
         Args:
-            abstract_state: a pytree of `jax.ShapeDtypeStruct` with shardings, to which the arrays
-                are restored, whatever mesh they were saved from.
+            abstract_state: A pytree of `jax.ShapeDtypeStruct` with shardings. The arrays are
+                restored to these, whatever mesh they were saved from.
 
         Returns:
-            The state, or None where there is no checkpoint.
+            The state, or None if there is no checkpoint.
 
         Raises:
-            MismatchError: if the checkpoint does not fit `abstract_state`; nothing is loaded.
-            DamagedError: if it cannot be read, or is not what was saved. None is loaded in its
-                place: which steps to lose is for the user to say.
+            MismatchError: The checkpoint does not fit `abstract_state`; nothing is loaded.
+            DamagedError: The checkpoint cannot be read, or is not what was saved. An older one is
+                not loaded instead: the user decides which steps to lose.
         """
         step = self.latest_step
         if step is None:
@@ -200,22 +200,22 @@ class Checkpoints:
                     print(f"  changed since then: {change}", flush=True)
         return state
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             self.finish()
         except SaveError:
-            if kind is None:  # else there is an error already, this one perhaps
+            if kind is None:  # otherwise an error is already on its way, perhaps this one
                 raise
         finally:
-            with contextlib.suppress(Exception):  # that `finish` has told of
+            with contextlib.suppress(Exception):  # `finish` has reported it
                 self._checkpointer.close()
 
 
 def latest_step(workdir: str | os.PathLike) -> int | None:
-    """The step of the newest complete checkpoint of a run, or None; nothing is opened for it."""
+    """Returns the step of a run's newest complete checkpoint, or None, without opening it."""
     return max(complete_steps(pathlib.Path(workdir).absolute() / "checkpoints"), default=None)
 
 
@@ -225,40 +225,41 @@ def check_fits(
     path: str | os.PathLike,
     advice: str = "Use the config it was made with, or another workdir.",
 ) -> None:
-    """Compares what a checkpoint holds with what the run is about to train.
+    """Checks that the arrays of a checkpoint have the names, shapes and dtypes of a run's state.
 
     Args:
-        saved: a pytree of anything with shape and dtype.
-        expected: likewise; compared by the names of the leaves, so the containers may differ.
-        path: of the checkpoint, for the message.
-        advice: what to do, for the end of the message.
+        saved: Pytree of the checkpoint, whose leaves have a shape and a dtype.
+        expected: Pytree of the run, whose leaves have a shape and a dtype. Leaves are compared by
+            name, so the types of the containers may differ.
+        path: Path of the checkpoint, for the message.
+        advice: What the user can do, for the end of the message.
 
     Raises:
-        MismatchError: naming the first leaf, in the order of `expected`, that has another shape or
-            dtype or is missing from `saved`, or else the first one that only `saved` has.
+        MismatchError: The first leaf of `expected` that `saved` lacks, or has with another shape or
+            dtype; or else the first leaf that only `saved` has.
     """
     saved, expected = leaves_by_name(saved), leaves_by_name(expected)
     for name in [*expected, *saved]:
-        here, there = (_describe(leaves.get(name)) for leaves in (expected, saved))
-        if here != there:
+        expected_form, saved_form = (_describe(leaves.get(name)) for leaves in (expected, saved))
+        if expected_form != saved_form:
             raise MismatchError(
-                f"The checkpoint {path} is not of this model: {name} is {here} here and {there} "
-                f"in the checkpoint. {advice}"
+                f"The checkpoint {path} is of another model: {name} is {expected_form} here and "
+                f"{saved_form} in the checkpoint. {advice}"
             )
 
 
 def config_changes(
     old: dict[str, Any], new: dict[str, Any], prefix: str = "config"
 ) -> Iterator[str]:
-    """Lists where two configs differ, a line `config.field: old -> new` each.
+    """Lists the differences of two configs as lines `config.field: old -> new`.
 
     Args:
-        old: nested dicts of plain values.
-        new: likewise.
-        prefix: of the fields' names.
+        old: Nested dicts of plain values.
+        new: Nested dicts of plain values.
+        prefix: Prefix of the names of fields.
 
     Yields:
-        The lines, in the order of `new`; a field that one side lacks is `(absent)` there.
+        The lines, in the order of `new`. The value of a missing field is `(absent)`.
     """
     absent = "(absent)"
     for key in [*new, *(key for key in old if key not in new)]:
@@ -270,11 +271,15 @@ def config_changes(
 
 
 def _remove_leftovers(folder: pathlib.Path, keep_every_steps: int) -> None:
-    """Ends the deletions that a kill cut short: Orbax deletes file by file, under the step's name.
+    """Completes deletions that a kill has interrupted: Orbax deletes a checkpoint file by file.
+
+    Args:
+        folder: Folder of the checkpoints.
+        keep_every_steps: As for `Checkpoints`.
 
     Raises:
-        DamagedError: a folder has the name of a step, but is neither a checkpoint nor the rest of
-            one. Orbax would take it for a checkpoint, the highest number for the newest.
+        DamagedError: A folder is named like a step, but is neither a checkpoint nor the rest of
+            one. Orbax would take it for a checkpoint, and the highest number for the newest.
     """
     complete = [step for step in named_as_steps(folder) if is_checkpoint(step)]
     leftovers = []
@@ -285,8 +290,8 @@ def _remove_leftovers(folder: pathlib.Path, keep_every_steps: int) -> None:
         newer = [other for other in complete if int(other.name) > int(step.name)]
         if milestone or not newer or not _names(step) <= _names(newer[0]):
             raise DamagedError(
-                f"{step} is no checkpoint (it has no {MARKER}), but has the name of one: "
-                "move it elsewhere to go on from the others."
+                f"{step} is not a checkpoint (it has no {MARKER}), but is named like one: "
+                "move it elsewhere to resume from the others."
             )
         leftovers.append(step)
     multihost_utils.sync_global_devices("leftovers of deletions listed")

@@ -1,4 +1,4 @@
-"""What the programs with a --config have in common: flags read, errors told in one line."""
+"""Common code of the programs with a --config: parses flags, reports errors in one line."""
 
 import contextlib
 import itertools
@@ -17,17 +17,17 @@ from input_pipeline import atomic, user_cache
 
 HELP = {"--help", "-help", "-h", "--h", "-?", "--helpshort", "-helpshort"}
 
-# Of a device's memory, what programs may take. The rest is for the runtime, and for the batches
-# that `sharding.Prefetch` has under way: of 16 GiB on TPU v5e, the compiler allows programs 15.75.
+# Share of a device's memory that programs may use. The rest is for the runtime, and for batches
+# that `sharding.Prefetch` is copying. On TPU v5e, the compiler allows programs 15.75 of 16 GiB.
 USABLE_MEMORY = 0.95
 
 
 def quieten_libraries() -> None:
-    """Keeps what libraries say of themselves from burying what the run says; before JAX is there.
+    """Silences libraries, so that their logs do not bury those of the run. Call it before JAX.
 
-    Errors that they log with a traceback are raised as well, and told of in one line. Where one
-    array of a checkpoint cannot be read, the reads of all others fail with nobody to tell.
-    XKD_TRACEBACK=1 shows all that.
+    Errors that libraries log with a traceback are raised too, and reported in one line. If one
+    array of a checkpoint cannot be read, Python would print an error for each of the others.
+    XKD_TRACEBACK=1 shows everything.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if os.environ.get("XKD_TRACEBACK"):
@@ -38,16 +38,16 @@ def quieten_libraries() -> None:
 
 
 def use_most_memory_of_gpus() -> None:
-    """Lets JAX take `USABLE_MEMORY` of each GPU, not three quarters; before it asks for devices.
+    """Lets JAX use `USABLE_MEMORY` of each GPU instead of three quarters. Call it before JAX.
 
-    The environment variables that JAX has for it are the user's to set otherwise.
+    It does not change the environment variables that JAX reads if the user has set them.
     """
     if not os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION"):  # its former name
         os.environ.setdefault("XLA_CLIENT_MEM_FRACTION", str(USABLE_MEMORY))
 
 
 def keep_compiled_programs() -> None:
-    """Has JAX keep what it compiles on disk, so that the same program starts at once next time."""
+    """Makes JAX cache compiled programs on the disk, so that the next start is fast."""
     import jax
 
     chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
@@ -57,9 +57,9 @@ def keep_compiled_programs() -> None:
 
 @contextlib.contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """Ends the program with one line where its input is wrong, exit code 1.
+    """Turns a ValueError or OSError into one line and exit code 1.
 
-    With the environment variable XKD_TRACEBACK, errors come with all that led to them.
+    If the environment variable XKD_TRACEBACK is set, errors keep their traceback.
     """
     try:
         yield
@@ -70,14 +70,14 @@ def errors_in_one_line() -> Iterator[None]:
 
 
 def check_output(output: pathlib.Path, file: str = "") -> None:
-    """Refuses an --output that cannot be written before the work that takes long.
+    """Refuses an --output that cannot be written, before the program begins to compute.
 
     Args:
-        output: The file, or the folder.
-        file: Name of a file in the folder.
+        output: Path of the output, a file or a folder.
+        file: Name of a file in the folder; empty if the output is a file.
 
     Raises:
-        ValueError: It cannot be written; the message says why.
+        ValueError: The output cannot be written; the message says why.
     """
     try:
         atomic.check_writable(output / file)
@@ -86,15 +86,18 @@ def check_output(output: pathlib.Path, file: str = "") -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message without line breaks; its type where it has none."""
+    """Formats an error as one line: its message, or its type if the message is empty."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def exit_code(program: Callable[[], None]) -> int:
-    """What a process that is this program alone would end with; says what it would say last.
+    """Runs a program in this process, and returns its exit code.
 
     Args:
-        program: May call `sys.exit`.
+        program: Function that may call `sys.exit`; a message is printed to stderr.
+
+    Returns:
+        The exit code that the program would have as a process.
     """
     try:
         program()
@@ -112,31 +115,34 @@ def parse(
     config: flags.FlagHolder,
     values: flags.FlagValues = flags.FLAGS,
 ) -> list[str]:
-    """Reads the flags; a wrong one is one line and exit code 1.
+    """Parses the flags. A wrong one is reported in one line, with exit code 1.
 
     Args:
         argv: The command line, the program's name first.
-        help_text: What --help prints.
+        help_text: Text that --help prints.
         config: The flag --config.
         values: Where the flags are defined.
 
     Returns:
-        What is left of the command line, the program's name first.
+        The arguments that are not flags, the program's name first.
+
+    Raises:
+        SystemExit: A flag is wrong, or there is only text to print.
     """
     if HELP & set(argv):
         print(help_text)
         sys.exit(0)
     path = _config_path(argv)
     if path and not path.is_file():
-        what = "a folder" if path.is_dir() else "no such file"
-        sys.exit(f"error: --config={path}: {what}; the shipped ones are configs/*.py")
-    # config_flags loads every config file into this module, where get_config would stay.
+        problem = "a folder" if path.is_dir() else "no such file"
+        sys.exit(f"error: --config={path}: {problem}; the shipped ones are configs/*.py")
+    # config_flags loads every config file into this module, where a former get_config would stay.
     sys.modules.pop("config_config", None)
     try:
         rest = values(argv)
-    except Exception as error:  # a config file is a program: it may raise anything
+    except Exception as error:  # a config file is a program and may raise anything
         sys.exit(f"error: {(path and _config_file_error(error, path)) or _flag_error(error)}")
-    if isinstance(config.value, str):  # what configs/ablation.py:list has to say
+    if isinstance(config.value, str):  # text to print, such as that of configs/ablation.py:list
         print(config.value)
         sys.exit(0)
     if not isinstance(config.value, ml_collections.ConfigDict):
@@ -149,11 +155,11 @@ def parse(
 
 
 def load_config(path: str, overrides: Sequence[str]) -> ml_collections.ConfigDict:
-    """What --config=PATH and --config.FIELD=VALUE give, in programs whose flags they are not.
+    """Loads a config as --config=PATH and --config.FIELD=VALUE do, without defining these flags.
 
     Args:
-        path: As --config takes it.
-        overrides: Flags, `--config.FIELD=VALUE` each.
+        path: Value of --config.
+        overrides: Flags of the form `--config.FIELD=VALUE`.
 
     Returns:
         The config.
@@ -169,7 +175,7 @@ def load_config(path: str, overrides: Sequence[str]) -> ml_collections.ConfigDic
 
 
 def _expand_home(config: ml_collections.ConfigDict) -> None:
-    """Makes `~` in paths that the config file gives the home folder; of flags it is already."""
+    """Expands `~` in the paths of a config file; in flags it is expanded already."""
     for name, value in config.items():
         if isinstance(value, ml_collections.ConfigDict):
             _expand_home(value)
@@ -178,7 +184,7 @@ def _expand_home(config: ml_collections.ConfigDict) -> None:
 
 
 def _config_path(argv: list[str]) -> pathlib.Path | None:
-    """The file that --config names: absl knows it only after it has run the file."""
+    """Returns the file that --config names, which absl knows only after running the file."""
     for flag, following in itertools.pairwise([*argv, ""]):
         if flag.split("=")[0] in ("--config", "-config"):
             value = flag.partition("=")[2] if "=" in flag else following
@@ -187,16 +193,16 @@ def _config_path(argv: list[str]) -> pathlib.Path | None:
 
 
 def _config_file_error(error: BaseException, path: pathlib.Path) -> str | None:
-    """What is wrong with a config file, in one line.
+    """Describes in one line what is wrong with a config file.
 
     Args:
-      error: what parsing the flags raised.
-      path: the file.
+        error: Error that parsing the flags has raised.
+        path: Path of the config file.
 
     Returns:
-      None where the error did not come from the file.
+        The description; None if the error does not come from the file.
     """
-    while error.__context__:  # to what began it
+    while error.__context__:  # goes to the first cause
         error = error.__context__
     where = f"--config={path}"
     if isinstance(error, AttributeError) and error.name == "get_config":
@@ -213,7 +219,7 @@ def _config_file_error(error: BaseException, path: pathlib.Path) -> str | None:
 def _flag_error(error: BaseException) -> str:
     if not isinstance(error, (AttributeError, KeyError)):
         return one_line(error)
-    reason = error.args[0]  # an unknown field, with the nearest known one
+    reason = error.args[0]  # names the unknown field and the nearest known one
     while isinstance(reason, Exception):
         reason = reason.args[0]
     return f"no such field in the config: {' '.join(str(reason).split())}"

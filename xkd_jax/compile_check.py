@@ -1,16 +1,17 @@
-"""Compiles the training step for devices that are not here, and says whether it fits them.
+"""Compiles the training step for devices that need not be here, and checks that it fits them.
 
     python -m xkd_jax.main --config=configs/k400.py --compile_for=h100
     python -m xkd_jax.main --config=configs/k400.py --compile_for=v5e:16x16
 
-The program is the one that a run on those devices would execute: the same step, shardings and
-compiler. No data are read and no parameters made. JAX's plugin for GPUs has the compiler for them,
-`libtpu` that for TPUs, and neither needs one to be there; `--compile_for=local` is for the devices
-of this machine.
+The program is the one that a run on those devices would execute, with the same step, shardings and
+compiler. No data are read and no parameters are created. The compilers are in JAX's plugin for GPUs
+and in `libtpu`, and work without the devices. `--compile_for=local` compiles for the devices of
+this machine.
 """
 
 import contextlib
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -25,23 +26,25 @@ class DoesNotFitError(ValueError):
 
 
 class Program(NamedTuple):
-    """A compiled training step; sizes in bytes, on each device.
+    """A compiled training step; sizes are in bytes per device.
 
     Attributes:
-      target: as asked for, such as `v5e:16x16`.
-      devices: their number.
-      kind: JAX's name of them.
-      capacity: of a device; None where it is not known.
-      chip: how fast a device is at best; None where it is not known.
-      batch_size: over all devices.
-      memory: by kind: `arguments` (the state and a batch), `outputs`, `aliased` (outputs that take
-        the place of arguments), `temporaries`, `code`, and `peak`, the most that is needed at once.
-      flops_per_clip: of the matrix products, by part (xkd_jax/flops.py).
-      flops_of_compiler: operations of a device in a step by XLA's count, which takes a loop's body,
-        such as a layer of a scan over them, for one pass; None where XLA does not count.
-      bytes_moved: by a device in a step between its memory and its processors (xkd_jax/traffic.py).
-      collectives: of a step, each of which every device takes part in.
-      seconds: that compilation took.
+        target: Name of the target, such as `v5e:16x16`.
+        devices: Number of devices.
+        kind: JAX's name of the devices.
+        capacity: Memory of a device; None if unknown.
+        chip: Peak speeds of a device; None if unknown.
+        batch_size: Examples per step, over all devices.
+        memory: Memory by kind: `arguments` (the state and a batch), `outputs`, `aliased` (outputs
+            that overwrite arguments), `temporaries`, `code`, and `peak`, the most that is needed at
+            once.
+        flops_per_clip: Operations of the matrix products by part (xkd_jax/flops.py).
+        flops_of_compiler: XLA's count of a device's operations in a step, which counts the body of
+            a loop once, such as one layer of a scan; None if XLA does not count.
+        bytes_moved: Bytes that a device moves in a step between its memory and its processors
+            (xkd_jax/traffic.py).
+        collectives: Collectives of a step; every device takes part in each.
+        seconds: Seconds that compilation took.
     """
 
     target: str
@@ -59,23 +62,23 @@ class Program(NamedTuple):
 
     @property
     def fits(self) -> bool:
-        """Whether `USABLE_MEMORY` of the memory is enough; True where it is not known."""
+        """Whether the step fits into `USABLE_MEMORY` of the memory; True if that is unknown."""
         return self.capacity is None or self.memory["peak"] <= USABLE_MEMORY * self.capacity
 
 
 def check(config: ml_collections.ConfigDict, target: str) -> None:
-    """Compiles the step of a config, prints what it takes, and refuses one that does not fit.
+    """Compiles the step of a config, prints what it needs, and refuses it if it does not fit.
 
-    To be called before any device is asked for.
+    Call it before JAX looks for devices.
 
     Args:
-      config: of pretraining or finetuning, see configs/.
-      target: see `compile_targets.find`.
+        config: Config of pretraining or finetuning, see configs/.
+        target: Name of the target, see `compile_targets.find`.
 
     Raises:
-      ValueError: for an impossible config.
-      TargetError: for an unknown target, and where its compiler is not installed.
-      DoesNotFitError: with what to change.
+        ValueError: The config is impossible.
+        TargetError: The target is unknown, or its compiler is not installed.
+        DoesNotFitError: The step does not fit. The message says what to change.
     """
     step_shapes.check(config)
     program = compile_program(config, target, compile_targets.find(target))
@@ -90,13 +93,16 @@ def compile_program(
     """Compiles the step of a config.
 
     Args:
-      config: of pretraining or finetuning.
-      target: what the devices are called.
-      devices: to compile for, from `compile_targets.find`.
+        config: Config of pretraining or finetuning.
+        target: Name of the target, for the report.
+        devices: Devices to compile for, from `compile_targets.find`.
+
+    Returns:
+        The compiled step's properties.
 
     Raises:
-      ValueError: for a config that does not go with so many devices.
-      DoesNotFitError: where the compiler itself refuses.
+        ValueError: The config does not work with this number of devices.
+        DoesNotFitError: The compiler itself refuses the step.
     """
     mesh = sharding.make_mesh(config.parallel.fsdp, devices)
     accumulate = config.parallel.get("accumulate", 1)
@@ -123,7 +129,7 @@ def compile_program(
 
 
 def compile_step(step: step_shapes.StepShapes, mesh: jax.sharding.Mesh) -> jax.stages.Compiled:
-    """Compiles a step as a run on a mesh does, whose devices need not be here."""
+    """Compiles a step as a run on the mesh does; the devices need not be here."""
     state = sharding.placed(step.state, sharding.state_shardings(step.state, mesh))
     numbers = sharding.placed(step.numbers, sharding.state_shardings(step.numbers, mesh))
     batch = sharding.placed(step.batch, dict.fromkeys(step.batch, sharding.batch_sharding(mesh)))
@@ -131,7 +137,7 @@ def compile_step(step: step_shapes.StepShapes, mesh: jax.sharding.Mesh) -> jax.s
 
 
 def describe(program: Program) -> str:
-    """Several lines: memory, arithmetic, traffic and communication of a step."""
+    """Formats the memory, arithmetic, traffic and communication of a step in several lines."""
     clips = program.batch_size / program.devices
     arithmetic = sum(program.flops_per_clip.values())
     parts = ", ".join(f"{name} {n / 1e9:.3g}" for name, n in program.flops_per_clip.items())
@@ -168,13 +174,13 @@ def _flops_of_compiler(program: Program) -> list[str]:
     if not program.flops_of_compiler:
         return []
     return [
-        f"  XLA counts {program.flops_of_compiler / 1e12:.2f} TFLOP: it takes each scan over "
-        "layers for one layer"
+        f"  XLA counts {program.flops_of_compiler / 1e12:.2f} TFLOP: it counts each scan over "
+        "layers as one layer"
     ]
 
 
 def _bounds(program: Program) -> list[str]:
-    """How fast a step can be at best, where the devices' rates are known."""
+    """Formats the least time of a step, if the speeds of the devices are known."""
     chip = program.chip
     if chip is None:
         return []
@@ -192,10 +198,10 @@ def _bounds(program: Program) -> list[str]:
 
 
 def advice(config: ml_collections.ConfigDict) -> str:
-    """What a config has left to try where memory does not suffice, the cheapest first."""
+    """Lists the settings that would save memory, the cheapest first."""
     parallel = config.parallel
-    left = {"none": ["dots", "full"], "dots": ["full"], "full": []}[parallel.remat]
-    ways = [f"--config.parallel.remat={policy}" for policy in left]
+    policies = {"none": ["dots", "full"], "dots": ["full"], "full": []}[parallel.remat]
+    ways = [f"--config.parallel.remat={policy}" for policy in policies]
     ways.append(f"--config.parallel.fsdp={max(2, 2 * parallel.fsdp)}")
     if "accumulate" in parallel:
         ways.append(f"--config.parallel.accumulate={2 * parallel.accumulate}")
@@ -204,15 +210,15 @@ def advice(config: ml_collections.ConfigDict) -> str:
 
 
 def _memory(compiled: jax.stages.Compiled) -> dict[str, int]:
-    found = compiled.memory_analysis()
+    sizes = compiled.memory_analysis()
     memory = {
-        "arguments": found.argument_size_in_bytes,
-        "outputs": found.output_size_in_bytes,
-        "aliased": found.alias_size_in_bytes,
-        "temporaries": found.temp_size_in_bytes,
-        "code": found.generated_code_size_in_bytes,
+        "arguments": sizes.argument_size_in_bytes,
+        "outputs": sizes.output_size_in_bytes,
+        "aliased": sizes.alias_size_in_bytes,
+        "temporaries": sizes.temp_size_in_bytes,
+        "code": sizes.generated_code_size_in_bytes,
     }
-    # The sum, since what the compiler calls peak leaves the program's own code out.
+    # The sum, because the peak of the compiler does not include the program's code.
     return memory | {"peak": sum(memory.values()) - 2 * memory["aliased"]}
 
 
@@ -225,8 +231,8 @@ def _refusal(program: Program, config: ml_collections.ConfigDict) -> str:
 
 
 @contextlib.contextmanager
-def _compilers_refusal(config: ml_collections.ConfigDict, target: str):
-    """Says in one line that the compiler has found no way to fit a program."""
+def _compilers_refusal(config: ml_collections.ConfigDict, target: str) -> Iterator[None]:
+    """Reports in one line that the compiler has found no way to fit the program."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:

@@ -1,4 +1,4 @@
-"""Devices that are not here, to compile for: TPU slices and NVIDIA GPUs."""
+"""Target devices to compile for that need not be here: TPU slices and NVIDIA GPUs."""
 
 import importlib
 import importlib.util
@@ -15,20 +15,21 @@ LOCAL = "local"
 
 
 class TargetError(ValueError):
-    """There is nothing to compile for by that name; the message is one line."""
+    """The target is unknown or its compiler is not installed; the message is one line."""
 
 
 class Gpu(NamedTuple):
-    """What XLA asks of a GPU to compile for it.
+    """Properties of a GPU that XLA needs to compile for it.
 
     Attributes:
-        name: As its driver calls it.
-        capability: Of its instructions: (major, minor).
-        multiprocessors: Their number.
-        lanes: Of each multiprocessor, for float32.
-        shared_memory: Of each multiprocessor, bytes; a block of threads may have 1 KiB less.
-        cache: Between them and the memory, bytes.
-        gigahertz: Of its clock, at most.
+        name: Name that its driver reports.
+        capability: Compute capability, (major, minor).
+        multiprocessors: Number of multiprocessors.
+        lanes: Number of float32 units in each multiprocessor.
+        shared_memory: Bytes of shared memory in each multiprocessor; a block of threads may use 1
+            KiB less.
+        cache: Bytes of the L2 cache.
+        gigahertz: Highest clock rate.
     """
 
     name: str
@@ -51,7 +52,7 @@ GPUS = {
 }
 _GPU_TARGET = re.compile(r"([a-z]+\d+(?:-\w+)?)(?::(?:(\d+)x)?(\d+))?")
 _PLUGIN = "jax_plugins.xla_cuda13"
-# Autotuning measures on the device; so do the matrix products that XLA would write in Triton.
+# Autotuning, and the choice of XLA's Triton matrix products, would measure on the device.
 _XLA_FLAGS = ("--xla_gpu_autotune_level=0", "--xla_gpu_enable_triton_gemm=false")
 _ALLOWED = (
     f"allowed: local; a GPU, out of {', '.join(GPUS)}, or several such as h100:8 and h100:4x8 "
@@ -60,18 +61,21 @@ _ALLOWED = (
 
 
 def find(target: str) -> list[jax.Device]:
-    """The devices to compile for; those that are not here can do nothing else.
+    """Returns the devices of a target. Devices that are not here can only be compiled for.
 
     Args:
-        target: `local`; a GPU such as `h100`, eight such as `h100:8`, four hosts of eight such as
-            `h100:4x8`; or a TPU topology such as `v5e:16x16`.
+        target: `local`; a GPU such as `h100`, eight GPUs such as `h100:8`, four hosts of eight GPUs
+            such as `h100:4x8`; or a TPU topology such as `v5e:16x16`.
+
+    Returns:
+        The devices.
 
     Raises:
-        TargetError: For an unknown one, and where its compiler is not installed.
+        TargetError: The target is unknown, or its compiler is not installed.
     """
     if target == LOCAL:
         return jax.devices()
-    # No device is looked for, here or in the cloud, and other processes may do the same.
+    # JAX must not look for devices here or in the cloud, which other processes may be using.
     jax.config.update("jax_platforms", "cpu")
     gpu = _GPU_TARGET.fullmatch(target)
     if gpu and gpu[1] in GPUS:
@@ -88,10 +92,10 @@ def _gpus(target: str, gpu: Gpu, hosts: int, devices: int) -> list[jax.Device]:
             f"`cuda`, or 'jax[cuda13]=={jax.__version__}'"
         )
     flags = os.environ.get("XLA_FLAGS", "").split()
-    given = {flag.partition("=")[0] for flag in flags}
-    flags += [flag for flag in _XLA_FLAGS if flag.partition("=")[0] not in given]
+    names = {flag.partition("=")[0] for flag in flags}
+    flags += [flag for flag in _XLA_FLAGS if flag.partition("=")[0] not in names]
     os.environ["XLA_FLAGS"] = " ".join(flags)
-    # What is compiled for a device that is not here cannot be read back.
+    # Programs for a device that is not here cannot be read back from the cache.
     jax.config.update("jax_enable_compilation_cache", False)
     importlib.import_module(_PLUGIN)
     topology = topologies.get_topology_desc(
@@ -103,12 +107,12 @@ def _gpus(target: str, gpu: Gpu, hosts: int, devices: int) -> list[jax.Device]:
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # of the package that it would be in
+    except ModuleNotFoundError:  # its package is missing
         return False
 
 
 def _description(gpu: Gpu) -> str:
-    """A GPU as XLA's `GpuTargetConfigProto`, in protobuf's text format."""
+    """Formats a GPU as XLA's `GpuTargetConfigProto`, in protobuf's text format."""
     versions = importlib.import_module("jax_cuda13_plugin._versions")
     cudnn, runtime = versions.cudnn_get_version(), versions.cuda_runtime_get_version()
     chip = hardware.CHIPS[gpu.name]

@@ -1,6 +1,6 @@
 """Refuses impossible configs before anything is compiled, in one line that says what is allowed.
 
-`config_rules` has what each field may be by itself; here is what fields may be beside others.
+`config_rules` has the rules for single fields. The rules here involve several fields.
 """
 
 import difflib
@@ -22,20 +22,26 @@ class ConfigError(ValueError):
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Checks a pretraining config, every field that can be wrong by itself or beside others.
+    """Checks a pretraining config.
+
+    Args:
+        config: Config to check, see configs/base.py.
 
     Raises:
-      ConfigError: naming the first bad field, its value and what is allowed.
+        ConfigError: A field is wrong. The message names it, its value and what is allowed.
     """
     check_step(config)
     check_data(config)
 
 
 def check_step(config: ml_collections.ConfigDict) -> None:
-    """Checks all of a pretraining config but whether there are data where it says.
+    """Checks a pretraining config, but not whether its data exist.
+
+    Args:
+        config: Config to check, see configs/base.py.
 
     Raises:
-      ConfigError: naming the first bad field, its value and what is allowed.
+        ConfigError: A field is wrong. The message names it, its value and what is allowed.
     """
     check_fields(config, RULES)
     if not config.steps and not config.epochs:
@@ -51,10 +57,14 @@ def check_step(config: ml_collections.ConfigDict) -> None:
 
 
 def check_fields(config: ml_collections.ConfigDict, rules: Mapping[str, Rule]) -> None:
-    """Checks that a config has the fields of a table and no others, and each value by itself.
+    """Checks that a config has exactly the fields of a table, and that each follows its rule.
+
+    Args:
+        config: Config to check.
+        rules: Rules by the names of fields, such as `model.video.patch`.
 
     Raises:
-      ConfigError: naming the first bad field, its value and what is allowed.
+        ConfigError: A field is wrong. The message names it, its value and what is allowed.
     """
     _check_names(config, rules)
     for field, rule in rules.items():
@@ -63,7 +73,7 @@ def check_fields(config: ml_collections.ConfigDict, rules: Mapping[str, Rule]) -
 
 
 def fields_of(config: ml_collections.ConfigDict, prefix: str = "") -> Iterator[str]:
-    """Names of all fields, such as `model.video.patch`, in the config's order."""
+    """Yields the names of all fields, such as `model.video.patch`, in the config's order."""
     for name, value in config.items():
         if isinstance(value, ml_collections.ConfigDict):
             yield from fields_of(value, f"{prefix}{name}.")
@@ -72,26 +82,29 @@ def fields_of(config: ml_collections.ConfigDict, prefix: str = "") -> Iterator[s
 
 
 def _check_names(config: ml_collections.ConfigDict, rules: Mapping[str, Rule]) -> None:
-    """A config file may take fields away and add some, where flags cannot."""
+    """Refuses missing and unknown fields. Flags cannot cause these, but a config file can."""
     fields = list(fields_of(config))
     for field in rules:
         if field not in fields:
-            raise ConfigError(f"config.{field} is missing; begin with one of the shipped configs")
+            raise ConfigError(f"config.{field} is missing; start from one of the shipped configs")
     for field in fields:
         if field not in rules:
             nearest = difflib.get_close_matches(field, rules, n=1, cutoff=0)[0]
-            raise ConfigError(f"config.{field} is no field; the nearest is config.{nearest}")
+            raise ConfigError(f"config.{field} is not a field; the nearest is config.{nearest}")
 
 
 def check_data(config: ml_collections.ConfigDict) -> None:
-    """Refuses a config whose data cannot be there.
+    """Checks that the data of a config exist.
+
+    Args:
+        config: Config to check.
 
     Raises:
-      ConfigError: naming `data.path` and what is allowed.
+        ConfigError: `data.path` is wrong. The message says what is allowed.
     """
     if not config.data.path:
         refuse(config, "data.path", "the folder of the media files")
-    # A generated data set is made where it does not exist.
+    # A generated data set is created if it does not exist.
     path = pathlib.Path(os.path.expanduser(config.data.path))
     if config.data.dataset != "generated" and not path.is_dir():
         refuse(config, "data.path", "an existing folder")
@@ -116,7 +129,7 @@ def _check_views(config: ml_collections.ConfigDict) -> None:
         refuse(config, "views.audio.max_frequency", f"at most {audio.sample_rate / 2:g}")
     if video.local_blur_kernel % 2 == 0 or video.local_blur_kernel // 2 >= video.local_size:
         refuse(
-            config, "views.video.local_blur_kernel", "an odd number that half fits into the view"
+            config, "views.video.local_blur_kernel", "an odd number whose half fits into the view"
         )
 
 
@@ -156,7 +169,7 @@ def _check_model(config: ml_collections.ConfigDict) -> None:
         refuse(
             config,
             "model.variant",
-            "'xkd' unless both encoders are of one size: the other variants share their blocks",
+            "'xkd' unless both encoders have the same size: the other variants share their blocks",
         )
 
 

@@ -1,4 +1,4 @@
-"""What each field of a pretraining config may be by itself, as one table: `RULES`."""
+"""Rules for the single fields of a pretraining config, in one table: `RULES`."""
 
 import math
 import numbers
@@ -11,11 +11,11 @@ from xkd_jax.models.xkd import MODALITIES, VARIANTS
 
 
 class Rule(NamedTuple):
-    """A condition on one value.
+    """A condition on the value of a field.
 
     Attributes:
-      allowed: the condition in words, for the message of a refusal.
-      holds: whether any value at all, of whatever type, meets it.
+        allowed: The condition in words, for the error message.
+        holds: Returns whether a value, of any type, meets the condition.
     """
 
     allowed: str
@@ -23,7 +23,7 @@ class Rule(NamedTuple):
 
 
 def whole(low: int, high: int) -> Rule:
-    """Integers from `low` to `high`."""
+    """Allows integers from `low` to `high`."""
     return Rule(
         f"a whole number from {low:,} to {high:,}",
         lambda x: isinstance(x, numbers.Integral) and not isinstance(x, bool) and low <= x <= high,
@@ -31,12 +31,12 @@ def whole(low: int, high: int) -> Rule:
 
 
 def number(low: float, high: float) -> Rule:
-    """Numbers from `low` to `high`; neither infinity nor NaN is one."""
+    """Allows numbers from `low` to `high`, but neither infinity nor NaN."""
     return Rule(f"a number from {low:,} to {high:,}", lambda x: _is_number(x) and low <= x <= high)
 
 
 def above(low: float, high: float) -> Rule:
-    """Numbers above `low`, in float32 as well, and at most `high`."""
+    """Allows numbers above `low`, also when rounded to float32, and at most `high`."""
     return Rule(
         f"a number above {low:,}, at most {high:,}",
         lambda x: _is_number(x) and x <= high and low < np.float32(x),
@@ -44,7 +44,7 @@ def above(low: float, high: float) -> Rule:
 
 
 def below(high: float) -> Rule:
-    """Numbers from 0 to less than `high`, in float32 as well."""
+    """Allows numbers from 0 to less than `high`, also when rounded to float32."""
     return Rule(
         f"a number from 0 to less than {high:,}",
         lambda x: _is_number(x) and 0 <= x < high and np.float32(x) < high,
@@ -52,7 +52,7 @@ def below(high: float) -> Rule:
 
 
 def each(*rules: Rule) -> Rule:
-    """Tuples with one value for each of the rules."""
+    """Allows tuples with one value for each of the rules."""
     words = [rule.allowed for rule in rules]
     allowed = f"each {words[0]}" if len(set(words)) == 1 else "; ".join(words)
     return Rule(
@@ -66,7 +66,7 @@ def each(*rules: Rule) -> Rule:
 
 
 def some(rule: Rule) -> Rule:
-    """Tuples of one value or more, each by the rule."""
+    """Allows tuples of one value or more, each by the rule."""
     return Rule(
         f"one value or more, each {rule.allowed}",
         lambda x: isinstance(x, tuple) and len(x) > 0 and all(map(rule.holds, x)),
@@ -74,7 +74,7 @@ def some(rule: Rule) -> Rule:
 
 
 def interval(rule: Rule) -> Rule:
-    """Tuples (low, high) with low <= high, each by the rule."""
+    """Allows tuples (low, high) with low <= high, each by the rule."""
     pair = each(rule, rule)
     return Rule(
         f"a pair, low <= high, each {rule.allowed}", lambda x: pair.holds(x) and x[0] <= x[1]
@@ -82,7 +82,7 @@ def interval(rule: Rule) -> Rule:
 
 
 def one_of(*names: str) -> Rule:
-    """One of some words."""
+    """Allows one of some words."""
     return Rule(", ".join(map(repr, names)), lambda x: isinstance(x, str) and x in names)
 
 
@@ -94,10 +94,10 @@ TEXT = Rule("text", lambda x: isinstance(x, str))
 SWITCH = Rule("True or False", lambda x: isinstance(x, bool))
 SHARE = number(0, 1)
 
-# Where a field has no upper end of its own, these refuse what can only be a slip of the hand, and
-# would end in a crash for want of memory or threads.
-STEPS = 2**31 - 1  # the state's count of steps is an int32
-SEED = 2**32 - 1  # and its seed a uint32
+# Upper limits for fields that have no natural one. They refuse values that can only be typing
+# errors, and that would exhaust memory or threads.
+STEPS = 2**31 - 1  # the state counts steps in an int32
+SEED = 2**32 - 1  # the state holds the seed as a uint32
 EPOCHS = 1_000_000
 PIXELS = 8192
 FRAMES = 65_536

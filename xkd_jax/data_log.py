@@ -1,9 +1,9 @@
-"""What a run's data are, and what of them could not be read while it went on."""
+"""Logs which data a run uses, and which recordings could not be read during the run."""
 
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import jax
 import numpy as np
@@ -15,45 +15,46 @@ from xkd_jax.telemetry import write_whole
 if TYPE_CHECKING:
     from input_pipeline.datasets import ClipSource
 
-# The metric: clips since the line before that were of another recording than the one asked for.
+# Metric: number of clips since the last line of the log that replace one of another recording.
 REPLACED = "data/replaced"
 
-_NAMED = 5  # recordings in the log's last line
+_NAMED = 5  # recordings that the last line of the log names
 
 
 class DataLog:
-    """Tells of a source what a run has to keep of it. Use it as a context manager.
+    """The log of a data source. Use it as a context manager.
 
-    Leaving it says which recordings could not be read, and keeps them, of all starts of the run, in
-    `<workdir>/unreadable-<process>.json`: a reason by name.
+    At its end it prints which recordings could not be read, and adds them to
+    `<workdir>/unreadable-<process>.json`, which holds the reasons by name for all starts of the
+    run.
 
     Args:
-        source: Of the run's clips.
-        workdir: The run's folder.
+        source: Source of the run's clips.
+        workdir: Folder of the run.
     """
 
-    def __init__(self, source: "ClipSource", workdir: pathlib.Path):
+    def __init__(self, source: "ClipSource", workdir: pathlib.Path) -> None:
         self._source = source
         self._workdir = workdir
-        self._told = 0
+        self._logged = 0
 
     @property
     def inventory(self) -> Mapping[str, int | str]:
-        """Of the source, see `ClipSource`; kept with every checkpoint."""
+        """Inventory of the source, see `ClipSource`; saved with every checkpoint."""
         return self._source.inventory
 
     def metrics(self) -> dict[str, float]:
-        """What to log: `REPLACED`, of all processes. Each of them has to ask."""
+        """Returns the metric `REPLACED`, summed over all processes, which must all call this."""
         count = self._source.replaced
-        new, self._told = count - self._told, count
+        new, self._logged = count - self._logged, count
         if jax.process_count() > 1:
             new = np.sum(multihost_utils.process_allgather(np.int32(new)))
         return {REPLACED: float(new)}
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         failed = self._source.failed
         if not failed:
             return
@@ -62,7 +63,7 @@ class DataLog:
         try:
             write_whole(path, json.dumps(known, indent=1).encode())
             where = f" (all in {path})"
-        except OSError as error:  # what ends the run is to be told, not this
+        except OSError as error:  # must not hide the error that ends the run
             where = f" ({path} cannot be written: {error.strerror})"
         print(
             f"{self._source.replaced} clips were of other recordings, since {len(failed)} could "
@@ -72,19 +73,19 @@ class DataLog:
 
 
 def read(workdir: pathlib.Path, pattern: str = "unreadable-*.json") -> dict[str, str]:
-    """Why recordings could not be read, by name, as far as the run has said so."""
-    found: dict[str, str] = {}
+    """Reads the reasons, by name, why recordings could not be read in a run so far."""
+    reasons: dict[str, str] = {}
     for path in sorted(workdir.glob(pattern)):
         try:
             content = json.loads(path.read_bytes())
-            found |= {str(name): str(reason) for name, reason in content.items()}
+            reasons |= {str(name): str(reason) for name, reason in content.items()}
         except (OSError, ValueError, AttributeError, RecursionError):
-            print(f"{path} is damaged: what it says of unreadable recordings is lost", flush=True)
-    return found
+            print(f"{path} is damaged: its list of unreadable recordings is lost", flush=True)
+    return reasons
 
 
 def in_words(failed: Mapping[str, str]) -> str:
-    """The first of the recordings and their reasons, printable, and how many more there are."""
+    """Formats the first recordings with their reasons, printable, and the number of the others."""
     named = [
         f"{printable(name)} ({printable(reason)})" for name, reason in list(failed.items())[:_NAMED]
     ]

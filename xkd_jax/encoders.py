@@ -1,4 +1,4 @@
-"""Pretrained encoders on raw frames, waveforms and media files, without TensorFlow."""
+"""Pretrained encoders for raw frames, waveforms and media files, without TensorFlow."""
 
 import functools
 import math
@@ -18,21 +18,21 @@ from xkd_jax.models.xkd import MODALITIES, encoder_params
 
 DTYPES = ("float32", "bfloat16")
 
-# A recording: raw frames or a waveform, or the path of a media file.
+# A recording: an array of raw frames, a waveform, or the path of a media file.
 Clip = np.ndarray | str | os.PathLike
 
 
 class Sizes(NamedTuple):
-    """Of what goes into an encoder and of what comes out.
+    """Sizes of an encoder's input and output.
 
     Attributes:
-        view: What it sees of a clip: (frames, height, width, 3), or (mel bands, frames).
-        seconds: Of that.
+        view: Shape of a view: (frames, height, width, 3), or (mel bands, frames).
+        seconds: Length of a view.
         rate: Frames per second of video, or samples per second of sound.
-        grid: Tokens along (time, height, width), or (frequency, time).
-        tokens: N, their number, CLS not counted.
-        width: D, of a token, and of the features.
-        heads: H, of the attention.
+        grid: Number of tokens along (time, height, width), or (frequency, time).
+        tokens: N, the number of tokens without CLS.
+        width: D, the width of tokens and features.
+        heads: H, the number of attention heads.
     """
 
     view: tuple[int, ...]
@@ -45,13 +45,13 @@ class Sizes(NamedTuple):
 
 
 class Form(NamedTuple):
-    """What an encoder computes, but for its weights: encoders of one form share programs.
+    """An encoder without its weights. Encoders of the same form share compiled programs.
 
     Attributes:
         module: The network.
-        patch: What a token is made from: frames, pixels, pixels, or mel bands and frames.
-        moments: Mean and deviation of the three colors, which uint8 frames are normalized by; None
-            for sound.
+        patch: Size of a patch: (frames, pixels, pixels), or (mel bands, frames).
+        moments: Mean and standard deviation of the three colors, to normalize uint8 frames; None
+            for audio.
     """
 
     module: Encoder
@@ -61,12 +61,12 @@ class Form(NamedTuple):
     def apply(
         self, params: Mapping[str, Any], views: jax.Array, output: str = "features"
     ) -> jax.Array:
-        """What `PretrainedEncoder.encode_views` computes of a batch, as a pure function.
+        """Encodes a batch of views, as a pure function.
 
         Args:
-            params: As in `PretrainedEncoder.params`, wherever they are.
-            views: (B, ...) uint8 frames or normalized ones, or log-mels.
-            output: See `PretrainedEncoder.encode_views`.
+            params: Parameters as in `PretrainedEncoder.params`.
+            views: (B, ...) uint8 or normalized frames, or normalized log-mels.
+            output: As for `PretrainedEncoder.encode_views`.
 
         Returns:
             (B, ...) float32.
@@ -90,23 +90,24 @@ _apply = jax.jit(Form.apply, static_argnames=("self", "output"))
 
 
 class PretrainedEncoder:
-    """One modality's encoder with its preprocessing. `load_encoder` makes it.
+    """An encoder of one modality with its preprocessing, from `load_encoder`.
 
-    Clips are recordings, one or a list: raw frames (T, H, W, 3) uint8 RGB of any size with their
-    `frame_rate`, or mono waveforms (S,) float in [-1, 1] with their `sample_rate`, or paths of
-    media files. Several of frames may be one array (B, T, H, W, 3); of sound they may not, since
-    its two axes may as well be channels. A clip longer than the encoder's view is seen through its
-    central window; a shorter one repeats.
+    The argument `clips` of the methods is one recording or a list of them. A recording is an array
+    of raw frames, (T, H, W, 3) uint8 RGB of any size, with its `frame_rate`; a mono waveform, (S,)
+    float in [-1, 1], with its `sample_rate`; or the path of a media file. One array may hold
+    several recordings of frames, (B, T, H, W, 3), but not several waveforms, because their axis
+    could be that of channels. The encoder sees the central part of a recording that is longer than
+    its view; a shorter recording repeats.
 
     Attributes:
-        modality: video or audio.
-        network: teacher or student.
-        sizes: Of its inputs and outputs.
-        module: The network, of Flax.
-        params: Of the encoder, float32, on the device.
-        patch: What a token is made from: frames, pixels, pixels, or mel bands and frames.
-        view: The preprocessing of the encoder's training, at the sizes asked for.
-        description: Of the weights, their preprocessing and their origin; of
+        modality: "video" or "audio".
+        network: "teacher" or "student".
+        sizes: Sizes of the input and the output.
+        module: The Flax module.
+        params: Float32 parameters of the encoder, on the device.
+        patch: Size of a patch: (frames, pixels, pixels), or (mel bands, frames).
+        view: Preprocessing of the encoder's training, at the requested sizes.
+        description: Description of the weights, their preprocessing and their origin, see
             `xkd_jax.interop.pretrained.describe`.
     """
 
@@ -151,22 +152,23 @@ class PretrainedEncoder:
         sample_rate: float | Sequence[float] | None = None,
         windows: int = 1,
     ) -> np.ndarray:
-        """Encodes clips as one vector each: the mean of the last layer's patch tokens.
+        """Encodes each recording as one vector: the mean of the last layer's patch tokens.
 
         Args:
-            clips: See the class.
-            frame_rate: Of raw frames, per second, 0.01 to 10,000; one for all clips or one for
-                each.
-            sample_rate: Of waveforms, in Hz, 1,000 to 1,000,000; likewise.
-            windows: How many windows of a clip to encode, evenly from its first to its last, and
-                to average over. 1: the central one.
+            clips: One recording or several, see the class.
+            frame_rate: Frames per second of raw frames, 0.01 to 10,000; one number for all
+                recordings or one for each.
+            sample_rate: Samples per second of waveforms, 1,000 to 1,000,000; one number for all
+                recordings or one for each.
+            windows: Number of views of each recording, evenly spaced from its beginning to its end,
+                whose features are averaged. 1 takes the central view.
 
         Returns:
-            (B, D) float32, after the final norm, CLS excluded.
+            (B, D) float32, after the final norm, without CLS.
 
         Raises:
-            ValueError: A clip, or another argument, is not as it has to be.
-            MediaError: A file is not usable; of `input_pipeline.media`, a ValueError.
+            ValueError: An argument has a wrong type, shape or value.
+            MediaError: A file is not usable (`input_pipeline.media.MediaError`, a ValueError).
         """
         rows = self._encode(clips, frame_rate, sample_rate, windows, "features")
         return rows.reshape(-1, windows, self.sizes.width).mean(axis=1)
@@ -178,11 +180,19 @@ class PretrainedEncoder:
         frame_rate: float | Sequence[float] | None = None,
         sample_rate: float | Sequence[float] | None = None,
     ) -> np.ndarray:
-        """Encodes the central windows of clips, see `features`.
+        """Encodes the central view of each recording as tokens.
+
+        Args:
+            clips: As for `features`.
+            frame_rate: As for `features`.
+            sample_rate: As for `features`.
 
         Returns:
-            (B, 1 + N, D) float32, CLS first, after the final norm. Patches are in the order of
-            `sizes.grid`, its last axis fastest.
+            (B, 1 + N, D) float32, after the final norm, CLS first. Patches are in the order of
+            `sizes.grid`, the last axis fastest.
+
+        Raises:
+            ValueError, MediaError: As for `features`.
         """
         return self._encode(clips, frame_rate, sample_rate, 1, "tokens")
 
@@ -193,10 +203,19 @@ class PretrainedEncoder:
         frame_rate: float | Sequence[float] | None = None,
         sample_rate: float | Sequence[float] | None = None,
     ) -> np.ndarray:
-        """What CLS attends to in the last block, in the central windows of clips, see `features`.
+        """Computes the last block's attention of CLS to the patches of each central view.
+
+        Args:
+            clips: As for `features`.
+            frame_rate: As for `features`.
+            sample_rate: As for `features`.
 
         Returns:
-            (B, H, N) float32, the row of the softmax without its CLS column, not renormalized.
+            (B, H, N) float32, the row of the attention map without its CLS column, not
+            renormalized.
+
+        Raises:
+            ValueError, MediaError: As for `features`.
         """
         return self._encode(clips, frame_rate, sample_rate, 1, "attention")
 
@@ -208,13 +227,19 @@ class PretrainedEncoder:
         sample_rate: float | None = None,
         windows: int = 1,
     ) -> list[np.ndarray]:
-        """Makes of one clip what the encoder sees of it, see `features`.
+        """Makes the views of one recording that the encoder sees.
+
+        Args:
+            clip: The recording.
+            frame_rate: As for `features`.
+            sample_rate: As for `features`.
+            windows: Number of views, as for `features`.
 
         Returns:
-            For each window, uint8 frames or a float32 normalized log-mel, of shape `sizes.view`.
+            The views, of shape `sizes.view`: uint8 frames or float32 normalized log-mels.
 
         Raises:
-            ValueError: As `features`.
+            ValueError, MediaError: As for `features`.
         """
         windows = arguments.count("windows", windows)
         (rate,) = self._rates(frame_rate, sample_rate, 1)
@@ -223,18 +248,18 @@ class PretrainedEncoder:
     def encode_views(
         self, views: Iterable[np.ndarray] | np.ndarray, output: str = "features"
     ) -> np.ndarray:
-        """Encodes what `views` made, or anything of another size that patches divide.
+        """Encodes views from `views`, or of any other size that is a multiple of the patch.
 
         Args:
-            views: Of one shape each: uint8 frames (T, H, W, 3) or normalized ones (floats), or
-                normalized log-mels (F, W). Taken one by one, so a generator never has to be held.
-            output: features (D,), tokens (1 + N, D) or attention (H, N).
+            views: Views of one shape: frames (T, H, W, 3), uint8 or normalized floats, or
+                normalized log-mels (F, W). An iterator is read batch by batch.
+            output: "features" (D,), "tokens" (1 + N, D) or "attention" (H, N).
 
         Returns:
             (B, ...) float32.
 
         Raises:
-            ValueError: A view is not as it has to be, or not like the first.
+            ValueError: A view has a wrong dtype or shape, or differs in them from the first.
         """
         shapes = {
             "features": (self.sizes.width,),
@@ -243,8 +268,8 @@ class PretrainedEncoder:
         }
         shape = shapes[arguments.choice("output", output, tuple(shapes))]
         views = arguments.views(views, self.modality, self.patch)
-        made = [self._encode_batch(batch, output) for batch in _batched(views, self._batch_size)]
-        return np.concatenate(made) if made else np.zeros((0, *shape), np.float32)
+        rows = [self._encode_batch(batch, output) for batch in _batched(views, self._batch_size)]
+        return np.concatenate(rows) if rows else np.zeros((0, *shape), np.float32)
 
     def _encode(
         self,
@@ -257,7 +282,7 @@ class PretrainedEncoder:
         windows = arguments.count("windows", windows)
         clips = arguments.listed(clips, self.modality)
         rates = self._rates(frame_rate, sample_rate, len(clips))
-        # All of them before the first is encoded: the last may be hours away.
+        # Checks all recordings before it encodes the first: the last may come after hours.
         clips = [
             arguments.clip(f"clips[{place}]", clip, self.modality, rate)
             for place, (clip, rate) in enumerate(zip(clips, rates, strict=True))
@@ -270,7 +295,7 @@ class PretrainedEncoder:
         return self.encode_views(views, output)
 
     def _rates(self, frame_rate: Any, sample_rate: Any, clips: int) -> list[float | None]:
-        """The rates of clips of this modality; those of the other are only checked."""
+        """Checks the rates of both modalities, and returns those of this encoder's."""
         rates = {
             "video": arguments.frame_rates(frame_rate, clips),
             "audio": arguments.sample_rates(sample_rate, clips),
@@ -278,19 +303,19 @@ class PretrainedEncoder:
         return rates[self.modality]
 
     def _views(self, clip: Clip, rate: float | None, windows: int) -> list[np.ndarray]:
-        """What `views` makes of a clip that is checked."""
-        of_array, of_file = {
+        """Makes the views of a recording that has been checked."""
+        views_of_array, views_of_file = {
             "video": (preprocessing.video_views, preprocessing.video_views_of_file),
             "audio": (preprocessing.audio_views, preprocessing.audio_views_of_file),
         }[self.modality]
         places = preprocessing.positions(windows)
         if arguments.is_path(clip):
-            return of_file(clip, self.view, places)
-        return of_array(clip, rate, self.view, places)
+            return views_of_file(clip, self.view, places)
+        return views_of_array(clip, rate, self.view, places)
 
     def _encode_batch(self, batch: list[np.ndarray], output: str) -> np.ndarray:
-        # Powers of two, so that few programs are compiled whatever the lists' lengths, and a
-        # single clip does not cost a full batch.
+        # Pads to a power of two, so that few programs are compiled, and a single recording does not
+        # cost a full batch.
         rows = min(self._batch_size, 1 << (len(batch) - 1).bit_length())
         padded = np.zeros((rows, *batch[0].shape), batch[0].dtype)
         padded[: len(batch)] = batch
@@ -309,24 +334,27 @@ def load_encoder(
     batch_size: int = 16,
     dtype: str = "float32",
 ) -> PretrainedEncoder:
-    """Loads an encoder, of which nothing else is read.
+    """Loads one pretrained encoder. Other weights of the checkpoint are not read.
 
     Args:
-        path: The workdir of a run, whose newest checkpoint is taken, or one of its checkpoints; or
-            what `python -m xkd_jax.interop.export` or `python -m xkd_jax.interop.import_release`
-            wrote.
-        modality: video or audio.
-        network: teacher or student.
-        frame_size: Height and width of the frames to see, in pixels, a multiple of the patch's; by
-            default those of the training. Positions are resized.
-        seconds: Length of the clips to see, likewise.
-        batch_size: Largest number of clips that the accelerator sees at a time.
-        dtype: Of the computation: float32, or bfloat16, which is faster on GPU and TPU.
+        path: Workdir of a run, whose newest checkpoint is loaded; one of its checkpoints; or the
+            output of `python -m xkd_jax.interop.export` or `xkd_jax.interop.import_release`.
+        modality: "video" or "audio".
+        network: "teacher" or "student".
+        frame_size: Height and width of the frames of a view in pixels, a multiple of the patch's;
+            by default as in training. Positions are resized.
+        seconds: Length of a view, a multiple of the patch's; by default as in training. Positions
+            are resized.
+        batch_size: Largest number of views in one batch on the accelerator.
+        dtype: Dtype of the computation: "float32", or "bfloat16", which is faster on GPU and TPU.
+
+    Returns:
+        The encoder.
 
     Raises:
-        FileNotFoundError: There is no such folder.
-        ValueError: An argument is none of those allowed, or the folder does not hold that encoder;
-            the message says what is.
+        FileNotFoundError: The folder does not exist.
+        ValueError: An argument is not allowed, or the folder does not hold this encoder. The
+            message says what is allowed.
     """
     path = arguments.location("path", path)
     arguments.choice("modality", modality, MODALITIES)
@@ -346,8 +374,8 @@ def load_encoder(
         lambda p: pretrained.encoders_only(p) and p[0] == root and p[1] in (modality, "shared"),
     )
     if modality not in trees.get(root, {}):
-        held = [f"{n} of {m}" for n, parts in description["networks"].items() for m in parts]
-        raise ValueError(f"{path} holds no {network} of {modality}; it holds: {', '.join(held)}")
+        names = [f"{n} of {m}" for n, parts in description["networks"].items() for m in parts]
+        raise ValueError(f"{path} holds no {network} of {modality}; it holds: {', '.join(names)}")
     patch = description["architecture"][modality]["patch"]
     view = preprocessing.resized(description["preprocessing"][modality], patch, frame_size, seconds)
     module = make_module(description, modality, dtype)
@@ -357,7 +385,7 @@ def load_encoder(
 
 
 def make_module(description: Mapping[str, Any], modality: str, dtype: str) -> Encoder:
-    """The network of an encoder that is described so, see `interop.pretrained.describe`."""
+    """Builds the network of an encoder from its description, see `interop.pretrained.describe`."""
     return Encoder(
         grid=pretrained.native_grid(description, modality),
         row="cls",
@@ -367,7 +395,7 @@ def make_module(description: Mapping[str, Any], modality: str, dtype: str) -> En
 
 
 def view_shape(view: Mapping[str, Any], modality: str) -> tuple[int, ...]:
-    """What an encoder sees of a clip: (frames, height, width, 3), or (mel bands, frames)."""
+    """Returns the shape of a view: (frames, height, width, 3), or (mel bands, frames)."""
     if modality == "video":
         return view["frames"], view["size"], view["size"], 3
     return view["mel_bands"], view["frames"]
@@ -376,14 +404,14 @@ def view_shape(view: Mapping[str, Any], modality: str) -> tuple[int, ...]:
 def _check_weights(
     module: Encoder, patch: Sequence[int], modality: str, params: Any, path: str | os.PathLike
 ) -> None:
-    """Refuses weights that are not of the architecture that their description states."""
+    """Refuses weights that do not have the architecture of their description."""
     values = math.prod(patch) * (3 if modality == "video" else 1)
     checkpoint.check_fits(params, _shapes(module, values), path)
 
 
 @functools.cache
 def _shapes(module: Encoder, values: int) -> Any:
-    """The shapes of an encoder's weights, whose patches have so many values."""
+    """Returns the shapes of an encoder's weights; a patch has `values` values."""
     cut = jax.ShapeDtypeStruct((1, math.prod(module.grid), values), jnp.float32)
     return jax.eval_shape(module.init, jax.random.key(0), cut)["params"]
 

@@ -1,25 +1,25 @@
-"""Writes the features of media files, one vector a file.
+"""Writes the features of media files, one vector per file.
 
     python -m xkd_jax.features --checkpoint=runs/mine --input=VIDEOS --output=features.npz
 
---checkpoint is the workdir of a run, one of its checkpoints, or a folder that
-xkd_jax.interop.export or xkd_jax.interop.import_release wrote. --input is a media file or a folder
-of them, with all below it. The output has
+--checkpoint is the workdir of a run, one of its checkpoints, or the output of
+xkd_jax.interop.export or xkd_jax.interop.import_release. --input is a media file, or a folder that
+is searched with all its subfolders. The output has
 
-    names       (N,) of the files, relative to --input
+    names       (N,) names of the files, relative to --input
     features    (N, D) float32, in the same order
-    left_out    (M, 2) names of unusable files, and why
-    encoder     what made them, as JSON
+    left_out    (M, 2) names of unusable files, and the reasons
+    encoder     the encoder and the settings, as JSON
 
     import numpy as np
-    found = np.load("features.npz"); found["names"], found["features"]
+    data = np.load("features.npz"); data["names"], data["features"]
 
-A file that is not usable is left out, counted, and named with its reason. An interrupted run leaves
-what it has beside the output; the same command goes on from there. The exit code is 0 if there are
-any features.
+Unusable files are left out, counted, and named with the reason. An interrupted run saves its
+results beside the output, and the same command continues from there. The exit code is 0 if at least
+one file is usable.
 """
 
-if __name__ == "__main__":  # before what takes long to import
+if __name__ == "__main__":  # before the slow imports
     from input_pipeline import program
 
     program.start()
@@ -45,18 +45,18 @@ from xkd_jax import command_line, encoders
 from xkd_jax.interop import pretrained
 from xkd_jax.models.xkd import MODALITIES
 
-_SAVE_SECONDS = 60.0  # between savings of what there is so far
-_SHOWN = 3  # files named for each reason
+_SAVE_SECONDS = 60.0  # between two saves of the results so far
+_SHOWN = 3  # number of files that are named for each reason
 
 
 class Result(NamedTuple):
-    """What became of a file.
+    """The result of one file.
 
     Attributes:
-        name: Of the file.
-        stamp: Its size and when it was changed, to tell whether it still is the same.
-        features: (D,) float32; None if it is left out.
-        reason: Why it is; empty otherwise.
+        name: Name of the file.
+        stamp: Size and modification time of the file, which show whether it has changed.
+        features: (D,) float32; None if the file is left out.
+        reason: Why the file is left out; empty otherwise.
     """
 
     name: str
@@ -69,14 +69,15 @@ def find(path: pathlib.Path, modality: str) -> tuple[pathlib.Path, list[str], li
     """Finds media files.
 
     Args:
-        path: A file, or a folder to look through with all below it.
-        modality: Of what is wanted: files of sound alone are none of video.
+        path: A file, or a folder that is searched with all its subfolders.
+        modality: Modality to encode; "video" ignores files with the extension of a sound format.
 
     Returns:
-        A folder, the names of files relative to it, sorted, and what is left out without a look.
+        The folder; the sorted names of files relative to it; and results for subfolders that cannot
+        be read.
 
     Raises:
-        FileNotFoundError: There is nothing at `path`.
+        FileNotFoundError: `path` does not exist.
         ValueError: There are no media files.
         OSError: The folder cannot be read.
     """
@@ -89,13 +90,13 @@ def find(path: pathlib.Path, modality: str) -> tuple[pathlib.Path, list[str], li
     extensions = listing.VIDEO_EXTENSIONS
     if modality == "audio":
         extensions |= listing.SOUND_EXTENSIONS
-    found = listing.find_files(path, extensions)
-    if not found.media:
+    files = listing.find_files(path, extensions)
+    if not files.media:
         raise ValueError(
             f"--input={path} has no media files; allowed: {', '.join(sorted(extensions))}"
         )
-    closed = [Result(name, "", None, listing.UNREADABLE_FOLDER) for name in found.unreadable]
-    return path, found.media, closed
+    closed = [Result(name, "", None, listing.UNREADABLE_FOLDER) for name in files.unreadable]
+    return path, files.media, closed
 
 
 def extract(
@@ -106,18 +107,18 @@ def extract(
     windows: int = 1,
     threads: int | None = None,
 ) -> Iterator[Result]:
-    """Encodes files, while others are being decoded.
+    """Encodes files while threads decode the next ones.
 
     Args:
-        encoder: Of one modality.
+        encoder: The encoder.
         root: Folder of the files.
-        names: Of the files, relative to it.
-        batch_size: Files at a time.
-        windows: Of a file, to average over.
-        threads: That decode; None: one for each core.
+        names: Names of the files, relative to `root`.
+        batch_size: Number of files that are encoded together.
+        windows: Number of views of each file whose features are averaged.
+        threads: Number of threads that decode; None: one per core.
 
     Yields:
-        A result for each file, in order.
+        A result for each file, in the order of `names`.
     """
     with concurrent.futures.ThreadPoolExecutor(threads or os.cpu_count()) as pool:
 
@@ -131,12 +132,12 @@ def extract(
         try:
             while decoded:
                 batch = [decoded.popleft() for _ in range(min(batch_size, len(decoded)))]
-                made = [(name, *future.result()) for name, future in batch]
+                loaded = [(name, *future.result()) for name, future in batch]
                 following = itertools.islice(remaining, batch_size)
                 decoded.extend((name, submit(name)) for name in following)
-                rows = encoder.encode_views(view for _, _, views, _ in made for view in views)
+                rows = encoder.encode_views(view for _, _, views, _ in loaded for view in views)
                 vectors = iter(rows.reshape(-1, windows, rows.shape[-1]).mean(axis=1))
-                for name, stamp, views, reason in made:
+                for name, stamp, views, reason in loaded:
                     yield Result(name, stamp, next(vectors) if views else None, reason)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -145,7 +146,7 @@ def extract(
 def _decode(
     encoder: encoders.PretrainedEncoder, path: pathlib.Path, windows: int
 ) -> tuple[str, list[np.ndarray], str]:
-    """A file's stamp and views, or why there are none."""
+    """Returns a file's stamp, its views, and the reason if there are no views."""
     from input_pipeline import media
 
     try:
@@ -163,7 +164,7 @@ def _stamp(path: pathlib.Path) -> str:
 
 
 def identity(encoder: encoders.PretrainedEncoder, windows: int) -> str:
-    """What features depend on besides the files, as a digest."""
+    """Computes a digest of everything that features depend on, except the files."""
     digest = hashlib.sha256(
         json.dumps([encoder.modality, encoder.sizes, windows, encoder.description]).encode()
     )
@@ -173,7 +174,7 @@ def identity(encoder: encoders.PretrainedEncoder, windows: int) -> str:
 
 
 def write(path: pathlib.Path, results: Sequence[Result], **entries: str) -> None:
-    """Writes results in one go, with other entries beside them."""
+    """Writes results, with further entries, to a file that is replaced as a whole."""
     used = [result for result in results if result.features is not None]
     left_out = [(result.name, result.reason) for result in results if result.features is None]
     arrays = {
@@ -190,7 +191,7 @@ def _write_partial(path: pathlib.Path, results: Sequence[Result], key: str) -> N
 
 
 def _read_partial(path: pathlib.Path, key: str) -> dict[str, Result]:
-    """What an interrupted run of the same encoder left, by name; nothing if there was none."""
+    """Reads the results, by name, of an interrupted run of the same encoder; empty if none."""
     try:
         saved = sealed.load_arrays(path)
         if str(saved["key"]) != key:
@@ -203,13 +204,13 @@ def _read_partial(path: pathlib.Path, key: str) -> dict[str, Result]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        print(f"{error}: what an earlier run has done is done again", flush=True)
+        print(f"{error}: the work of the interrupted run is done again", flush=True)
         return {}
     return {result.name: result for result in results}
 
 
 def report(results: Sequence[Result]) -> list[str]:
-    """Lines that count the files that were left out, by their reasons."""
+    """Formats lines that count the files that are left out, for each reason."""
     reasons = collections.defaultdict(list)
     for result in results:
         if result.features is None:
@@ -222,7 +223,7 @@ def report(results: Sequence[Result]) -> list[str]:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Does what the command line says."""
+    """Runs the command line."""
     root, names, left_out = find(pathlib.Path(flags.input), flags.modality)
     output = pathlib.Path(flags.output)
     command_line.check_output(output)
@@ -238,12 +239,14 @@ def run(flags: argparse.Namespace) -> None:
     }
     results = [done[name] for name in names if name in done]
     if results:
-        print(f"going on from {len(results)} files that an earlier run has done")
+        print(f"going on from {len(results)} files of an interrupted run")
     saved = time.monotonic()
-    left = [name for name in names if name not in done]
+    remaining = [name for name in names if name not in done]
     progress = tqdm.tqdm(total=len(names), initial=len(results), unit="file")
     try:
-        for result in extract(encoder, root, left, flags.batch_size, flags.windows, flags.threads):
+        for result in extract(
+            encoder, root, remaining, flags.batch_size, flags.windows, flags.threads
+        ):
             results.append(result)
             progress.update()
             if time.monotonic() - saved > _SAVE_SECONDS:
@@ -277,27 +280,32 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Reads the command line, and says what is wrong in one line."""
+    """Parses the command line and runs it; reports errors in one line."""
     parser = argparse.ArgumentParser(
         prog="python -m xkd_jax.features",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--checkpoint", required=True, metavar="DIR", help="of the encoder")
-    add("--input", required=True, metavar="PATH", help="media file, or folder of them")
-    add("--output", required=True, metavar="FILE.npz", help="to write")
-    add("--modality", choices=MODALITIES, default="video", help="what to encode (video)")
-    add("--network", choices=tuple(pretrained.NETWORKS), default="teacher", help="(teacher)")
-    add("--batch_size", type=_count, default=16, metavar="N", help="clips at a time (16)")
+    add("--checkpoint", required=True, metavar="DIR", help="run, checkpoint or exported encoder")
+    add("--input", required=True, metavar="PATH", help="media file, or folder of media files")
+    add("--output", required=True, metavar="FILE.npz", help="file to write")
+    add("--modality", choices=MODALITIES, default="video", help="modality to encode (video)")
+    add(
+        "--network",
+        choices=tuple(pretrained.NETWORKS),
+        default="teacher",
+        help="network to encode with (teacher)",
+    )
+    add("--batch_size", type=_count, default=16, metavar="N", help="files per batch (16)")
     add(
         "--windows",
         type=_count,
         default=1,
         metavar="N",
-        help="windows of a file to average over, evenly from its first to its last (1: the middle)",
+        help="views of a file to average over, evenly from beginning to end (1: the middle)",
     )
-    add("--threads", type=_count, default=None, metavar="N", help="that decode (one a core)")
+    add("--threads", type=_count, metavar="N", help="threads that decode (one per core)")
     flags = parser.parse_args(arguments)
     command_line.keep_compiled_programs()
     with command_line.errors_in_one_line():
@@ -306,7 +314,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: allowed: 1 or more")
+        raise argparse.ArgumentTypeError(f"{text}; allowed: 1 or more")
     return int(text)
 
 

@@ -1,7 +1,7 @@
-"""Arithmetic of a training step: what its matrix products cost, counted from their shapes.
+"""Counts the operations of a training step's matrix products from their shapes.
 
-A multiplication and the addition that goes with it are two operations, as usual. Everything that is
-no matrix product is left out: it is less than a hundredth.
+A multiplication and its addition count as two operations, as usual. Everything except matrix
+products is left out: it is less than 1%.
 """
 
 import itertools
@@ -14,15 +14,15 @@ from xkd_jax.models.xkd import MODALITIES, XKD, Modality
 
 
 def per_clip(model: XKD, views: ml_collections.ConfigDict) -> dict[str, float]:
-    """Counts one step's operations for one clip.
+    """Counts the operations of one pretraining step for one clip.
 
     Args:
-      model: the model.
-      views: `config.views`.
+        model: The model.
+        views: `config.views`.
 
     Returns:
-      Operations by part: `teachers` (forward), `student_encoders`, `decoders` and `heads`, the
-      teachers' heads included (forward and backward).
+        Operations by part: `teachers` (forward); `student_encoders`, `decoders` and `heads`
+        (forward and backward). `heads` includes those of the teachers.
     """
     counts = dict.fromkeys(("teachers", "student_encoders", "decoders", "heads"), 0.0)
     for m in MODALITIES:
@@ -34,21 +34,21 @@ def per_clip(model: XKD, views: ml_collections.ConfigDict) -> dict[str, float]:
         counts["student_encoders"] += 3 * _encoder(modality, kept)
         counts["student_encoders"] += 3 * local_views * _encoder(modality, local_patches)
         counts["decoders"] += 3 * _decoder(modality, kept, patches)
-        # A teacher's view forward, a student's 1 + n forward and backward.
+        # One view of the teacher forward, 1 + n views of the student forward and backward.
         counts["heads"] += (1 + 3 * (1 + local_views)) * _head(modality)
     return counts
 
 
 def finetuning_per_clip(encoder: Encoder, values: int, classes: int) -> dict[str, float]:
-    """Counts the operations of a finetuning's step for one clip.
+    """Counts the operations of one finetuning step for one clip.
 
     Args:
-      encoder: its grid is that of the inputs.
-      values: of a patch.
-      classes: of the head.
+        encoder: The encoder; its grid is that of the inputs.
+        values: Number of values in a patch.
+        classes: Number of classes of the head.
 
     Returns:
-      Operations by part, forward and backward: `encoder` and `head`.
+        Operations by part, forward and backward: `encoder` and `head`.
     """
     patches = math.prod(encoder.grid)
     return {
@@ -70,7 +70,7 @@ def _local_patches(modality: Modality, views: ml_collections.ConfigDict, name: s
 
 
 def _transformer(tokens: int, width: int, depth: int) -> float:
-    """QKV, output and MLP products of 24 tokens width^2, and two of attention."""
+    """Counts the blocks' operations: 24 tokens width^2 of dense layers, and those of attention."""
     return depth * (24.0 * tokens * width**2 + 4.0 * tokens**2 * width)
 
 

@@ -1,4 +1,4 @@
-"""Accelerators by JAX's names of them: memory, and how fast they multiply and fetch at best."""
+"""Memory, peak arithmetic and memory bandwidth of accelerators, by JAX's names of them."""
 
 import os
 from typing import NamedTuple
@@ -7,12 +7,12 @@ import jax
 
 
 class Chip(NamedTuple):
-    """What a maker says of a chip.
+    """Data of a chip from its manufacturer.
 
     Attributes:
-        memory: Bytes.
-        flops: Operations a second of dense matrix products in bfloat16.
-        bandwidth: Bytes a second between memory and processors.
+        memory: Memory in bytes.
+        flops: Peak of dense matrix products in bfloat16, in operations per second.
+        bandwidth: Memory bandwidth in bytes per second.
     """
 
     memory: int
@@ -24,8 +24,8 @@ def _tpu(gib: int, teraflops: float, gigabytes: float) -> Chip:
     return Chip(gib * 2**30, teraflops * 1e12, gigabytes * 1e9)
 
 
-# TPUs as Google's documentation of Cloud TPU has them. GPUs as NVIDIA's data sheets have them, but
-# for the memory, which is what the driver leaves of it.
+# TPUs: from Google's documentation of Cloud TPU. GPUs: from NVIDIA's data sheets, except for the
+# memory, which is what the driver makes available.
 CHIPS = {
     "TPU v2": _tpu(16, 45, 700),
     "TPU v3": _tpu(32, 123, 900),
@@ -40,26 +40,29 @@ CHIPS = {
     "NVIDIA H200": Chip(151_397_597_184, 989e12, 4.8e12),
     "NVIDIA B200": Chip(191_514_411_008, 2250e12, 7.7e12),
 }
-# Of `Chip.flops`, what large matrix products reach at best.
+# Share of `Chip.flops` that large matrix products reach at best.
 REACHED = 0.8
 
 
 def per_device(devices: list[jax.Device]) -> Chip | None:
-    """What each device has of its chip; None where that is not known.
+    """Returns the memory and the speed of each device; None if the chip is not known.
 
     Args:
-        devices: All of one kind. On some TPUs two of them share a chip.
+        devices: All devices, of one kind. On some TPUs two devices share a chip.
+
+    Returns:
+        Each device's share of its chip, or None.
     """
     device = devices[0]
     chip = CHIPS.get(device.device_kind)
     if chip is None or device.platform != "tpu":
         return chip
-    share = len({tuple(one.coords) for one in devices}) / len(devices)
+    share = len({tuple(other_device.coords) for other_device in devices}) / len(devices)
     return Chip(int(chip.memory * share), chip.flops * share, chip.bandwidth * share)
 
 
 def capacity(devices: list[jax.Device]) -> int | None:
-    """Bytes of memory of each device; of a CPU, its share of the machine's; None if not known."""
+    """Returns each device's memory in bytes; CPU devices share the machine's. None if unknown."""
     chip = per_device(devices)
     if chip:
         return chip.memory

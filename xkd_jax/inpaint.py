@@ -1,19 +1,20 @@
-"""Masks a clip, has a pretrained student restore it, and writes a video of it.
+"""Masks a recording, restores it with a pretrained student, and writes a video of the result.
 
     python -m xkd_jax.inpaint --checkpoint=RUN --input=clip.mp4 --mask=0.8 --output=out.mp4
 
-The output, MP4 with H.264 and AAC, shows original, masked and reconstructed side by side: frames,
-and the sounds' log-mels below them. It plays twice, first with the original sound and then with the
-reconstructed one, whose phases are Griffin and Lim's (the first line of the picture says which); a
-file without sound, or a model without a decoder for it, plays once and silently.
+The output is an MP4 file with H.264 and AAC. It shows the original, masked and reconstructed frames
+side by side, and below them the log-mels of the sound. It plays twice, first with the original
+sound and then with the reconstructed one, whose phases come from the algorithm of Griffin and Lim;
+the title marks which one plays. If the file has no sound, or the model no decoder for it, the
+output plays once and silently.
 
 --checkpoint is the workdir of a run, one of its checkpoints, or an export with --everything:
-encoders alone cannot restore anything. Each stretch of the file that is as long as the model's view
-is masked and restored by itself; predicted patches are given the mean and deviation of the original
-ones, which the network does not predict.
+encoders alone cannot restore anything. The file is cut into clips as long as the model's view,
+which are masked and restored one by one. Predicted patches get the mean and deviation of the
+original patches, which the network does not predict.
 """
 
-if __name__ == "__main__":  # before what takes long to import
+if __name__ == "__main__":  # before the slow imports
     from input_pipeline import program
 
     program.start()
@@ -23,7 +24,7 @@ import contextlib
 import fractions
 import os
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tqdm
@@ -31,22 +32,22 @@ import tqdm
 from xkd_jax import command_line
 
 SECONDS = 60.0
-_PANEL = 224  # pixels of a frame in the output, about
-_SOUND_HEIGHT = 96  # pixels of a log-mel
-_GAP, _TITLE = 8, 28  # pixels between panels, and of the line above them
+_PANEL = 224  # approximate pixels of a frame's side in the output
+_SOUND_HEIGHT = 96  # pixels of a log-mel's height
+_GAP, _TITLE = 8, 28  # pixels between panels, and height of the title in pixels
 _BATCH_SIZE = 4
-_SAMPLE_BLOCK = 1024  # samples that are handed to the encoder at a time
+_SAMPLE_BLOCK = 1024  # samples per audio frame of the output
 
 
 class Restored(NamedTuple):
-    """Original, masked and reconstructed windows of a file.
+    """The original, masked and reconstructed content of a file.
 
     Attributes:
-        frames: (3, T, H, W, 3) uint8.
+        frames: (3, T, H, W, 3) uint8, the original, masked and reconstructed frames.
         log_mels: (3, F, S) float32, NaN where masked; None without sound.
-        waveforms: (2, L) float32, the original and the reconstructed sound; None likewise.
-        frame_rate: Per second.
-        sample_rate: Hz.
+        waveforms: (2, L) float32, the original and the reconstructed sound; None without sound.
+        frame_rate: Frames per second.
+        sample_rate: Samples per second.
     """
 
     frames: np.ndarray
@@ -63,19 +64,22 @@ def inpaint(
     seconds: float = SECONDS,
     seed: int = 0,
 ) -> Restored:
-    """Masks and restores a file, window by window.
+    """Masks and restores a file, clip by clip.
 
     Args:
-        checkpoint: See the module.
-        path: A media file with a picture.
-        ratio: Share of the patches to drop, of picture and sound alike.
-        seconds: Of the file, from its beginning, at most; one window at least.
-        seed: Of the masks.
+        checkpoint: Path of the weights, see the module.
+        path: A media file with video.
+        ratio: Share of the patches to drop, of video and audio alike.
+        seconds: Seconds of the file to restore, from its beginning; at least one clip.
+        seed: Seed of the masks.
+
+    Returns:
+        The original, masked and reconstructed content.
 
     Raises:
-        FileNotFoundError: There is no such folder or file.
-        ValueError: The folder holds no decoder of video, the file is not usable, or no patch would
-            be left to see or to restore.
+        FileNotFoundError: The folder or the file does not exist.
+        ValueError: The folder holds no decoder of video, the file is not usable, or all or none of
+            the patches would be dropped.
     """
     from input_pipeline import media
     from xkd_jax import augment, preprocessing
@@ -93,39 +97,39 @@ def inpaint(
     rate, samples = view["video"]["frame_rate"], model.config.views.audio.sample_rate
     length = view["video"]["frames"] / rate
     info = media.probe(path)
-    hears = info.has_audio and model.holds("student", "audio", "decoder")
-    for m in ("video", "audio") if hears else ("video",):
+    has_sound = info.has_audio and model.holds("student", "audio", "decoder")
+    for m in ("video", "audio") if has_sound else ("video",):
         _check_ratio(ratio, int(np.prod(model.grid(m))), m)
 
     shown = min(info.duration, max(seconds, length))
     starts = np.arange(0, max(shown - 1e-3, 1e-3), length)
     clips = [
         media.read_clip(path, start, length, rate, view["video"]["size"], samples, info)
-        for start in tqdm.tqdm(starts, desc="reading", unit="window", leave=False)
+        for start in tqdm.tqdm(starts, desc="reading", unit="clip", leave=False)
     ]
     size = view["video"]["size"]
     video = np.stack([[preprocessing.central_square(f, size) for f in c.frames] for c in clips])
-    made = model.reconstruct("video", video, ratio, _BATCH_SIZE, seed)
+    outputs = model.reconstruct("video", video, ratio, _BATCH_SIZE, seed)
     rows = reconstructions.reconstruct_video(
-        augment.normalize(video), made.predictions, made.dropped, model.patch("video")
+        augment.normalize(video), outputs.predictions, outputs.dropped, model.patch("video")
     )
-    # A window that would reach beyond the end has been moved back: its beginning is known already.
+    # `read_clip` moves a clip back that would reach beyond the end, so the last two may overlap.
     last = round((min(starts[-1], max(info.duration - length, 0.0)) - starts[-1]) * rate)
     frames = _joined(rows, -last, round(shown * rate))
-    if not hears:
+    if not has_sound:
         return Restored(frames, None, None, rate, samples)
 
     audio = view["audio"]
     log_mels = np.stack([preprocessing.log_mel(c.waveform, audio) for c in clips])
-    made = model.reconstruct("audio", log_mels, ratio, _BATCH_SIZE, seed)
+    outputs = model.reconstruct("audio", log_mels, ratio, _BATCH_SIZE, seed)
     rows = reconstructions.reconstruct_audio(
-        log_mels, made.predictions, made.dropped, model.patch("audio")
+        log_mels, outputs.predictions, outputs.dropped, model.patch("audio")
     )
-    heard = [
-        _of_length(sound.waveforms([row], audio)[0], len(clips[0].waveform))
-        for row in tqdm.tqdm(rows[2], desc="sounds", unit="window", leave=False)
+    reconstructed = [
+        _cut_or_pad(sound.waveforms([row], audio)[0], len(clips[0].waveform))
+        for row in tqdm.tqdm(rows[2], desc="sound", unit="clip", leave=False)
     ]
-    waves = np.stack([[c.waveform for c in clips], heard])
+    waves = np.stack([[c.waveform for c in clips], reconstructed])
     skipped = round(-last / rate * samples)
     waves = _joined(waves, skipped, round(len(frames[0]) / rate * samples))
     steps = rows.shape[-1]
@@ -143,31 +147,34 @@ def _check_ratio(ratio: float, tokens: int, modality: str) -> None:
         )
 
 
-def _of_length(waveform: np.ndarray, length: int) -> np.ndarray:
-    """A sound (S,) cut, or silent at its end: log-mels do not end exactly where windows do."""
+def _cut_or_pad(waveform: np.ndarray, length: int) -> np.ndarray:
+    """Cuts a waveform (S,) or pads it with silence: a log-mel's length differs from its clip's."""
     return np.pad(waveform[:length], (0, max(length - len(waveform), 0)))
 
 
-def _joined(windows: np.ndarray, skipped: int, count: int | None) -> np.ndarray:
-    """Windows (R, n, T, ...) one after the other, (R, count, ...).
+def _joined(clips: np.ndarray, skipped: int, count: int | None) -> np.ndarray:
+    """Joins clips along their time.
 
     Args:
-        windows: Of several rows.
-        skipped: Of the last window, elements at its beginning to leave out.
-        count: Of elements to keep; None for all.
+        clips: (R, n, T, ...), rows of n clips.
+        skipped: Number of elements at the beginning of the last clip to leave out.
+        count: Number of elements to keep; None keeps all.
+
+    Returns:
+        (R, count, ...).
     """
-    parts = [windows[:, n] for n in range(windows.shape[1])]
+    parts = [clips[:, n] for n in range(clips.shape[1])]
     parts[-1] = parts[-1][:, max(skipped, 0) if len(parts) > 1 else 0 :]
     return np.concatenate(parts, axis=1)[:, :count]
 
 
 def write(path: pathlib.Path, restored: Restored, ratio: float) -> None:
-    """Writes the video, whole or not at all.
+    """Writes the video, completely or not at all.
 
     Args:
-        path: Where to; its folder has to exist.
-        restored: What to show.
-        ratio: Share of what is masked, for the captions.
+        path: Path of the output; its folder must exist.
+        restored: Content to show.
+        ratio: Share of the dropped patches, for the title.
     """
     import av
 
@@ -187,9 +194,9 @@ def write(path: pathlib.Path, restored: Restored, ratio: float) -> None:
         count = restored.frames.shape[1]
         progress = tqdm.tqdm(total=count * len(passes), desc="writing", unit="frame", leave=False)
         written = 0  # samples
-        for number, heard in enumerate(passes):
+        for number, playing in enumerate(passes):
             for n in range(count):
-                frame = av.VideoFrame.from_ndarray(_composed(restored, n, heard, ratio), "rgb24")
+                frame = av.VideoFrame.from_ndarray(_composed(restored, n, playing, ratio), "rgb24")
                 frame.pts, frame.time_base = number * count + n, 1 / rate
                 container.mux(video.encode(frame))
                 until = round((number * count + n + 1) / rate * restored.sample_rate)
@@ -209,7 +216,7 @@ def write(path: pathlib.Path, restored: Restored, ratio: float) -> None:
         os.replace(partial, path)
 
 
-def _encode_sound(container, stream, samples: np.ndarray, start: int, rate: int) -> None:
+def _encode_sound(container: Any, stream: Any, samples: np.ndarray, start: int, rate: int) -> None:
     import av
 
     for place in range(0, len(samples), _SAMPLE_BLOCK):
@@ -220,15 +227,15 @@ def _encode_sound(container, stream, samples: np.ndarray, start: int, rate: int)
         container.mux(stream.encode(frame))
 
 
-def _composed(restored: Restored, n: int, heard: str, ratio: float) -> np.ndarray:
-    """Frame n of the output, (H, W, 3) uint8, of even height and width."""
+def _composed(restored: Restored, n: int, playing: str, ratio: float) -> np.ndarray:
+    """Draws frame n of the output, (H, W, 3) uint8, with even height and width."""
     size = restored.frames.shape[2]
     scale = max(1, round(_PANEL / size))
     side = scale * size
     height = _TITLE + side + (_GAP + _SOUND_HEIGHT if restored.log_mels is not None else 0)
     width = 3 * side + 2 * _GAP
     picture = np.full((height + height % 2, width + width % 2, 3), 24, np.uint8)
-    titles = _titles(side, f"{ratio:.0%} masked", heard)
+    titles = _titles(side, f"{ratio:.0%} masked", playing)
     picture[:_TITLE, : titles.shape[1]] = titles
     for row in range(3):
         left = row * (side + _GAP)
@@ -236,63 +243,63 @@ def _composed(restored: Restored, n: int, heard: str, ratio: float) -> np.ndarra
         picture[_TITLE : _TITLE + side, left : left + side] = panel
         if restored.log_mels is not None:
             top = _TITLE + side + _GAP
-            looks = _spectrogram(restored, row, n, side)
-            picture[top : top + _SOUND_HEIGHT, left : left + side] = looks
+            spectrogram = _spectrogram(restored, row, n, side)
+            picture[top : top + _SOUND_HEIGHT, left : left + side] = spectrogram
     return picture
 
 
 def _spectrogram(restored: Restored, row: int, n: int, width: int) -> np.ndarray:
-    """A log-mel with the present moment marked, (_SOUND_HEIGHT, width, 3) uint8."""
+    """Draws a log-mel and marks the current time, (_SOUND_HEIGHT, width, 3) uint8."""
     from PIL import Image
 
     from xkd_jax.report import attention
 
     limits = attention.value_range(restored.log_mels[0])
-    looks = attention.spectrogram(restored.log_mels[row][None], limits=limits)[0]
-    resized = Image.fromarray(looks).resize((width, _SOUND_HEIGHT), Image.Resampling.NEAREST)
+    colors = attention.spectrogram(restored.log_mels[row][None], limits=limits)[0]
+    resized = Image.fromarray(colors).resize((width, _SOUND_HEIGHT), Image.Resampling.NEAREST)
     pixels = np.array(resized)
     place = min(round((n + 0.5) / restored.frames.shape[1] * width), width - 1)
     pixels[:, max(place - 1, 0) : place + 1] = 255
     return pixels
 
 
-def _titles(side: int, masked: str, heard: str) -> np.ndarray:
-    """The line above the panels, light on dark, (_TITLE, W, 3) uint8."""
+def _titles(side: int, masked: str, playing: str) -> np.ndarray:
+    """Draws the titles above the panels, light on dark, (_TITLE, W, 3) uint8."""
     from xkd_jax.report.reconstructions import Canvas
 
     canvas = Canvas(height=_TITLE, width=3 * side + 2 * _GAP)
     for n, name in enumerate(("original", masked, "reconstructed")):
-        mark = "  ♪" if heard == name else ""
+        mark = "  ♪" if playing == name else ""
         canvas.write(n * (side + _GAP) + side / 2, _TITLE - 8, f"{name}{mark}", ha="center")
     return 255 - (255 - 24) * canvas.pixels().astype(int) // 255
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Reads the command line, and says what is wrong in one line."""
+    """Parses the command line and runs it; reports errors in one line."""
     parser = argparse.ArgumentParser(
         prog="python -m xkd_jax.inpaint",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--checkpoint", required=True, metavar="DIR", help="a run, or an export of everything")
+    add("--checkpoint", required=True, metavar="DIR", help="run, or export of everything")
     add("--input", required=True, type=pathlib.Path, metavar="FILE", help="media file")
-    add("--output", required=True, type=pathlib.Path, metavar="FILE.mp4", help="to write")
-    add("--mask", type=_share, default=0.8, metavar="SHARE", help="of the patches (0.8)")
+    add("--output", required=True, type=pathlib.Path, metavar="FILE.mp4", help="file to write")
+    add("--mask", type=_share, default=0.8, metavar="SHARE", help="share of dropped patches (0.8)")
     add(
         "--seconds",
         type=_seconds,
         default=SECONDS,
         metavar="S",
-        help=f"of the file, from its beginning, at most ({SECONDS:g})",
+        help=f"seconds of the file to restore, from its beginning ({SECONDS:g})",
     )
-    add("--seed", type=int, default=0, metavar="N", help="of the masks (0)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the masks (0)")
     flags = parser.parse_args(arguments)
     command_line.quieten_libraries()
     command_line.keep_compiled_programs()
     with command_line.errors_in_one_line():
         if flags.output.suffix.lower() != ".mp4":
-            raise ValueError(f"--output={flags.output}: allowed: a name that ends in .mp4")
+            raise ValueError(f"--output={flags.output}; allowed: a name that ends in .mp4")
         if not flags.output.absolute().parent.is_dir():
             raise FileNotFoundError(f"--output={flags.output}: there is no such folder")
         command_line.check_output(flags.output)
@@ -309,14 +316,14 @@ def _share(text: str) -> float:
     with contextlib.suppress(ValueError):
         if 0 < float(text) < 1:
             return float(text)
-    raise argparse.ArgumentTypeError(f"{text}: allowed: between 0 and 1, such as 0.8")
+    raise argparse.ArgumentTypeError(f"{text}; allowed: between 0 and 1, such as 0.8")
 
 
 def _seconds(text: str) -> float:
     with contextlib.suppress(ValueError):
         if 0 < float(text) < float("inf"):
             return float(text)
-    raise argparse.ArgumentTypeError(f"{text}: allowed: above 0")
+    raise argparse.ArgumentTypeError(f"{text}; allowed: above 0")
 
 
 if __name__ == "__main__":

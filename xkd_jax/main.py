@@ -10,26 +10,28 @@ Flags:
   --config=FILE           the experiment: one of configs/*.py, or a file like them; FILE:NAME for a
                           file of several, such as configs/ablation.py, and FILE:list to see them
   --config.FIELD=VALUE    sets a field of the config; any number of these
-  --workdir=FOLDER        of the run: checkpoints, metrics, pictures; made if missing
+  --workdir=FOLDER        folder of the run, for checkpoints, metrics and pictures; it is created if
+                          it does not exist
   --compile_for=TARGET    trains nothing: compiles the step of pretraining or finetuning for GPUs
-                          (h100, h100:8, h100:4x8 of 4 hosts; a100, a100-80gb, h200, b200) or for a
-                          TPU slice (v5e:16x16), which need not be there (needs the extra cuda or
-                          tpu), or for the devices here (local); prints memory, arithmetic, traffic
-                          and communication; 1 if it does not fit
+                          (h100, h100:8, h100:4x8 for 4 hosts; a100, a100-80gb, h200, b200), for a
+                          TPU slice (v5e:16x16), or for the devices here (local), and prints memory,
+                          arithmetic, traffic and communication. GPUs and TPUs need not be here, but
+                          need the extra cuda or tpu. Exit code 1 if the step does not fit
   --coordinator=HOST:PORT, --processes=N, --process=I
-                          of several processes, each with its own number from 0, and the address
-                          of process 0; Slurm and Cloud TPUs tell them by themselves
+                          for a run of several processes: the address of process 0, the number of
+                          processes, and the number of this one, from 0. Slurm and Cloud TPUs
+                          provide them
   --join_seconds=SECONDS  how long to wait for the other processes (300)
-  --help, --helpfull      this text; the flags of the libraries too
+  --help, --helpfull      prints this text; also the flags of the libraries
 
-SIGINT (Ctrl-C), SIGTERM and SIGHUP save and stop; where there is no step to save yet, they end it.
+SIGINT (Ctrl-C), SIGTERM and SIGHUP save and stop. Before the first step, they stop without saving.
 
 Exit codes: 0 done, or stopped on request and saved; 1 an error; 3 nothing left to train; 4 no
 step has ended for too long (config.log.stall_minutes); 5 another process of the run is gone; 128
-and the signal's number, as 130 and 143: stopped with nothing to save.
+plus the signal's number, such as 130 and 143: stopped with nothing to save.
 """
 
-if __name__ == "__main__":  # before what takes long to import
+if __name__ == "__main__":  # before the slow imports
     from input_pipeline import program
 
     program.start()
@@ -47,12 +49,13 @@ from ml_collections import config_flags
 from input_pipeline import program, signals
 from xkd_jax import command_line
 
-# Exit code where there is nothing left to train, so that scripts can tell it from a failure.
+# Exit code if there is nothing left to train, so that scripts can tell it from a failure.
 ALREADY_FINISHED = 3
-_PATIENCE = 20.0  # seconds for another run to leave the workdir
-# Of flags, files and folders: one line is all that a user needs.
+_PATIENCE = 20.0  # seconds to wait for another run to leave the workdir
+# Errors in flags, files and folders, which the program reports in one line.
 USER_ERRORS = (ValueError, OSError)
-# What config.task may be, and where its function is: of the same name, of (config, workdir).
+# Values of config.task, and the module of each. It has a function `task(config, workdir)`, of the
+# same name as the task.
 TASKS = {
     "pretrain": "xkd_jax.pretrain",
     "probe": "xkd_jax.downstream.probe",
@@ -62,7 +65,7 @@ TASKS = {
 
 
 class Flags(NamedTuple):
-    """The program's flags; each has its value once they are parsed."""
+    """The program's flags, which hold values once the command line is parsed."""
 
     config: flags.FlagHolder
     workdir: flags.FlagHolder
@@ -77,73 +80,80 @@ def define_flags(values: flags.FlagValues, argv: Sequence[str]) -> Flags:
     """Defines the program's flags.
 
     Args:
-        values: Where; nothing else is changed.
-        argv: The command line, the program's name first: it says which config file there is.
+        values: Where to define them; nothing else changes.
+        argv: The command line, the program's name first; its config file defines more flags.
+
+    Returns:
+        The flags, not parsed yet.
     """
-    here = {"flag_values": values}
-    found = Flags(
+    options = {"flag_values": values}
+    defined = Flags(
         config=config_flags.DEFINE_config_file(
             "config",
             None,
             "The experiment: a file such as configs/k400.py.",
             lock_config=True,
             sys_argv=list(argv),
-            **here,
+            **options,
         ),
         workdir=flags.DEFINE_string(
             "workdir",
             None,
-            "Folder of the run: checkpoints, metrics, pictures. Made if missing.",
-            **here,
+            "Folder of the run: checkpoints, metrics, pictures. Created if missing.",
+            **options,
         ),
         compile_for=flags.DEFINE_string(
             "compile_for",
             None,
             "Only compile the step, for GPUs, a TPU topology or the `local` devices.",
-            **here,
+            **options,
         ),
-        coordinator=flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.", **here),
+        coordinator=flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.", **options),
         processes=flags.DEFINE_integer(
-            "processes", None, "Number of processes.", lower_bound=1, **here
+            "processes", None, "Number of processes.", lower_bound=1, **options
         ),
         process=flags.DEFINE_integer(
-            "process", None, "Number of this process, from 0.", lower_bound=0, **here
+            "process", None, "Number of this process, from 0.", lower_bound=0, **options
         ),
         join_seconds=flags.DEFINE_float(
-            "join_seconds", 300, "How long to wait for the other processes.", lower_bound=1, **here
+            "join_seconds",
+            300,
+            "How long to wait for the other processes.",
+            lower_bound=1,
+            **options,
         ),
     )
-    flags.mark_flag_as_required("config", **here)
+    flags.mark_flag_as_required("config", **options)
     flags.register_multi_flags_validator(
         ["workdir", "compile_for"],
-        lambda of: (
-            of["workdir"] is not None
-            or of["compile_for"]
-            or isinstance(found.config.value, str)  # text to be printed, not a run
+        lambda parsed: (
+            parsed["workdir"] is not None
+            or parsed["compile_for"]
+            or isinstance(defined.config.value, str)  # text to be printed, not a run
         ),
         message="--workdir=FOLDER is missing",
-        **here,
+        **options,
     )
-    return found
+    return defined
 
 
-def main(found: Flags, rest: Sequence[str]) -> None:
-    """Starts the devices up and hands the config to its task.
+def main(parsed: Flags, rest: Sequence[str]) -> None:
+    """Runs the task of the config, and reports errors in one line.
 
     Args:
-        found: The flags, parsed.
-        rest: What is left of the command line, the program's name first.
+        parsed: The parsed flags.
+        rest: Arguments that are not flags, the program's name first.
 
     Raises:
-        SystemExit: With anything but success.
+        SystemExit: The task has failed, or there is nothing left to train.
     """
     if len(rest) > 1:
-        raise app.UsageError(f"Unexpected argument {rest[1]!r}: flags are --config and --workdir.")
+        raise app.UsageError(f"Unexpected argument {rest[1]!r}; allowed: flags, see --help.")
     from xkd_jax import checkpoint, train
 
-    with contextlib.ExitStack() as together:  # where an error ends all processes of the run
+    with contextlib.ExitStack() as together:  # in it, an error ends all processes of the run
         try:
-            _run(found, together)
+            _run(parsed, together)
         except train.FinishedError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(ALREADY_FINISHED)
@@ -153,27 +163,27 @@ def main(found: Flags, rest: Sequence[str]) -> None:
             sys.exit(f"error: {command_line.one_line(error)}{_hint(error)}")
 
 
-def _run(found: Flags, together: contextlib.ExitStack) -> None:
-    """Meets the other processes, if there are any, and does the task."""
+def _run(parsed: Flags, together: contextlib.ExitStack) -> None:
+    """Joins the other processes, if there are any, and runs the task."""
     import jax
 
     from xkd_jax import peers, processes, workdir
 
-    config, folder = found.config.value, found.workdir.value
+    config, folder = parsed.config.value, parsed.workdir.value
     if config.get("task") not in TASKS:
         raise ValueError(f"config.task is {config.get('task')!r}; allowed: {', '.join(TASKS)}")
-    if found.compile_for.value:
+    if parsed.compile_for.value:
         from xkd_jax import compile_check
 
-        return compile_check.check(config, found.compile_for.value)
-    group = processes.find(found.coordinator.value, found.processes.value, found.process.value)
+        return compile_check.check(config, parsed.compile_for.value)
+    group = processes.find(parsed.coordinator.value, parsed.processes.value, parsed.process.value)
     if group:
-        processes.join(group, found.join_seconds.value)
+        processes.join(group, parsed.join_seconds.value)
         together.enter_context(peers.Peers())
         processes.check_same(f"{config}\n{folder}", "the config or workdir")
     task = getattr(importlib.import_module(TASKS[config.task]), config.task)
     writes = jax.process_index() == 0
-    # Who started it may have been killed with a run before this one, which is saving yet.
+    # The program that started this run may have been killed while a run before it was saving.
     patience = _PATIENCE if os.environ.get(signals.STARTED_BY_A_PROGRAM) else 0
     with workdir.claimed(folder, patience) if writes else contextlib.nullcontext():
         if writes:
@@ -182,17 +192,17 @@ def _run(found: Flags, together: contextlib.ExitStack) -> None:
 
 
 def _hint(error: Exception) -> str:
-    """Where the message may not say enough: it is of a library, and names nothing of the user's."""
-    ours = type(error) not in (ValueError, OSError) or "config." in str(error)
-    ours = ours or getattr(error, "filename", None) is not None
-    return "" if ours else " (XKD_TRACEBACK=1 shows where)"
+    """Returns a hint if the error is a library's and names no field or file of the user's."""
+    is_specific = type(error) not in (ValueError, OSError) or "config." in str(error)
+    is_specific = is_specific or getattr(error, "filename", None) is not None
+    return "" if is_specific else " (XKD_TRACEBACK=1 shows where)"
 
 
 def call(*argv: str) -> int:
-    """Does in this process what the command line does in one of its own.
+    """Runs the program in this process.
 
-    What the command line sets for the whole process stays as it is: how much libraries say, where
-    compiled programs are kept, what signals do. The flags that libraries have are not there.
+    Unlike the command line, this does not change settings of the whole process: the verbosity of
+    libraries, the cache of compiled programs, signal handlers. The flags of libraries are missing.
 
     Args:
         argv: The flags.
@@ -202,15 +212,15 @@ def call(*argv: str) -> int:
     """
     values = flags.FlagValues()
     command = ["xkd_jax.main", *program.expand_home(argv)]
-    found = define_flags(values, command)
+    defined = define_flags(values, command)
     return command_line.exit_code(
-        lambda: main(found, command_line.parse(command, __doc__, found.config, values))
+        lambda: main(defined, command_line.parse(command, __doc__, defined.config, values))
     )
 
 
 def run() -> None:
-    """Is the command line: sets the process up, parses the flags, runs and ends it."""
-    found = define_flags(flags.FLAGS, sys.argv)
+    """Runs the command line: sets up the process, parses the flags, and runs the task."""
+    defined = define_flags(flags.FLAGS, sys.argv)
 
     def start(rest: list[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
@@ -218,9 +228,9 @@ def run() -> None:
         command_line.quieten_libraries()
         command_line.use_most_memory_of_gpus()
         command_line.keep_compiled_programs()
-        main(found, rest)
+        main(defined, rest)
 
-    app.run(start, flags_parser=lambda argv: command_line.parse(argv, __doc__, found.config))
+    app.run(start, flags_parser=lambda argv: command_line.parse(argv, __doc__, defined.config))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""AdamW with the paper's gradient clipping and decay mask, on parameters stacked by layer."""
+"""AdamW with the paper's gradient clipping and decay mask, for parameters stacked by layer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,18 +15,18 @@ Params = Any
 
 @flax.struct.dataclass
 class Hyperparameters:
-    """AdamW's numbers and the learning rate's course, () float32 each; inputs of a program.
+    """Numbers of AdamW and of the learning rate schedule, () float32 each; may be traced.
 
     Attributes:
-      learning_rate: peak of the learning rate.
-      final_learning_rate: learning rate at the end of the run.
-      warmup_steps: steps from 0 to the peak.
-      total_steps: steps of the run.
-      b1: decay of the gradients' mean.
-      b2: decay of the squared gradients' mean.
-      eps: what is added to the root of the latter.
-      weight_decay: share of a weight that decays at a learning rate of 1.
-      clip_norm: largest norm of a tensor's gradient; infinity for no clipping.
+        learning_rate: Peak of the learning rate.
+        final_learning_rate: Learning rate at the end of the run.
+        warmup_steps: Steps in which the learning rate rises from 0 to its peak.
+        total_steps: Steps of the run.
+        b1: Decay rate of the mean of gradients.
+        b2: Decay rate of the mean of squared gradients.
+        eps: Number that is added to the root of the mean of squared gradients.
+        weight_decay: Share of a weight that one step removes, per unit of learning rate.
+        clip_norm: Largest norm of one tensor's gradient; infinity clips nothing.
     """
 
     learning_rate: jax.typing.ArrayLike
@@ -40,7 +40,7 @@ class Hyperparameters:
     clip_norm: jax.typing.ArrayLike
 
     def learning_rate_at(self, step: jax.Array) -> jax.Array:
-        """Learning rate of a step, () float32."""
+        """Computes the learning rate of a step, () float32."""
         return schedules.warmup_cosine(
             step, self.learning_rate, self.warmup_steps, self.total_steps, self.final_learning_rate
         )
@@ -51,10 +51,14 @@ def _names(path: tuple[Any, ...]) -> list[str]:
 
 
 def tensor_norms(path: tuple[Any, ...], tensor: jax.Array) -> jax.Array:
-    """Norm of a parameter tensor's gradient, one a layer where layers are stacked.
+    """Computes the norm of a parameter's gradient, or of each layer's if layers are stacked.
+
+    Args:
+        path: Path of the parameter in its pytree.
+        tensor: The gradient; stacked layers are along its first axis.
 
     Returns:
-      Float32 of the tensor's rank, every axis 1 but the layers' axis of a stacked tensor.
+        Float32 of the tensor's rank. All axes have length 1, except the axis of stacked layers.
     """
     axes = tuple(range(1 if "blocks" in _names(path) else 0, tensor.ndim))
     return jnp.sqrt(jnp.sum(jnp.square(tensor.astype(jnp.float32)), axis=axes, keepdims=True))
@@ -63,29 +67,33 @@ def tensor_norms(path: tuple[Any, ...], tensor: jax.Array) -> jax.Array:
 def clip_each_tensor(
     max_norm: jax.typing.ArrayLike, clipped: Callable[[list[str]], bool]
 ) -> optax.GradientTransformation:
-    """Scales each parameter tensor's gradient to a norm of `max_norm` at most.
+    """Clips the gradient of each parameter tensor to a norm of at most `max_norm`.
 
     This is not clipping by the global norm: every weight matrix and bias of every layer is
     clipped by itself (section 5 of docs/method.md).
 
     Args:
-      max_norm: the largest norm.
-      clipped: tells from a parameter's names, outermost first, whether it is clipped.
+        max_norm: Largest norm of one tensor's gradient.
+        clipped: Returns whether a parameter is clipped; its argument is the list of the names on
+            the parameter's path, outermost first.
+
+    Returns:
+        The gradient transformation.
     """
 
-    def clip(path, gradient):
+    def clip(path: tuple[Any, ...], gradient: jax.Array) -> jax.Array:
         if not clipped(_names(path)):
             return gradient
-        # The small number is that of PyTorch's clipping.
+        # 1e-6 is the epsilon of PyTorch's clipping.
         return gradient * jnp.minimum(1.0, max_norm / (tensor_norms(path, gradient) + 1e-6))
 
     return optax.stateless(lambda updates, params: jax.tree_util.tree_map_with_path(clip, updates))
 
 
 def decay_mask(params: Params) -> Params:
-    """Which parameters decay: those of two axes or more, layers' axis not counted.
+    """Returns which parameters decay: those with two or more axes, not counting stacked layers.
 
-    Biases and norms do not; positions, CLS and mask tokens, of shape (n, D), do.
+    Biases and norms do not decay. Positions, CLS and mask tokens, of shape (n, D), do.
     """
     return jax.tree_util.tree_map_with_path(
         lambda path, x: x.ndim - ("blocks" in _names(path)) >= 2, params
@@ -93,29 +101,32 @@ def decay_mask(params: Params) -> Params:
 
 
 def decay_mask_of_weights(params: Params) -> Params:
-    """Which parameters decay in finetuning: those of `decay_mask` but positions and CLS."""
+    """Returns which parameters decay in finetuning: as `decay_mask`, without positions and CLS."""
     mask = decay_mask(params)
-    kept = ("position_embedding", "cls_token")
+    without_decay = ("position_embedding", "cls_token")
     return jax.tree_util.tree_map_with_path(
-        lambda path, decays: decays and _names(path)[-1] not in kept, mask
+        lambda path, decays: decays and _names(path)[-1] not in without_decay, mask
     )
 
 
 def scale_by_depth(decay: jax.typing.ArrayLike, depth: int) -> optax.GradientTransformation:
     """Scales the updates of an encoder with a head by `decay ** (depth + 1 - id)`.
 
-    So what is near the input changes least (Clark et al. 2020; Bao et al. 2022). The id of the
-    embeddings, CLS and positions is 0, that of block i, from 0, is i + 1, and that of the final
-    norm and of all that is not the encoder's is depth + 1. After AdamW this scales learning rate
-    and decay alike.
+    Layers near the input change least (Clark et al. 2020; Bao et al. 2022). The id is 0 for the
+    patch embedding, the CLS token and the positions, i + 1 for block i (counted from 0), and
+    depth + 1 for the final norm and everything outside the encoder. Applied after AdamW, this
+    scales the learning rate and the weight decay alike.
 
     Args:
-      decay: factor from one id to the one below.
-      depth: number of blocks, which are stacked along a leading axis.
+        decay: Ratio of the factors of one id and the next higher one.
+        depth: Number of blocks, which are stacked along a leading axis.
+
+    Returns:
+        The gradient transformation.
     """
     inputs = ("patch_embedding", "position_embedding", "cls_token")
 
-    def scale(path, update):
+    def scale(path: tuple[Any, ...], update: jax.Array) -> jax.Array:
         names = _names(path)
         if "blocks" in names:
             factors = decay ** (depth - jnp.arange(depth, dtype=jnp.float32))
@@ -130,13 +141,16 @@ def adamw(
     clipped: Callable[[list[str]], bool] | None = None,
     decays: Callable[[Params], Params] = decay_mask,
 ) -> optax.GradientTransformation:
-    """AdamW (Loshchilov and Hutter 2019) after per-tensor clipping.
+    """Builds AdamW (Loshchilov and Hutter 2019) with per-tensor clipping before it.
 
     Args:
-      hyperparameters: numbers of the run, which may be traced.
-      clipped: tells from a parameter's names, outermost first, whether its gradient is clipped.
-        None clips nothing.
-      decays: maps parameters to a tree of bools, True where weight decay applies.
+        hyperparameters: Numbers of the run, which may be traced.
+        clipped: Returns whether a parameter's gradient is clipped, see `clip_each_tensor`. None
+            clips nothing.
+        decays: Maps parameters to a tree of bools, true for those that decay.
+
+    Returns:
+        The gradient transformation.
     """
     h = hyperparameters
     return optax.chain(

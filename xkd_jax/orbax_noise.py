@@ -1,7 +1,7 @@
-"""Keeps what Orbax prints of a damaged checkpoint off the terminal: its exception says it all.
+"""Silences what Orbax and Python print about a damaged checkpoint: the exception is enough.
 
-Orbax reads all arrays at once, in tasks of an event loop that it closes at the first failure. Of
-each of the others Python then prints a traceback, when it ends or is collected.
+Orbax reads all arrays at once, in tasks of an event loop that it closes at the first failure. For
+each of the other tasks, Python prints a traceback when the task ends or is collected.
 """
 
 import contextlib
@@ -17,41 +17,41 @@ _LOGGERS = ("absl", "asyncio")
 
 @contextlib.contextmanager
 def kept_off() -> Iterator[None]:
-    """For a block that reads, and that keeps nothing of an exception but its words."""
+    """Silences a block that reads, and that keeps only the message of an exception."""
     _ignore_abandoned_reads()
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     for logger in loggers:
-        logger.addFilter(_nothing)
+        logger.addFilter(_reject)
     try:
         yield
     finally:
         for logger in loggers:
-            logger.removeFilter(_nothing)
+            logger.removeFilter(_reject)
 
 
 def let_out() -> None:
-    """Collects the tasks that have failed, inside of `kept_off`: that is when they complain."""
+    """Collects failed tasks, which print their errors then. Call it inside `kept_off`."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of those that had not begun
+        warnings.simplefilter("ignore", RuntimeWarning)  # from tasks that have not begun
         gc.collect()
 
 
-def _nothing(record: logging.LogRecord) -> bool:
+def _reject(record: logging.LogRecord) -> bool:
     return False
 
 
 def _ignore_abandoned_reads() -> None:
-    """Has Python say nothing of reads that were given up, for good: some end much later."""
-    others = sys.unraisablehook
-    if getattr(others, "of", None) == __name__:
+    """Silences abandoned reads for the rest of the process, because some end much later."""
+    previous = sys.unraisablehook
+    if getattr(previous, "owner", None) == __name__:
         return
 
     def hook(unraisable: Any) -> None:
-        code = getattr(unraisable.object, "cr_code", None)  # of a coroutine
+        code = getattr(unraisable.object, "cr_code", None)  # only a coroutine has it
         is_coroutine = code is not None and "orbax" in code.co_filename
-        is_callback = str(unraisable.exc_value) == "Event loop is closed"  # of TensorStore's
+        is_callback = str(unraisable.exc_value) == "Event loop is closed"  # from TensorStore
         if not is_coroutine and not is_callback:
-            others(unraisable)
+            previous(unraisable)
 
-    hook.of = __name__
+    hook.owner = __name__
     sys.unraisablehook = hook

@@ -1,17 +1,17 @@
-"""What the processes of a run know of each other: that all are alive, and why one leaves.
+"""Ends all processes of a run within seconds if one fails or is lost, with a message each.
 
-JAX notices late that one is gone, and ends the others by an abort; where one leaves with an error,
-it has that one wait for the others. Here each says every second that it is alive, by JAX's
-coordination service, which is in process 0. Process 0 looks at all, the others look at process 0.
-Where one leaves or is lost, the others are told, and all end within seconds, with a line each.
+JAX itself notices a lost process late, and aborts the others; a process with an error waits in JAX
+for the others. Here every process sends a sign of life each second, through JAX's coordination
+service, which runs in process 0. Process 0 watches all others, and they watch process 0.
 """
 
 import contextlib
 import threading
 import time
 import traceback
+import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import jax
 from jax._src import distributed
@@ -20,24 +20,24 @@ from input_pipeline import signals
 
 # Exit code of a process that has lost another one.
 LOST = 5
-SECONDS = 60.0  # without a word, after which a process is taken for lost
-_PERIOD = 1.0  # seconds between two words
-_END = "xkd_jax/end/"  # of all: the exit code and why
-_ALIVE = "xkd_jax/alive/"
-_LEFT = "left"  # the last word of a process
+SECONDS = 60.0  # without a sign of life, after which a process counts as lost
+_PERIOD = 1.0  # seconds between two signs of life
+_END = "xkd_jax/end/"  # key of the exit code and the reason, for all processes
+_ALIVE = "xkd_jax/alive/"  # prefix of the keys of signs of life
+_LEFT = "left"  # the last sign of a process that leaves
 
 
 class Peers:
-    """Lives and ends with the other processes. Use it as a context manager, once all have met.
+    """Ties the processes of a run together. Use it as a context manager after `processes.join`.
 
-    An error that leaves it ends the process there and then, and the others with it.
+    An error that leaves the block ends this process at once, and the others with it.
 
     Args:
-        client: Of JAX's coordination service; JAX's own by default.
-        index: Of this process; JAX's by default.
-        count: Of processes; JAX's by default.
-        seconds: Without a word, after which a process is taken for lost.
-        end: Ends this process, with an exit code and a line.
+        client: Client of the coordination service; JAX's client by default.
+        index: Number of this process; JAX's number by default.
+        count: Number of processes; JAX's number by default.
+        seconds: Seconds without a sign of life, after which a process counts as lost.
+        end: Function that ends this process, with an exit code and a message.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class Peers:
         count: int | None = None,
         seconds: float = SECONDS,
         end: Callable[[int, str], None] = signals.end,
-    ):
+    ) -> None:
         self._client = client or distributed.global_state.client
-        # Of JAX's public functions, the first to be called waits for all processes' devices.
+        # JAX's public functions would wait for the devices of all processes.
         self._index = distributed.global_state.process_id if index is None else index
         self._count = distributed.global_state.num_processes if count is None else count
         self._seconds = seconds
@@ -57,77 +57,82 @@ class Peers:
         self._left = threading.Event()
         now = time.monotonic()
         self._served = now  # when the service last answered
-        self._heard = dict.fromkeys(range(self._count), (None, now))  # last word, when it was new
+        self._heard = dict.fromkeys(range(self._count), (None, now))  # last sign and its time
         self._threads = [
             threading.Thread(target=target, name="peers", daemon=True)
             for target in (self._talk, self._watch)
         ]
 
     def _talk(self) -> None:
-        """Says that this process is alive, and hears of the others. A call may take long."""
-        word = 0
+        """Sends signs of life and reads those of the others. A call may take long."""
+        sign = 0
         while not self._left.wait(_PERIOD):
             try:
-                self._say(str(word))
+                self._say(str(sign))
                 self._hear()
             except jax.errors.JaxRuntimeError:  # the service does not answer
                 continue
             self._served = time.monotonic()
-            word += 1
+            sign += 1
 
     def _watch(self) -> None:
-        """Notices that someone has not been heard of for too long."""
+        """Ends all processes if one has been silent for too long."""
         while not self._left.wait(_PERIOD):
             now = time.monotonic()
             silent = [0] if self._index and now - self._served > self._seconds else []
             silent += [
                 index
-                for index, (word, since) in self._heard.items()
-                if self._index == 0 and word != _LEFT and now - since > self._seconds
+                for index, (sign, since) in self._heard.items()
+                if self._index == 0 and sign != _LEFT and now - since > self._seconds
             ]
             if silent:
-                reason = f"process {silent[0]} has not been heard of for {self._seconds:g} s"
-                self._end_all(LOST, reason, f"error: {reason}: it has died, or stands still")
+                reason = f"process {silent[0]} has sent no sign of life for {self._seconds:g} s"
+                self._end_all(LOST, reason, f"error: {reason}: it has died or hangs")
 
     def _end_all(self, code: int, reason: str, line: str) -> None:
-        """Tells the others to end, and why, and ends this process, which says a line of its own."""
+        """Tells the others to end, with the reason, and ends this process, with its own message."""
         self._left.set()
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            # Not where another was first.
+            # Raises if another process was first.
             self._client.key_value_set(f"{_END}first", f"{code} {reason}")
-            # The service ends with process 0: the others have to have heard.
+            # The service ends with process 0, which waits until the others have read this.
             end = time.monotonic() + 5 * _PERIOD
             while self._index == 0 and time.monotonic() < end and not self._others_left():
                 time.sleep(_PERIOD / 10)
         self._end(code, line)
 
-    def _say(self, word: str) -> None:
-        self._client.key_value_set(f"{_ALIVE}{self._index}", word, allow_overwrite=True)
+    def _say(self, sign: str) -> None:
+        self._client.key_value_set(f"{_ALIVE}{self._index}", sign, allow_overwrite=True)
 
     def _hear(self) -> None:
-        told = self._client.key_value_dir_get(_END)
-        if told and not self._left.is_set():
-            code, _, reason = told[0][1].partition(" ")
+        endings = self._client.key_value_dir_get(_END)
+        if endings and not self._left.is_set():
+            code, _, reason = endings[0][1].partition(" ")
             self._say(_LEFT)
             self._end(int(code), f"error: {reason}")
         if self._index == 0:
-            for key, word in self._client.key_value_dir_get(_ALIVE):
+            for key, sign in self._client.key_value_dir_get(_ALIVE):
                 index = int(key.rpartition("/")[2])
-                if word != self._heard[index][0]:
-                    self._heard[index] = (word, time.monotonic())
+                if sign != self._heard[index][0]:
+                    self._heard[index] = (sign, time.monotonic())
 
     def _others_left(self) -> bool:
-        words = dict(self._client.key_value_dir_get(_ALIVE))
-        return all(words.get(f"{_ALIVE}{i}") == _LEFT for i in range(1, self._count))
+        signs = dict(self._client.key_value_dir_get(_ALIVE))
+        return all(signs.get(f"{_ALIVE}{i}") == _LEFT for i in range(1, self._count))
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
         if isinstance(error, jax.errors.JaxRuntimeError):
-            # Of a connection that another process has closed, as a rule: that will be found.
+            # Usually another process has closed the connection, and the watch finds out which.
             time.sleep(self._seconds + 10 * _PERIOD)
         if error is not None:
             code, reason, line = _last_words(error)
@@ -139,7 +144,7 @@ class Peers:
 
 
 def _last_words(error: BaseException) -> tuple[int, str, str]:
-    """Of a process that an error ends: the exit code, what the others say, what it says itself."""
+    """Returns the exit code of an error, the reason for the others, and this process's message."""
     if isinstance(error, signals.Stopped):
         return 128 + error.number, f"stopped {error}", signals.last_line(error.number)
     if isinstance(error, SystemExit):

@@ -1,9 +1,10 @@
-"""From raw frames, waveforms and media files to what an encoder sees, without TensorFlow.
+"""Makes an encoder's views from raw frames, waveforms and media files, without TensorFlow.
 
-The same as evaluation makes of prepared data: the frames on screen at the encoder's rate, their
-central square at its size; sound at its rate as a normalized log-mel. A clip shorter than the
-encoder's repeats from its beginning, as in training. Of a longer one, `position` says which part:
-0 is the first that fits, 1 the last.
+The views equal those that evaluation makes from prepared data. Of video, they are the frames on
+screen at the encoder's frame rate, cut to the central square and resized. Of audio, they are a
+normalized log-mel at the encoder's sample rate. A recording that is shorter than a view repeats
+from its beginning, as in training. In a longer one, a view has a position: 0 is at the beginning, 1
+at the end.
 """
 
 import functools
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-# A time this much before a frame's, in frames, is that frame's: quotients of rates are not exact.
+# Tolerance in frames: a time that is at most this much before a frame counts as in the frame,
+# because quotients of rates are not exact.
 _ROUNDING = 1e-6
 
 
@@ -25,16 +27,19 @@ def resized(
     frame_size: int | None = None,
     seconds: float | None = None,
 ) -> dict[str, Any]:
-    """The preprocessing of an encoder for other sizes than those of its training.
+    """Changes the sizes of an encoder's preprocessing.
 
     Args:
-        view: "preprocessing" of an encoder.
-        patch: Its patch: (frames, pixels, pixels), or (mel bands, log-mel frames).
-        frame_size: Height and width of the frames; None: as they are in `view`.
-        seconds: Length of the clips; None likewise.
+        view: Preprocessing of the encoder, from its description.
+        patch: Size of a patch: (frames, pixels, pixels), or (mel bands, log-mel frames).
+        frame_size: New height and width of the frames in pixels; None keeps those of `view`.
+        seconds: New length of a view; None keeps that of `view`.
+
+    Returns:
+        The preprocessing at the new sizes.
 
     Raises:
-        ValueError: The patch does not divide that.
+        ValueError: A new size is not a multiple of the patch's.
     """
     view = dict(view)
     if frame_size is not None:
@@ -62,10 +67,10 @@ def _check_multiple(name: str, value: float, count: int, patch: int, unit: str) 
 
 
 def positions(windows: int) -> np.ndarray:
-    """Places of windows in a clip, evenly from the first to the last; a single one in the middle.
+    """Returns positions of views in a recording: evenly from 0 to 1, or 0.5 for a single view.
 
     Args:
-        windows: How many.
+        windows: Number of views.
 
     Returns:
         (windows,) float64 in [0, 1].
@@ -74,16 +79,16 @@ def positions(windows: int) -> np.ndarray:
 
 
 def times(duration: float, seconds: float, count: int, position: float) -> np.ndarray:
-    """When to look, within a clip.
+    """Returns the times of a view's frames in a recording.
 
     Args:
-        duration: Of the clip, in seconds.
-        seconds: Of the window.
-        count: Of the times, evenly over the window.
-        position: Of the window in the clip, in [0, 1].
+        duration: Length of the recording in seconds.
+        seconds: Length of the view.
+        count: Number of times, evenly spaced in the view.
+        position: Position of the view in the recording, in [0, 1].
 
     Returns:
-        (count,) float64 seconds into the clip; they start over at its end.
+        (count,) float64 seconds from the beginning of the recording, which repeats at its end.
     """
     start = position * max(0.0, duration - seconds)
     return (start + np.arange(count) * (seconds / count)) % duration
@@ -92,22 +97,22 @@ def times(duration: float, seconds: float, count: int, position: float) -> np.nd
 def video_views(
     frames: np.ndarray, frame_rate: float, video: Mapping[str, Any], places: Sequence[float]
 ) -> list[np.ndarray]:
-    """Makes views of a clip's frames.
+    """Makes views of a recording's frames.
 
     Args:
         frames: (T, H, W, 3) uint8 RGB.
-        frame_rate: Of them, per second.
-        video: "preprocessing" of an encoder of pictures: frames, frame_rate, size.
-        places: Of the views in the clip, each in [0, 1].
+        frame_rate: Frames per second.
+        video: Preprocessing of a video encoder: frames, frame_rate and size.
+        places: Positions of the views in the recording, each in [0, 1].
 
     Returns:
-        A (frames, size, size, 3) uint8 for each place.
+        The views, (frames, size, size, 3) uint8, one for each position.
     """
     seconds = video["frames"] / video["frame_rate"]
     views = []
     for place in places:
-        when = times(len(frames) / frame_rate, seconds, video["frames"], place)
-        on_screen = np.floor(when * frame_rate + _ROUNDING).astype(int)
+        frame_times = times(len(frames) / frame_rate, seconds, video["frames"], place)
+        on_screen = np.floor(frame_times * frame_rate + _ROUNDING).astype(int)
         shown, order = np.unique(np.minimum(on_screen, len(frames) - 1), return_inverse=True)
         squares = np.stack([central_square(frames[n], video["size"]) for n in shown])
         views.append(squares[order])
@@ -115,11 +120,11 @@ def video_views(
 
 
 def central_square(frame: np.ndarray, size: int) -> np.ndarray:
-    """Cuts out the largest central square of a frame and resizes it, smoothed where it shrinks.
+    """Cuts out the largest central square of a frame and resizes it, with antialiasing.
 
     Args:
         frame: (H, W, 3) uint8.
-        size: Of the result, in pixels.
+        size: Height and width of the result in pixels.
 
     Returns:
         (size, size, 3) uint8.
@@ -137,16 +142,16 @@ def central_square(frame: np.ndarray, size: int) -> np.ndarray:
 def audio_views(
     waveform: np.ndarray, sample_rate: float, audio: Mapping[str, Any], places: Sequence[float]
 ) -> list[np.ndarray]:
-    """Makes views of a clip's sound.
+    """Makes views of a recording's waveform.
 
     Args:
         waveform: (S,) float in [-1, 1], mono.
-        sample_rate: Of it, in Hz.
-        audio: "preprocessing" of an encoder of sounds: seconds, and what `log_mel` needs.
-        places: Of the views in the clip, each in [0, 1].
+        sample_rate: Sample rate in Hz.
+        audio: Preprocessing of an audio encoder: seconds, and the fields that `log_mel` reads.
+        places: Positions of the views in the recording, each in [0, 1].
 
     Returns:
-        A (mel_bands, frames) float32 normalized log-mel for each place.
+        The views, (mel_bands, frames) float32 normalized log-mels, one for each position.
     """
     waveform = np.asarray(waveform, np.float32)
     rate = audio["sample_rate"]
@@ -164,14 +169,14 @@ def log_mel(waveform: np.ndarray, audio: Mapping[str, Any]) -> np.ndarray:
     """Computes the normalized log-mel of training (docs/method.md, section 1).
 
     Args:
-        waveform: (S,) float at the encoder's rate.
-        audio: "preprocessing" of an encoder of sounds: frames, sample_rate, mel_bands, window, hop,
+        waveform: (S,) float at the encoder's sample rate.
+        audio: Preprocessing of an audio encoder: frames, sample_rate, mel_bands, window, hop,
             max_frequency, log_offset, mean and std.
 
     Returns:
         (mel_bands, frames) float32.
     """
-    # Taken only here: it takes seconds to import.
+    # Imported here because it takes seconds.
     import librosa
 
     spectrum = librosa.stft(
@@ -197,20 +202,20 @@ def _mel_filters(sample_rate: int, window: int, bands: int, max_frequency: float
 def video_views_of_file(
     path: str | os.PathLike, video: Mapping[str, Any], places: Sequence[float]
 ) -> list[np.ndarray]:
-    """Makes views of a media file's picture, decoding no more than they need.
+    """Makes views of a media file's video, and decodes no more than they need.
 
     Args:
-        path: The file.
+        path: Path of the file.
         video: As for `video_views`.
-        places: Of the views in the file, each in [0, 1].
+        places: Positions of the views in the file, each in [0, 1].
 
     Returns:
-        A (frames, size, size, 3) uint8 for each place.
+        The views, (frames, size, size, 3) uint8, one for each position.
 
     Raises:
-        MediaError: The file is not usable or has no picture; of `input_pipeline.media`.
+        MediaError: The file is not usable or has no video (`input_pipeline.media.MediaError`).
     """
-    # Needs PyAV, which those who bring arrays can do without.
+    # Imported here because it needs PyAV, which encoders of arrays do not.
     from input_pipeline import containers, media, picture
 
     info = media.probe(path)
@@ -219,10 +224,10 @@ def video_views_of_file(
     seconds = video["frames"] / video["frame_rate"]
     views = []
     for place in places:
-        when = info.start + times(info.duration, seconds, video["frames"], place)
+        frame_times = info.start + times(info.duration, seconds, video["frames"], place)
         with containers.opened(path) as container:
             stream, _ = containers.streams(container)
-            frames = picture.read(container, stream, when, video["size"])
+            frames = picture.read(container, stream, frame_times, video["size"])
         views.append(np.stack([central_square(frame, video["size"]) for frame in frames]))
     return views
 
@@ -230,18 +235,18 @@ def video_views_of_file(
 def audio_views_of_file(
     path: str | os.PathLike, audio: Mapping[str, Any], places: Sequence[float]
 ) -> list[np.ndarray]:
-    """Makes views of a media file's sound, decoding no more than they need.
+    """Makes views of a media file's audio, and decodes no more than they need.
 
     Args:
-        path: The file, with or without a picture.
+        path: Path of the file, with or without video.
         audio: As for `audio_views`.
-        places: Of the views in the file, each in [0, 1].
+        places: Positions of the views in the file, each in [0, 1].
 
     Returns:
-        A (mel_bands, frames) float32 for each place.
+        The views, (mel_bands, frames) float32 normalized log-mels, one for each position.
 
     Raises:
-        MediaError: The file is not usable or has no sound; of `input_pipeline.media`.
+        MediaError: The file is not usable or has no audio (`input_pipeline.media.MediaError`).
     """
     from input_pipeline import containers, media, sound
 

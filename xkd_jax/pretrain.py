@@ -1,9 +1,10 @@
-"""Pretraining: puts the data, the model and the step together and hands them to the loop."""
+"""Pretraining: builds the data loader, the model and the step, and runs the training loop."""
 
 import functools
 import operator
 import pathlib
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -25,25 +26,28 @@ from xkd_jax.interop import pretrained
 from xkd_jax.models import xkd
 from xkd_jax.report import reconstructions
 
-# Examples drawn in the pictures of reconstructions.
+if TYPE_CHECKING:
+    from input_pipeline.loader import Loader
+
+# Number of examples in the pictures of reconstructions.
 PICTURED = 4
 
 
 def pretrain(config: ml_collections.ConfigDict, workdir: str) -> train_step.TrainState:
-    """Pretrains XKD as the config says, going on from the workdir's newest checkpoint.
+    """Pretrains XKD, from the newest checkpoint in the workdir or from the beginning.
 
     Args:
-      config: see configs/base.py.
-      workdir: folder of the run, made where it does not exist.
+        config: Config of the run, see configs/base.py.
+        workdir: Folder of the run; it is created if it does not exist.
 
     Returns:
-      The last state.
+        The last state.
 
     Raises:
-      ConfigError: for an impossible config.
-      ValueError, FileNotFoundError: for unusable data, a workdir that holds another model's
-        checkpoint, and a run that has reached its end.
-      NonFiniteError: where the loss or a gradient is not a finite number.
+        ConfigError: The config is impossible.
+        ValueError, FileNotFoundError: The data are unusable, the workdir holds the checkpoint of
+            another model, or the run has already reached its end.
+        NonFiniteError: The loss or a gradient is not a finite number.
     """
     config_check.check(config)
     mesh = sharding.make_mesh(config.parallel.fsdp)
@@ -55,10 +59,10 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> train_step.Trai
     numbers = train_step.hyperparameters(config, total_steps, loader.steps_per_epoch)
     if jax.process_index() == 0:
         print(describe(model, config, total_steps), flush=True)
-    given = given_weights(config, model, workdir)
+    weights = given_weights(config, model, workdir)
     return train.train(
         init=lambda trees: train_step.init_state(model, numbers, config.seed).replace(**trees),
-        init_args=(given,),
+        init_args=(weights,),
         step_fn=train_step.make_train_step(model, config),
         step_args=(numbers,),
         batches=loader.batches,
@@ -76,9 +80,9 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> train_step.Trai
     )
 
 
-def make_loader(config: ml_collections.ConfigDict):
-    """This process's loader of the data that the config names."""
-    # Here and not above, since this is what brings TensorFlow in.
+def make_loader(config: ml_collections.ConfigDict) -> "Loader":
+    """Builds this process's loader of the data that the config names."""
+    # Imported here because it imports TensorFlow.
     from input_pipeline import datasets, loader
 
     return loader.Loader(
@@ -94,7 +98,7 @@ def make_loader(config: ml_collections.ConfigDict):
 
 
 def batch_shapes(config: ml_collections.ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
-    """What the loader gives, (B, ...), over all processes."""
+    """Returns the shapes and dtypes of a batch, (B, ...), over all processes."""
     rows, video, audio = config.batch_size, config.views.video, config.views.audio
     full = (video.global_frames, video.global_size, video.global_size, 3)
     local = (video.local_count, video.local_frames, video.local_size, video.local_size, 3)
@@ -115,22 +119,28 @@ def batch_shapes(config: ml_collections.ConfigDict) -> dict[str, jax.ShapeDtypeS
 def given_weights(
     config: ml_collections.ConfigDict, model: xkd.XKD, workdir: str
 ) -> dict[str, Any]:
-    """What a new run starts with in place of fresh weights: all that `config.init_from` holds.
+    """Loads the weights that a new run starts from, if `config.init_from` is set.
+
+    Args:
+        config: Config of the run.
+        model: The model.
+        workdir: Folder of the run.
 
     Returns:
-        Fields of the state: params, teacher and centers. None without `config.init_from`, and where
-        the workdir has a checkpoint to go on from.
+        The fields `params`, `teacher` and `centers` of the state. Empty if `config.init_from` is
+        empty, or if the workdir has a checkpoint to resume from.
 
     Raises:
-        ConfigError: `config.model` is not that of the weights.
-        MismatchError: A weight is missing, or of another shape.
-        FileNotFoundError, DamagedError: There are none, or none that can be read.
+        ConfigError: `config.model` differs from the config of the weights.
+        MismatchError: A weight is missing or has another shape.
+        FileNotFoundError: There are no weights at `config.init_from`.
+        DamagedError: The weights cannot be read.
     """
     path = config.init_from
     if not path or checkpoint.latest_step(workdir) is not None:
         return {}
     description, trees = pretrained.load(path, pretrained.everything)
-    if description["config"]:  # which encoders alone come without
+    if description["config"]:  # exports of encoders alone have none
         _check_same_model(config, description["config"]["model"])
     params = jax.eval_shape(model.init, jax.random.key(0))
     expected = {
@@ -154,37 +164,41 @@ def given_weights(
     return trees
 
 
-def _check_same_model(config: ml_collections.ConfigDict, theirs: dict[str, Any]) -> None:
-    """Refuses weights of another model; heads and norms do not show in the shapes."""
-    theirs = ml_collections.ConfigDict(theirs)
+def _check_same_model(config: ml_collections.ConfigDict, their_model: dict[str, Any]) -> None:
+    """Refuses weights of another model. Shapes alone do not show the heads and the norms."""
+    their_model = ml_collections.ConfigDict(their_model)
     for field in config_check.fields_of(config.model):
-        value = functools.reduce(operator.getitem, field.split("."), theirs)
-        ours = functools.reduce(operator.getitem, field.split("."), config.model)
-        if isinstance(ours, tuple):
-            value = tuple(value)  # a list, as it comes back from a file
-        if ours != value and not field.endswith(".mask_ratio"):
-            config_check.refuse(config, f"model.{field}", f"{value!r}, as in config.init_from")
+        their_value = functools.reduce(operator.getitem, field.split("."), their_model)
+        our_value = functools.reduce(operator.getitem, field.split("."), config.model)
+        if isinstance(our_value, tuple):
+            their_value = tuple(their_value)  # files store tuples as lists
+        if our_value != their_value and not field.endswith(".mask_ratio"):
+            config_check.refuse(
+                config, f"model.{field}", f"{their_value!r}, as in config.init_from"
+            )
 
 
-def make_probe(config: ml_collections.ConfigDict, model: xkd.XKD, mesh: Mesh):
-    """What the loop calls every `config.probe.every_steps`, or None."""
+def make_probe(
+    config: ml_collections.ConfigDict, model: xkd.XKD, mesh: Mesh
+) -> Callable[[Any, int], tuple[Any, dict[str, float]]] | None:
+    """Builds the evaluation that runs every `config.probe.every_steps`; None if that is 0."""
     if not config.probe.every_steps:
         return None
-    # Here and not above: it brings scikit-learn in, which training alone does not need.
+    # Imported here because it imports scikit-learn, which training alone does not need.
     from xkd_jax.downstream import online
 
     return online.make(config, model, mesh)
 
 
 def compute_dtype(config: ml_collections.ConfigDict) -> jnp.dtype:
-    """The dtype of matrix products: bfloat16 where the hardware is made for it."""
+    """Returns the dtype of matrix products; "auto" is float32 on CPUs and bfloat16 elsewhere."""
     if config.compute_dtype == "auto":
         return jnp.dtype(jnp.float32 if sharding.platform() == "cpu" else jnp.bfloat16)
     return jnp.dtype(config.compute_dtype)
 
 
 def describe(model: xkd.XKD, config: ml_collections.ConfigDict, total_steps: int) -> str:
-    """Several lines: devices, parameter counts by part, and what will be trained."""
+    """Describes a run in several lines: devices, parameters of each part, steps."""
     counts = xkd.count_parameters(jax.eval_shape(model.init, jax.random.key(0)))
     lines = [
         f"{jax.device_count()} {jax.devices()[0].device_kind} device(s), "
@@ -196,19 +210,23 @@ def describe(model: xkd.XKD, config: ml_collections.ConfigDict, total_steps: int
     return "\n".join(lines)
 
 
-def make_figures(model: xkd.XKD, config: ml_collections.ConfigDict, mesh: Mesh):
-    """The loop's pictures: `(state, batch) -> {name: (H, W, 3) uint8}`."""
+def make_figures(
+    model: xkd.XKD, config: ml_collections.ConfigDict, mesh: Mesh
+) -> Callable[[train_step.TrainState, Any], dict[str, np.ndarray]]:
+    """Builds a function `(state, batch) -> {name: (H, W, 3) uint8}` that draws reconstructions."""
 
-    # Every process gets the pictures whole, wherever the pictured examples are.
+    # Every process gets all pictures, wherever their examples are.
     @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, PartitionSpec()))
-    def reconstruct(state, batch):
+    def reconstruct(
+        state: train_step.TrainState, batch: dict[str, jax.Array]
+    ) -> dict[str, tuple[jax.Array, ...]]:
         batch = jax.tree.map(lambda x: x[:PICTURED], batch)
         views = train_step.make_views(model, config.views, batch, state.seed)
         views = {m: v._replace(local=v.local[:, :0]) for m, v in views.items()}
         students = model.study(state.params, views)
         return {m: (views[m].full, s.predictions, s.mask.dropped) for m, s in students.items()}
 
-    def figures(state, batch):
+    def figures(state: train_step.TrainState, batch: Any) -> dict[str, np.ndarray]:
         outputs = jax.tree.map(np.asarray, reconstruct(state, batch))
         return {
             "reconstruction/video": reconstructions.video_picture(

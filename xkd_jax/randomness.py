@@ -1,18 +1,19 @@
-"""Where every random number on the accelerator comes from.
+"""Keys of all random numbers that are drawn on the accelerator.
 
-A draw is keyed by what it is for, never by when or where it is made: (seed, epoch, example id,
-purpose). So it is the same in a batch of any size and order, on any number of devices, and after a
-resume.
+A key depends on the seed, the epoch, the example id and the purpose, and never on the step or the
+device. So an example gets the same random numbers in a batch of any size and order, on any number
+of devices, and after a resume.
 """
 
 import enum
 
 import jax
+from jax.typing import ArrayLike
 
 
 @enum.unique
 class Purpose(enum.IntEnum):
-    """What a draw is for. The values are part of what a seed means: add, never renumber."""
+    """What random numbers are for. Seeds depend on the values: add new ones, never renumber."""
 
     VIDEO_GLOBAL = 0
     VIDEO_LOCAL = 1
@@ -27,20 +28,22 @@ class Purpose(enum.IntEnum):
     VIDEO_FEATURES = 10
 
 
-def example_keys(seed, epoch, example_id, purpose):
+def example_keys(
+    seed: ArrayLike, epoch: jax.Array, example_id: jax.Array, purpose: Purpose
+) -> jax.Array:
     """Makes one random key for each example of a batch.
 
     Args:
-        seed: `()` uint32, the run's seed.
-        epoch: `(B,)` int32, the pass over the data in which each example is seen.
-        example_id: `(B,)` int32.
-        purpose: a `Purpose`.
+        seed: `()` uint32, the seed of the run.
+        epoch: `(B,)` int32, the pass over the data that each example belongs to.
+        example_id: `(B,)` int32, the ids of the examples.
+        purpose: What the random numbers are for.
 
     Returns:
-        `(B,)` typed keys, of a generator that is the same on every platform.
+        `(B,)` typed keys of threefry2x32, which gives the same numbers on every platform.
     """
 
-    def key_of(epoch, example_id):
+    def key_of(epoch: jax.Array, example_id: jax.Array) -> jax.Array:
         key = jax.random.key(seed, impl="threefry2x32")
         for number in (epoch, example_id, purpose):
             key = jax.random.fold_in(key, number)

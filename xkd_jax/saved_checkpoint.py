@@ -1,8 +1,8 @@
-"""A checkpoint as it lies on the disk: whether it is one, what it says of itself, and damage to it.
+"""Checkpoints on the disk: finding them, reading their records, and detecting damage.
 
-Neither Orbax nor what it stores with notices a flipped bit of an array, and of a file of metadata
-that it cannot parse it makes an empty one. So the metadata of a checkpoint have a record with the
-digests of all arrays, sealed by one of its own.
+Orbax and TensorStore do not notice a flipped bit of an array, and Orbax reads a metadata file that
+it cannot parse as empty. So the metadata of a checkpoint contain a record with the digests of all
+arrays and a digest of the record itself.
 """
 
 import contextlib
@@ -22,17 +22,18 @@ MARKER = "_CHECKPOINT_METADATA"  # Orbax's file in every complete checkpoint
 
 
 class DamagedError(ValueError):
-    """A folder where a checkpoint should be is none, cannot be read, or is not what was saved."""
+    """A folder is not a checkpoint as expected, cannot be read, or is not what was saved."""
 
 
 class Record(NamedTuple):
-    """What a checkpoint says of itself.
+    """The record in a checkpoint's metadata.
 
     Attributes:
-        config: The run's resolved config.
-        step: None in checkpoints of before digests were kept.
-        arrays: The digest of each array of the state, see `digests.of_arrays`; None likewise.
-        data: What tells the run's data from others; None where that was not kept.
+        config: Resolved config of the run.
+        step: Step of the checkpoint; None in checkpoints from before digests were kept.
+        arrays: Digest of each array of the state, see `digests.of_arrays`; None in checkpoints from
+            before digests were kept.
+        data: Plain values that identify the run's data; None if the checkpoint has none.
     """
 
     config: dict[str, Any]
@@ -42,49 +43,52 @@ class Record(NamedTuple):
 
 
 def named_as_steps(folder: pathlib.Path) -> list[pathlib.Path]:
-    """What has the name of a step in a folder of checkpoints, be it a checkpoint or not."""
+    """Lists the paths in a folder of checkpoints that are named like a step, checkpoints or not."""
     return sorted(path for path in folder.glob("[0-9]*") if path.name.isdecimal())
 
 
 def complete_steps(folder: pathlib.Path) -> list[int]:
-    """The steps of the complete checkpoints in a folder; none is opened."""
+    """Lists the steps of the complete checkpoints in a folder, without opening any."""
     return [int(step.name) for step in named_as_steps(folder) if is_checkpoint(step)]
 
 
 def is_checkpoint(path: str | os.PathLike) -> bool:
-    """Whether a folder is a complete checkpoint; it is not opened."""
+    """Returns whether a folder is a complete checkpoint, without opening it."""
     return (pathlib.Path(path) / MARKER).is_file()
 
 
 def make_record(
     config: dict[str, Any], step: int, state: Any, data: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What to save with a state; with several processes, each calls it.
+    """Makes the record to save with a state. All processes must call it.
 
     Args:
-        config: The run's resolved config, plain values as JSON gives them back.
-        step: How many steps the state has been trained for.
-        state: A pytree of arrays, which are digested where they are.
-        data: What tells the run's data from others, plain values.
+        config: Resolved config of the run, plain values as read from JSON.
+        step: Number of steps that the state has been trained for.
+        state: A pytree of arrays, which are digested on their devices.
+        data: Plain values that identify the run's data.
 
     Returns:
-        Plain values, for `read_record`.
+        Plain values, which `read_record` reads.
     """
     arrays = digests.of_arrays(leaves_by_name(state))
     return digests.seal({"config": config, "step": step, "data": data}, arrays)
 
 
 def read_record(path: pathlib.Path) -> Record:
-    """Reads what a checkpoint says of itself, and checks it.
+    """Reads and checks the record of a checkpoint.
 
     Args:
-        path: Of the checkpoint. A name that is a number has to be its step.
+        path: Path of the checkpoint. If its name is a number, that must be the record's step.
+
+    Returns:
+        The record.
 
     Raises:
-        DamagedError: It cannot be read, is not what was written, or is of another step.
+        DamagedError: The record cannot be read, is not what was written, or is of another step.
     """
     try:
-        # Not by Orbax, which takes a file that it cannot parse for an empty one.
+        # Not with Orbax, which reads a file that it cannot parse as empty.
         sealed = json.loads((path / MARKER).read_bytes())["custom_metadata"]
         fields, arrays = digests.unseal(sealed)
         record = Record(fields["config"], fields.get("step"), arrays, fields.get("data"))
@@ -92,12 +96,12 @@ def read_record(path: pathlib.Path) -> Record:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedError(f"its {MARKER} is damaged: {_brief(error)}") from error
     if record.step is not None and path.name.isdecimal() and int(path.name) != record.step:
-        raise DamagedError(f"it is of step {record.step}, and has another's name")
+        raise DamagedError(f"it is of step {record.step}, but is named {path.name}")
     return record
 
 
 def _check_kinds(record: Record) -> None:
-    """Raises TypeError where a field is not of the kind that `make_record` writes."""
+    """Raises TypeError if a field does not have the type that `make_record` writes."""
     kinds = {"config": dict, "step": int | None, "arrays": dict | None, "data": dict | None}
     for name, kind in kinds.items():
         value = getattr(record, name)
@@ -111,11 +115,11 @@ def check_listed(record: Record, saved: Any) -> None:
     """Compares the arrays that Orbax finds in a checkpoint with those that its record lists.
 
     Args:
-        record: Of the checkpoint.
-        saved: A pytree of anything with shape and dtype, or None, where Orbax cannot read it.
+        record: Record of the checkpoint.
+        saved: Pytree whose leaves have a shape and a dtype; None if Orbax cannot read it.
 
     Raises:
-        DamagedError: There are others, or some of another shape or dtype.
+        DamagedError: The names, shapes or dtypes differ.
     """
     if saved is None:
         raise DamagedError("the list of its arrays is damaged or missing")
@@ -127,8 +131,12 @@ def check_listed(record: Record, saved: Any) -> None:
 def check_arrays(leaves: dict[str, Any], expected: dict[str, str]) -> None:
     """Compares arrays that have been read with the digests of those that were saved.
 
+    Args:
+        leaves: The arrays that have been read, by name.
+        expected: The digests from the record, by name.
+
     Raises:
-        DamagedError: Some differ, or are missing on one side.
+        DamagedError: Arrays differ, or are missing on one side.
     """
     wrong = digests.damaged(leaves, expected)
     if wrong:
@@ -137,10 +145,10 @@ def check_arrays(leaves: dict[str, Any], expected: dict[str, str]) -> None:
 
 @contextlib.contextmanager
 def reading() -> Iterator[None]:
-    """Makes of all that Orbax, TensorStore and safetensors make of damaged files one line.
+    """Turns the errors of Orbax, TensorStore and safetensors for damaged files into one line.
 
     Raises:
-        DamagedError: In place of any other exception.
+        DamagedError: The block has raised any exception.
     """
     with orbax_noise.kept_off():
         try:
@@ -156,35 +164,38 @@ def reading() -> Iterator[None]:
 
 @contextlib.contextmanager
 def reading_checkpoint(path: pathlib.Path) -> Iterator[None]:
-    """As `reading`, and the line says which checkpoint it is and which one is left.
+    """Does as `reading`, and names in the message this checkpoint and the newest of the others.
 
     Args:
-        path: Of the checkpoint.
+        path: Path of the checkpoint.
+
+    Raises:
+        DamagedError: The block has raised any exception.
     """
     try:
         with reading():
             yield
     except DamagedError as error:
-        others = [step for step in complete_steps(path.parent) if str(step) != path.name]
+        other_steps = [step for step in complete_steps(path.parent) if str(step) != path.name]
         way_out = (
-            f"move it elsewhere to go on from checkpoint {max(others)}"
-            if others
+            f"move it elsewhere to resume from checkpoint {max(other_steps)}"
+            if other_steps
             else "there is no other checkpoint beside it"
         )
         raise DamagedError(f"The checkpoint {path} cannot be used ({error}); {way_out}.") from None
 
 
 def leaves_by_name(tree: Any) -> dict[str, Any]:
-    """The leaves of a pytree by their paths, such as "params/video/cls_token"."""
+    """Returns the leaves of a pytree by their paths, such as "params/video/cls_token"."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
 
 
 def what_began(error: BaseException) -> str:
-    """What began an error, in one short line: what was made of it later may fill pages."""
+    """Returns the first cause of an error in one short line; the whole chain may fill pages."""
     while error.__cause__ or error.__context__:
         earlier = error.__cause__ or error.__context__
-        if isinstance(earlier, StopIteration):  # of the JSON parser, without a word
+        if isinstance(earlier, StopIteration):  # raised by the JSON parser, without a message
             break
         error = earlier
     return _brief(error)

@@ -1,6 +1,6 @@
-"""Scalars that change with the step: learning rate, EMA momentum, teacher temperature.
+"""Schedules of the learning rate, the EMA momentum and the teacher temperature.
 
-All arguments may be traced, so that one compiled program serves schedules of any length and height.
+All arguments may be traced, so one compiled program serves schedules of any length and height.
 """
 
 import jax
@@ -10,16 +10,16 @@ Scalar = jax.typing.ArrayLike
 
 
 def cosine(step: Scalar, start: Scalar, end: Scalar, steps: Scalar) -> jax.Array:
-    """Goes from `start` at step 0 to `end` at step `steps` and after, along half a cosine.
+    """Computes a schedule that follows half a cosine from `start` to `end` and then stays there.
 
     Args:
-      step: () int.
-      start: value at step 0.
-      end: value from step `steps` on.
-      steps: length; 0 gives `end` at once.
+        step: () int, the step.
+        start: Value at step 0.
+        end: Value from step `steps` on.
+        steps: Length of the schedule in steps; 0 gives `end` at every step.
 
     Returns:
-      () float32.
+        () float32, the value at the step.
     """
     share = jnp.where(steps > 0, jnp.minimum(step / jnp.where(steps > 0, steps, 1.0), 1.0), 1.0)
     return jnp.asarray(end + 0.5 * (start - end) * (1.0 + jnp.cos(jnp.pi * share)), jnp.float32)
@@ -28,17 +28,17 @@ def cosine(step: Scalar, start: Scalar, end: Scalar, steps: Scalar) -> jax.Array
 def warmup_cosine(
     step: Scalar, peak: Scalar, warmup_steps: Scalar, steps: Scalar, final: Scalar = 0.0
 ) -> jax.Array:
-    """Goes from 0 to `peak` on a line, then to `final` at `steps` along half a cosine.
+    """Computes a schedule that rises linearly from 0 and then follows half a cosine.
 
     Args:
-      step: () int.
-      peak: value at the end of the warm-up.
-      warmup_steps: length of the line; 0 starts at the peak.
-      steps: total length, the warm-up included.
-      final: value at the end; `peak` keeps it constant.
+        step: () int, the step.
+        peak: Value at the end of the warm-up.
+        warmup_steps: Length of the warm-up in steps; 0 starts at the peak.
+        steps: Length of the schedule in steps, including the warm-up.
+        final: Value from step `steps` on; equal to `peak`, it makes the schedule constant.
 
     Returns:
-      () float32.
+        () float32, the value at the step.
     """
     decay = cosine(jnp.maximum(step - warmup_steps, 0), peak, final, steps - warmup_steps)
     ramp = peak * step / jnp.maximum(warmup_steps, 1.0)
@@ -46,5 +46,5 @@ def warmup_cosine(
 
 
 def total_steps(steps: int, epochs: float, steps_per_epoch: float) -> int:
-    """Length of a run: `steps` where it is not 0, else `epochs` epochs, at least one step."""
+    """Returns the length of a run in steps: `steps`, or if it is 0, `epochs`; at least one step."""
     return steps or max(1, round(epochs * steps_per_epoch))

@@ -1,44 +1,44 @@
-"""Where arrays live: one mesh for the whole run, and the way of a batch onto it.
+"""The device mesh of a run, the shardings of its arrays, and the transfer of batches to it.
 
-Everything is written on global arrays. The compiler splits the work by the shardings given here, so
-no other module names a device.
+All code is written for global arrays. The compiler splits the work by the shardings defined here,
+so no other module names a device.
 """
 
 import queue
 import re
 import threading
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-# A batch is split over both: `fsdp` is data parallelism that also splits the state.
+# Axes that a batch is split over. `fsdp` is data parallelism that also splits the state.
 BATCH_AXES = ("data", "fsdp")
 
-# Which axis of a state's array is split over `fsdp`, by its path, the first rule that fits; the
-# paths of teachers and of the optimizer's moments end with those of their parameters. What no rule
-# fits is whole on every device: biases, norms and tokens, a thousandth of the whole.
+# Rules (pattern of an array's path, axis that is split over `fsdp`); the first match counts. The
+# paths of teachers and of the optimizer's moments end with the paths of their parameters. An array
+# without a rule is whole on every device: biases, norms and tokens, a thousandth of the state.
 FSDP_RULES = (
-    # Of a layer's outputs, of a stacked layer as well: each layer is gathered when it is used.
+    # The axis of a layer's outputs, also if layers are stacked: a layer is gathered for its use.
     (r"/(kernel|prototypes|position_embedding)$", -1),
 )
 
 
 def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Lays all devices of all processes out as one mesh.
+    """Makes one mesh of all devices of all processes.
 
     Args:
-        fsdp: size of the `fsdp` axis; `data` gets the rest.
-        devices: others than those, such as a topology's that a program is compiled for.
+        fsdp: Size of the axis `fsdp`; the axis `data` gets the rest.
+        devices: Devices to use instead, such as those of a topology that a program is compiled for.
 
     Returns:
         A `Mesh` with axes `data` and `fsdp`, both of type Auto.
 
     Raises:
-        ValueError: if `fsdp` does not divide the number of devices.
+        ValueError: `fsdp` does not divide the number of devices.
     """
     count = len(devices) if devices is not None else jax.device_count()
     if fsdp < 1 or count % fsdp:
@@ -54,10 +54,10 @@ def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mes
 
 
 def platform() -> str:
-    """cpu, gpu or tpu: what the program under way is for.
+    """Returns the platform that the current program is for: "cpu", "gpu" or "tpu".
 
-    Of the devices of the mesh in use (`jax.sharding.use_abstract_mesh`), which may be elsewhere;
-    without one, of this process's.
+    This is the platform of the mesh in use (`jax.sharding.use_abstract_mesh`), whose devices need
+    not be here, or without a mesh that of this process's devices.
     """
     device = jax.sharding.get_abstract_mesh().abstract_device
     return device.platform if device else jax.default_backend()
@@ -66,16 +66,16 @@ def platform() -> str:
 def check_batch_size(
     batch_size: int, mesh: Mesh, field: str = "batch_size", accumulate: int = 1
 ) -> None:
-    """Refuses a global batch that the mesh cannot split evenly.
+    """Refuses a global batch size that the mesh cannot split evenly.
 
     Args:
-        batch_size: examples a step, over all devices and processes.
-        mesh: the mesh of the run.
-        field: of the config, which says that.
-        accumulate: `config.parallel.accumulate`, the parts that a device takes its share in.
+        batch_size: Examples per step, over all devices and processes.
+        mesh: Device mesh of the run.
+        field: Field of the config that holds the batch size, for the message.
+        accumulate: `config.parallel.accumulate`, the number of parts of each device's share.
 
     Raises:
-        ValueError: if the mesh does not divide it; names the nearest sizes that it does divide.
+        ValueError: The batch size does not split evenly. The message names the nearest that do.
     """
     unit = mesh.size * accumulate
     if batch_size > 0 and batch_size % unit == 0:
@@ -90,20 +90,20 @@ def check_batch_size(
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """The sharding of a batch's arrays: their first axis is split over all devices."""
+    """Returns the sharding of a batch's arrays: the first axis is split over all devices."""
     return NamedSharding(mesh, P(BATCH_AXES))
 
 
 def state_shardings(state: Any, mesh: Mesh) -> Any:
-    """The shardings of a state's leaves, by `FSDP_RULES`.
+    """Returns the shardings of a state's leaves, by `FSDP_RULES`.
 
     Args:
-        state: a pytree of arrays or `jax.ShapeDtypeStruct`.
-        mesh: the mesh of the run.
+        state: A pytree of arrays or `jax.ShapeDtypeStruct`.
+        mesh: Device mesh of the run.
 
     Returns:
         A pytree of `NamedSharding` with the structure of `state`. An axis that `fsdp` does not
-        divide is left whole.
+        divide is not split.
     """
 
     def sharding_of(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
@@ -119,11 +119,14 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
 
 
 def placed(shapes: Any, shardings: Any) -> Any:
-    """Shapes of arrays on devices, in the dtypes that these hold: what to compile for.
+    """Adds shardings to shapes, and changes 64-bit dtypes to what JAX stores on devices.
 
     Args:
-        shapes: a pytree of what has a shape and a dtype.
-        shardings: likewise, of shardings.
+        shapes: Pytree whose leaves have a shape and a dtype.
+        shardings: Pytree of shardings, of the same structure.
+
+    Returns:
+        Pytree of `jax.ShapeDtypeStruct`, to compile for.
     """
     return jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(
@@ -135,15 +138,18 @@ def placed(shapes: Any, shardings: Any) -> Any:
 
 
 def by_example(activations: jax.Array, axis: int = 0) -> jax.Array:
-    """Keeps activations split by example where weights are split too, so that those are gathered.
+    """Keeps activations split by example, so that the compiler gathers weights instead.
 
-    Left to itself, the compiler leaves a layer's weights where they are, and gathers all examples'
-    activations instead, which are more. To be used after each product with weights; it does nothing
-    but in a program for a mesh with `fsdp`, that of `jax.sharding.use_abstract_mesh`.
+    If weights are split over `fsdp`, the compiler would by itself gather the activations of all
+    examples, which are larger. Use this after each product with weights. It does nothing without a
+    mesh with `fsdp` in use (`jax.sharding.use_abstract_mesh`).
 
     Args:
-        activations: of any shape.
-        axis: that of the examples.
+        activations: Array of any shape.
+        axis: Axis of the examples.
+
+    Returns:
+        The activations.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.shape.get("fsdp", 1) == 1:
@@ -152,12 +158,12 @@ def by_example(activations: jax.Array, axis: int = 0) -> jax.Array:
 
 
 def put_batch(batch: Any, mesh: Mesh) -> Any:
-    """Starts a batch's way to the devices.
+    """Starts to copy a batch to the devices.
 
     Args:
-        batch: a pytree of arrays `(B / processes, ...)`, this process's examples. They must not be
-            written to afterwards: on CPU the device reads them in place.
-        mesh: the mesh of the run, which divides `B`.
+        batch: A pytree of arrays `(B / processes, ...)`, this process's examples. Do not write to
+            them afterwards: on CPUs the device reads them in place.
+        mesh: Device mesh of the run, which divides `B`.
 
     Returns:
         The pytree of global arrays `(B, ...)`, split over the mesh on the first axis.
@@ -169,7 +175,7 @@ def put_batch(batch: Any, mesh: Mesh) -> Any:
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Puts a pytree of arrays, the same ones in each process, whole on every device of a mesh."""
+    """Copies a pytree of arrays, equal in all processes, to every device of a mesh."""
     sharding = NamedSharding(mesh, P())
 
     def put(leaf: Any) -> jax.Array:
@@ -180,19 +186,19 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 
 class Prefetch:
-    """Iterates over batches on the devices, kept in flight ahead of the step that uses them.
+    """Iterates over batches on the devices, which it copies there before the steps that use them.
 
-    A thread takes batches from their source and starts their copies, so that reading, copying and
-    computing overlap. An error of the source is raised where its batch would have come. Use it as a
-    context manager: leaving it ends the thread.
+    A thread reads the batches and starts their copies, so that reading, copying and computing
+    overlap. An error of the source is raised in place of the batch. Use it as a context manager,
+    which ends the thread.
 
     Args:
-        batches: an iterator of this process's batches, see `put_batch`.
-        mesh: the mesh of the run.
-        size: batches held on the devices beyond the one in use.
+        batches: Iterates over this process's batches, see `put_batch`.
+        mesh: Device mesh of the run.
+        size: Number of batches on the devices besides the one in use.
     """
 
-    def __init__(self, batches: Iterable[Any], mesh: Mesh, size: int = 2):
+    def __init__(self, batches: Iterable[Any], mesh: Mesh, size: int = 2) -> None:
         self._queue = queue.Queue(maxsize=size)
         self._closing = threading.Event()
         self._thread = threading.Thread(
@@ -200,37 +206,37 @@ class Prefetch:
         )
         self._thread.start()
 
-    def _fill(self, batches, mesh):
+    def _fill(self, batches: Iterable[Any], mesh: Mesh) -> None:
         end = StopIteration()
         try:
             for batch in batches:
                 self._offer(put_batch(batch, mesh))
                 if self._closing.is_set():
                     return
-        except Exception as error:  # whatever it is, the loop's thread has to hear of it
+        except Exception as error:  # `__next__` raises it in the thread of the loop
             end = error
         self._offer(end)
 
-    def _offer(self, item):
+    def _offer(self, item: Any) -> None:
         while not self._closing.is_set():
             try:
                 return self._queue.put(item, timeout=0.1)
             except queue.Full:
                 continue
 
-    def __iter__(self):
+    def __iter__(self) -> Self:
         return self
 
-    def __next__(self):
+    def __next__(self) -> Any:
         item = self._queue.get()
         if isinstance(item, Exception):
-            self._queue.put(item)  # the end stays the end, however often one asks
+            self._queue.put(item)  # the next call raises it again
             raise item
         return item
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._closing.set()
         self._thread.join()

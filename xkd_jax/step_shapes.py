@@ -1,4 +1,4 @@
-"""The training step of a config as shapes: to trace or compile without data, weights or devices."""
+"""The training step of a config as shapes, to trace or compile without data or devices."""
 
 import functools
 import math
@@ -16,20 +16,20 @@ from xkd_jax.downstream import finetune_model, finetune_rules, finetune_step
 from xkd_jax.interop import pretrained
 from xkd_jax.models import xkd
 
-# The step costs the same whatever the schedules' lengths are.
+# The lengths of schedules do not change the cost of a step.
 _TOTAL_STEPS, _STEPS_PER_EPOCH = 1_000_000, 1000.0
-# Of labelled data, which are not opened; one more or less costs a row of the head.
+# Assumed number of classes, because labeled data are not opened. A class is a row of the head.
 _CLASSES = 400
 
 
 class StepShapes(NamedTuple):
-    """A step, and what goes into it.
+    """A step and its arguments.
 
     Attributes:
-        step_fn: `(state, batch, numbers) -> (state, metrics)`.
+        step_fn: Function `(state, batch, numbers) -> (state, metrics)`.
         state: A pytree of `jax.ShapeDtypeStruct`.
-        batch: A dictionary of `jax.ShapeDtypeStruct`, the batch of all devices.
-        numbers: Numbers of the run, which the program takes as inputs.
+        batch: A dict of `jax.ShapeDtypeStruct`, the batch of all devices.
+        numbers: Hyperparameters, which are inputs of the program.
         flops_per_clip: Operations of the matrix products, by part; see `flops`.
     """
 
@@ -41,10 +41,13 @@ class StepShapes(NamedTuple):
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Checks all that the step depends on of a config, but neither data nor paths.
+    """Checks the fields of a config that the step depends on, but neither data nor paths.
+
+    Args:
+        config: Config of pretraining or finetuning.
 
     Raises:
-        ConfigError: Names the first bad field, its value and what is allowed.
+        ConfigError: A field is wrong. The message names it, its value and what is allowed.
     """
     if config.task not in _TASKS:
         allowed = " or ".join(map(repr, _TASKS))
@@ -56,17 +59,20 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def make(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> StepShapes:
-    """The step that a run of a config compiles.
+    """Builds the step that a run of a config compiles.
 
     Args:
-        config: Of pretraining or finetuning. Without `checkpoint`, a finetuning is that of an
-            encoder as configs/base.py has it; of a checkpoint, weights are not read.
+        config: Config of pretraining or finetuning. If a finetuning has no `checkpoint`, its
+            encoder is that of configs/base.py. Weights are not read.
         mesh: Device mesh of the run; the devices need not be here.
 
+    Returns:
+        The step and the shapes of its arguments.
+
     Raises:
-        FileNotFoundError, ValueError: There is no such checkpoint.
+        FileNotFoundError, ValueError: The checkpoint does not exist or is not usable.
     """
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # of these devices, not of those here
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for the platform of these devices
         return _TASKS[config.task](config, mesh)
 
 
@@ -132,11 +138,11 @@ def _finetuning(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> S
 
 
 def _describe(checkpoint: str) -> dict[str, Any]:
-    """What an encoder is like: one of a checkpoint, or one that configs/base.py makes."""
+    """Returns the description of a checkpoint's encoders, or of those of configs/base.py."""
     if checkpoint:
         return pretrained.load(checkpoint, lambda path: False).description
-    held = {"teacher": {m: {"encoder": {}} for m in xkd.MODALITIES}}
-    return pretrained.describe(base.get_config().to_dict(), held, {})
+    networks = {"teacher": {m: {"encoder": {}} for m in xkd.MODALITIES}}
+    return pretrained.describe(base.get_config().to_dict(), networks, {})
 
 
 _TASKS = {"pretrain": _pretraining, "finetune": _finetuning}

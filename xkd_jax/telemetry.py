@@ -1,7 +1,7 @@
-"""What a run says of itself: TensorBoard, `metrics.jsonl`, PNG images and a line on the terminal.
+"""The log of a run: TensorBoard, `metrics.jsonl`, PNG images and lines on the terminal.
 
-All files are append-only or replaced whole, so a run may be killed at any instant. Only the first
-process writes.
+Files are only appended to, or replaced as a whole, so a run may be killed at any instant. Only the
+first process writes.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import os
 import pathlib
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -20,21 +20,21 @@ from PIL import Image
 
 from input_pipeline import atomic
 
-# The metric that ends the loss terms. They and it are shown on the progress line.
+# The last of the loss terms, which are at the beginning. The progress line shows all of them.
 TOTAL = "total"
-# Metrics of the online probe, which are shown there too, in percent.
+# Prefix of the online probe's metrics. The progress line shows them in percent.
 PROBE = "probe/"
 
 
 class Telemetry:
-    """The outputs of one run. Use it as a context manager: leaving it closes the files.
+    """The log of one run. As a context manager, it closes its files at the end.
 
     Args:
-        workdir: the run's folder, made if missing.
-        start_step: the step at which this run starts. What `metrics.jsonl` says of later steps is
-            from a run that was cut short and is dropped.
-        total_steps: steps of the whole run.
-        steps_per_epoch: a float, or None where there are no epochs to speak of.
+        workdir: Folder of the run; it is created if it does not exist.
+        start_step: The step at which this process starts. Lines of `metrics.jsonl` for later steps
+            are from an interrupted process and are dropped.
+        total_steps: Steps of the whole run.
+        steps_per_epoch: Steps per epoch; None if there are no epochs.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Telemetry:
         start_step: int,
         total_steps: int,
         steps_per_epoch: float | None = None,
-    ):
+    ) -> None:
         self._total_steps = total_steps
         self._steps_per_epoch = steps_per_epoch
         self._writes = jax.process_index() == 0
@@ -62,18 +62,18 @@ class Telemetry:
             write_whole(self._workdir / "config.json", json.dumps(config, indent=2).encode())
 
     def scalars(self, step: int, metrics: dict[str, float]) -> None:
-        """Writes one step's metrics everywhere.
+        """Writes the metrics of one step to `metrics.jsonl`, TensorBoard and the terminal.
 
         Args:
-            step: the number of steps done.
-            metrics: dict of floats, in order of importance.
+            step: Number of steps done.
+            metrics: Dict of floats, in order of importance.
         """
         if not self._writes:
             return
         record = {"step": step}
         if self._steps_per_epoch:
             record["epoch"] = round(step / self._steps_per_epoch, 4)
-        # One write of a whole line: a kill tears at most the last one.
+        # A line is one write, so a kill can damage only the last line.
         path = self._workdir / "metrics.jsonl"
         with atomic.named(path), path.open("a") as file:
             file.write(json.dumps(record | metrics) + "\n")
@@ -86,8 +86,8 @@ class Telemetry:
         """Writes images to TensorBoard and as `images/<step>_<name>.png`.
 
         Args:
-            step: the number of steps done.
-            images: dict of `(H, W, 3)` uint8 arrays.
+            step: Number of steps done.
+            images: Dict of `(H, W, 3)` uint8 arrays.
         """
         if not self._writes:
             return
@@ -102,34 +102,34 @@ class Telemetry:
 
     @contextlib.contextmanager
     def _writing_events(self) -> Iterator[None]:
-        """Makes an OSError of TensorFlow's own for a full disk."""
+        """Turns TensorFlow's errors, such as for a full disk, into an OSError."""
         try:
             yield
         except Exception as error:
             reason = " ".join(str(error).partition(" [Op:")[0].split())
             raise OSError(f"{self._workdir / 'tensorboard'} cannot be written: {reason}") from error
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         if self._writes:
             with self._writing_events():
                 self._tensorboard.close()
 
 
 class Window:
-    """Averages metrics and times the loop between two lines of the log.
+    """The interval between two lines of the log: averages the metrics and times the loop.
 
     Args:
-        batch_size: examples a step, over all processes.
+        batch_size: Examples per step, over all processes.
     """
 
-    def __init__(self, batch_size: int):
+    def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
         self._reset()
 
-    def _reset(self):
+    def _reset(self) -> None:
         self._sums = {}
         self._steps = 0
         self._waited = 0.0
@@ -140,7 +140,7 @@ class Window:
         return self._steps
 
     def add(self, metrics: dict[str, float]) -> None:
-        """Adds one step's metrics, a dict of floats."""
+        """Adds the metrics of one step, a dict of floats."""
         for name, value in metrics.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._steps += 1
@@ -160,23 +160,23 @@ class Window:
         self._on_devices += time.perf_counter() - started
 
     def away(self) -> float:
-        """The share of the time so far in which this process did not wait for its devices."""
+        """Returns the share of the time so far in which this process did not wait for devices."""
         return 1.0 - self._on_devices / (time.perf_counter() - self._started)
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
-        """Leaves the time inside out of the count: drawing figures is not training."""
+        """Excludes the time inside, which is not training: drawing figures, for example."""
         started = time.perf_counter()
         yield
         self._started += time.perf_counter() - started
 
     def close(self) -> dict[str, float]:
-        """Ends the window and begins the next.
+        """Ends the interval and begins the next one.
 
         Returns:
-            Dict of floats: the means of the metrics in the order in which they came, then
-            `speed/clips_per_second`, `speed/seconds_per_step` and `speed/data_wait`, the share of
-            the time spent waiting for data.
+            Dict of floats: the means of the metrics, in the order of `add`; then
+            `speed/clips_per_second`, `speed/seconds_per_step`, and `speed/data_wait`, the share of
+            the time that this process waited for data.
         """
         elapsed = time.perf_counter() - self._started
         means = {name: total / self._steps for name, total in self._sums.items()}
@@ -195,14 +195,14 @@ def progress_line(
     metrics: dict[str, float],
     steps_per_epoch: float | None = None,
 ) -> str:
-    """Says in one line how far a run is and how it does.
+    """Formats the progress of a run as one line.
 
     Args:
-        step: steps done.
-        total_steps: steps of the whole run.
-        metrics: dict of floats, from `Window.close`; the loss terms come first and end with their
+        step: Number of steps done.
+        total_steps: Steps of the whole run.
+        metrics: Dict of floats, from `Window.close`; the loss terms come first and end with their
             `total`.
-        steps_per_epoch: a float or None.
+        steps_per_epoch: Steps per epoch; None if there are no epochs.
 
     Returns:
         A line like `step 50/200 (25.0%) epoch 1.25 | total 3.21 (reconstruction 0.6, alignment 0.2)
@@ -221,45 +221,45 @@ def progress_line(
         for name, value in metrics.items()
         if name.startswith(PROBE)
     )
-    left = round((total_steps - step) * metrics["speed/seconds_per_step"])
+    seconds_left = round((total_steps - step) * metrics["speed/seconds_per_step"])
     rate = metrics["speed/clips_per_second"]
     speed = (
         f"{rate:.{2 if rate < 10 else 0}f} clips/s, "
         f"data wait {metrics['speed/data_wait']:.0%}, "
-        f"ETA {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
+        f"ETA {seconds_left // 3600}:{seconds_left // 60 % 60:02d}:{seconds_left % 60:02d}"
     )
     return " | ".join(part for part in (done, losses, probe and f"probe {probe}", speed) if part)
 
 
 def drop_lines_after(path: pathlib.Path, step: int) -> None:
-    """Cuts a file of JSON lines back to a step, and torn lines with it.
+    """Removes the lines after a step from a file of JSON lines, and damaged lines.
 
     Args:
-        path: of the file; nothing happens where there is none.
-        step: lines whose `step` is larger are dropped.
+        path: Path of the file; it need not exist.
+        step: Last step to keep.
     """
     if not path.exists():
         return
-    kept, damaged = [], 0
+    remaining, damaged = [], 0
     for line in path.read_bytes().splitlines(keepends=True):
-        # A kill or a crash leaves a line in pieces, which may be a number, or hold no step.
-        read = read_line(line) if line.endswith(b"\n") else None
-        damaged += read is None
-        if read is not None and read[0] <= step:
-            kept.append(line)
+        # A kill or a crash leaves a part of a line, which may be valid JSON without a step.
+        record = read_line(line) if line.endswith(b"\n") else None
+        damaged += record is None
+        if record is not None and record[0] <= step:
+            remaining.append(line)
     if damaged:
         print(f"{path}: {damaged} lines cannot be read and are dropped", flush=True)
-    write_whole(path, b"".join(kept))
+    write_whole(path, b"".join(remaining))
 
 
 def read_line(line: bytes) -> tuple[int, dict[str, float]] | None:
     """Reads a line of `metrics.jsonl`.
 
     Args:
-        line: as `Telemetry.scalars` wrote it, or what a kill or a disk has made of it.
+        line: The line, which may be damaged.
 
     Returns:
-        The number of steps done and the metrics by name; None where it is no such line.
+        The number of steps done and the metrics by name; None if the line is damaged.
     """
     try:
         record = json.loads(line)
@@ -272,11 +272,14 @@ def read_line(line: bytes) -> tuple[int, dict[str, float]] | None:
 
 
 def write_whole(path: pathlib.Path, data: bytes) -> None:
-    """Replaces a file's content such that a reader, or a kill, finds the old or the new, whole.
+    """Replaces a file atomically: readers see the old or the new content, even after a kill.
 
     Args:
-        path: of the file.
-        data: its new content.
+        path: Path of the file.
+        data: The new content.
+
+    Raises:
+        OSError: The file cannot be written; the old content remains.
     """
     partial = path.with_name(f".{path.name}.partial")
     with atomic.named(path):
@@ -291,8 +294,8 @@ def write_whole(path: pathlib.Path, data: bytes) -> None:
         partial.replace(path)
 
 
-def _tensorboard_writer(path: pathlib.Path):
-    # Here and not above: it brings in TensorFlow, without which this module must import.
+def _tensorboard_writer(path: pathlib.Path) -> Any:
+    # Imported here because it imports TensorFlow, which this module must not require.
     from clu import metric_writers
 
     return metric_writers.SummaryWriter(str(path))

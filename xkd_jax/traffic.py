@@ -1,9 +1,9 @@
-"""Bytes that a compiled program moves between a device's memory and its processors.
+"""Counts the bytes that a compiled program moves between a device's memory and its processors.
 
-They are counted from the program's text. Each kernel reads its operands once and writes its results
-once. If it only takes slices of an operand, the slices count; if it updates a result in place, the
-update counts. A loop's body counts as often as the loop runs. This is what a device moves whose
-caches hold everything within a kernel and nothing from one kernel to the next.
+The counts come from the program's text. Each kernel reads its operands once and writes its results
+once. If it takes only slices of an operand, the slices count; if it updates a result in place, the
+update counts. A loop's body counts as often as the loop runs. This assumes caches that hold
+everything within a kernel and nothing from one kernel to the next.
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from xkd_jax import hlo
 from xkd_jax.hlo import Instruction
 
-# They make no kernel: names for what is there, and loops, whose bodies have the kernels.
+# Operations without a kernel.
 _FREE = {
     "parameter",
     "constant",
@@ -29,10 +29,10 @@ _FREE = {
     "domain",
     "add-dependency",
 }
-# What they write stands so far behind the operand that they write it into.
+# In-place updates, and the place of the update among the operands after the array.
 _UPDATES = {"dynamic-update-slice": 0, "scatter": -1}
-_ENDS = ("-done", "-update")  # of what has been counted at its start
-# Whatever part of their results is wanted, they take their operands whole.
+_ENDS = ("-done", "-update")  # the ends of operations, which count at their start
+# Operations that read their operands whole, even for a part of the result.
 _WHOLE = {
     "dot",
     "convolution",
@@ -53,14 +53,14 @@ _NEAR = re.compile(r"\w+\[[\d,]*\]\{[^}]*S\(\d+\)[^}]*\}")  # not in the device'
 
 
 class Kernel(NamedTuple):
-    """What runs at a time on a device.
+    """A kernel, the unit of work on a device.
 
     Attributes:
-        name: Of its result in the program.
-        op: As HLO calls it, such as `fusion`; the target's name of a call of a library.
-        read: Bytes that it reads in one run.
-        written: Bytes that it writes.
-        times: How often it runs in one run of the program.
+        name: Name of its result in the program.
+        op: Operation in HLO, such as `fusion`; for a call of a library, the name of its target.
+        read: Bytes that one run of the kernel reads.
+        written: Bytes that one run of the kernel writes.
+        times: How often the kernel runs in one run of the program.
     """
 
     name: str
@@ -71,14 +71,14 @@ class Kernel(NamedTuple):
 
 
 def kernels(text: str) -> list[Kernel]:
-    """All kernels of a program, of `jax.stages.Compiled.as_text`."""
+    """Finds all kernels in the text of a program, from `jax.stages.Compiled.as_text`."""
     programs = hlo.computations(text)
     return list(_kernels(programs, hlo.entry(text), 1))
 
 
-def total(found: list[Kernel]) -> int:
-    """Bytes that kernels move in one run of a program."""
-    return sum(kernel.times * (kernel.read + kernel.written) for kernel in found)
+def total(program: list[Kernel]) -> int:
+    """Returns the bytes that kernels move in one run of a program."""
+    return sum(kernel.times * (kernel.read + kernel.written) for kernel in program)
 
 
 def _kernels(
@@ -94,7 +94,7 @@ def _kernels(
             for called in (*hlo.called(line), *hlo.conditions(line)):
                 yield from _kernels(programs, called, times * trips)
         elif line.op == "conditional":
-            # The dearest branch: which is taken is not known before.
+            # The branch that moves most: which one runs is not known in advance.
             branches = [list(_kernels(programs, name, times)) for name in hlo.called(line)]
             yield from max(branches, key=total, default=[])
         elif line.op in ("call", "async-start"):
@@ -109,12 +109,12 @@ def _kernels(
 def _moved(
     programs: dict[str, list[Instruction]], line: Instruction, by_name: dict[str, Instruction]
 ) -> tuple[int, int]:
-    """Bytes that one kernel reads and writes."""
+    """Returns the bytes that one kernel reads and writes."""
     operands = [by_name[name] for name in _operands(line) if name in by_name]
     if line.op == "fusion":
         body = programs[hlo.called(line)[0]]
     else:
-        # As a fusion of this one instruction would be.
+        # Treats the instruction as a fusion of itself.
         body = [
             Instruction(operand.name, operand.shape, "parameter", f"{n})")
             for n, operand in enumerate(operands)
@@ -135,7 +135,7 @@ def _moved(
 def _demand(
     programs: dict[str, list[Instruction]], body: list[Instruction]
 ) -> tuple[dict[str, int], int]:
-    """How many elements of each value the result of a kernel takes, and the bytes of the result."""
+    """Returns how many elements of each value a kernel needs, and the bytes of its result."""
     by_name = {line.name: line for line in body}
     demand = dict.fromkeys(by_name, 0)
     written = 0
@@ -170,7 +170,7 @@ def _demand(
 
 
 def _in_place(line: Instruction, by_name: dict[str, Instruction]) -> Instruction | None:
-    """What writes into a parameter where a result is no more than that; None elsewhere."""
+    """Returns the update if a result is a parameter that is updated in place; None otherwise."""
     while line.op == "bitcast":
         line = by_name[_operands(line)[0]]
     if line.op not in _UPDATES:
@@ -188,15 +188,15 @@ def _share(
     operand: Instruction,
     wanted: int,
 ) -> int:
-    """Elements of an operand that it takes to make `wanted` elements of a result."""
+    """Returns how many elements of operand `n` are needed for `wanted` elements of a result."""
     size = _elements(operand.shape)
-    if line.op == "fusion":  # a fusion in a fusion, which is whole in one kernel
+    if line.op == "fusion":  # a fusion inside a fusion, which makes one kernel
         body = programs[hlo.called(line)[0]]
         inner, _ = _demand(programs, body)
         return next(
-            inner[one.name]
-            for one in body
-            if one.op == "parameter" and int(one.rest.partition(")")[0]) == n
+            inner[instruction.name]
+            for instruction in body
+            if instruction.op == "parameter" and int(instruction.rest.partition(")")[0]) == n
         )
     if line.op in _WHOLE or line.op.startswith(hlo.COLLECTIVES):
         return size
@@ -206,12 +206,12 @@ def _share(
         return wanted if n == 0 else size
     if line.op in ("broadcast", "pad"):
         return min(size, wanted)
-    # Of a reduction and of a concatenation, in proportion; elementwise, as many as are wanted.
+    # In proportion for reductions and concatenations; elementwise operations need `wanted`.
     return math.ceil(size * wanted / max(_elements(line.shape), 1))
 
 
 def _operands(line: Instruction) -> list[str]:
-    """Names of the operands, which stand in the instruction's parentheses."""
+    """Returns the names of the operands, which are in the instruction's parentheses."""
     depth = 1
     for n, letter in enumerate(line.rest):
         depth += (letter == "(") - (letter == ")")
@@ -229,6 +229,6 @@ def _elements(shape: str) -> int:
 
 
 def _item_size(shape: str) -> float:
-    """Bytes of an element, on average."""
+    """Returns the mean number of bytes of an element."""
     elements = _elements(shape)
     return hlo.bytes_of(shape) / elements if elements else 0

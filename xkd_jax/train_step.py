@@ -1,4 +1,4 @@
-"""The training step: views -> terms -> gradients -> AdamW -> EMA -> centres, as a pure function."""
+"""The training step: views -> terms -> gradients -> AdamW -> EMA -> centers, as a pure function."""
 
 import math
 from collections import OrderedDict
@@ -22,15 +22,15 @@ OTHER = {"video": "audio", "audio": "video"}
 
 @flax.struct.dataclass
 class TrainState:
-    """All that a run carries from step to step; one pytree of arrays.
+    """Everything that a run carries from step to step, as one pytree of arrays.
 
     Attributes:
-      step: () int32, steps done.
-      params: students' parameters, float32 (see models/xkd.py).
-      teacher: teachers' parameters, float32.
-      centers: {"video", "audio"}: (J,) float32, the centre of each teacher's outputs.
-      opt_state: of the optimizer.
-      seed: () uint32, of every draw on the accelerator.
+        step: () int32, the number of steps done.
+        params: Float32 parameters of the students (see models/xkd.py).
+        teacher: Float32 parameters of the teachers.
+        centers: Running mean of each teacher's outputs, (J,) float32, by modality.
+        opt_state: State of the optimizer.
+        seed: () uint32, the seed of every random draw on the accelerator.
     """
 
     step: jax.Array
@@ -43,21 +43,21 @@ class TrainState:
 
 @flax.struct.dataclass
 class Hyperparameters:
-    """Numbers of a run that its program takes as inputs; see `hyperparameters`.
+    """Numbers that the compiled step takes as inputs; see `hyperparameters`.
 
-    What a number decides about shapes or about which operations there are is not here but in the
-    model and the config. All are () float32 but the gammas, (G,).
+    Settings that change shapes or operations are not here: the model and the config hold them.
+    All numbers are () float32, except `mmd_gammas`, which is (G,) float32.
 
     Attributes:
-      optimizer: AdamW's, and the learning rate's course.
-      weights: weight of each reconstruction in the total by modality, and of `alignment` and
-        `distillation`.
-      mmd_gammas: widths of MMD's kernels.
-      student_temperature: the students'.
-      teacher_temperature: the teachers' by modality, from `start` to `end`.
-      temperature_warmup_steps: how long the teachers' takes.
-      center_momentum: the centres'.
-      ema: the teachers' momentum by modality, from `start` to `end` over the run.
+        optimizer: Numbers of AdamW and of the learning rate schedule.
+        weights: Weights in the total loss: of each modality's reconstruction ("video", "audio"), of
+            "alignment" and of "distillation".
+        mmd_gammas: Widths of the MMD kernels.
+        student_temperature: Softmax temperature of both students.
+        teacher_temperature: Softmax temperatures of each teacher, {"start", "end"} by modality.
+        temperature_warmup_steps: Steps in which the teacher temperatures go from start to end.
+        center_momentum: Momentum of the centers.
+        ema: Momentum of each teacher over the run, {"start", "end"} by modality.
     """
 
     optimizer: optimizer.Hyperparameters
@@ -73,15 +73,18 @@ class Hyperparameters:
 def hyperparameters(
     config: ml_collections.ConfigDict, total_steps: int, steps_per_epoch: float
 ) -> Hyperparameters:
-    """The numbers of a run. Two runs that differ in these alone share a compiled program.
+    """Collects the numbers of a run. Runs that differ only in these share a compiled program.
 
     Args:
-      config: see configs/base.py.
-      total_steps: steps of the run, the end of its schedules.
-      steps_per_epoch: what turns epochs into steps.
+        config: Config of the run, see configs/base.py.
+        total_steps: Number of steps of the run, where its schedules end.
+        steps_per_epoch: Steps per epoch, which converts the config's epochs to steps.
+
+    Returns:
+        The hyperparameters, as float32 NumPy numbers.
     """
     xkd, adamw = config.xkd, config.optimizer
-    # The release averages each pair of terms and divides by its weights' sum, 7.
+    # The release averages the two terms of each kind, and divides by 7, the sum of the weights.
     scale = 1 / 14 if xkd.total == "release" else 1.0
     temperature = xkd.teacher_temperature
     numbers = Hyperparameters(
@@ -114,17 +117,17 @@ def hyperparameters(
 
 
 def make_optimizer(numbers: Hyperparameters) -> optax.GradientTransformation:
-    """AdamW, which clips the gradients of encoders and projectors."""
+    """Builds AdamW, which clips the gradients of encoders and projectors but not of decoders."""
     return optimizer.adamw(numbers.optimizer, clipped=lambda names: "decoder" not in names)
 
 
 def init_state(model: XKD, numbers: Hyperparameters, seed: int) -> TrainState:
-    """The state before the first step: teachers equal to students, centres zero."""
+    """Builds the state before the first step: teachers equal the students, centers are zero."""
     params = model.init(jax.random.key(seed))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        # A copy, since the step donates every buffer of the state once.
+        # A copy, because the step donates the state, and must not donate a buffer twice.
         teacher=jax.tree.map(jnp.copy, model.teacher_target(params)),
         centers=initial_centers(model),
         opt_state=make_optimizer(numbers).init(params),
@@ -133,14 +136,24 @@ def init_state(model: XKD, numbers: Hyperparameters, seed: int) -> TrainState:
 
 
 def initial_centers(model: XKD) -> dict[str, jax.Array]:
-    """By modality, (J,) float32 zeros."""
+    """Returns a center of zeros, (J,) float32, for each modality."""
     return {m: jnp.zeros(getattr(model, m).projector.out) for m in MODALITIES}
 
 
 def make_views(
     model: XKD, views: ml_collections.ConfigDict, batch: dict[str, jax.Array], seed: jax.Array
 ) -> dict[str, Views]:
-    """What the networks see of a batch: colours, blur and flips done, mask noise drawn."""
+    """Augments a batch's video and draws the noise that decides the masks.
+
+    Args:
+        model: The model, which says how many tokens each modality has.
+        views: `config.views`.
+        batch: Batch from the loader, arrays (B, ...).
+        seed: () uint32, the seed of the run.
+
+    Returns:
+        The views of each modality.
+    """
 
     def keys(purpose: Purpose) -> jax.Array:
         return example_keys(seed, batch["epoch"], batch["example_id"], purpose)
@@ -174,22 +187,23 @@ def loss_terms(
     numbers: Hyperparameters,
     xkd: ml_collections.ConfigDict,
 ) -> tuple[Metrics, Metrics]:
-    """Every term of the objective, and the monitors of collapse, which nothing optimises.
+    """Computes every term of the objective, and monitors of collapse that are not optimized.
 
     Args:
-      student: by modality.
-      teacher: by modality.
-      centers: by the teacher's modality, (J,) float32.
-      temperatures: the teachers', by modality, () float32.
-      numbers: the run's.
-      xkd: `config.xkd`.
+        student: Outputs of each student, by modality.
+        teacher: Outputs of each teacher, by modality.
+        centers: Center of each teacher's outputs, (J,) float32, by modality.
+        temperatures: Temperature of each teacher, () float32, by modality.
+        numbers: Hyperparameters of the run.
+        xkd: `config.xkd`.
 
     Returns:
-      terms: `reconstruction/*`, `alignment/*`, `distillation/*` (by the student's modality) and
-        their weighted `total`, () float32 each.
-      monitors: `kl/*` of the teacher from the student that follows it and the entropies in nats;
-        KL or distillation going to 0 is the paper's sign of collapse. `between_clips/*`, the share
-        of each network's outputs that differs between clips, goes to 0 long before.
+        terms: `reconstruction/*`, `alignment/*`, `distillation/*` (named by the student's modality)
+            and their weighted `total`, () float32 each.
+        monitors: () float32 each. `kl/*` is the KL divergence of a teacher from the student that it
+            teaches, and `entropy/*` the entropy of each network's outputs, both in nats. A KL or a
+            distillation loss that goes to 0 is the paper's sign of collapse. `between_clips/*`, the
+            share of each network's outputs that differs between clips, goes to 0 much earlier.
     """
     terms, monitors = OrderedDict(), OrderedDict()
     for m in MODALITIES:
@@ -200,11 +214,11 @@ def loss_terms(
     def mmd(x: jax.Array, y: jax.Array) -> jax.Array:
         return losses.maximum_mean_discrepancy(x, y, numbers.mmd_gammas, xkd.mmd_root)
 
-    # All views of the global batch together make one sample of each student's outputs.
+    # All views of the global batch together are the sample of a student's outputs in the MMD.
     outputs = {m: s.projections.reshape(-1, s.projections.shape[-1]) for m, s in student.items()}
     if xkd.alignment in ("da", "da2"):
         terms["alignment/student"] = mmd(outputs["audio"], outputs["video"])
-        # No gradient reaches a teacher: a monitor, which the paper counts in its total.
+        # No gradient reaches the teachers. It is a monitor that the paper includes in the total.
         terms["alignment/teacher"] = mmd(teacher["audio"].projections, teacher["video"].projections)
     if xkd.alignment in ("da1", "da2"):
         for m in MODALITIES:
@@ -219,7 +233,7 @@ def loss_terms(
             log_probs[OTHER[m]], student[m].projections, numbers.student_temperature
         )
         monitors[f"between_clips/{m}_teacher"] = losses.share_between(teacher[m].projections)
-        # Of the local view, or the last: it is whole, as the teacher's is.
+        # The last local view: like the teacher's view, it is not masked.
         monitors[f"between_clips/{m}_student"] = losses.share_between(student[m].projections[-1])
         monitors[f"entropy/{m}_teacher"] = losses.entropy(log_probs[m])
         monitors[f"entropy/{m}_student"] = losses.entropy(
@@ -230,8 +244,8 @@ def loss_terms(
         monitors[f"kl/{OTHER[m]}_to_{m}"] = terms[f"distillation/{m}"] - teacher_entropy
 
     def weight(name: str) -> jax.Array:
-        kind, _, which = name.partition("/")
-        return numbers.weights[which if kind == "reconstruction" else kind]
+        kind, _, modality = name.partition("/")
+        return numbers.weights[modality if kind == "reconstruction" else kind]
 
     terms["total"] = sum(weight(name) * term for name, term in terms.items())
     return terms, monitors
@@ -240,7 +254,17 @@ def loss_terms(
 def make_train_step(
     model: XKD, config: ml_collections.ConfigDict
 ) -> Callable[[TrainState, dict[str, Any], Hyperparameters], tuple[TrainState, Metrics]]:
-    """The step `(state, batch, numbers) -> (state, metrics)`; docs/design.md has the batch."""
+    """Builds the training step.
+
+    Args:
+        model: The model.
+        config: Config of the run, see configs/base.py.
+
+    Returns:
+        A pure function `(state, batch, numbers) -> (state, metrics)`. `batch` has the arrays of
+        `pretrain.batch_shapes` (see docs/design.md). `metrics` are () float32 each, causes before
+        effects.
+    """
 
     def train_step(
         state: TrainState, batch: dict[str, Any], numbers: Hyperparameters
@@ -254,8 +278,8 @@ def make_train_step(
             for m, ends in numbers.ema.items()
         }
 
-        def of_microbatch(batch: dict[str, Any]):
-            """Gradients, terms, monitors and the teachers' mean outputs, by modality (1, J)."""
+        def differentiate(batch: dict[str, Any]) -> tuple[Params, Metrics, Metrics, dict]:
+            """Returns gradients, terms, monitors and each teacher's mean output, (1, J)."""
             views = make_views(model, config.views, batch, state.seed)
             teacher = model.teach(state.teacher, views)
 
@@ -271,7 +295,7 @@ def make_train_step(
             return gradients, terms, monitors, outputs
 
         gradients, terms, monitors, outputs = mean_over_microbatches(
-            of_microbatch, batch, config.parallel.accumulate
+            differentiate, batch, config.parallel.accumulate
         )
         updates, opt_state = make_optimizer(numbers).update(
             gradients, state.opt_state, state.params
@@ -288,7 +312,7 @@ def make_train_step(
             opt_state=opt_state,
         )
 
-        # The loop names the first of these that is not finite, so causes come before effects.
+        # The loop reports the first metric that is not finite, so causes come before effects.
         metrics = OrderedDict(terms)
         metrics |= part_norms("gradient_norm", gradients)
         metrics |= part_norms("update_norm", updates)
@@ -307,19 +331,22 @@ def make_train_step(
 
 
 def mean_over_microbatches(function: Callable[[Any], Any], batch: Any, count: int) -> Any:
-    """The mean of what a function makes of each of `count` parts of a batch, one after another.
+    """Splits a batch, applies a function to one part after another, and averages the results.
 
     Args:
-      function: of a batch, to a pytree of float arrays.
-      batch: pytree of arrays (B, ...); `count` divides B. Part i is rows i, i + count and so on, so
-        that each device has a share of every part already.
-      count: of the parts; with 1, this is the function.
+        function: Maps a batch to a pytree of float arrays.
+        batch: Pytree of arrays (B, ...); `count` divides B. Part i has the rows i, i + count and so
+            on, so every device already holds its share of every part.
+        count: Number of parts; 1 applies the function to the whole batch.
+
+    Returns:
+        The mean of the function's results over the parts, float32 if there are several.
     """
     if count == 1:
         return function(batch)
     parts = jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch)
-    of_first = jax.eval_shape(function, jax.tree.map(lambda x: x[0], parts))
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), of_first)
+    first_result = jax.eval_shape(function, jax.tree.map(lambda x: x[0], parts))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), first_result)
 
     def add(sums: Any, part: Any) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, sums, function(part)), None
@@ -329,10 +356,18 @@ def mean_over_microbatches(function: Callable[[Any], Any], batch: Any, count: in
 
 
 def follow(target: Params, teacher: Params, momenta: dict[str, jax.Array]) -> Params:
-    """`m teacher + (1 - m) student` for every parameter, each modality with its momentum.
+    """Moves the teachers towards the students: `m * teacher + (1 - m) * student`.
 
-    Blocks that both teachers share are moved once, with the video's momentum (the config check
-    asks for equal ones there).
+    Blocks that both teachers share move once, with the video's momentum. The config check requires
+    equal momenta there.
+
+    Args:
+        target: Parameters of the students, in the structure of the teachers' parameters.
+        teacher: Parameters of the teachers.
+        momenta: Momentum m of each teacher, () float32, by modality.
+
+    Returns:
+        The new parameters of the teachers.
     """
 
     def move(tree: Params, old: Params, momentum: jax.Array) -> Params:
@@ -345,15 +380,21 @@ def follow(target: Params, teacher: Params, momenta: dict[str, jax.Array]) -> Pa
 def move_centers(
     centers: dict[str, jax.Array], outputs: dict[str, jax.Array], momentum: jax.Array
 ) -> dict[str, jax.Array]:
-    """Each teacher's centre after it has been used (section 4.6 of docs/method.md).
+    """Moves each center towards the mean of its teacher's outputs (section 4.6 of docs/method.md).
 
-    `outputs` are the teachers' (B, J), or their means over the batch (1, J), by modality.
+    Args:
+        centers: Centers that this step has used, (J,) float32, by modality.
+        outputs: Outputs of the teachers, (B, J), or their means over the batch, (1, J).
+        momentum: () float32, the share of a center that stays.
+
+    Returns:
+        The centers for the next step, (J,) float32.
     """
     return {m: losses.update_center(centers[m], outputs[m], momentum) for m in centers}
 
 
 def part_norms(prefix: str, params: Params) -> Metrics:
-    """Euclidean norms by part, such as `gradient_norm/video/encoder`."""
+    """Computes the Euclidean norm of each part, named such as `gradient_norm/video/encoder`."""
     return OrderedDict(
         (f"{prefix}/{owner}/{part}", optax.tree.norm(tree))
         for owner in params

@@ -1,7 +1,7 @@
-"""Whether a run still moves: a heartbeat for those who look from outside, and an end if it hangs.
+"""Watches whether a run makes progress: writes a heartbeat file, and ends a run that hangs.
 
-A peer that died, a file system that does not answer, a driver that hangs: such a run would hold its
-machines for days. Ended with an error, it is started again by what started it, from the newest
+A peer that has died, a file system that does not answer, a driver that hangs: such a run would
+occupy its machines for days. If it ends with an error, its scheduler can restart it from the newest
 checkpoint.
 """
 
@@ -14,52 +14,53 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Self
 
 from xkd_jax import telemetry
 
-# Exit code of a run that was ended because no step did.
+# Exit code of a run that is ended because no step has ended for too long.
 STALLED = 4
-_BEAT_SECONDS = 10  # between two writes of the heartbeat
-# Where this module's own thread cannot run, faulthandler ends the process, so much later.
+_BEAT_SECONDS = 10  # at least, between two writes of the heartbeat
+# Seconds after which faulthandler ends the process, if the watchdog's thread cannot run.
 _GRACE = 60
 
 
 class Watchdog:
-    """Ends the process when no step has ended for too long. Use it as a context manager.
+    """Ends the process if no step has ended for too long. Use it as a context manager.
 
     Args:
-        workdir: the run's folder. `heartbeat.json` in it holds the last step and when it ended
-            (seconds since 1970), every ten seconds at most; `stacks-<process>.txt` what all
-            threads were at where the process was ended.
-        process: number of this process; the first one's heart is the run's.
-        seconds: without a step, after which the process ends with the exit code `STALLED`; 0 for
-            never.
+        workdir: Folder of the run. Its `heartbeat.json` holds the last step and the time of its end
+            in seconds since 1970; it is written every ten seconds at most. If a process is ended,
+            `stacks-<process>.txt` holds the stacks of its threads.
+        process: Number of this process. Only process 0 writes the heartbeat.
+        seconds: Seconds without a step after which the process ends with exit code `STALLED`; 0
+            never ends it.
     """
 
-    def __init__(self, workdir: str | os.PathLike, process: int, seconds: float):
+    def __init__(self, workdir: str | os.PathLike, process: int, seconds: float) -> None:
         self._workdir = pathlib.Path(workdir)
         self._process = process
         self._seconds = seconds
         self._step = 0
         self._written = -_BEAT_SECONDS
-        self._deadline = None  # while something is to be watched
+        self._deadline = None  # a time only while the watchdog is active
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def beat(self, step: int) -> None:
-        """Says that a step has ended, or is about to begin: the time starts anew."""
+        """Restarts the time, because a step has ended or is about to begin."""
         with self._changed:
             self._step = step
             self._set_deadline(time.monotonic() + self._seconds)
         if self._process == 0 and time.monotonic() - self._written >= _BEAT_SECONDS:
             self._written = time.monotonic()
             record = json.dumps({"step": step, "time": time.time()}).encode()
-            with contextlib.suppress(OSError):  # a full disk is the checkpoints' to tell
+            with contextlib.suppress(OSError):  # saving a checkpoint reports a full disk
                 telemetry.write_whole(self._workdir / "heartbeat.json", record)
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
-        """Leaves what is inside all the time it takes: an evaluation, say."""
+        """Does not limit the time of the block, for example of an evaluation."""
         with self._changed:
             self._set_deadline(None)
         yield
@@ -70,7 +71,7 @@ class Watchdog:
         if self._deadline is None:
             faulthandler.cancel_dump_traceback_later()
         else:
-            # The process's own stderr: what sys.stderr is at the moment may have no file.
+            # The stderr of the process, because a replaced sys.stderr may have no file.
             faulthandler.dump_traceback_later(
                 self._seconds + _GRACE, exit=True, file=sys.__stderr__
             )
@@ -79,10 +80,10 @@ class Watchdog:
     def _watch(self) -> None:
         with self._changed:
             while self._seconds:
-                left = None if self._deadline is None else self._deadline - time.monotonic()
-                if left is not None and left <= 0:
+                seconds_left = None if self._deadline is None else self._deadline - time.monotonic()
+                if seconds_left is not None and seconds_left <= 0:
                     self._give_up()
-                self._changed.wait(left)
+                self._changed.wait(seconds_left)
 
     def _give_up(self) -> None:
         path = self._workdir / f"stacks-{self._process}.txt"
@@ -90,17 +91,17 @@ class Watchdog:
             faulthandler.dump_traceback(file)
         print(
             f"error: process {self._process} has not ended a step for {self._seconds:g} s after "
-            f"step {self._step} (config.log.stall_minutes); what its threads were at is in {path}",
+            f"step {self._step} (config.log.stall_minutes); its stacks are in {path}",
             file=sys.stderr,
             flush=True,
         )
         os._exit(STALLED)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         with self._changed:
             self._seconds = 0
             self._set_deadline(None)

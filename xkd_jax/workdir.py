@@ -1,4 +1,4 @@
-"""A run's folder: that it can be written, and that no other run is writing to it."""
+"""The folder of a run: checks that it can be written, and locks it against other runs."""
 
 import contextlib
 import fcntl
@@ -9,33 +9,33 @@ import time
 from collections.abc import Iterator
 
 _LOCK = ".lock"
-_PERIOD = 0.1  # seconds between two looks at the lock
+_PERIOD = 0.1  # seconds between two attempts to lock
 _FOLDERS = ("checkpoints", "images", "tensorboard")
 _FILES = ("config.json", "metrics.jsonl")
 
 
 class WorkdirError(ValueError):
-    """The folder cannot be a run's; the message is one line."""
+    """The folder cannot be used for a run; the message is one line."""
 
 
 @contextlib.contextmanager
 def claimed(path: str | os.PathLike, patience: float = 0.0) -> Iterator[None]:
-    """Makes the folder where it is missing, and keeps other runs out of it.
+    """Creates the folder if it does not exist, and locks it against other runs.
 
-    The kernel gives the claim back when the process ends, however it ends. Only the first process
-    of a run may ask for it.
+    The kernel releases the lock when the process ends, however it ends. Only the first process of a
+    run may call it.
 
     Args:
-        path: the run's folder.
-        patience: seconds to wait for another run to leave it.
+        path: Folder of the run.
+        patience: Seconds to wait for another run to release the lock.
 
     Raises:
-        WorkdirError: if it cannot be made or written to, holds something else than a run where a
-            run would write, or is another run's at the moment.
+        WorkdirError: The folder cannot be created or written to, has a file where a run has a
+            folder or the reverse, or another run is using it.
     """
     folder = pathlib.Path(path)
     if not os.fspath(path):
-        raise WorkdirError("--workdir is empty; allowed: a folder, made if missing")
+        raise WorkdirError("--workdir is empty; allowed: a folder, created if missing")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -55,14 +55,14 @@ def claimed(path: str | os.PathLike, patience: float = 0.0) -> Iterator[None]:
 
 
 def _unwritable_parts(folder: pathlib.Path) -> Iterator[str]:
-    """Says what is wrong with each part of a run that is there but cannot be gone on with."""
+    """Yields what is wrong with each existing file or folder that a run would write to."""
     for names, is_right, kind in (
         (_FOLDERS, pathlib.Path.is_dir, "folder"),
         (_FILES, pathlib.Path.is_file, "file"),
     ):
         for part in (folder / name for name in names):
             if part.exists() and not is_right(part):
-                yield f"{part} is no {kind}"
+                yield f"{part} is not a {kind}"
             elif part.exists() and not os.access(part, os.W_OK):
                 yield f"{part} is read-only"
 
@@ -79,9 +79,9 @@ def _lock(lock: int, path: str | os.PathLike, patience: float) -> None:
                 time.sleep(_PERIOD)
     except BlockingIOError as error:
         raise WorkdirError(f"another run is using --workdir={path}") from error
-    except OSError as error:  # of file systems without locks
+    except OSError as error:  # a file system without locks
         print(
             f"warning: --workdir={path} cannot be locked ({error.strerror}): "
-            "see to it that no other run uses it",
+            "make sure that no other run uses it",
             file=sys.stderr,
         )

@@ -108,7 +108,7 @@ def refusal(*flags: str, **kwargs) -> str:
         (["--rows=no_refin"], "no_refine"),
         (["--rows=xkd", "--config.xkd.lambda_aee=1"], "lambda_ae"),
         (["--rows=xkd", "--seeds=0"], "allowed: 1 or more"),
-        (["--rows=xkd", "--steps=3"], "--steps=3 is no flag; allowed: --config.FIELD=VALUE"),
+        (["--rows=xkd", "--steps=3"], "--steps=3 is not a flag; allowed: --config.FIELD=VALUE"),
     ],
 )
 def test_wrong_flags_are_refused_in_one_line(flags, told, tmp_path):
@@ -119,7 +119,7 @@ def test_wrong_flags_are_refused_in_one_line(flags, told, tmp_path):
 
 def test_a_base_that_is_not_there_or_no_pretraining_is_refused():
     assert "no such file" in refusal("--rows=xkd", base="configs/no.py")
-    assert "is no pretraining" in refusal("--rows=xkd", base="configs/eval/svm.py")
+    assert "is not a pretraining" in refusal("--rows=xkd", base="configs/eval/svm.py")
 
 
 def test_a_run_that_fails_is_told_of_and_its_row_stays_empty(tmp_path):

@@ -142,7 +142,7 @@ def test_half_written_step_is_ignored_and_can_be_saved_again(tmp_path):
 
 def test_refuses_a_folder_that_is_no_checkpoint(tmp_path):
     (tmp_path / "checkpoints" / "7").mkdir(parents=True)
-    with pytest.raises(checkpoint.DamagedError, match="checkpoints/7 is no checkpoint"):
+    with pytest.raises(checkpoint.DamagedError, match="checkpoints/7 is not a checkpoint"):
         open_checkpoints(tmp_path)
 
 
@@ -171,7 +171,9 @@ def test_what_is_not_the_rest_of_a_deletion_is_not_deleted(tmp_path):
     folder = tmp_path / "checkpoints"
 
     def refuses(step, **policy):
-        with pytest.raises(checkpoint.DamagedError, match=f"checkpoints/{step} is no checkpoint"):
+        with pytest.raises(
+            checkpoint.DamagedError, match=f"checkpoints/{step} is not a checkpoint"
+        ):
             open_checkpoints(tmp_path, **policy)
         assert (folder / str(step)).exists()
 
@@ -214,7 +216,7 @@ def test_a_flipped_bit_is_told_in_one_line_or_does_no_harm(tmp_path, capfd):
                     restored = checkpoints.restore(state)
             except checkpoint.DamagedError as error:
                 assert "\n" not in str(error) and "checkpoints/2 cannot be used (" in str(error)
-                assert str(error).endswith("; move it elsewhere to go on from checkpoint 1.")
+                assert str(error).endswith("; move it elsewhere to resume from checkpoint 1.")
                 outcomes["told"] += 1
             else:
                 jax.tree.map(np.testing.assert_array_equal, restored, state)
@@ -268,7 +270,7 @@ def test_a_damaged_record_of_an_older_checkpoint_is_told_at_the_start(tmp_path):
             checkpoints.save(step, {"a": jnp.zeros(3)})
     file = tmp_path / "checkpoints" / "1" / "_CHECKPOINT_METADATA"
     file.write_text(file.read_text().replace('"seed": 10', '"seed": 18'))
-    with pytest.raises(checkpoint.DamagedError, match=r"/1 cannot .* go on from checkpoint 2\.$"):
+    with pytest.raises(checkpoint.DamagedError, match=r"/1 cannot .* resume from checkpoint 2\.$"):
         open_checkpoints(tmp_path)
 
 
@@ -346,7 +348,7 @@ def test_refuses_a_damaged_checkpoint(tmp_path, damage, files):
     ):
         checkpoints.restore(abstract(state, mesh))
     assert "\n" not in str(error.value) and len(str(error.value)) < 600 + len(str(tmp_path))
-    assert str(error.value).endswith("; move it elsewhere to go on from checkpoint 1.")
+    assert str(error.value).endswith("; move it elsewhere to resume from checkpoint 1.")
     newest.rename(tmp_path / "aside")
     with open_checkpoints(tmp_path) as checkpoints:
         restored = checkpoints.restore(abstract(state, mesh))

@@ -122,7 +122,7 @@ def test_no_field_takes_a_value_that_cannot_work(config, field):
         ({"model.video.mask_ratio": 0.999}, "config.model.video.mask_ratio is 0.999"),
         (
             {"model.variant": "xkd_mas", "model.audio.encoder.depth": 6},
-            "'xkd' unless both encoders are of one size",
+            "'xkd' unless both encoders have the same size",
         ),
         (
             {"model.variant": "xkd_mats", "xkd.ema_audio": 0.5},
@@ -164,7 +164,8 @@ def test_refusals(config, changes, message):
 def test_fields_that_a_config_file_adds_or_leaves_out_are_refused(config):
     put(config, "optimizer.learning_rat", 1.0)
     assert refusal(config) == (
-        "config.optimizer.learning_rat is no field; the nearest is config.optimizer.learning_rate"
+        "config.optimizer.learning_rat is not a field; "
+        "the nearest is config.optimizer.learning_rate"
     )
     del config.optimizer.learning_rat
     del config.model.projector

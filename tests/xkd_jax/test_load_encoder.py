@@ -231,8 +231,8 @@ def test_a_file_without_sound_is_refused_by_an_encoder_of_sound(plain, media):
         ({"modality": "audio", "seconds": 0.1}, "seconds is 0.1, which makes 6 log-mel frames"),
         ({"path": None}, "path is None; allowed: a path"),
         ({"path": b"run"}, "path is b'run'; allowed: a path"),
-        ({"path": ""}, "path is ''; allowed: a path, which is not empty"),
-        ({"path": "gs://bucket/run"}, "path is 'gs://bucket/run'; .*a URL is none: download it"),
+        ({"path": ""}, "path is ''; allowed: a path that is not empty"),
+        ({"path": "gs://bucket/run"}, "path is 'gs://bucket/run'; .*not a URL: download it"),
     ],
 )
 def test_arguments_that_cannot_work(plain, arguments, message):
@@ -275,7 +275,7 @@ STEREO = np.stack([WAVE, -WAVE])
         ("video", FRAMES, {"frame_rate": 8, "windows": 0}, "windows is 0; allowed: a whole number"),
         ("video", FRAMES, {"frame_rate": 8, "windows": 1.5}, "windows is 1.5; allowed"),
         ("video", [FRAMES, None], {"frame_rate": 8}, r"clips\[1\] is None; allowed: an array"),
-        ("video", ["a.mp4", "https://a.org/b.mp4"], {}, r"clips\[1\] is 'https.*a URL is none"),
+        ("video", ["a.mp4", "https://a.org/b.mp4"], {}, r"clips\[1\] is 'https.*not a URL"),
         ("video", iter([FRAMES]), {"frame_rate": 8}, "clips is <list_iterator.*; allowed"),
         ("audio", WAVE, {}, "sample_rate is missing"),
         ("audio", WAVE, {"sample_rate": 44.1}, "sample_rate is 44.1; allowed: 1000 to 1000000 Hz"),
@@ -307,7 +307,7 @@ def test_clips_that_cannot_be(plain, modality, clips, arguments, message):
         (noise(1, 8, 32, 32, 3), "logits", "output is 'logits'; allowed: 'features', 'tokens'"),
         (noise(8, 32, 32, 3), "features", r"views\[0\] is uint8\[32, 32, 3\]; .*`encoder.views`"),
         (noise(1, 8, 30, 32, 3), "features", "H and W multiples of the patch's 4x8x8"),
-        ([noise(8, 32, 32, 3), noise(4, 32, 32, 3)], "features", r"views\[1\].*as the first is"),
+        ([noise(8, 32, 32, 3), noise(4, 32, 32, 3)], "features", r"views\[1\].*like the first"),
         (np.full((1, 8, 32, 32, 3), np.nan), "features", r"views\[0\] holds NaN or infinity"),
         (None, "features", "views is None; allowed: an array"),
     ],

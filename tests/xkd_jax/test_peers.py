@@ -90,7 +90,7 @@ def test_one_that_says_nothing_is_lost_and_the_others_end(run, lost):
     assert not ends[lost]
     for [(code, line), *_] in others:
         assert code == peers.LOST
-        assert line.startswith(f"error: process {lost} has not been heard of for 0.4 s")
+        assert line.startswith(f"error: process {lost} has sent no sign of life for 0.4 s")
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -129,4 +129,4 @@ def test_a_broken_connection_is_the_lost_process_s_fault(run):
         processes[1]._left.set()  # killed
         raise error
     code, line = ends[0][0]
-    assert code == peers.LOST and line.startswith("error: process 1 has not been heard of")
+    assert code == peers.LOST and line.startswith("error: process 1 has sent no sign of life")

@@ -27,7 +27,7 @@ def test_by_slurm():
         ((None, 4, None), "--coordinator, --process missing"),
         (("host", 4, 3), "--coordinator is 'host'; allowed: HOST:PORT"),
         (("host:99999", 4, 3), "--coordinator is 'host:99999'"),
-        (("host:1", 4, 4), "--process is 4; allowed with --processes=4: 0 to less"),
+        (("host:1", 4, 4), "--process is 4; allowed: 0 to 3, below --processes"),
     ],
 )
 def test_refuses_flags_that_do_not_go_together(flags, message):

@@ -449,7 +449,7 @@ def test_a_process_that_is_lost_ends_the_other_in_a_line(tmp_path, number):
     assert processes[0].returncode == peers.LOST, output
     assert time.monotonic() - started < 30
     assert output.splitlines()[-1] == (
-        "error: process 1 has not been heard of for 6 s: it has died, or stands still"
+        "error: process 1 has sent no sign of life for 6 s: it has died or hangs"
     )
     assert "Traceback" not in output and "    @  " not in output
     processes[1].kill()

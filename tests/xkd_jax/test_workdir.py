@@ -64,7 +64,7 @@ def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatc
 
 
 def test_an_empty_name_is_refused():
-    assert refusal("") == "--workdir is empty; allowed: a folder, made if missing"
+    assert refusal("") == "--workdir is empty; allowed: a folder, created if missing"
 
 
 def test_a_file_is_refused(tmp_path):
@@ -81,13 +81,13 @@ def test_a_folder_that_cannot_be_written_to_is_refused():
 @pytest.mark.parametrize("name", ["checkpoints", "images", "tensorboard"])
 def test_a_file_where_a_folder_will_be_is_refused(tmp_path, name):
     (tmp_path / name).write_text("")
-    assert f"cannot be written to: {tmp_path}/{name} is no folder" in refusal(tmp_path)
+    assert f"cannot be written to: {tmp_path}/{name} is not a folder" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["config.json", "metrics.jsonl"])
 def test_a_folder_where_a_file_will_be_is_refused(tmp_path, name):
     (tmp_path / name).mkdir()
-    assert f"cannot be written to: {tmp_path}/{name} is no file" in refusal(tmp_path)
+    assert f"cannot be written to: {tmp_path}/{name} is not a file" in refusal(tmp_path)
 
 
 def test_what_a_run_leaves_is_left_as_it_is(tmp_path):

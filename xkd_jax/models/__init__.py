@@ -1,1 +1,1 @@
-"""Networks: modules hold parameters; what can be a pure function is one elsewhere."""
+"""The networks. Modules hold parameters; everything that can be a pure function is one."""

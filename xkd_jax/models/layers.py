@@ -1,8 +1,8 @@
 """Layers whose backward pass moves fewer bytes than the one that JAX derives.
 
-Memory bounds the step on GPUs, so each layer here keeps little for its backward pass and makes few
-copies (docs/performance.md, "The step on GPUs"). Values and gradients are those of Flax's layers,
-up to rounding.
+Memory traffic limits the step on GPUs, so each layer here saves little for its backward pass and
+makes few copies (docs/performance.md, "The step on GPUs"). Values and gradients equal those of
+Flax's layers up to rounding.
 """
 
 import flax.linen as nn
@@ -10,22 +10,23 @@ import jax
 import jax.numpy as jnp
 
 Dtype = jnp.dtype
+Saved = tuple[jax.Array, ...]  # what a forward pass keeps for the backward pass
 xavier = nn.initializers.xavier_uniform()
 
-EPSILON = 1e-5  # of LayerNorm: the field's for ViTs in PyTorch
+EPSILON = 1e-5  # of LayerNorm; the usual value for ViTs in PyTorch
 
 
 @jax.checkpoint
 def gelu(x: jax.Array) -> jax.Array:
-    """Exact GELU, `x * Phi(x)`, of any shape and dtype; keeps `x` alone."""
+    """Computes the exact GELU, `x * Phi(x)`, of any shape and dtype; saves only `x`."""
     return nn.gelu(x, approximate=False)
 
 
 class LayerNorm(nn.Module):
-    """LayerNorm over the last axis, with statistics in float32, of which it keeps two a token.
+    """LayerNorm over the last axis, which saves only two float32 statistics per token.
 
     Attributes:
-      dtype: of the input and the output; parameters are float32.
+        dtype: Dtype of the output; statistics and parameters are float32.
     """
 
     dtype: Dtype = jnp.float32
@@ -43,7 +44,7 @@ def _layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
     return _layer_norm_forward(x, scale, bias)[0]
 
 
-def _layer_norm_forward(x, scale, bias):
+def _layer_norm_forward(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, Saved]:
     wide = x.astype(jnp.float32)
     mean = wide.mean(axis=-1)
     rate = jax.lax.rsqrt(jnp.square(wide - mean[..., None]).mean(axis=-1) + EPSILON)
@@ -51,33 +52,34 @@ def _layer_norm_forward(x, scale, bias):
     return (unit * scale + bias).astype(x.dtype), (x, mean, rate, scale)
 
 
-def _layer_norm_backward(kept, gradient):
-    x, mean, rate, scale = kept
-    # Otherwise XLA computes the statistics anew, in a kernel of their own that writes all of `unit`
-    # in float32.
+def _layer_norm_backward(saved: Saved, gradient: jax.Array) -> tuple[jax.Array, ...]:
+    x, mean, rate, scale = saved
+    # Without the barrier, XLA computes the statistics again, in a separate kernel that writes all
+    # of `unit` in float32.
     mean, rate = jax.lax.optimization_barrier((mean, rate))
     unit = (x.astype(jnp.float32) - mean[..., None]) * rate[..., None]
     gradient = gradient.astype(jnp.float32)
     tokens = tuple(range(x.ndim - 1))
-    of_scale, of_bias = (gradient * unit).sum(tokens), gradient.sum(tokens)
+    scale_gradient, bias_gradient = (gradient * unit).sum(tokens), gradient.sum(tokens)
     gradient *= scale
     along_unit = (gradient * unit).mean(axis=-1, keepdims=True)
-    of_x = gradient - gradient.mean(axis=-1, keepdims=True) - unit * along_unit
-    return (of_x * rate[..., None]).astype(x.dtype), of_scale, of_bias
+    x_gradient = gradient - gradient.mean(axis=-1, keepdims=True) - unit * along_unit
+    return (x_gradient * rate[..., None]).astype(x.dtype), scale_gradient, bias_gradient
 
 
 _layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
 
 
 class QueryKeyValue(nn.Module):
-    """Queries, keys and values by one kernel (D, 3 D) without bias, each in an array of its own.
+    """Computes queries, keys and values with one kernel (D, 3 D) without bias.
 
-    Attention takes three arrays, so one product for all three would be copied afterwards. The
-    backward pass is one product: three would be added up.
+    The forward pass makes three products, one per output: the result of a single product would be
+    copied into the three arrays that attention takes. The backward pass makes one product, because
+    the results of three would have to be added.
 
     Attributes:
-      heads: H; divides D.
-      dtype: of the computation; the kernel is float32.
+        heads: H, the number of heads; divides D.
+        dtype: Dtype of the computation; the kernel is float32.
     """
 
     heads: int
@@ -99,12 +101,12 @@ def _thirds(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(x @ third for third in jnp.split(kernel, 3, axis=1))
 
 
-def _thirds_forward(x, kernel):
+def _thirds_forward(x: jax.Array, kernel: jax.Array) -> tuple[tuple[jax.Array, ...], Saved]:
     return _thirds(x, kernel), (x, kernel)
 
 
-def _thirds_backward(kept, gradients):
-    _, pull_back = jax.vjp(jnp.matmul, *kept)
+def _thirds_backward(saved: Saved, gradients: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    _, pull_back = jax.vjp(jnp.matmul, *saved)
     return pull_back(jnp.concatenate(gradients, axis=-1))
 
 

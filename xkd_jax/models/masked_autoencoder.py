@@ -1,4 +1,4 @@
-"""Masked autoencoding: which patches the student sees, and the decoder that restores the others."""
+"""Masked autoencoding: the random mask of a student's input, and the decoder."""
 
 from typing import NamedTuple
 
@@ -14,9 +14,10 @@ class Mask(NamedTuple):
     """A random choice of patches.
 
     Attributes:
-      keep: (B, K) int32, the kept patches in the order in which the encoder sees them.
-      restore: (B, N) int32, the place of each patch in the sequence of kept, then dropped ones.
-      dropped: (B, N) float32, 1 where a patch is dropped and 0 where it is kept.
+        keep: (B, K) int32, the indices of the kept patches, in the order of the encoder's tokens.
+        restore: (B, N) int32, the position of each patch in the sequence of first the kept, then
+            the dropped patches.
+        dropped: (B, N) float32, 1 where a patch is dropped and 0 where it is kept.
     """
 
     keep: jax.Array
@@ -25,16 +26,20 @@ class Mask(NamedTuple):
 
 
 def kept_count(patches: int, ratio: float) -> int:
-    """How many of `patches` stay when a share `ratio` is dropped (59 of 392 at 0.85)."""
+    """Returns how many of `patches` remain if the share `ratio` is dropped (59 of 392 at 0.85)."""
     return round(patches * (1.0 - ratio))
 
 
 def random_mask(noise: jax.Array, ratio: float) -> Mask:
-    """Keeps the `kept_count` patches of the smallest noise of each example.
+    """Keeps the `kept_count` patches of each example that have the smallest noise.
 
     Args:
-      noise: (B, N) float, one draw a patch; uniform masking wants independent ones.
-      ratio: share of the patches to drop.
+        noise: (B, N) float, one random number per patch. The mask is uniform if they are
+            independent and of one distribution.
+        ratio: Share of the patches to drop.
+
+    Returns:
+        The mask.
     """
     kept = kept_count(noise.shape[1], ratio)
     order = jnp.argsort(noise, axis=1, stable=True)
@@ -44,15 +49,15 @@ def random_mask(noise: jax.Array, ratio: float) -> Mask:
 
 
 class Decoder(nn.Module):
-    """Predicts every patch from the encoder's tokens of the kept ones.
+    """Predicts all patches from the encoder's tokens of the kept ones.
 
     Attributes:
-      width: of the decoder's tokens.
-      depth: the number of blocks.
-      heads: divides the width.
-      patch_size: P, values in a patch.
-      dtype: of the computation.
-      remat: what the backward pass computes again, see `models.vit.REMAT`.
+        width: Width of the decoder's tokens.
+        depth: Number of blocks.
+        heads: Number of heads; divides the width.
+        patch_size: P, the number of values in a patch.
+        dtype: Dtype of the computation.
+        remat: What the backward pass computes again, a key of `models.vit.REMAT`.
     """
 
     width: int
@@ -64,14 +69,14 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: jax.Array, restore: jax.Array) -> jax.Array:
-        """Decodes.
+        """Predicts the patches.
 
         Args:
-          tokens: (B, 1 + K, D), CLS first, as the encoder gives them.
-          restore: (B, N) int32, as in `Mask`.
+            tokens: (B, 1 + K, D), the encoder's output, CLS first.
+            restore: (B, N) int32, as in `Mask`.
 
         Returns:
-          (B, N, P) float32, predictions in the space of normalised patches.
+            (B, N, P) float32, predictions of the normalized patches.
         """
         batch, count = restore.shape
         mask_token = self.param("mask_token", normal, (1, self.width))

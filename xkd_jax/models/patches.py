@@ -1,26 +1,33 @@
-"""Video and log-mels cut into patches and put together again.
+"""Cuts video and log-mel spectrograms into patches, and joins the patches again.
 
-Tokens and the values inside a patch are in the order in which the pixels lie: a video's tokens run
-over (time, height, width) and a patch's values over (time, height, width, channel); a log-mel's
-tokens run over (frequency, time), so do a patch's values. Every function takes NumPy and JAX arrays
-alike and gives back the kind and the dtype that it got.
+The tokens of a video are ordered by (time, height, width), and the values of a patch by (time,
+height, width, channel), the last axis fastest. The tokens of a log-mel and the values of its
+patches are ordered by (frequency, time). Every function takes a NumPy or a JAX array, and returns
+an array of the same kind and dtype.
 """
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import einops
+import jax
+import numpy as np
+
+Array = TypeVar("Array", np.ndarray, jax.Array)
 
 
-def patchify_video(video, patch):
+def patchify_video(video: Array, patch: Sequence[int]) -> Array:
     """Cuts videos into cuboids.
 
     Args:
-        video: `(B, T, H, W, C)`.
+        video: `(B, T, H, W, C)`, any dtype.
         patch: `(t, h, w)`, frames and pixels of one patch.
 
     Returns:
         `(B, T/t * H/h * W/w, t * h * w * C)`.
 
     Raises:
-        ValueError: the patch does not divide the video.
+        ValueError: The patch does not divide the video.
     """
     _require_divisible(video.shape[1:4], patch, "video (time, height, width)")
     t, h, w = patch
@@ -28,8 +35,8 @@ def patchify_video(video, patch):
     return einops.rearrange(video, pattern, t=t, h=h, w=w)
 
 
-def unpatchify_video(patches, grid, patch):
-    """Puts cuboids together: the inverse of `patchify_video`.
+def unpatchify_video(patches: Array, grid: Sequence[int], patch: Sequence[int]) -> Array:
+    """Joins cuboids to videos: the inverse of `patchify_video`.
 
     Args:
         patches: `(B, nt * nh * nw, t * h * w * C)`.
@@ -44,26 +51,26 @@ def unpatchify_video(patches, grid, patch):
     return einops.rearrange(patches, pattern, nt=nt, nh=nh, nw=nw, t=t, h=h, w=w)
 
 
-def patchify_audio(log_mel, patch):
+def patchify_audio(log_mel: Array, patch: Sequence[int]) -> Array:
     """Cuts log-mel spectrograms into tiles.
 
     Args:
-        log_mel: `(B, F, T)`, mel bands by time steps.
+        log_mel: `(B, F, T)`, mel bands by time steps, any dtype.
         patch: `(f, t)`, mel bands and time steps of one patch.
 
     Returns:
-        `(B, F/f * T/t, f * t)`, tokens frequency-major.
+        `(B, F/f * T/t, f * t)`.
 
     Raises:
-        ValueError: the patch does not divide the spectrogram.
+        ValueError: The patch does not divide the spectrogram.
     """
     _require_divisible(log_mel.shape[1:3], patch, "log-mel (frequency, time)")
     f, t = patch
     return einops.rearrange(log_mel, "b (nf f) (nt t) -> b (nf nt) (f t)", f=f, t=t)
 
 
-def unpatchify_audio(patches, grid, patch):
-    """Puts tiles together: the inverse of `patchify_audio`.
+def unpatchify_audio(patches: Array, grid: Sequence[int], patch: Sequence[int]) -> Array:
+    """Joins tiles to log-mels: the inverse of `patchify_audio`.
 
     Args:
         patches: `(B, nf * nt, f * t)`.
@@ -78,24 +85,28 @@ def unpatchify_audio(patches, grid, patch):
     return einops.rearrange(patches, pattern, nf=nf, nt=nt, f=f, t=t)
 
 
-def normalize_patches(patches, eps=1e-6):
+def normalize_patches(patches: Array, eps: float = 1e-6) -> tuple[Array, Array, Array]:
     """Gives each patch zero mean and unit variance (docs/method.md, section 3).
 
-    The variance is the unbiased one and `eps` stands inside the root, as in masked autoencoders
-    (He et al., arXiv 2111.06377). `normalized * std + mean` gives back the patches.
+    The variance is unbiased and `eps` is inside the root, as in masked autoencoders (He et al.,
+    arXiv 2111.06377). `normalized * std + mean` restores the patches.
 
     Args:
-        patches: `(..., P)` floating, `P` values a patch.
-        eps: added to the variance, in squared units of the patches.
+        patches: `(..., P)` float, `P` values per patch.
+        eps: Number that is added to the variance, in squared units of the patches.
 
     Returns:
-        `(normalized, mean, std)` of shapes `(..., P)`, `(..., 1)`, `(..., 1)`.
+        normalized: `(..., P)`, the normalized patches.
+        mean: `(..., 1)`, the mean of each patch.
+        std: `(..., 1)`, the root of each patch's variance plus `eps`.
     """
     mean = patches.mean(axis=-1, keepdims=True)
     std = (patches.var(axis=-1, ddof=1, keepdims=True) + eps) ** 0.5
     return (patches - mean) / std, mean, std
 
 
-def _require_divisible(shape, patch, name):
+def _require_divisible(shape: Sequence[int], patch: Sequence[int], name: str) -> None:
     if len(shape) != len(patch) or any(n % p for n, p in zip(shape, patch, strict=True)):
-        raise ValueError(f"patch {tuple(patch)} does not divide the {name} {tuple(shape)}")
+        raise ValueError(
+            f"patch is {tuple(patch)}; allowed: divisors of the {name}, which is {tuple(shape)}"
+        )

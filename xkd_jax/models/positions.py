@@ -1,8 +1,8 @@
 """Resizing of learned position embeddings to other token grids (docs/method.md, section 2).
 
-Coordinates are mapped as the authors' release does, with the scale factor (n + 0.1) / N for `n`
-wanted and `N` stored cells: half-pixel centres, clamped edges, no antialiasing. Each axis is a
-small constant matrix, so the resize is a matrix product a axis and costs next to nothing.
+Coordinates are mapped as in the authors' release, with the scale factor (n + 0.1) / N from `N`
+stored to `n` wanted cells: half-pixel centers, clamped edges, no antialiasing. Each axis has a
+small constant matrix, so a resize is one small matrix product per axis.
 """
 
 import jax
@@ -16,16 +16,16 @@ def resize_positions(
     """Resizes position embeddings from one token grid to another.
 
     Args:
-      positions: (product of stored, D) float, without the CLS position.
-      stored: the grid they were learned on: (time, height, width), resized trilinearly on those of
-        the three axes whose length changes, or (frequency, time), resized bicubically along time.
-      wanted: the grid to resize to, of the same length.
+        positions: (product of stored, D) float, without the CLS position.
+        stored: Grid that the positions were learned on. (time, height, width) is resized linearly
+            along each axis whose length changes; (frequency, time) is resized cubically along time.
+        wanted: Grid to resize to, of the same length as `stored`.
 
     Returns:
-      (product of wanted, D) float.
+        (product of wanted, D) float.
 
     Raises:
-      ValueError: if the frequency extents differ.
+        ValueError: The frequency axes differ in length.
     """
     table = positions.reshape(*stored, -1)
     if len(stored) == 3:
@@ -34,24 +34,24 @@ def resize_positions(
     else:
         if stored[0] != wanted[0]:
             raise ValueError(
-                f"a sound must have {stored[0]} patches along frequency, as the encoder was "
-                f"trained with, not {wanted[0]}"
+                f"audio must have {stored[0]} patches along frequency, as in the encoder's "
+                f"training, not {wanted[0]}"
             )
         table = jnp.einsum("ftd,xt->fxd", table, cubic_weights(stored[1], wanted[1]))
     return table.reshape(-1, positions.shape[-1])
 
 
 def _source(stored: int, wanted: int) -> np.ndarray:
-    """Coordinates (wanted,) in the stored cells of the wanted cells' centres."""
+    """Returns the centers of the wanted cells, (wanted,), in coordinates of the stored cells."""
     scale = (wanted + 0.1) / stored
     return (np.arange(wanted) + 0.5) / scale - 0.5
 
 
 def linear_weights(stored: int, wanted: int) -> np.ndarray:
-    """Weights (wanted, stored) float32 of a linear resize; none where the extents are equal.
+    """Computes the weights, (wanted, stored) float32, of a linear resize from `stored` cells.
 
-    PyTorch's linear interpolation leaves an axis alone that keeps its length, whatever the scale
-    factor, and so does the release.
+    Equal lengths give the identity: PyTorch's linear interpolation does not change an axis that
+    keeps its length, whatever the scale factor, and the release depends on that.
     """
     if wanted == stored:
         return np.eye(stored, dtype=np.float32)
@@ -67,7 +67,7 @@ def linear_weights(stored: int, wanted: int) -> np.ndarray:
 
 
 def cubic_weights(stored: int, wanted: int, a: float = -0.75) -> np.ndarray:
-    """Weights (wanted, stored) float32 of a cubic convolution (Keys 1981) with parameter `a`."""
+    """Computes the weights (wanted, stored) float32 of a cubic convolution (Keys 1981)."""
     source = _source(stored, wanted)
     weights = np.zeros((wanted, stored))
     rows = np.arange(wanted)

@@ -1,4 +1,4 @@
-"""The projector between an encoder's mean token and the space where modalities meet."""
+"""The projector, which maps an encoder's mean token to the space that both modalities share."""
 
 import flax.linen as nn
 import jax
@@ -10,18 +10,18 @@ from xkd_jax.models.vit import truncated_normal
 
 
 class Projector(nn.Module):
-    """MLP, unit-length bottleneck, weight-normalised linear layer, LayerNorm without parameters.
+    """MLP, unit-length bottleneck, weight-normalized linear layer, LayerNorm without parameters.
 
-    D -> hidden -> ... -> bottleneck with `layers` linear layers and exact GELUs between them. The
-    hidden LayerNorms have parameters of their own each.
+    The MLP maps D -> hidden -> ... -> bottleneck. It has `layers` linear layers with exact GELUs
+    between them. Each hidden LayerNorm has its own parameters.
 
     Attributes:
-      layers: linear layers of the MLP.
-      hidden: width of its hidden layers.
-      bottleneck: width of its last layer.
-      out: J, the output's width.
-      norm: layers followed by a LayerNorm: `every`, the `last` one only, or `none`.
-      dtype: of the MLP's computation.
+        layers: Number of linear layers of the MLP.
+        hidden: Width of its hidden layers.
+        bottleneck: Width of its last layer.
+        out: J, the width of the output.
+        norm: Layers that a LayerNorm follows: `every`, only the `last`, or `none`.
+        dtype: Dtype of the matrix products.
     """
 
     layers: int
@@ -42,7 +42,7 @@ class Projector(nn.Module):
         features = self._dense(features, self.bottleneck, "bottleneck").astype(jnp.float32)
         features /= jnp.maximum(jnp.linalg.norm(features, axis=-1, keepdims=True), 1e-12)
 
-        # Weight normalisation with its gain fixed at 1: only the columns' directions are learned.
+        # Weight normalization with a gain of 1: only the directions of the columns are learned.
         kernel = self.param("prototypes", truncated_normal, (self.bottleneck, self.out))
         kernel /= jnp.linalg.norm(kernel, axis=0, keepdims=True)
         projections = jnp.dot(

@@ -1,4 +1,4 @@
-"""The Vision Transformer encoder of cuboids and log-mel patches (docs/method.md, section 2)."""
+"""The Vision Transformer encoder for video and log-mel patches (docs/method.md, section 2)."""
 
 import flax.linen as nn
 import jax
@@ -12,31 +12,31 @@ truncated_normal = nn.initializers.truncated_normal(stddev=0.02)
 normal = nn.initializers.normal(stddev=0.02)
 
 
-# What the backward pass finds of a block's forward pass, and what it computes again.
+# What the forward pass of a block saves. The backward pass computes the rest again.
 REMAT = {
-    "none": None,  # finds everything
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # what QKV and MLP give
-    "full": jax.checkpoint_policies.nothing_saveable,  # nothing but the block's input
+    "none": None,  # saves everything
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # the outputs of dense layers
+    "full": jax.checkpoint_policies.nothing_saveable,  # only the block's input
 }
 
 
-# Widths of a head that cuDNN's attention takes on every GPU that computes in bfloat16.
+# Head widths that cuDNN's attention supports on every GPU that computes in bfloat16.
 FUSED_WIDTHS = range(8, 129, 8)
 
 
 def attend(
     query: jax.Array, key: jax.Array, value: jax.Array, count: int | None = None
 ) -> jax.Array:
-    """Softmax attention, `softmax(q k^T / sqrt(W)) v`, the softmax in float32.
+    """Computes softmax attention, `softmax(q k^T / sqrt(W)) v`, with the softmax in float32.
 
     Args:
-      query: (B, N, H, W) float.
-      key: (B, N, H, W) float.
-      value: (B, N, H, W) float.
-      count: how many of the N are there, where `padding` tokens follow; None for all.
+        query: (B, N, H, W) float.
+        key: (B, N, H, W) float.
+        value: (B, N, H, W) float.
+        count: Number of real tokens; the others are padding at the end (see `padding`). None: N.
 
     Returns:
-      (B, N, H, W) of the inputs' dtype.
+        (B, N, H, W), in the dtype of the inputs.
     """
     if _is_fused(query.dtype, query.shape[-1]):
         return _attend_fused(query, key, value, count)
@@ -50,15 +50,15 @@ def attend(
 
 
 def _is_fused(dtype: Dtype, head_width: int) -> bool:
-    """Whether attention is one kernel of cuDNN."""
+    """Returns whether attention runs as one cuDNN kernel."""
     return sharding.platform() == "gpu" and dtype == jnp.bfloat16 and head_width in FUSED_WIDTHS
 
 
 def padding(count: int, dtype: Dtype, head_width: int) -> int:
-    """How many tokens to add to `count`, which attention is to leave out, for it to be fast.
+    """Returns how many padding tokens to append to `count` tokens so that attention is fast.
 
-    JAX refuses to differentiate cuDNN's kernel for an odd number of tokens, which is what a CLS
-    token and an even number of patches make.
+    JAX cannot differentiate cuDNN's kernel for an odd number of tokens, and a CLS token plus an
+    even number of patches are odd. Attention ignores the padding.
     """
     return count % 2 if _is_fused(dtype, head_width) else 0
 
@@ -68,11 +68,11 @@ def _attend_fused(
 ) -> jax.Array:
     batch, padded = query.shape[:2]
     if count is not None:
-        # Padded tokens attend, so that what they are is a number; they are not attended to. What
-        # the kernel makes of them as keys and values, gradients too, is not relied on.
+        # Padding attends, so its outputs are finite, but nothing attends to it. Zeros make sure
+        # that neither outputs nor gradients depend on how the kernel treats padded keys and values.
         key, value = (x.at[:, count:].set(0) for x in (key, value))
-    # Without lengths, the kernel's gradients may be NaN where the number of keys is no multiple of
-    # its tiles' (NVIDIA/cudnn-frontend, issues 160 and 1072).
+    # Without lengths, the kernel's gradients may be NaN if the number of keys is not a multiple of
+    # its tile size (NVIDIA/cudnn-frontend, issues 160 and 1072).
     lengths = jnp.full((batch,), padded if count is None else count, jnp.int32)
     return jax.nn.dot_product_attention(
         query, key, value, key_value_seq_lengths=lengths, implementation="cudnn"
@@ -82,17 +82,17 @@ def _attend_fused(
 def attention_row(
     query: jax.Array, key: jax.Array, kind: str, count: int | None = None
 ) -> jax.Array:
-    """One row of the softmaxed attention map, without building the map.
+    """Computes one row of the attention map after the softmax, without the rest of the map.
 
     Args:
-      query: (B, 1 + N, H, W) float, CLS first.
-      key: (B, 1 + N, H, W) float.
-      kind: `cls`, the CLS token's row (section 3.3 of the paper); `mean`, the row of the mean of
-        all queries (the paper's ablation without CLS).
-      count: 1 + N, where padding follows that is to be left out.
+        query: (B, 1 + N, H, W) float, CLS first.
+        key: (B, 1 + N, H, W) float.
+        kind: `cls`: the row of the CLS token (section 3.3 of the paper). `mean`: the row of the
+            mean of all queries (the paper's ablation without CLS).
+        count: 1 + N, if padding tokens follow, which are ignored; None: all tokens are real.
 
     Returns:
-      (B, H, N) float32: the row with its CLS column dropped, not renormalised.
+        (B, H, N) float32, the row without its CLS column and not renormalized.
     """
     if count is not None:
         query, key = query[:, :count], key[:, :count]
@@ -107,11 +107,11 @@ class Block(nn.Module):
     """Pre-norm transformer block: no bias on QKV, exact GELU, an MLP of 4 times the width.
 
     Attributes:
-      width: D, the tokens' width.
-      heads: H; divides the width.
-      row: which attention row to return, `cls` or `mean`; None for none.
-      dtype: of the computation; parameters are float32.
-      count: how many tokens there are, where padding follows them; None for all.
+        width: D, the width of the tokens.
+        heads: H, the number of heads; divides the width.
+        row: Attention row to return, `cls` or `mean`; None returns no row.
+        dtype: Dtype of the computation; parameters are float32.
+        count: Number of real tokens, if padding follows them; None: all tokens are real.
     """
 
     width: int
@@ -124,9 +124,16 @@ class Block(nn.Module):
     def __call__(
         self, tokens: jax.Array, scales: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array | None]:
-        """Maps tokens (B, N, D) to tokens (B, N, D) and the asked row (B, H, N - 1).
+        """Applies the block.
 
-        `scales` (2, B) float are factors of what attention and MLP add to the tokens, 1 by default.
+        Args:
+            tokens: (B, N, D), CLS first.
+            scales: (2, B) float, factors of the attention's and the MLP's output before they are
+                added to the tokens; 1 by default.
+
+        Returns:
+            tokens: (B, N, D).
+            row: (B, H, N - 1) float32, the attention row, or None.
         """
 
         def dense(x: jax.Array, features: int, name: str) -> jax.Array:
@@ -149,22 +156,22 @@ class Block(nn.Module):
 
 
 def _scaled(tokens: jax.Array, scale: jax.Array) -> jax.Array:
-    """Multiplies tokens (B, N, D) by one factor (B,) each."""
+    """Multiplies the tokens (B, N, D) of each example by its factor (B,)."""
     return tokens * scale[:, None, None].astype(tokens.dtype)
 
 
 class Transformer(nn.Module):
-    """`depth` blocks, their parameters stacked along a leading axis and scanned over.
+    """A scan over `depth` blocks, whose parameters are stacked along a leading axis.
 
     On GPUs, the scan is unrolled.
 
     Attributes:
-      width: D, the tokens' width.
-      depth: L, the number of blocks.
-      heads: H; divides the width.
-      row: which attention row of the last block to return, `cls` or `mean`; None for none.
-      dtype: of the computation.
-      remat: what the backward pass computes again, out of `REMAT`.
+        width: D, the width of the tokens.
+        depth: L, the number of blocks.
+        heads: H, the number of heads; divides the width.
+        row: Attention row of the last block to return, `cls` or `mean`; None returns no row.
+        dtype: Dtype of the computation.
+        remat: What the backward pass computes again, a key of `REMAT`.
     """
 
     width: int
@@ -178,21 +185,27 @@ class Transformer(nn.Module):
     def __call__(
         self, tokens: jax.Array, scales: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array | None]:
-        """Maps tokens (B, N, D) to tokens (B, N, D) and the last block's row (B, H, N - 1).
+        """Applies the blocks.
 
-        `scales` (L, 2, B) float are the blocks' factors, see `Block`.
+        Args:
+            tokens: (B, N, D), CLS first.
+            scales: (L, 2, B) float, the factors of each block, see `Block`; 1 by default.
+
+        Returns:
+            tokens: (B, N, D).
+            row: (B, H, N - 1) float32, the last block's attention row, or None.
         """
         batch, count, _ = tokens.shape
-        # Once for all blocks, each of which would have to copy what it attends with otherwise.
+        # Pads once: otherwise every block would have to copy its queries, keys and values.
         added = padding(count, self.dtype, self.width // self.heads)
         if added:
             tokens = jnp.pad(tokens, ((0, 0), (0, added), (0, 0)))
-        # The row rides in the carry, each block writing over the last one's: only the last block's
-        # is wanted, and stacking them all would cost depth times the memory.
+        # Only the last block's row is needed. It is part of the carry, where each block overwrites
+        # it; stacking the rows of all blocks would cost `depth` times the memory.
         row = jnp.zeros((batch, self.heads, count - 1), jnp.float32) if self.row else None
-        # What the backward pass finds of a loop's layers goes into stacks, which are filled with
-        # zeros before and read from afterwards. It is a third of all bytes that a step moves, and
-        # on GPUs they limit its speed. Without the loop, compiling takes three times as long.
+        # A loop stores what the backward pass needs in stacked arrays, which it fills with zeros
+        # first and reads from later. They are a third of all bytes that a step moves, and memory
+        # traffic limits its speed on GPUs. Without the loop, compiling takes three times as long.
         is_unrolled = sharding.platform() == "gpu"
         scan = nn.scan(
             lambda block, carry, scales: (block(carry[0], scales), None),
@@ -202,7 +215,7 @@ class Transformer(nn.Module):
             unroll=self.depth if is_unrolled else 1,
         )
         policy = REMAT[self.remat]
-        # In a loop, XLA does not see that something is computed twice; without one, it must not.
+        # Without a loop, XLA would merge the second computation of a value with the first.
         block_class = Block
         if policy:
             block_class = nn.remat(Block, policy=policy, prevent_cse=is_unrolled)
@@ -217,13 +230,14 @@ class Encoder(nn.Module):
     """ViT over the patches of one modality, with a CLS token and learned positions.
 
     Attributes:
-      grid: the native token grid, (time, height, width) for video, (frequency, time) for audio.
-      width: D, the tokens' width.
-      depth: L, the number of blocks.
-      heads: H; divides the width.
-      row: which attention row of the last block to return, `cls` or `mean`; None for none.
-      dtype: of the computation.
-      remat: what the backward pass computes again, out of `REMAT`.
+        grid: Token grid of the learned positions: (time, height, width) for video, (frequency,
+            time) for audio.
+        width: D, the width of the tokens.
+        depth: L, the number of blocks.
+        heads: H, the number of heads; divides the width.
+        row: Attention row of the last block to return, `cls` or `mean`; None returns no row.
+        dtype: Dtype of the computation.
+        remat: What the backward pass computes again, a key of `REMAT`.
     """
 
     grid: tuple[int, ...]
@@ -245,16 +259,16 @@ class Encoder(nn.Module):
         """Encodes patches.
 
         Args:
-          patches: (B, N, P) float; N is the product of `grid`.
-          grid: the patches' token grid; the native one by default. Positions are resized to it.
-          keep: (B, K) int, the indices of the patches to see, in the order to see them; all by
-            default. The dropped ones cost nothing, not even their embedding.
-          scales: (L, 2, B) float, factors of what each block's attention and MLP add to each
-            example's tokens: 0 drops a path. 1 by default, at no cost.
+            patches: (B, N, P) float; N is the product of `grid`.
+            grid: Token grid of the patches, to which positions are resized; `self.grid` by default.
+            keep: (B, K) int, the indices of the patches to encode, in the order of the tokens; all
+                by default. Dropped patches cost nothing, not even their embedding.
+            scales: (L, 2, B) float, factors of each block's attention and MLP output for each
+                example: 0 drops the path. The default, 1, costs nothing.
 
         Returns:
-          tokens: (B, 1 + N or 1 + K, D), CLS first, after the final norm.
-          row: (B, H, N) float32, the last block's attention row over the patches, or None.
+            tokens: (B, 1 + N, D), or (B, 1 + K, D) with `keep`; CLS first, after the final norm.
+            row: (B, H, N or K) float32, the last block's attention row over the patches, or None.
         """
         count = 1
         for extent in self.grid:

@@ -1,14 +1,14 @@
-"""XKD put together: two students, two teachers, and what the variants share.
+"""The XKD model: two students, two teachers, and the blocks that variants share.
 
 Parameters are plain nested dictionaries:
 
     params  {"video": {"encoder", "decoder", "projector"}, "audio": {the same}}
     teacher {"video": {"encoder", "projector"},            "audio": {the same}}
 
-Where a variant shares transformer blocks between modalities, they stand once, under "shared", and
-the encoders have none of their own: in `params` for XKD-MAS and XKD-MATS, in `teacher` for
-XKD-MATS alone. Patch projection, CLS, positions, final norm, projector and decoder always belong
-to one modality.
+If a variant shares transformer blocks between the modalities, they are stored once, under "shared",
+and the encoders have no blocks of their own. XKD-MAS shares them in `params`; XKD-MATS shares them
+in `params` and in `teacher`. Patch embedding, CLS token, positions, final norm, projector and
+decoder always belong to one modality.
 """
 
 import dataclasses
@@ -37,9 +37,9 @@ class Views(NamedTuple):
     """One modality's views of a batch, as the networks see them.
 
     Attributes:
-      full: the global view, (B, T, H, W, 3) or (B, F, T) float, normalised.
-      local: (B, n, T', H', W', 3) or (B, n, F, T') float, normalised.
-      noise: (B, N) float, which decides what the student's global view is masked of.
+        full: Normalized global views, (B, T, H, W, 3) or (B, F, T) float.
+        local: Normalized local views, (B, n, T', H', W', 3) or (B, n, F, T') float.
+        noise: (B, N) float, which decides the patches that the student's global view loses.
     """
 
     full: jax.Array
@@ -48,14 +48,16 @@ class Views(NamedTuple):
 
 
 class TeacherOutput(NamedTuple):
-    """What a teacher makes of the whole global view.
+    """Outputs of a teacher for the whole global view.
 
     Attributes:
-      tokens: (B, 1 + N, D), CLS first, after the final norm.
-      attention: (B, H, N) float32, the last block's CLS row; None without refinement.
-      cross_attention: (B, H, N) float32; None without refinement.
-      refined: (B, N, D) float32; the patch tokens themselves without refinement.
-      projections: (B, J) float32.
+        tokens: (B, 1 + N, D), tokens after the final norm, CLS first.
+        attention: (B, H, N) float32, the last block's attention row; None without refinement.
+        cross_attention: (B, H, N) float32, see `losses.cross_modal_attention`; None without
+            refinement.
+        refined: (B, N, D) float32, patch tokens weighted by the cross-attention; the patch tokens
+            themselves without refinement.
+        projections: (B, J) float32, the projections of the mean refined token.
     """
 
     tokens: jax.Array
@@ -66,15 +68,17 @@ class TeacherOutput(NamedTuple):
 
 
 class StudentOutput(NamedTuple):
-    """What a student makes of the masked global view and of the local views.
+    """Outputs of a student for the masked global view and the local views.
 
     Attributes:
-      mask: of the global view.
-      latent: (B, 1 + K, D), the encoder's tokens of what it kept.
-      predictions: (B, N, P) float32, of every patch, in normalised-patch space.
-      targets: (B, N, P) float32, the patches, each normalised by its own statistics.
-      local_tokens: (B * n, 1 + M, D), views of an example next to one another.
-      projections: (1 + n, B, J) float32, the masked global view's first.
+        mask: Mask of the global view.
+        latent: (B, 1 + K, D), the encoder's tokens of the kept patches, CLS first.
+        predictions: (B, N, P) float32, the decoder's predictions of all normalized patches.
+        targets: (B, N, P) float32, the patches, each normalized by its own mean and variance.
+        local_tokens: (B * n, 1 + M, D), tokens of the local views; the n views of one example are
+            neighbors.
+        projections: (1 + n, B, J) float32, projections of the mean tokens: the masked global view
+            first, then the local views.
     """
 
     mask: Mask
@@ -87,7 +91,16 @@ class StudentOutput(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Modality:
-    """The networks of one modality and what their inputs look like."""
+    """The networks of one modality and the layout of their inputs.
+
+    Attributes:
+        encoder: The encoder, of students and teachers alike.
+        decoder: Decoder of the student.
+        projector: The projector, of students and teachers alike.
+        patchify: Cuts inputs into patches; a function of `models.patches`.
+        patch: Size of a patch: frames and pixels, or mel bands and time steps.
+        mask_ratio: Share of the global view's patches that the student does not see.
+    """
 
     encoder: Encoder
     decoder: Decoder
@@ -98,17 +111,17 @@ class Modality:
 
     @property
     def token_count(self) -> int:
-        """N, the tokens of a global view, CLS not counted."""
+        """N, the number of patch tokens of a global view."""
         return math.prod(self.encoder.grid)
 
     def tokenize(self, views: jax.Array) -> tuple[jax.Array, tuple[int, ...]]:
-        """Patches (B, N, P) of views (B, ...), and their grid."""
+        """Cuts views (B, ...) into patches (B, N, P); returns the patches and their token grid."""
         extents = views.shape[1 : 1 + len(self.patch)]
         grid = tuple(extent // p for extent, p in zip(extents, self.patch, strict=True))
         return self.patchify(views, self.patch), grid
 
     def init(self, key: jax.Array) -> Params:
-        """Fresh float32 parameters of the three networks."""
+        """Initializes the float32 parameters of the three networks."""
         encoder_key, decoder_key, projector_key = jax.random.split(key, 3)
         values = math.prod(self.patch) * (3 if self.patchify is patching.patchify_video else 1)
         tokens = jnp.zeros((1, 1 + self.token_count, self.encoder.width))
@@ -125,7 +138,17 @@ class Modality:
 
 @dataclasses.dataclass(frozen=True)
 class XKD:
-    """The whole model: hyper-parameters and pure functions of parameters."""
+    """The whole model: hyperparameters and pure functions of parameters.
+
+    Attributes:
+        video: Networks of the video.
+        audio: Networks of the audio.
+        variant: One of `VARIANTS`, which says what the networks share.
+        refine: Whether teachers weight their patch tokens by cross-modal attention.
+        cross_attention: Kind of the cross-modal attention, see `losses.cross_modal_attention`.
+        query: Attention row that teachers take, `cls` or `mean`; see `models.vit.attention_row`.
+        refine_weight: How the attention weights tokens, see `losses.refine`.
+    """
 
     video: Modality
     audio: Modality
@@ -136,7 +159,7 @@ class XKD:
     refine_weight: str = "root"
 
     def init(self, key: jax.Array) -> Params:
-        """Students' parameters, float32."""
+        """Initializes the students' float32 parameters."""
         keys = jax.random.split(key, len(MODALITIES))
         params = {m: getattr(self, m).init(k) for m, k in zip(MODALITIES, keys, strict=True)}
         if self.variant != "xkd":
@@ -144,11 +167,11 @@ class XKD:
         return params
 
     def shapes(self) -> Params:
-        """The shapes of students' parameters, of which none is made."""
+        """Returns the shapes and dtypes of the students' parameters, without creating any."""
         return _shapes(self)
 
     def teacher_target(self, params: Params) -> Params:
-        """The students' parameters in the structure of the teachers', which follow them."""
+        """Returns the students' parameters in the structure of the teachers' parameters."""
         target = {m: {k: params[m][k] for k in ("encoder", "projector")} for m in MODALITIES}
         if self.variant == "xkd_mas":
             return {m: {**target[m], "encoder": encoder_params(params, m)} for m in MODALITIES}
@@ -157,7 +180,7 @@ class XKD:
         return target
 
     def teach(self, teacher: Params, views: dict[str, Views]) -> dict[str, TeacherOutput]:
-        """Encodes whole global views, refines each by the other, and projects the mean token."""
+        """Encodes whole global views, refines each by the other modality, projects mean tokens."""
         tokens, rows = {}, {}
         for m in MODALITIES:
             modality = getattr(self, m)
@@ -179,7 +202,7 @@ class XKD:
         return outputs
 
     def study(self, params: Params, views: dict[str, Views]) -> dict[str, StudentOutput]:
-        """Encodes masked global and whole local views, reconstructs, and projects mean tokens."""
+        """Encodes masked global and whole local views, restores patches, projects mean tokens."""
         return {m: self._study(params, m, views[m]) for m in MODALITIES}
 
     def _study(self, params: Params, name: str, views: Views) -> StudentOutput:
@@ -208,14 +231,13 @@ class XKD:
         return StudentOutput(mask, latent, predictions, targets, local_tokens, projections)
 
 
-# Tracing takes a second.
-@functools.cache
+@functools.cache  # Tracing takes a second.
 def _shapes(model: XKD) -> Params:
     return jax.eval_shape(model.init, jax.random.key(0))
 
 
 def _share(params: Params) -> Params:
-    """Takes the transformer blocks out of both encoders and puts the video's under "shared"."""
+    """Removes the transformer blocks from both encoders and stores the video's as "shared"."""
     shared = {"transformer": params["video"]["encoder"]["transformer"]}
 
     def without_blocks(encoder: Params) -> Params:
@@ -226,12 +248,12 @@ def _share(params: Params) -> Params:
 
 
 def encoder_params(params: Params, modality: str) -> Params:
-    """One modality's complete encoder parameters, of students or of teachers."""
+    """Returns one modality's complete encoder parameters, from a tree of students or teachers."""
     return {**params[modality]["encoder"], **params.get("shared", {})}
 
 
 def count_parameters(params: Params) -> dict[str, int]:
-    """Numbers of parameters by part, such as "video/encoder"; shared blocks as "shared"."""
+    """Counts the parameters of each part: "video/encoder" and so on, and "shared/transformer"."""
     counts = {
         f"{m}/{part}": sum(x.size for x in jax.tree.leaves(tree))
         for m in MODALITIES
@@ -243,7 +265,7 @@ def count_parameters(params: Params) -> dict[str, int]:
 
 
 def build(config: ml_collections.ConfigDict, dtype: Any = jnp.float32) -> XKD:
-    """The model that a config (see configs/base.py) describes, computing in `dtype`."""
+    """Builds the model that a config describes (see configs/base.py), which computes in `dtype`."""
     model, views, xkd = config.model, config.views, config.xkd
     computation = {"dtype": dtype, "remat": config.parallel.remat}
     inputs = {
