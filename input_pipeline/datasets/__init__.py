@@ -1,4 +1,4 @@
-"""Sources of clips: what every one of them offers, and the choice of one by configuration."""
+"""The interface of all sources of clips, and the function that opens the configured one."""
 
 import typing
 from collections.abc import Mapping, Sequence
@@ -17,30 +17,35 @@ DATASETS = ("folder", "generated", "prepared")
 
 
 class UnusableError(ValueError):
-    """A source too much of which can no longer be read; the message is all there is to say."""
+    """Raised when too many files of a source can no longer be read.
+
+    The message is meant for the user as it stands, without a traceback.
+    """
 
 
 class ClipSource(typing.Protocol):
-    """A fixed sequence of recordings, each of which gives a clip from wherever it is asked to.
+    """A fixed sequence of recordings that returns a clip of any recording from any position.
 
-    Everything but the reporting of failures is a function of the files and of the arguments alone,
-    and may be called from any number of threads.
+    Apart from `failed` and `replaced`, everything depends on the files and the arguments alone. All
+    methods are thread-safe.
 
     Attributes:
-        labels: (N,) int64, indices into `class_names`; None unless every recording has exactly one.
-        label_sets: N tuples of them, for recordings with none or several, see `multi_hot`.
-        class_names: The classes in the order of their indices; empty without labels.
-        roles: (N, K) int64: what each recording is in the K official partitions, see
+        labels: (N,) int64, indices into `class_names`; None unless every recording has exactly one
+            label.
+        label_sets: N tuples of such indices, for recordings with no label or several. See
+            `multi_hot`.
+        class_names: Names of the classes in the order of their indices; empty without labels.
+        roles: (N, K) int64, role of each recording in each of the K official partitions. See
             `records.Role`.
-        partitions: Their K names; empty where the splits are the partition.
-        has_audio: (N,) bool, whether there is any sound; without, the clips are silent.
-        fingerprint: Digest of the recordings' names and of what tells changed files from the same
-            ones elsewhere. Where it is the same, so are the clips.
-        inventory: What tells whether a run goes on with the same data, ready for JSON: the number
-            of `recordings`, and a `digest` that copies elsewhere share.
-        failed: Why recordings could not be read so far, by name, where the clips of others were
-            given in their place.
-        replaced: How many clips that were.
+        partitions: Names of the K partitions; empty where the splits are the partition.
+        has_audio: (N,) bool, whether the recording has sound. Clips without sound are silent.
+        fingerprint: Digest of the recordings' names and of what changes when a file changes. Equal
+            fingerprints mean equal clips.
+        inventory: JSON-ready description that tells whether a resumed run uses the same data: the
+            number of `recordings`, and a `digest` that copies elsewhere share.
+        failed: Reason by name for each recording that could not be read so far and was replaced by
+            another one.
+        replaced: Number of clips that were taken from another recording.
     """
 
     labels: np.ndarray | None
@@ -55,58 +60,55 @@ class ClipSource(typing.Protocol):
     replaced: int
 
     def __len__(self) -> int:
-        """Number N of usable recordings."""
+        """Returns the number N of usable recordings."""
 
     def name(self, index: int) -> str:
-        """Name of a recording for people to find it by, unique within the source."""
+        """Returns the name by which people find a recording, unique within the source."""
 
     def read(self, index: int, position: float) -> Clip:
-        """The clip of a recording at a position.
+        """Reads the clip of a recording at a position.
 
         Args:
-            index: Which recording, in [0, N).
-            position: Where in it, in [0, 1]: the clip starts at
+            index: Index of the recording, in [0, N).
+            position: Position in [0, 1]. The clip starts at
                 `position * max(0, duration - seconds)`.
 
         Returns:
-            `round(seconds * frame_rate)` frames and `round(seconds * sample_rate)` samples.
+            A clip of `round(seconds * frame_rate)` frames and `round(seconds * sample_rate)`
+            samples.
         """
 
 
 @typing.runtime_checkable
 class NativeSource(typing.Protocol):
-    """Of a `ClipSource` that TensorFlow decodes: `read` in two halves, the second without Python.
+    """A `ClipSource` that TensorFlow decodes: `read` in two halves, the second without Python.
 
-    Not derived from it: asking whether a source is one would look at all of its attributes.
+    It does not derive from `ClipSource`, because `isinstance` would then evaluate every attribute.
     """
 
     def fetch(self, index: int) -> bytes:
-        """What is stored of a recording; may be called from any number of threads."""
+        """Returns a recording as it is stored; thread-safe."""
 
     def decode(self, stored: "tf.Tensor", position: "tf.Tensor", picture: bool) -> "ClipTensors":
-        """Makes a clip of what `fetch` gave, by TensorFlow operations.
+        """Decodes a clip from the result of `fetch`, with TensorFlow operations.
 
         Args:
-            stored: () string.
-            position: () float32, as `read`'s.
-            picture: Whether to decode the picture too.
+            stored: () string, result of `fetch`.
+            position: () float32 in [0, 1], position of the clip as in `ClipSource.read`.
+            picture: Whether to decode the frames too.
 
         Returns:
-            The clip that `read` gives.
+            The clip that `read` returns.
         """
 
 
 def multi_hot(source: ClipSource) -> np.ndarray:
-    """Says of every recording and class whether the recording bears the label.
-
-    Returns:
-        (N, C) bool.
-    """
-    marks = np.zeros((len(source), len(source.class_names)), bool)
+    """Returns (N, C) bool, whether recording n has the label of class c."""
+    targets = np.zeros((len(source), len(source.class_names)), bool)
     counts = [len(labels) for labels in source.label_sets]
     classes = [label for labels in source.label_sets for label in labels]
-    marks[np.repeat(np.arange(len(source)), counts), classes] = True
-    return marks
+    targets[np.repeat(np.arange(len(source)), counts), classes] = True
+    return targets
 
 
 def open_dataset(
@@ -115,19 +117,19 @@ def open_dataset(
     """Opens the source that `data.dataset` names.
 
     Args:
-        data: The `data` section of the configuration (configs/base.py).
-        views: Its `views` section: length, frame rate, size and sample rate of the clips.
-        picture: Whether the picture will be asked for. Prepared data are refused where it is and
-            some recordings have none; a folder's files all have one.
+        data: `data` section of the config (configs/base.py).
+        views: `views` section of the config: length, frame rate, size and sample rate of the clips.
+        picture: Whether frames will be read. If so, prepared data with recordings that have none
+            are refused; every file of a folder has some.
 
     Returns:
-        The source, its files scanned and at least one of them usable.
+        The source. Its files are scanned, and at least one is usable.
 
     Raises:
-        ValueError: `data.dataset` is not known, or its path holds nothing usable.
+        ValueError: `data.dataset` is unknown, or `data.path` holds nothing usable.
         FileNotFoundError: `data.path` does not exist.
     """
-    # Imported on demand: `python -m input_pipeline.datasets.generated` must not find itself loaded.
+    # Imported here: `python -m input_pipeline.datasets.generated` must not find itself loaded.
     if data.dataset == "folder":
         from input_pipeline.datasets import folder
 

@@ -1,7 +1,8 @@
-"""AudioSet: `<ytid>_<start>.mp4` anywhere, and the segments' CSV files, whose labels go unused.
+"""AudioSet: files `<ytid>_<start>.mp4` in any folder, and the CSV files of the segments.
 
-Rows are `YTID, start_seconds, end_seconds, "labels"` after three lines of comment. The start in
-a file's name is in seconds, with or without decimals, or in milliseconds; an end may follow it.
+CSV rows are `YTID, start_seconds, end_seconds, "labels"` after three comment lines; the labels are
+not used. The start in a file's name is in seconds, with or without decimals, or in milliseconds. An
+end may follow it.
 """
 
 import pathlib
@@ -18,14 +19,14 @@ def recordings(root: pathlib.Path) -> listing.Listing:
     """Lists the recordings.
 
     Args:
-        root: The folder, all below which is looked through.
+        root: Folder of the data set, searched with all its subfolders.
 
     Returns:
-        Splits train, which is balanced_train_segments.csv and unbalanced_train_segments.csv, and
-        eval, of the other; without labels.
+        The listing, without labels. Split train holds balanced_train_segments.csv and
+        unbalanced_train_segments.csv, split eval holds eval_segments.csv.
 
     Raises:
-        ValueError: There are no segments' files.
+        ValueError: There is no CSV file of segments.
     """
     source = listing.Source(root)
     tables = source.annotations(_SEGMENTS)
@@ -47,7 +48,7 @@ def recordings(root: pathlib.Path) -> listing.Listing:
 
 
 def _keys(path: str) -> list[tuple[str, int]]:
-    """What rows may name a file: its video, and the milliseconds where it starts there."""
+    """Returns the (video, start in milliseconds) pairs by which a row may refer to a file."""
     match = _FILE.fullmatch(listing.stem(path))
     if match is None:
         return []

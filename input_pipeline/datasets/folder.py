@@ -1,8 +1,8 @@
-"""Any tree of media files, read where they lie.
+"""A source that reads any tree of media files in place.
 
-The classes are the top-level folders, or those below where the former are splits. Broken files are
-left out and reported; the outcome of looking at every file once is cached, so that later starts are
-quick.
+The classes are the top-level folders, or the folders below them if the top-level folders are
+splits. Broken files are left out and reported. The first start examines every file; the results are
+cached, so later starts are quick.
 """
 
 import collections
@@ -26,42 +26,41 @@ from input_pipeline import atomic, media, user_cache
 from input_pipeline.datasets import UnusableError, folder_index, listing, probing, splits
 from input_pipeline.terminal import printable
 
-EXTENSIONS = listing.VIDEO_EXTENSIONS  # files called otherwise are ignored
+EXTENSIONS = listing.VIDEO_EXTENSIONS  # files with other extensions are ignored
 
-_MANY = 200  # new files, some 2 s of a core: then processes are worth their start
-_WARNINGS = 10  # of files that fail when they are read
-_SAVE_SECONDS = 30.0  # between two savings of what a first scan has found, which may be killed
+_MANY = 200  # number of new files (some 2 s of a core) from which starting processes pays off
+_WARNINGS = 10  # number of files that fail when read for which a warning is shown
+_SAVE_SECONDS = 30.0  # between saves of the index during a scan, which may be killed
 
 
 class FolderSource:
     """The usable media files under a folder, in the order of their relative paths.
 
-    A file that turns out broken when it is read is replaced by the next one that is not, which is
-    warned of once and counted in `report`. Where too many are, reading ends in an error.
+    If a file turns out to be broken when it is read, the next readable file takes its place, with
+    one warning and a count in `report`. If too many files break, reading raises an error.
 
     Args:
-        root: Where the files are.
-        paths: Relative to `root`, with forward slashes, in order.
-        folders: Of each of them, the name of the one that is its class; empty where none is.
-        infos: What each of them holds.
-        stamps: Size in bytes of each, and when it was changed.
-        seconds: Length of the clips.
-        frame_rate: Frames per second.
-        short_side: Pixels of the frames' shorter side.
-        sample_rate: Hz.
-        left_out: Reason for each file under `root` that is not usable, and for each folder that
-            cannot be read, by name.
-        ignored: Number of files under `root` that are no media files by their names.
-        report_path: Where to write `report` as JSON, anew as files break later; or None.
-        max_bad_fraction: Share of all files that may be unusable, when opened or later.
+        root: Folder of the files.
+        paths: N paths relative to `root`, with forward slashes, sorted.
+        folders: For each file, the name of the folder that is its class; empty if there is none.
+        infos: Content of each file.
+        stamps: Size in bytes and time of change of each file.
+        seconds: Length of the clips in seconds.
+        frame_rate: Frames per second of the clips.
+        short_side: Shorter side of the clips' frames in pixels.
+        sample_rate: Sample rate of the clips in Hz.
+        left_out: Reason by name for each unusable file and each unreadable folder under `root`.
+        ignored: Number of files under `root` that do not have a media file's extension.
+        report_path: File to write `report` to as JSON, updated as files break; or None.
+        max_bad_fraction: Largest allowed share of unusable files, at the start and later.
 
     Attributes:
-        labels: (N,) int64, indices into `class_names`; None where not every file is in a folder.
-        label_sets: N tuples of them; those of files in no folder are empty.
-        class_names: Names of the folders that are classes, sorted.
-        roles: (N, 0): there are no official partitions.
-        partitions: None.
-        has_audio: (N,) bool, see `ClipSource`.
+        labels: (N,) int64, indices into `class_names`; None unless every file has a class.
+        label_sets: N tuples of such indices, empty for files without a class.
+        class_names: Names of the classes' folders, sorted.
+        roles: (N, 0) int64, empty because a folder has no official partitions.
+        partitions: Empty tuple.
+        has_audio: (N,) bool, whether the file has sound.
     """
 
     def __init__(
@@ -90,7 +89,7 @@ class FolderSource:
         self._form = (seconds, frame_rate, short_side, sample_rate)
         self._left_out = left_out
         self._ignored = ignored
-        self._failed: dict[str, str] = {}  # reason by path, of files that failed when read
+        self._failed: dict[str, str] = {}  # name -> reason, for files that failed when read
         self._replaced = 0
         self._lock = threading.Lock()
         self.class_names = tuple(sorted({*folders} - {""}))
@@ -104,26 +103,26 @@ class FolderSource:
         return len(self._paths)
 
     def name(self, index: int) -> str:
-        """Path of a file relative to the root, as `terminal.printable` writes it."""
+        """Returns a file's path relative to the root, as `terminal.printable` writes it."""
         return printable(self._paths[index])
 
     def path(self, index: int) -> pathlib.Path:
-        """Where a file is."""
+        """Returns the path of a file."""
         return self._root / self._paths[index]
 
     def read(self, index: int, position: float) -> media.Clip:
-        """The clip of a file that starts at `position * max(0, duration - seconds)`.
+        """Reads the clip of a file that starts at `position * max(0, duration - seconds)`.
 
         Args:
-            index: Which file, in [0, N).
-            position: In [0, 1).
+            index: Index of the file, in [0, N).
+            position: Position in [0, 1].
 
         Returns:
-            The clip; of the next file that can be read, if this one cannot.
+            The clip, or that of the next readable file if this one cannot be read.
 
         Raises:
-            UnusableError: Too large a share of the files cannot be used any longer.
-            media.MediaError: None of the files can be read.
+            UnusableError: Too large a share of the files has become unusable.
+            media.MediaError: No file can be read.
         """
         error: media.MediaError | None = None
         for step in range(len(self)):
@@ -143,7 +142,7 @@ class FolderSource:
         raise error or IndexError(index)
 
     def _read(self, index: int, position: float) -> media.Clip:
-        """The clip of a file, or a MediaError."""
+        """Reads the clip of this very file; raises MediaError if that fails."""
         path, info = self._root / self._paths[index], self._infos[index]
         start = position * max(0.0, info.duration - self._form[0])
         return media.read_clip(path, start, *self._form, info=info)
@@ -166,24 +165,24 @@ class FolderSource:
 
     @property
     def replaced(self) -> int:
-        """How many clips were taken from another file than the one asked for."""
+        """Number of clips that were taken from another file than the requested one."""
         with self._lock:
             return self._replaced
 
     @property
     def failed(self) -> dict[str, str]:
-        """Why files failed when they were read, by name; another was read in their place."""
+        """Reason by name for each file that failed when read and was replaced by another one."""
         with self._lock:
             return dict(self._failed)
 
     @property
     def report(self) -> dict[str, object]:
-        """What was found and what was left out, ready for JSON.
+        """JSON-ready summary of the files that were found and left out.
 
-        `files`, `usable` and `without_sound` are counts, `picture_seconds` and `sound_seconds` the
-        usable files' lengths, `reasons` counts by reason and `left_out` the reason of each file;
-        `failed_at_read` and `substitutions` tell of files that broke later, and of how many clips
-        were taken from another file therefore.
+        `files`, `usable`, `ignored` and `without_sound` are counts. `picture_seconds` and
+        `sound_seconds` are the total lengths of the usable files. `reasons` counts the files left
+        out by reason, and `left_out` gives the reason of each. `failed_at_read` gives the reason of
+        each file that broke later, and `substitutions` the number of clips taken from another file.
         """
         with self._lock:
             return {
@@ -201,11 +200,11 @@ class FolderSource:
             }
 
     def write_report(self) -> bool:
-        """Writes `report` where it is to be kept, and says whether that could be done."""
+        """Writes `report` to its file; returns whether there is one and writing succeeded."""
         return self._report_path is not None and _write_json(self._report_path, self.report)
 
     def _note_failure(self, name: str, reason: str) -> None:
-        """Keeps the reason of a failed read; warns of the first files, and raises at too many."""
+        """Records a failed read. Warns for the first files, raises if too many have failed."""
         with self._lock:
             known = name in self._failed
             self._failed[name] = reason
@@ -213,50 +212,50 @@ class FolderSource:
         if known:
             return
         bad = count + len(self._left_out)
-        ends = bad > self._max_bad_fraction * files
-        # Seldom, where there are many: 20,000 files would be written out 20,000 times.
-        if ends or count <= _WARNINGS or count & (count - 1) == 0:
+        too_many = bad > self._max_bad_fraction * files
+        # Later only at powers of two: 20,000 failures must not write the report 20,000 times.
+        if too_many or count <= _WARNINGS or count & (count - 1) == 0:
             self.write_report()
-        if ends:
+        if too_many:
             reasons = _in_words(_counts(self._left_out | self.failed))
             raise UnusableError(
                 f"config.data.max_bad_fraction is {self._max_bad_fraction}, but by now "
                 f"{bad} of {files} files of {str(self._root)!r} cannot be used: {reasons}"
             )
         if count <= _WARNINGS:
-            last = "; further files are counted only" if count == _WARNINGS else ""
+            last = "; more such files are only counted" if count == _WARNINGS else ""
             warnings.warn(f"{name}: {reason}; the next file is read instead{last}", stacklevel=4)
 
 
 def open_folder(data: ml_collections.ConfigDict, views: ml_collections.ConfigDict) -> FolderSource:
-    """Opens the folder `data.path`, or `data.split` in it, looking at every file not yet known.
+    """Opens the folder `data.path`, or its subfolder `data.split`, and examines every new file.
 
-    Prints a line on what there is. The index and `report.json` are kept in
-    `$XDG_CACHE_HOME/xkd_jax` or `~/.cache/xkd_jax`, as the folder itself may be read-only.
+    Prints a line that sums up the files. The index and `report.json` lie in
+    `$XDG_CACHE_HOME/xkd_jax` or `~/.cache/xkd_jax`, because the folder itself may be read-only.
 
     Args:
-        data: The `data` section of the configuration (configs/base.py).
-        views: Its `views` section.
+        data: `data` section of the config (configs/base.py).
+        views: `views` section of the config.
 
     Returns:
         The source.
 
     Raises:
         FileNotFoundError: The folder does not exist.
-        ValueError: It holds no usable file, or too large a share of unusable ones.
+        ValueError: The folder holds no usable file, or too large a share of unusable ones.
     """
     root = _root(data.path, data.split)
     paths, others, unreadable = listing.find_files(root, EXTENSIONS)
     ignored = len(others)
     if not paths:
-        found = f"only {ignored} files of other kinds" if ignored else "nothing"
-        found += f", and {len(unreadable)} folders that cannot be read" if unreadable else ""
+        content = f"only {ignored} files of other kinds" if ignored else "nothing"
+        content += f", and {len(unreadable)} folders that cannot be read" if unreadable else ""
         raise ValueError(
-            f"config.data.path is {str(root)!r}, which holds {found}; "
+            f"config.data.path is {str(root)!r}, which holds {content}; "
             f"allowed: a folder with media files ({', '.join(sorted(EXTENSIONS))})"
         )
     cache = _cache_folder(root)
-    looks = _judge(root, paths, cache / "index.json", data.threads or os.cpu_count() or 1)
+    looks = _examine(root, paths, cache / "index.json", data.threads or os.cpu_count() or 1)
     usable = [path for path in paths if not isinstance(looks[path].verdict, str)]
     left_out = {path: looks[path].verdict for path in sorted({*paths} - {*usable})}
     left_out |= dict.fromkeys(unreadable, listing.UNREADABLE_FOLDER)
@@ -265,8 +264,8 @@ def open_folder(data: ml_collections.ConfigDict, views: ml_collections.ConfigDic
         places = dict(zip(paths, splits.places(paths), strict=True))
     except ValueError as error:
         raise ValueError(
-            f"config.data.path is {str(root)!r}, which holds {error}; allowed: one of each, or "
-            "config.data.split with the name of one"
+            f"config.data.path is {str(root)!r}, which holds {error}; allowed: one folder a split, "
+            "or config.data.split with the name of one folder"
         ) from error
     source = FolderSource(
         root,
@@ -284,8 +283,8 @@ def open_folder(data: ml_collections.ConfigDict, views: ml_collections.ConfigDic
         max_bad_fraction=data.max_bad_fraction,
     )
     report = source.report
-    where = f" (see {cache / 'report.json'})" if source.write_report() else ""
-    summary = f"left out {len(left_out)} of {count} files: {_in_words(report['reasons'])}{where}"
+    pointer = f" (see {cache / 'report.json'})" if source.write_report() else ""
+    summary = f"left out {len(left_out)} of {count} files: {_in_words(report['reasons'])}{pointer}"
     if not usable:
         raise ValueError(f"config.data.path is {str(root)!r}, where no file is usable: {summary}")
     if len(left_out) > data.max_bad_fraction * count:
@@ -303,19 +302,19 @@ def open_folder(data: ml_collections.ConfigDict, views: ml_collections.ConfigDic
 
 
 def _notes(source: FolderSource, paths: Sequence[str]) -> list[str]:
-    """Tells of what may not be as the owner of the folder thinks."""
+    """Returns remarks on what may differ from what the owner of the folder expects."""
     notes = listing.lookalikes(source.class_names)
-    if found := splits.among({path.partition("/")[0] for path in paths if "/" in path}):
-        names = ", ".join(map(repr, found))
-        notes.append(f"all splits are read, {names}; config.data.split chooses one of them")
-    unlabelled = source.label_sets.count(())
-    if source.class_names and unlabelled:
-        notes.append(f"files in no class's folder, which have no label: {unlabelled}")
+    if split_folders := splits.among({path.partition("/")[0] for path in paths if "/" in path}):
+        names = ", ".join(map(repr, split_folders))
+        notes.append(f"all splits are read: {names}; config.data.split selects one of them")
+    unlabeled = source.label_sets.count(())
+    if source.class_names and unlabeled:
+        notes.append(f"files outside the classes' folders, without a label: {unlabeled}")
     return notes
 
 
 def _root(path: str, split: str) -> pathlib.Path:
-    """The folder to read, which exists."""
+    """Returns the folder to read; raises FileNotFoundError or ValueError if there is none."""
     if not path:
         raise ValueError("config.data.path is ''; allowed: a folder with media files")
     root = pathlib.Path(os.path.abspath(os.path.expanduser(path)))
@@ -334,63 +333,63 @@ def _root(path: str, split: str) -> pathlib.Path:
         if len(same := [name for name in folders if wanted and splits.called(name) == wanted]) == 1:
             return root / same[0]
         raise FileNotFoundError(
-            f"config.data.split is {split!r}, which is no folder in {path!r}; "
+            f"config.data.split is {split!r}, which is not a folder in {path!r}; "
             f"allowed: {', '.join(map(repr, ['', *folders]))}"
         )
     return root / split
 
 
-def _judge(
+def _examine(
     root: pathlib.Path, paths: list[str], index: pathlib.Path, threads: int
 ) -> dict[str, folder_index.Look]:
-    """Looks at each file, or takes what the index says of it where it has not changed since.
+    """Examines each file, or takes the result from the index if the file has not changed.
 
     Args:
-        root: Where the files are.
-        paths: Relative to it.
-        index: Where to keep the outcome.
-        threads: Number of files to look at at once; of many, each in a process of its own.
+        root: Folder of the files.
+        paths: Paths relative to `root`.
+        index: File that keeps the results.
+        threads: Number of files to examine at a time. Many files are examined in as many processes.
 
     Returns:
-        What was found, by path.
+        The results by path.
     """
     known = folder_index.load(index)
     many = len(paths) - len(known.keys() & paths) >= _MANY
     crew = probing.crew(threads) if many else contextlib.nullcontext(probing.look)
 
-    def look(path: str) -> folder_index.Look:
+    def examine(path: str) -> folder_index.Look:
         stamp = folder_index.stamp(root / path)
         old = known.get(path)
         if old and old.stamp == stamp:
             return old
-        return folder_index.Look(stamp, judge(root / path))
+        return folder_index.Look(stamp, look(root / path))
 
     looks: dict[str, folder_index.Look] = {}
     saved = time.monotonic()
     try:
-        with crew as judge, concurrent.futures.ThreadPoolExecutor(threads) as pool:
-            found = zip(paths, pool.map(look, paths), strict=True)
-            for path, seen in tqdm.tqdm(
-                found, "looking at files", len(paths), unit="file", disable=None
+        with crew as look, concurrent.futures.ThreadPoolExecutor(threads) as pool:
+            results = zip(paths, pool.map(examine, paths), strict=True)
+            for path, result in tqdm.tqdm(
+                results, "examining files", len(paths), unit="file", disable=None
             ):
-                looks[path] = seen
+                looks[path] = result
                 if time.monotonic() - saved > _SAVE_SECONDS:
                     folder_index.save(index, known | looks)
                     saved = time.monotonic()
-    finally:  # an interrupted scan goes on where it was
+    finally:  # the next start continues an interrupted scan
         if looks != known:
             folder_index.save(index, known | looks)
     return looks
 
 
 def _cache_folder(root: pathlib.Path) -> pathlib.Path:
-    """Where the index and the report of a folder are kept."""
+    """Returns the cache folder of a data folder's index and report."""
     digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
     return user_cache.folder() / digest
 
 
 def _write_json(path: pathlib.Path, value: object) -> bool:
-    """Writes a file in one go; returns whether that was possible, for it can be done without."""
+    """Writes a JSON file atomically; returns whether that succeeded. The file is optional."""
     try:
         atomic.write_text(path, json.dumps(value, indent=1))
     except OSError:
@@ -399,11 +398,11 @@ def _write_json(path: pathlib.Path, value: object) -> bool:
 
 
 def _counts(reasons: dict[str, str]) -> dict[str, int]:
-    """How often each reason occurs, the most frequent first."""
+    """Counts the files by reason, the most frequent reason first."""
     counts = collections.Counter(reasons.values())
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _in_words(counts: dict[str, int]) -> str:
-    """Counts of reasons as people read them."""
+    """Formats counts of reasons, such as "2 empty file, 1 corrupt"."""
     return ", ".join(f"{count} {reason}" for reason, count in counts.items())

@@ -1,7 +1,6 @@
-"""What earlier looks at a folder's files have found, kept so that later starts are quick.
+"""Cache of what examining a folder's files has shown, so that later starts are quick.
 
-The file is a cache. If it is damaged, of another version or cannot be read, the files are looked at
-again.
+If the cache is damaged, unreadable or of another version, the files are examined again.
 """
 
 import dataclasses
@@ -15,18 +14,17 @@ import av
 
 from input_pipeline import atomic, containers, media, sealed
 
-# Raised when looking at a file changes what it says. What FFmpeg decodes depends on its build.
+# Increase the number when the examination changes. What FFmpeg decodes depends on PyAV's build.
 _VERSION = f"4 {av.__version__}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """What was found of a file, and which state of it was looked at.
+    """The result of examining a file, and the state of the file at that time.
 
     Attributes:
-        stamp: Size in bytes and time of change in nanoseconds; None where the file cannot be
-            accessed.
-        verdict: What it holds, or the reason why it is unusable.
+        stamp: Size in bytes and time of change in nanoseconds; None if the file cannot be accessed.
+        verdict: Content of the file, or the reason why it is unusable.
     """
 
     stamp: tuple[int, int] | None
@@ -34,12 +32,12 @@ class Look:
 
     @property
     def lasts(self) -> bool:
-        """Whether it is true as long as the file is the same: nothing hindered the look."""
+        """Whether the result holds until the file changes: nothing hindered the examination."""
         return self.stamp is not None and self.verdict != containers.INACCESSIBLE
 
 
 def load(path: pathlib.Path) -> dict[str, Look]:
-    """Reads what `save` wrote: looks by path. Nothing where there is no such cache."""
+    """Reads the results by path that `save` wrote; empty if there is no valid cache."""
     try:
         content = sealed.load_json(path)
         if content["version"] != _VERSION:
@@ -49,12 +47,12 @@ def load(path: pathlib.Path) -> dict[str, Look]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        print(f"{path} is damaged: all files are looked at again")
+        print(f"{path} is damaged: all files are examined again")
         return {}
 
 
 def save(path: pathlib.Path, looks: Mapping[str, Look]) -> bool:
-    """Writes the looks that last; returns whether that was possible."""
+    """Writes the results that last (see `Look.lasts`); returns whether that succeeded."""
     files = {name: _fields(look) for name, look in looks.items() if look.lasts}
     content = sealed.seal({"version": _VERSION, "files": files})
     try:
@@ -65,7 +63,7 @@ def save(path: pathlib.Path, looks: Mapping[str, Look]) -> bool:
 
 
 def stamp(path: str | os.PathLike) -> tuple[int, int] | None:
-    """Size and time of change of a file; None where the system does not tell."""
+    """Returns a file's size in bytes and time of change in ns; None if it cannot be accessed."""
     try:
         status = os.stat(path)
     except OSError:
@@ -82,16 +80,16 @@ def _fields(look: Look) -> dict[str, object]:
 
 
 def _look(fields: Mapping[str, object]) -> Look:
-    """Reads a look; raises ValueError, KeyError or TypeError where the fields are not of one."""
+    """Inverts `_fields`; raises ValueError, KeyError or TypeError if the fields are invalid."""
     stamp = fields["size"], fields["modified"]
     if any(type(number) is not int for number in stamp):
-        raise TypeError("a stamp that is no number")
+        raise TypeError("size or time of change is not an integer")
     if "reason" in fields:
         if fields["reason"] not in media.REASONS:
-            raise ValueError("an unknown reason")
+            raise ValueError("unknown reason")
         return Look(stamp, fields["reason"])
     info = media.MediaInfo(**fields["info"])
     times = (info.start, info.duration, info.sound_start, info.sound_duration)
     if type(info.has_picture) is not bool or not all(math.isfinite(time) for time in times):
-        raise ValueError("times that are no numbers")
+        raise ValueError("a time is not finite, or has_picture is not a boolean")
     return Look(stamp, info)

@@ -4,28 +4,29 @@ import pathlib
 
 from input_pipeline.datasets import listing
 
-# Column of dev.csv -> split; eval.csv has no such column.
+# Value of the column `split` in dev.csv -> split. eval.csv has no such column.
 _SPLITS = {"train": "train", "val": "val"}
 
 
 def recordings(root: pathlib.Path) -> listing.Listing:
-    """Lists the recordings, each of any number of classes.
+    """Lists the recordings, each with any number of classes.
 
     Args:
-        root: The folder, all below which is looked through.
+        root: Folder of the data set, searched with all its subfolders.
 
     Returns:
-        Splits train and val, which dev.csv says, and test, which is eval.csv.
+        The listing: splits train and val as dev.csv states them, and split test from eval.csv.
 
     Raises:
-        ValueError: There is no vocabulary, neither of the others, or one lacks a column.
+        ValueError: There is no vocabulary.csv, neither dev.csv nor eval.csv, or one of these lacks
+            a column.
     """
     source = listing.Source(root, listing.SOUND_EXTENSIONS)
     vocabularies = source.annotations(r"vocabulary\.csv")
     tables = source.annotations(r"dev\.csv")[:1] + source.annotations(r"eval\.csv")[:1]
     if not vocabularies or not tables:
         raise ValueError("no FSD50K.ground_truth/vocabulary.csv with dev.csv or eval.csv")
-    # Rows of number, name and AudioSet's identifier, without a header.
+    # Each row holds a number, a name and AudioSet's identifier. There is no header.
     rows = [row for _, row in source.rows(vocabularies[0]) if len(row) > 1 and row[0].isdecimal()]
     class_names = [row[1] for row in sorted(rows, key=lambda row: int(row[0]))]
     numbers = {name: number for number, name in enumerate(class_names)}

@@ -1,6 +1,6 @@
 """HMDB51: `<class>/*.avi` and `testTrainMulti_7030_splits/<class>_test_split{1,2,3}.txt`.
 
-A line is `<file> <role>`, the role 0 (unused), 1 (training) or 2 (test).
+A line is `<file> <role>`; the role is 0 (unused), 1 (training) or 2 (test).
 """
 
 import collections
@@ -18,10 +18,10 @@ def recordings(root: pathlib.Path) -> listing.Listing:
     """Lists the recordings.
 
     Args:
-        root: The folder, all below which is looked through.
+        root: Folder of the data set, searched with all its subfolders.
 
     Returns:
-        One split, and a partition for each number of the lists.
+        The listing: one split, and a partition for each number in the lists' names.
 
     Raises:
         ValueError: There are no lists.

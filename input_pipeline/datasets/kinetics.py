@@ -1,7 +1,8 @@
-"""Kinetics400 in both its usual layouts, and Kinetics-Sound, which is 32 classes of it.
+"""Kinetics400 in its two usual layouts, and Kinetics-Sound, which is 32 of its classes.
 
-Either `<split>/<class>/<id>_<start>_<end>.mp4`, the classes with spaces or underscores; or such
-files anywhere, and CSV files with the columns label, youtube_id, time_start, time_end and split.
+One layout is `<split>/<class>/<id>_<start>_<end>.mp4`, with spaces or underscores in the classes.
+The other has such files in any folder, and CSV files with the columns label, youtube_id,
+time_start, time_end and split.
 """
 
 import pathlib
@@ -10,9 +11,9 @@ from collections.abc import Sequence
 
 from input_pipeline.datasets import listing
 
-# The 34 classes of Arandjelovic and Zisserman, "Look, Listen and Learn" (ICCV 2017), appendix, as
-# far as they are in the published Kinetics400 and by their names there: "typing" and "patting" are
-# not, "blowing out" became "blowing out candles", "fingerpicking" "strumming guitar", and so on.
+# The 34 classes in the appendix of Arandjelovic and Zisserman, "Look, Listen and Learn" (ICCV
+# 2017), under their names in the published Kinetics400: "blowing out" became "blowing out candles",
+# "fingerpicking" became "strumming guitar", and so on. "typing" and "patting" are not in it.
 KINETICS_SOUND = (
     *("blowing nose", "blowing out candles", "bowling", "chopping wood", "dribbling basketball"),
     *("laughing", "mowing lawn", "playing accordion", "playing bagpipes", "playing bass guitar"),
@@ -33,14 +34,14 @@ def recordings(root: pathlib.Path) -> listing.Listing:
     """Lists the recordings of Kinetics400.
 
     Args:
-        root: The folder, all below which is looked through.
+        root: Folder of the data set, searched with all its subfolders.
 
     Returns:
-        Splits train, val and test, as far as they are there. A split that CSV files name is what
-        they say; the others are what their folders hold.
+        The listing: those of the splits train, val and test that are there. A split that appears in
+        CSV files holds their rows; any other split holds the files of its folders.
 
     Raises:
-        ValueError: The layout is neither.
+        ValueError: The folder has neither layout.
     """
     return _list(root, None)
 
@@ -51,7 +52,7 @@ def sound_recordings(root: pathlib.Path) -> listing.Listing:
 
 
 def _list(root: pathlib.Path, classes: Sequence[str] | None) -> listing.Listing:
-    """Lists recordings, of some classes only or, given None, of those that there are."""
+    """Lists the recordings of the given classes, or of every class if `classes` is None."""
     source = listing.Source(root)
     lister = listing.Lister(source, _keys)
     rows, problems = _rows(source)
@@ -69,23 +70,23 @@ def _list(root: pathlib.Path, classes: Sequence[str] | None) -> listing.Listing:
     labels = {label for _, label, _, _ in rows if label} | {label for _, label, _ in in_folders}
     class_names = tuple(sorted(classes or labels))
     numbers = {name: number for number, name in enumerate(class_names)}
-    # Recordings of other classes are listed no more than the files of another data set.
-    elsewhere = set()
+    # Recordings of other classes are ignored, like the files of another data set.
+    ignored_keys = set()
     for split, label, key, name in rows:
-        if not label and classes is None:  # labels of the test split have been held back
+        if not label and classes is None:  # the labels of the test split are not published
             lister.add(split, key, name)
         elif label in numbers:
             lister.add(split, key, name, [numbers[label]])
         else:
-            elsewhere.add(key)
+            ignored_keys.add(key)
     for split, label, path in in_folders:
         if label in numbers:
             lister.add_file(split, path, [numbers[label]])
     for split, name in problems:
         lister.leave_out(split, name, listing.UNREADABLE)
-    others = {path for _, label, path in in_folders if label not in numbers}
-    others |= {path for path in source.media if elsewhere.intersection(_keys(path))}
-    lister.ignore(others)
+    ignored = {path for _, label, path in in_folders if label not in numbers}
+    ignored |= {path for path in source.media if ignored_keys.intersection(_keys(path))}
+    lister.ignore(ignored)
     return lister.listing(class_names)
 
 
@@ -95,8 +96,8 @@ def _rows(
     """Reads the CSV files.
 
     Returns:
-        Split, class (which may be empty), key and name of each row that can be read; split, which
-        may be empty, and the place of each row that cannot.
+        rows: (split, class, key, name) of each valid row; the class may be empty.
+        problems: (split, file and line) of each invalid row; the split may be empty.
     """
     rows, problems = [], []
     for table in source.annotations(r".*\.csv"):
@@ -116,27 +117,27 @@ def _rows(
 
 
 def _keys(path: str) -> list[tuple[str, int, int]]:
-    """What a row may name a file."""
+    """Returns the (id, start, end) keys by which a row may refer to a file: one or none."""
     match = _FILE.fullmatch(listing.stem(path))
     return [(match["id"], int(match["start"]), int(match["end"]))] if match else []
 
 
 def _place(path: str) -> tuple[str, str]:
-    """Split and class that a file's folders say; empty where they say none."""
+    """Returns the split and the class in a file's path, each empty if the path has none."""
     *folders, _ = path.split("/")
-    for place, folder in enumerate(folders):
+    for depth, folder in enumerate(folders):
         if split := _split(folder):
-            following = folders[place + 1 :]
-            return split, _class_name(following[0]) if following else ""
+            below = folders[depth + 1 :]
+            return split, _class_name(below[0]) if below else ""
     return "", ""
 
 
 def _split(name: str) -> str:
-    """The split that a word stands for, such as "validate" or "kinetics_train"; or nothing."""
+    """Returns the split of a name such as "validate" or "kinetics_train"; empty if none."""
     match = _SPLIT.fullmatch(name)
     return match[1].lower() if match else ""
 
 
 def _class_name(name: str) -> str:
-    """A class as Kinetics writes it; folders often have underscores for spaces."""
+    """Returns a class as Kinetics writes it; folders often have underscores for spaces."""
     return " ".join(name.replace("_", " ").split())

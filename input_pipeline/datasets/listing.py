@@ -1,7 +1,7 @@
-"""Lists of the recordings of a data set as its publisher lays it out, before any is opened.
+"""Lists the recordings of a data set in its publisher's layout, without opening any of them.
 
-Whatever the annotations name and whatever media file lies there is on such a list, either as an
-`Entry`, or with the reason why not.
+A listing accounts for every recording that the annotations name and for every media file that is
+there: each is either an `Entry`, or left out with a reason.
 """
 
 import collections
@@ -18,7 +18,7 @@ from typing import NamedTuple, TextIO
 
 from input_pipeline.terminal import printable
 
-# Everything that people keep video in, and sound, and FFmpeg reads.
+# Extensions of the video and sound files in common use that FFmpeg reads.
 VIDEO_EXTENSIONS = frozenset(
     f".{name}"
     for name in (
@@ -35,7 +35,7 @@ SOUND_EXTENSIONS = frozenset(
     )
 )
 
-# Why a recording of the list is not an entry of it.
+# Reasons why a recording is left out.
 MISSING = "listed but missing"
 UNREADABLE = "unreadable name in the annotations"
 TWICE = "listed twice"
@@ -47,17 +47,22 @@ REASONS = (MISSING, UNREADABLE, TWICE, DUPLICATE, NOT_LISTED, BESIDE_SPLITS, UNR
 
 _UNCLOSED = "a quote that is not closed in its line"
 
-FULL = "full"  # the split of a data set that has none, or several partitions into training and test
+FULL = "full"  # the only split of a data set without splits, or with several partitions
 
-# What a recording must have to be kept.
+# What a data set may require of its recordings.
 REQUIREMENTS = ("picture", "sound", "both", "any")
 
 
 class AnnotationsError(ValueError):
-    """A file of annotations that cannot be read; the message says which, where in it, and why."""
+    """Raised when annotations cannot be read.
 
-    def __init__(self, place: str, why: str) -> None:
-        super().__init__(f"{printable(place)} cannot be read: {why}")
+    Args:
+        place: Path of the file, with the line if known.
+        reason: Why it cannot be read.
+    """
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(f"{printable(place)} cannot be read: {reason}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,10 +70,10 @@ class Entry:
     """A recording to prepare.
 
     Attributes:
-        name: Unique in its split: its path, as `terminal.printable` writes it.
-        path: Of its file, relative to the source, with forward slashes.
-        labels: Indices of its classes.
-        roles: What it is in each partition, see `records.Role`.
+        name: Name, unique in its split: the path as `terminal.printable` writes it.
+        path: Path of the file relative to the source, with forward slashes.
+        labels: Indices of the recording's classes.
+        roles: Role of the recording in each partition. See `records.Role`.
     """
 
     name: str
@@ -79,12 +84,13 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class LeftOut:
-    """A recording that is not to be had.
+    """A recording that cannot be used.
 
     Attributes:
-        split: Which split it would be in; empty where nothing says.
-        name: Its path; where there is none, its name in the annotations, or their file and line.
-        reason: Why.
+        split: Split that the recording would be in; empty if unknown.
+        name: Path of the file; if there is none, the recording's name in the annotations, or the
+            file and line of the annotations.
+        reason: One of `REASONS`.
     """
 
     split: str
@@ -94,16 +100,16 @@ class LeftOut:
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """A data set's recordings.
+    """The recordings of a data set.
 
     Attributes:
-        splits: Entries by split, each split's in an order that is that of no class or name.
-        left_out: What is listed and not to be had.
-        class_names: The classes in the order of their indices; empty without labels.
+        splits: Entries by split, in a shuffled order that does not follow classes or names.
+        left_out: Recordings that cannot be used.
+        class_names: Names of the classes in the order of their indices; empty without labels.
         partitions: Names of the official partitions, in the order of `Entry.roles`.
-        require: What a recording must have to be of use, out of `REQUIREMENTS`.
-        ignored: Number of files that are no part of the data set.
-        notes: What of the annotations or the files may not be what their owner thinks.
+        require: What a recording must have to be kept, one of `REQUIREMENTS`.
+        ignored: Number of files that do not belong to the data set.
+        notes: Remarks on what may differ from what the owner of the data expects.
     """
 
     splits: dict[str, tuple[Entry, ...]]
@@ -116,17 +122,17 @@ class Listing:
 
 
 class Source:
-    """The files of a data set's folder.
+    """The files in the folder of a data set.
 
     Args:
-        root: The folder, which exists.
-        extensions: What the names of media files end with.
+        root: Folder, which must exist.
+        extensions: Extensions of media files, in lower case.
 
     Attributes:
-        root: The folder.
-        media: Relative paths of its media files, sorted.
-        others: Of all other files, sorted; the annotations are among them.
-        unreadable: Of folders that cannot be read, sorted.
+        root: Folder of the data set.
+        media: Relative paths of the media files, sorted.
+        others: Relative paths of all other files, including annotations, sorted.
+        unreadable: Relative paths of the folders that cannot be read, sorted.
     """
 
     def __init__(self, root: pathlib.Path, extensions: frozenset[str] = VIDEO_EXTENSIONS) -> None:
@@ -134,15 +140,15 @@ class Source:
         self.media, self.others, self.unreadable = find_files(root, extensions)
 
     def annotations(self, pattern: str) -> list[str]:
-        """Paths of the other files whose names match a regular expression, shortest path first."""
-        found = [p for p in self.others if re.fullmatch(pattern, p.rpartition("/")[2], re.I)]
-        return sorted(found, key=lambda path: (path.count("/"), path))
+        """Returns the other files whose names match a regular expression, the least deep first."""
+        matches = [p for p in self.others if re.fullmatch(pattern, p.rpartition("/")[2], re.I)]
+        return sorted(matches, key=lambda path: (path.count("/"), path))
 
     def rows(self, path: str) -> Iterator[tuple[int, list[str]]]:
-        """Rows of a CSV file that are not blank, without the blanks around values, by line.
+        """Yields the line number and the stripped values of each CSV row that is not blank.
 
         Raises:
-            AnnotationsError: It cannot be read, or a quote in it goes on over several lines.
+            AnnotationsError: The file cannot be read, or a quoted value spans several lines.
         """
         with self._open(path, newline="") as file:
             reader = csv.reader(file, skipinitialspace=True)
@@ -154,12 +160,18 @@ class Source:
                     line = reader.line_num + 1
                     if any(values := [value.strip() for value in row]):
                         yield reader.line_num, values
-            except csv.Error as error:  # a field that goes on and on
-                why = f"{error}, such as by {_UNCLOSED}"
-                raise AnnotationsError(f"{path}:{line}", why) from error
+            except csv.Error as error:  # such as a field larger than the limit
+                reason = f"{error}, perhaps because of {_UNCLOSED}"
+                raise AnnotationsError(f"{path}:{line}", reason) from error
 
     def table(self, path: str) -> Iterator[tuple[int, dict[str, str]]]:
-        """Rows of a CSV file by the names in its first, which are taken in lower case, by line."""
+        """Yields the line number and the values by column of each row of a CSV file.
+
+        The first row holds the names of the columns, which are converted to lower case.
+
+        Raises:
+            AnnotationsError: As in `rows`.
+        """
         rows = self.rows(path)
         _, header = next(rows, (0, []))
         names = [name.lower() for name in header]
@@ -168,14 +180,14 @@ class Source:
             yield line, dict(zip(names, row, strict=False))
 
     def header(self, path: str) -> list[str]:
-        """Names in the first row of a CSV file, in lower case."""
+        """Returns the names of a CSV file's columns in lower case."""
         return [name.lower() for name in next(self.rows(path), (0, []))[1]]
 
     def lines(self, path: str) -> Iterator[tuple[int, str]]:
-        """Lines of a text file that are not blank, with their numbers.
+        """Yields the number and the stripped text of each line that is not blank.
 
         Raises:
-            AnnotationsError: It cannot be read.
+            AnnotationsError: The file cannot be read.
         """
         with self._open(path) as file:
             for number, line in enumerate(file, 1):
@@ -184,11 +196,11 @@ class Source:
 
     @contextlib.contextmanager
     def _open(self, path: str, newline: str | None = None) -> Iterator[TextIO]:
-        """Opens a file of annotations; bytes that are not UTF-8 are read as in names of files."""
+        """Opens annotations as UTF-8; other bytes become surrogates, as in file names."""
         form = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": newline}
         try:
             if not stat.S_ISREG(os.stat(self.root / path).st_mode):  # a pipe may never end
-                raise AnnotationsError(path, "no regular file")
+                raise AnnotationsError(path, "not a regular file")
             with open(self.root / path, **form) as file:
                 yield file
         except OSError as error:
@@ -196,11 +208,12 @@ class Source:
 
 
 class Lister:
-    """Makes a listing of annotations: matches what they name with the files that are there.
+    """Builds a listing by matching the names in the annotations with the files.
 
     Args:
-        source: The files.
-        keys: What the annotations may call a file, by its path; nothing where they cannot name it.
+        source: Files of the data set.
+        keys: Function that maps a file's path to the keys by which the annotations may refer to it,
+            none if they cannot.
     """
 
     def __init__(self, source: Source, keys: Callable[[str], Iterable[Hashable]]) -> None:
@@ -226,20 +239,20 @@ class Lister:
         labels: Sequence[int] = (),
         roles: Sequence[int] = (),
     ) -> None:
-        """Lists a recording by what the annotations call it.
+        """Lists a recording by its key in the annotations.
 
         Args:
-            split: Its split.
+            split: Split of the recording.
             key: One of the `keys` of its file.
-            name: For the report, if it has no file.
-            labels: See `Entry`.
-            roles: See `Entry`.
+            name: Name to report if there is no such file.
+            labels: Indices of the recording's classes.
+            roles: Role of the recording in each partition.
         """
         if (split, key) in self._listed:
             self.leave_out(split, name, TWICE)
             return
         self._listed.add((split, key))
-        # A file that replaces a broken one lies beside it in a folder that says so.
+        # Kinetics400's repaired copies of broken files lie in a folder of replacements.
         paths = sorted(self._files.get(key, ()), key=lambda path: "replacement" not in path)
         if paths:
             self.add_file(split, paths[0], labels, roles)
@@ -255,22 +268,22 @@ class Lister:
         self._entries.setdefault(split, []).append(entry)
 
     def ignore(self, paths: Iterable[str]) -> None:
-        """Says which files are no part of the data set."""
+        """Marks files as not belonging to the data set."""
         for path in paths:
             self._ignored += path in self._unused
             self._unused.pop(path, None)
 
     def leave_out(self, split: str, name: str, reason: str) -> None:
-        """Lists a recording that is not to be had."""
+        """Leaves a recording out."""
         self._left_out.append(LeftOut(split, printable(name), reason))
 
     def leave_out_file(self, path: str, reason: str) -> None:
-        """Lists a media file that is not to be had, in no split."""
+        """Leaves a media file out that belongs to no split."""
         self._unused.pop(path, None)
         self.leave_out("", path, reason)
 
     def note(self, text: str) -> None:
-        """Tells of something that may not be what the owner of the data thinks."""
+        """Adds a remark on what may differ from what the owner of the data expects."""
         self._notes.append(printable(text))
 
     def listing(
@@ -279,7 +292,13 @@ class Lister:
         partitions: Sequence[str] = (),
         require: str = "picture",
     ) -> Listing:
-        """The listing, in which every media file that the annotations do not name is left out."""
+        """Returns the listing, with every media file not listed so far left out.
+
+        Args:
+            class_names: Names of the classes in the order of their indices.
+            partitions: Names of the official partitions, in the order of `Entry.roles`.
+            require: What a recording must have to be kept, one of `REQUIREMENTS`.
+        """
         used = {key for _, key in self._listed}
         for path in self._unused:
             known = any(key in used for key in self._keys(path))
@@ -299,9 +318,9 @@ class Found(NamedTuple):
     """The files below a folder, as relative paths with forward slashes, sorted.
 
     Attributes:
-        media: The media files, and links to nothing that are called like some.
-        others: All other files, hidden ones among them.
-        unreadable: Folders that cannot be read, which end with a slash.
+        media: Media files, and dangling links with a media file's extension.
+        others: All other files, including hidden ones.
+        unreadable: Folders that cannot be read, each with a trailing slash.
     """
 
     media: list[str]
@@ -310,14 +329,14 @@ class Found(NamedTuple):
 
 
 def find_files(root: pathlib.Path, extensions: frozenset[str]) -> Found:
-    """Looks through a folder and all below it.
+    """Finds the files in a folder and all its subfolders, except hidden folders.
 
     Args:
-        root: The folder.
-        extensions: What the names of media files end with, in lower case.
+        root: Folder to search.
+        extensions: Extensions of media files, in lower case.
 
     Returns:
-        What is there; but hidden folders are left alone.
+        The files.
 
     Raises:
         OSError: The folder itself cannot be read.
@@ -334,27 +353,27 @@ def find_files(root: pathlib.Path, extensions: frozenset[str]) -> Found:
 
     for folder, folders, names in os.walk(root, onerror=note_unreadable, followlinks=True):
         identity = os.path.realpath(folder)
-        if identity in seen:  # links may go round in circles
+        if identity in seen:  # links may form a cycle
             folders.clear()
             continue
         seen.add(identity)
-        # In sorted order, that of two links to one folder the same one is always followed.
+        # Sorted, so that of two links to the same folder always the same one is followed.
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names:
             path = os.path.join(folder, name)
-            # Hidden files are what programs leave behind, such as "._clip.mp4" beside "clip.mp4".
+            # Programs leave hidden files behind, such as "._clip.mp4" beside "clip.mp4".
             hidden = name.startswith(".")
             if hidden or os.path.splitext(name)[1].lower() not in extensions:
                 others.append(relative(path))
             elif os.path.isfile(path) or not os.path.exists(path):
                 paths.append(relative(path))
-            else:  # a device or a pipe, or a link to one, which might never end
+            else:  # a device, a pipe, or a link to one: reading it might never end
                 others.append(relative(path))
     return Found(sorted(paths), sorted(others), sorted(unreadable))
 
 
 def lookalikes(class_names: Iterable[str]) -> list[str]:
-    """Tells of classes that may be one, as "Playing Guitar" and "playing_guitar"."""
+    """Returns remarks on names that may mean one class: "Playing Guitar", "playing_guitar"."""
     alike: dict[str, list[str]] = collections.defaultdict(list)
     for name in class_names:
         alike[" ".join(name.casefold().replace("_", " ").split())].append(printable(name))
@@ -366,9 +385,9 @@ def lookalikes(class_names: Iterable[str]) -> list[str]:
 
 
 def shuffled(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Entries in the order of hashes of their names, so that any stretch of them is like another.
+    """Sorts entries by hashes of their names, so that any part of them is like any other part.
 
-    Adding or removing some does not change the order of the others.
+    Adding or removing entries does not change the order of the others.
     """
     return tuple(
         sorted(
@@ -378,5 +397,5 @@ def shuffled(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 
 
 def stem(path: str) -> str:
-    """A file's name without folders and extension."""
+    """Returns a file's name without folders and extension."""
     return os.path.splitext(path.rpartition("/")[2])[0]

@@ -1,8 +1,8 @@
-"""Prepared data (see `records`): read at random, decoded by TensorFlow.
+"""A source that reads prepared data (see `records`) in any order and decodes with TensorFlow.
 
-Clips start on the frame grid of the records, so that picture and sound stay together to a sample,
-and take their frames from it by time. Only those frames are decoded, at the size that they are
-stored in: `views.video.short_side` is for media files.
+A clip starts at a stored frame, so picture and sound are in sync to a sample. For each frame of the
+clip, the stored frame nearest in time is decoded, and no other. Frames keep their stored size:
+`views.video.short_side` applies to media files only.
 """
 
 import functools
@@ -23,28 +23,29 @@ from input_pipeline.reading import ClipTensors
 if typing.TYPE_CHECKING:
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-_MAKE = "a folder that `python -m input_pipeline.prepare` has made"
+_ALLOWED = "a folder that `python -m input_pipeline.prepare` has made"
 
 
 class PreparedSource:
     """The records of one split.
 
     Args:
-        stored: The records, serialized.
-        index: What is known of them.
-        recipe: What they have in common.
-        frame_rate: Frames per second of the clips, no more than the records'.
-        frames: Frames of a clip.
+        stored: Serialized records.
+        index: Names, lengths, labels and roles of the records.
+        recipe: Properties that all records share.
+        frame_rate: Frames per second of the clips, at most that of the records.
+        frames: Number of frames of a clip.
 
     Attributes:
-        labels: (N,) int64, indices into `class_names`; None unless every record has exactly one.
-        label_sets: N tuples of them.
-        class_names: The classes in the order of their indices; empty without labels.
-        roles: (N, K) int64, see `records.Role`.
-        partitions: K names.
-        has_audio: (N,) bool, see `ClipSource`.
-        failed: Nothing: what cannot be read is an error.
-        replaced: 0, therefore.
+        labels: (N,) int64, indices into `class_names`; None unless every record has exactly one
+            label.
+        label_sets: N tuples of such indices.
+        class_names: Names of the classes in the order of their indices; empty without labels.
+        roles: (N, K) int64, role of each record in each partition. See `records.Role`.
+        partitions: Names of the K partitions.
+        has_audio: (N,) bool, whether the record has sound.
+        failed: Empty: a record that cannot be read raises an error.
+        replaced: 0: no record takes another one's place.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class PreparedSource:
         self._index = index
         self._recipe = recipe
         self._rate = recipe.frame_rate
-        # Of the stored frames, counted from the clip's first, the nearest in time to each of its.
+        # For each frame of a clip, the nearest stored frame, counted from the clip's first one.
         self._offsets = np.floor(np.arange(frames) * self._rate / frame_rate + 0.5).astype(np.int32)
         seconds = frames / frame_rate
         self._samples = round(seconds * records.SAMPLE_RATE)
@@ -80,11 +81,19 @@ class PreparedSource:
         return len(self._index.names)
 
     def name(self, index: int) -> str:
-        """Name of a record."""
+        """Returns the name of a record."""
         return self._index.names[index]
 
     def read(self, index: int, position: float) -> Clip:
-        """The clip of a record at a position, see `ClipSource.read`; black without picture."""
+        """Reads the clip of a record at a position; black if the record has no frames.
+
+        Args:
+            index: Index of the record, in [0, N).
+            position: Position in [0, 1], see `decode`.
+
+        Returns:
+            The clip.
+        """
         has_picture = bool(self._index.frames[index])
         clip = self.decode(
             tf.constant(self.fetch(index)), tf.constant(position, tf.float32), has_picture
@@ -99,13 +108,13 @@ class PreparedSource:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Digest of the recipe, the index and three of the records."""
+        """Digest of the recipe, the index and three records."""
         digest = hashlib.sha256(repr(self._recipe).encode())
         digest.update("\0".join(self._index.names).encode())
         for counts in (self._index.frames, self._index.samples):
             digest.update(np.asarray(counts, np.int64).tobytes())
-        for place in (0, len(self) // 2, len(self) - 1):
-            digest.update(self.fetch(place))
+        for index in (0, len(self) // 2, len(self) - 1):
+            digest.update(self.fetch(index))
         return digest.hexdigest()
 
     @property
@@ -114,25 +123,25 @@ class PreparedSource:
         return {"recordings": len(self), "digest": self.fingerprint}
 
     def start_time(self, index: int, position: float) -> float:
-        """When in its record the clip at a position starts, in seconds."""
+        """Returns the time in seconds at which the clip at a position starts in its record."""
         start = self._start(self._length(index), tf.constant(position, tf.float32))
         return float(start) / self._rate
 
     def fetch(self, index: int) -> bytes:
-        """A record as it is stored."""
+        """Returns a record as it is stored."""
         return self._stored[index]
 
     def decode(self, stored: tf.Tensor, position: tf.Tensor, picture: bool) -> ClipTensors:
-        """Makes a clip of a record.
+        """Decodes a clip from a record.
 
-        It starts at the stored frame nearest below `position` of the way, all places being equally
-        likely where the position is uniform. A record shorter than the clip repeats, picture and
-        sound alike, from its beginning. Where sound is missing, there is silence.
+        The R possible starts are stored frames. The clip starts at number `floor(position * R)`, so
+        a uniform position makes all of them equally likely. A record shorter than the clip repeats
+        from its beginning, picture and sound alike. Missing sound is silence.
 
         Args:
-            stored: () string, of `fetch`.
+            stored: () string, result of `fetch`.
             position: () float32, in [0, 1].
-            picture: Whether to decode the picture too; there has to be one.
+            picture: Whether to decode the frames too, of which the record must then have some.
 
         Returns:
             The clip.
@@ -147,36 +156,37 @@ class PreparedSource:
         sound = record["waveform"]
         heard = tf.strings.length(sound) // 2
         shown = tf.size(record["frames"])
-        # Sound without picture is treated as if there were a frame wherever there could be one.
+        # Sound without picture is treated as if it had frames at the data's frame rate.
         length = tf.where(shown > 0, shown, self._ticks(heard))
         period = tf.where(shown > 0, self._first_sample(length), heard)
         start = self._start(length, position)
-        # Samples until the clip ends or, in a record shorter than it, its time begins again.
+        # Samples until the clip ends, or until a record shorter than the clip repeats.
         until = tf.where(length < self._span, tf.minimum(period, self._samples), self._samples)
         waveform = self._waveform(sound, heard, self._first_sample(start), until)
         frames = None
         if picture:
-            places = (start + self._offsets) % length
-            frames = self._frames(tf.gather(record["frames"], places))
+            indices = (start + self._offsets) % length
+            frames = self._frames(tf.gather(record["frames"], indices))
         return ClipTensors(frames, waveform, heard > 0)
 
     def _length(self, index: int) -> tf.Tensor:
-        """Stored frames of a record, or those that a sound without picture would have."""
+        """Returns the number of a record's frames; without picture, those its sound would have."""
         frames = int(self._index.frames[index])
         return tf.constant(frames) if frames else self._ticks(int(self._index.samples[index]))
 
     def _start(self, length: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-        """The first stored frame of the clip at a position of so many frames."""
+        """Returns () int32, the stored frame at which a clip in `length` frames starts."""
         room = tf.maximum(length - self._span, 0)
         return tf.minimum(tf.cast(position * tf.cast(room + 1, tf.float32), tf.int32), room)
 
     def _frames(self, files: tf.Tensor) -> tf.Tensor:
-        """Decodes JPEG files (T,), to (T, h, w, 3) uint8.
+        """Decodes (T,) JPEG files to (T, h, w, 3) uint8.
 
-        One operation a frame: a `map_fn` takes a tenth longer. Decoding a crop takes no less time
-        than the whole, most of which goes into the Huffman code, and each view would need its own.
+        There is one operation per frame, because `map_fn` takes a tenth longer. Decoding only a
+        crop saves no time, because most of it goes into the Huffman code; and each view would need
+        a crop of its own.
         """
-        # The method is stated because TensorFlow may choose another one in another version.
+        # The DCT method is fixed because TensorFlow's default may change between versions.
         return tf.stack(
             [
                 tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE")
@@ -187,13 +197,13 @@ class PreparedSource:
     def _waveform(
         self, sound: tf.Tensor, heard: tf.Tensor, start: tf.Tensor, until: tf.Tensor
     ) -> tf.Tensor:
-        """Cuts out sound, continued by silence, and repeats it to the clip's length.
+        """Cuts out sound, pads it with silence, and repeats it to the clip's length.
 
         Args:
             sound: () string, int16 samples.
-            heard: () int32, their number.
-            start: () int32, the first sample.
-            until: () int32, how many before the time repeats; at least 1.
+            heard: () int32, number of samples.
+            start: () int32, index of the first sample to take.
+            until: () int32, number of samples after which the result repeats; at least 1.
 
         Returns:
             (S,) float32 in [-1, 1).
@@ -207,13 +217,13 @@ class PreparedSource:
         return tf.ensure_shape(tf.tile(part, [repeats])[: self._samples], [self._samples])
 
     def _ticks(self, samples: tf.Tensor | int) -> tf.Tensor:
-        """Frames that a sound would have if it had a picture, at least one."""
+        """Returns the number of frames that a sound would have with a picture, at least 1."""
         seconds = tf.cast(samples, tf.float32) / records.SAMPLE_RATE
         return tf.maximum(tf.cast(seconds * self._rate, tf.int32), 1)
 
     def _first_sample(self, frame: tf.Tensor) -> tf.Tensor:
-        """The sample at the time of a stored frame."""
-        # Exact in float32 for hours at the usual rates, of which a frame is whole samples.
+        """Returns the index of the sample at the time of a stored frame."""
+        # At the usual rates a frame is a whole number of samples: exact in float32 for hours.
         samples = tf.cast(frame, tf.float32) * (records.SAMPLE_RATE / self._rate)
         return tf.cast(tf.round(samples), tf.int32)
 
@@ -224,17 +234,18 @@ def open_prepared(
     """Opens a split of the prepared data in `data.path`.
 
     Args:
-        data: The `data` section of the configuration (configs/base.py). `data.split` may be empty,
-            for "train", or for the only one there is.
-        views: Its `views` section.
-        picture: Whether the picture will be asked for.
+        data: `data` section of the config (configs/base.py). An empty `data.split` means the only
+            split, or "train" if there are several.
+        views: `views` section of the config.
+        picture: Whether frames will be read.
 
     Returns:
         The source.
 
     Raises:
         FileNotFoundError: The folder does not exist.
-        ValueError: It is not prepared, has no such split, or does not hold what the views need.
+        ValueError: The folder does not hold prepared data, has no such split, or lacks what the
+            views need.
     """
     folder = _folder(data.path)
     recipe = records.load_recipe(folder)
@@ -253,7 +264,7 @@ def open_prepared(
     if views.video.frame_rate > recipe.frame_rate:
         raise ValueError(
             f"config.views.video.frame_rate is {views.video.frame_rate:g}; "
-            f"allowed with {data.path!r}: at most {recipe.frame_rate:g}, at which it is prepared"
+            f"allowed with {data.path!r}: at most {recipe.frame_rate:g}, the rate of these data"
         )
     where = f"config.data.path is {data.path!r}, whose split {split!r}"
     index, stored = _read(folder, recipe, split, where)
@@ -263,7 +274,7 @@ def open_prepared(
     if picture and without:
         raise ValueError(
             f"{where} has {without} of {len(index.names)} recordings without picture; "
-            "allowed: data that all have one, or a task that only listens"
+            "allowed: data whose recordings all have one, or a task on audio alone"
         )
     seconds = np.sum(index.frames) / recipe.frame_rate
     silent = int(np.sum(np.asarray(index.samples) == 0))
@@ -278,7 +289,7 @@ def open_prepared(
 def _read(
     folder: pathlib.Path, recipe: records.Recipe, split: str, where: str
 ) -> tuple[records.Index, "ArrayRecordDataSource"]:
-    """Index and records of a split, or ValueError, which says where."""
+    """Returns the index and the records of a split; a ValueError begins with `where`."""
     try:
         verification.check(folder, recipe, [split])
         path = records.index_path(folder, split)
@@ -287,24 +298,24 @@ def _read(
         index = records.load_index(path)
         classes = 1 + max((label for labels in index.labels for label in labels), default=-1)
         if classes > len(recipe.class_names) or index.roles.shape[1] != len(recipe.partitions):
-            raise ValueError(f"{path} and prepared.json are not of the same data")
+            raise ValueError(f"{path} and prepared.json belong to different data")
         return index, verification.open_records(folder, recipe, split, index)
     except ValueError as error:
         raise ValueError(f"{where} cannot be read: {error}") from None
 
 
 def _folder(path: str) -> pathlib.Path:
-    """The folder, which holds prepared data."""
+    """Returns the folder of prepared data; raises ValueError or FileNotFoundError if it is none."""
     if not path:
-        raise ValueError(f"config.data.path is ''; allowed: {_MAKE}")
+        raise ValueError(f"config.data.path is ''; allowed: {_ALLOWED}")
     folder = pathlib.Path(os.path.abspath(os.path.expanduser(path)))
     if not folder.exists():
         raise FileNotFoundError(
-            f"config.data.path is {path!r}, which does not exist; allowed: {_MAKE}"
+            f"config.data.path is {path!r}, which does not exist; allowed: {_ALLOWED}"
         )
     if not (folder / "prepared.json").is_file():
         raise ValueError(
             f"config.data.path is {path!r}, which is not prepared, or preparing it has not "
-            f"finished: it holds no prepared.json; allowed: {_MAKE}"
+            f"finished: it holds no prepared.json; allowed: {_ALLOWED}"
         )
     return folder

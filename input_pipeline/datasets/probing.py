@@ -1,8 +1,8 @@
-"""Looks at many files at once in processes, of which Python's part does not wait for its lock.
+"""Examines many files in parallel processes, which do not wait for Python's global lock.
 
-Each process is a program of its own (`python -m input_pipeline.datasets.probing`), so that nothing
-of the caller is copied or imported again. It answers one line for each line it is given, in JSON,
-and ends when there are no more. A file that crashes the decoder ends only that process.
+Each process is a program of its own (`python -m input_pipeline.datasets.probing`), so nothing of
+the caller is copied or imported again. It reads a JSON line per file, answers with a JSON line, and
+ends when its input ends. A file that crashes the decoder ends only that process.
 """
 
 import contextlib
@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterator
 
 from input_pipeline import containers, media
 
-_ATTEMPTS = 2  # at a file, before the end of its process is taken for its fault
+_ATTEMPTS = 2  # a file whose process ends this many times in a row counts as corrupt
 _ROOT = pathlib.Path(__file__).parents[2]
 
 Verdict = media.MediaInfo | str
 
 
 def look(path: str | os.PathLike) -> Verdict:
-    """What a file with a picture holds, or the reason why it is unusable."""
+    """Returns what a file holds, or the reason why it is unusable, such as having no picture."""
     try:
         info = media.probe(path)
     except media.MediaError as error:
@@ -35,7 +35,7 @@ def look(path: str | os.PathLike) -> Verdict:
 
 @contextlib.contextmanager
 def crew(processes: int) -> Iterator[Callable[[str | os.PathLike], Verdict]]:
-    """Gives `look` by as many processes, to be called by as many threads."""
+    """Yields a version of `look` that runs in `processes` processes, for as many threads."""
     idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
     members = [_Process() for _ in range(processes)]
     for member in members:
@@ -56,7 +56,7 @@ def crew(processes: int) -> Iterator[Callable[[str | os.PathLike], Verdict]]:
 
 
 class _Process:
-    """One process, started when it is first needed, and again when a file has ended it."""
+    """A process that examines files. It starts on first use, and again after a file ended it."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen | None = None
@@ -65,8 +65,8 @@ class _Process:
         for _ in range(_ATTEMPTS):
             answer = self._ask(os.fspath(path))
             if answer:
-                found = json.loads(answer)
-                return found if isinstance(found, str) else media.MediaInfo(**found)
+                verdict = json.loads(answer)
+                return verdict if isinstance(verdict, str) else media.MediaInfo(**verdict)
             self.end()
         return containers.CORRUPT
 
@@ -77,7 +77,7 @@ class _Process:
             self._process = None
 
     def _ask(self, path: str) -> str:
-        """A line of JSON, or nothing where the process has ended."""
+        """Returns a JSON line, or an empty string if the process has ended."""
         if self._process is None:
             paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
             self._process = subprocess.Popen(
@@ -96,10 +96,11 @@ class _Process:
 
 
 def _serve() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the caller ends us
+    # Ctrl-C reaches the whole process group. The caller handles it and ends this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     for line in sys.stdin:
-        found = look(json.loads(line))
-        answer = found if isinstance(found, str) else dataclasses.asdict(found)
+        verdict = look(json.loads(line))
+        answer = verdict if isinstance(verdict, str) else dataclasses.asdict(verdict)
         print(json.dumps(answer), flush=True)
 
 

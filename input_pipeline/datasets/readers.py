@@ -1,4 +1,4 @@
-"""The data sets that `prepare` knows, and what lists the recordings of each."""
+"""The data sets that `prepare` knows, with the function that lists the recordings of each."""
 
 import pathlib
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the folders of a tree of media say: which are splits, and which below them are classes."""
+"""Tells from folder names which folders of a media tree are splits and which are classes."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -18,12 +18,13 @@ _NAMES = re.compile(
 
 
 class Place(NamedTuple):
-    """Where a file lies.
+    """The split and the class of a file.
 
     Attributes:
-        split: Of the tree: "train", "val", "test" or "eval"; empty in a tree without splits, None
-            beside those of a tree with some.
-        label: Name of its class, a folder at the top or in a split; empty where it lies in none.
+        split: "train", "val", "test" or "eval"; empty in a tree without splits; None for a file
+            outside the splits of a tree that has some.
+        label: Name of the class, which is a folder at the top or in a split; empty if the file lies
+            in no such folder.
     """
 
     split: str | None
@@ -31,44 +32,48 @@ class Place(NamedTuple):
 
 
 def called(folder: str) -> str:
-    """The split that a folder is called, such as "train" for "Training set"; empty if none."""
+    """Returns the split that a folder's name means, e.g. "train" for "Training set", or ""."""
     match = _NAMES.fullmatch(folder)
     return next(split for split in _FORMS if match[split]) if match else ""
 
 
 def among(folders: Iterable[str]) -> dict[str, str]:
-    """Which of the folders at the top of a tree are its splits.
+    """Finds the splits among the top-level folders of a tree.
 
-    A class may be called "train", too. They are splits if all are called like some, or if there is
-    one to train on and another one.
+    A class may be called "train" too. So the folders count as splits only if all of them have names
+    of splits, or if there is a training split and another one.
+
+    Args:
+        folders: Names of the top-level folders.
 
     Returns:
-        Splits by folder; empty where the folders are classes.
+        The split by folder; empty if the folders are classes.
 
     Raises:
-        ValueError: Two folders are one split.
+        ValueError: Two folders name the same split.
     """
     folders = sorted(folders)
-    found = {folder: split for folder in folders if (split := called(folder))}
-    known = set(found.values())
-    if len(found) < len(folders) and not ("train" in known and len(known) > 1):
+    split_by_folder = {folder: split for folder in folders if (split := called(folder))}
+    present = set(split_by_folder.values())
+    if len(split_by_folder) < len(folders) and not ("train" in present and len(present) > 1):
         return {}
-    for split in known:
-        if len(same := [folder for folder in found if found[folder] == split]) > 1:
+    for split in present:
+        same = [folder for folder, other in split_by_folder.items() if other == split]
+        if len(same) > 1:
             raise ValueError(
                 f"several folders for the split {split}: {' and '.join(map(repr, same))}"
             )
-    return found
+    return split_by_folder
 
 
 def places(paths: Sequence[str]) -> list[Place]:
-    """Says where each file of a tree lies.
+    """Returns the split and the class of each file of a tree.
 
     Args:
-        paths: Of all of them, relative to the tree's root, with forward slashes.
+        paths: Paths of all files, relative to the tree's root, with forward slashes.
 
     Raises:
-        ValueError: Two folders are one split.
+        ValueError: Two folders name the same split.
     """
     parts = [path.split("/")[:-1] for path in paths]
     splits = among({folders[0] for folders in parts if folders})

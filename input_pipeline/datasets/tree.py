@@ -1,4 +1,4 @@
-"""Any tree of media files as a data set: its folders are the splits and the classes."""
+"""Any tree of media files as a data set, whose folders are the splits and the classes."""
 
 import pathlib
 
@@ -8,18 +8,18 @@ from input_pipeline.datasets import listing, splits
 def recordings(root: pathlib.Path) -> listing.Listing:
     """Lists the media files.
 
-    The folders at the top are the splits if they are called so (`splits.among`); files beside them
-    are left out. The folders below, or else those at the top, are the classes; files beside those
-    have no label.
+    The top-level folders are the splits if their names say so (see `splits.among`); files beside
+    them are left out. The classes are the folders inside the splits, or the top-level folders if
+    there are no splits. Files beside the classes have no label.
 
     Args:
-        root: The folder, all below which is looked through.
+        root: Folder of the data set, searched with all its subfolders.
 
     Returns:
-        The splits, or the one split.
+        The listing, with the tree's splits or one split "train".
 
     Raises:
-        ValueError: There is no media file, or two folders are one split.
+        ValueError: There is no media file, or two folders name the same split.
     """
     extensions = listing.VIDEO_EXTENSIONS | listing.SOUND_EXTENSIONS
     source = listing.Source(root, extensions)
@@ -29,13 +29,13 @@ def recordings(root: pathlib.Path) -> listing.Listing:
     places = dict(zip(source.media, splits.places(source.media), strict=True))
     class_names = sorted({place.label for place in places.values() if place.label})
     numbers = {name: number for number, name in enumerate(class_names)}
-    unlabelled = 0
+    unlabeled = 0
     for path, (split, label) in places.items():
         if split is None:
             lister.leave_out_file(path, listing.BESIDE_SPLITS)
             continue
         lister.add_file(split or "train", path, [numbers[label]] if label else [])
-        unlabelled += not label
-    if class_names and unlabelled:
-        lister.note(f"files in no class's folder, which have no label: {unlabelled}")
+        unlabeled += not label
+    if class_names and unlabeled:
+        lister.note(f"files outside the classes' folders, without a label: {unlabeled}")
     return lister.listing(class_names)

@@ -1,6 +1,6 @@
 """UCF101: `<class>/*.avi` and `ucfTrainTestlist/{train,test}list0{1,2,3}.txt` with `classInd.txt`.
 
-A line of a list is `<class>/<file> <number of the class>`, in the test lists without the number.
+A line of a training list is `<class>/<file> <number of the class>`; test lists omit the number.
 """
 
 import collections
@@ -18,10 +18,10 @@ def recordings(root: pathlib.Path) -> listing.Listing:
     """Lists the recordings.
 
     Args:
-        root: The folder, all below which is looked through.
+        root: Folder of the data set, searched with all its subfolders.
 
     Returns:
-        One split, and a partition for each number of the lists.
+        The listing: one split, and a partition for each number in the lists' names.
 
     Raises:
         ValueError: There are no lists.
@@ -34,11 +34,11 @@ def recordings(root: pathlib.Path) -> listing.Listing:
     numbers = {name.casefold(): number for number, name in enumerate(class_names)}
     matches = {path: re.fullmatch(_LIST, path.rpartition("/")[2], re.I) for path in lists}
     partitions = sorted({int(match[2]) for match in matches.values()})
-    # By the name without the extension, for many have converted the files.
+    # Files are matched without their extension, because many people have converted them.
     lister = listing.Lister(source, lambda path: [listing.stem(path).casefold()])
     roles: dict[str, list[int]] = collections.defaultdict(lambda: [Role.UNUSED] * len(partitions))
-    named: dict[str, tuple[str, int]] = {}  # the name in the lists, and the class
-    contradictions = []  # places where the number is another class's than the name
+    named: dict[str, tuple[str, int]] = {}  # key -> (name in the lists, index of the class)
+    contradictions = []  # lines whose number belongs to another class than their name
     for path, match in matches.items():
         role = Role.TRAIN if match[1].lower() == "train" else Role.TEST
         place = partitions.index(int(match[2]))
@@ -60,16 +60,16 @@ def recordings(root: pathlib.Path) -> listing.Listing:
         lister.add(listing.FULL, key, name, [label], roles[key])
     if contradictions:
         lister.note(
-            f"{len(contradictions)} lines name a class and give the number of another, such as "
-            f"{contradictions[0]}: they are taken by the name"
+            f"{len(contradictions)} lines give a class's name with another class's number, such as "
+            f"{contradictions[0]}; the name is used"
         )
     return lister.listing(class_names, [str(number) for number in partitions])
 
 
 def _class_names(source: listing.Source) -> tuple[list[str], list[int]]:
-    """The classes as classInd.txt numbers them, with these numbers.
+    """Returns the classes in the order of classInd.txt, and their numbers there.
 
-    For want of it, the folders of files, sorted; and no numbers.
+    Without that file, the classes are the sorted folder names, and there are no numbers.
     """
     for path in source.annotations(r"classInd\.txt"):
         rows = [text.split(maxsplit=1) for _, text in source.lines(path)]

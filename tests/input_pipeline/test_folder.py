@@ -104,7 +104,7 @@ def test_a_stray_file_has_no_label_and_the_others_keep_theirs(root, clip_file, c
     source = open_dataset(*settings(root))
     assert source.labels is None and source.class_names == ("clapping hands", "jumping")
     assert source.label_sets == [*3 * [(0,)], *3 * [(1,)], ()] and source.name(6) == "stray.mp4"
-    assert "in no class's folder, which have no label: 1\n" in capsys.readouterr().out
+    assert "files outside the classes' folders, without a label: 1\n" in capsys.readouterr().out
 
 
 def test_files_beside_one_another_have_no_labels(tmp_path, clip_file, capsys):
@@ -153,7 +153,7 @@ def test_reading_all_splits_is_said_and_makes_no_classes_of_them(tmp_path, clip_
     source = open_dataset(*settings(root))
     assert source.class_names == ("a", "b")
     np.testing.assert_array_equal(source.labels, [1, 0, 1])
-    assert "all splits are read, 'Test', 'Train'; config.data.split" in capsys.readouterr().out
+    assert "all splits are read: 'Test', 'Train'; config.data.split" in capsys.readouterr().out
 
 
 def test_classes_that_look_alike_are_said(tmp_path, clip_file, capsys):
@@ -329,7 +329,7 @@ def test_every_damage_of_the_index_is_seen_and_mended(root, cache, capsys):
     capsys.readouterr()
     index.write_bytes(whole.replace(b'"duration": 2', b'"duration": 9'))
     assert open_dataset(*settings(root)).report == expected
-    assert "is damaged: all files are looked at again" in capsys.readouterr().out
+    assert "is damaged: all files are examined again" in capsys.readouterr().out
     assert folder_index.load(index) == looks
 
 
@@ -377,11 +377,11 @@ def test_many_files_are_looked_at_in_processes_with_the_same_outcome(
 ):
     break_files(root, clip_file)
     shutil.copy(clip_file, os.fsencode(root / "jumping") + b"/\xff\n.mp4")
-    expected = folder._judge(root, paths_of(root), cache / "one", 2)
+    expected = folder._examine(root, paths_of(root), cache / "one", 2)
     monkeypatch.setattr(folder, "_MANY", 1)
     with monkeypatch.context() as patch:
         patch.setattr(media, "probe", lambda path: pytest.fail("in this process"))
-        assert folder._judge(root, paths_of(root), cache / "other", 2) == expected
+        assert folder._examine(root, paths_of(root), cache / "other", 2) == expected
         assert len(folder_index.load(cache / "other")) == len(expected) == 11
 
 
@@ -477,7 +477,7 @@ def test_many_files_that_vanish_are_neither_written_nor_told_one_by_one(tmp_path
     with pytest.warns(UserWarning) as caught, pytest.raises(media.MediaError):
         source.read(7, 0.5)
     assert len(source.failed) == 2000 and len(written) < 20
-    assert len(caught) == 10 and "further files are counted only" in str(caught[-1].message)
+    assert len(caught) == 10 and "more such files are only counted" in str(caught[-1].message)
 
 
 def test_the_inventory_is_of_names_and_sizes(root, tmp_path):

@@ -80,7 +80,7 @@ def test_a_stray_file_has_no_label_and_the_others_keep_theirs(tmp_path, stray):
     top = "train/" if "/" in stray else ""
     found = tree.recordings(files(tmp_path, f"{top}a/1.mp4", f"{top}b/2.mp4", stray))
     assert labels(found) == {f"{top}a/1.mp4": ("a",), f"{top}b/2.mp4": ("b",), stray: ()}
-    assert found.notes == ("files in no class's folder, which have no label: 1",)
+    assert found.notes == ("files outside the classes' folders, without a label: 1",)
     assert not found.left_out
 
 
@@ -126,10 +126,10 @@ def link_to_itself(path):
 
 
 DAMAGES = {
-    break_quote: r"train\.csv:3 cannot be read: .*, such as by a quote that is not closed",
+    break_quote: r"train\.csv:3 cannot be read: .*, perhaps because of a quote that is not closed",
     break_last_quote: r"train\.csv:9000 cannot be read: a quote that is not closed",
     dangle: r"cannot be read: No such file",
-    os.mkfifo: r"cannot be read: no regular file",
+    os.mkfifo: r"cannot be read: not a regular file",
     link_to_itself: r"cannot be read: Too many levels of symbolic links",
 }
 
@@ -157,7 +157,7 @@ def test_no_data_set_waits_for_a_pipe(tmp_path, dataset, annotations):
     files(tmp_path, **({"trainlist01__txt": ""} if dataset == "ucf101" else {}), dev__csv="")
     (tmp_path / annotations).unlink(missing_ok=True)
     os.mkfifo(tmp_path / annotations)
-    with pytest.raises(listing.AnnotationsError, match="no regular file"):
+    with pytest.raises(listing.AnnotationsError, match="not a regular file"):
         readers.READERS[dataset](tmp_path)
 
 
@@ -205,7 +205,7 @@ def test_a_target_of_esc50_with_two_names_is_said(tmp_path):
     found = esc50.recordings(files(tmp_path, "1.wav", "2.wav", esc50__csv=text))
     assert found.class_names == ("dog", "cat", "cat")
     assert found.notes == (
-        "target 0 is 'dog' and also 'wolf' in esc50.csv: it is the former",
+        "esc50.csv calls target 0 'dog' and also 'wolf'; 'dog' is used",
         "2 classes are called 'cat' and 'cat': they are kept apart",
     )
 
@@ -217,8 +217,8 @@ def test_a_number_of_ucf101_against_its_name_is_said(tmp_path):
     found = ucf101.recordings(tmp_path)
     assert labels(found)["Biking/v_b.avi"] == ("Biking",) and len(labels(found)) == 4
     assert found.notes == (
-        "1 lines name a class and give the number of another, such as trainlist01.txt:2: they are "
-        "taken by the name",
+        "1 lines give a class's name with another class's number, such as trainlist01.txt:2; the "
+        "name is used",
     )
 
 
