@@ -1,1 +1,1 @@
-"""Experiments: one file each, every field documented once in `configs/base.py`."""
+"""Experiment configs, one file each; `configs/base.py` documents every field."""

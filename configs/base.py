@@ -1,13 +1,13 @@
-"""The paper's pretraining recipe, and the one place where every config field is documented.
+"""The paper's pretraining recipe, and the documentation of every config field.
 
-The other files start from `get_config()` here and change what makes them different. Any field can
-be set on the command line, `--config.optimizer.learning_rate=3e-4`; a name that does not exist is
-refused. Equation, table and section numbers are those of the paper (arXiv 2211.13929).
+The other configs call `get_config()` and change some fields. Any field can be set on the command
+line, as in `--config.optimizer.learning_rate=3e-4`; unknown names are refused. Numbers of
+equations, tables and sections are those of the paper (arXiv 2211.13929).
 """
 
 import ml_collections
 
-# name: (width, depth, heads). Appendix C of the paper; tiny and small are the usual ViT sizes.
+# name: (width, depth, heads), from appendix C of the paper; tiny and small are common ViT sizes.
 ENCODERS = {
     "tiny": (192, 12, 3),
     "small": (384, 12, 6),
@@ -23,60 +23,60 @@ DECODERS = {
 
 
 def transformer(size: tuple[int, int, int]) -> ml_collections.ConfigDict:
-    """A transformer's size as config fields, from (width, depth, heads)."""
+    """Returns the config of a transformer of size (width, depth, heads)."""
     width, depth, heads = size
     return ml_collections.ConfigDict({"width": width, "depth": depth, "heads": heads})
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """XKD with ViT-B for both modalities, 800 epochs at batch 256."""
+    """Returns the config of XKD with ViT-B for both modalities, 800 epochs at batch size 256."""
     config = ml_collections.ConfigDict()
     config.task = "pretrain"
     config.seed = 0
-    # Examples a step, over all devices and processes. MMD and centring see all of them.
+    # Examples per step, over all devices and processes. MMD and centering use all of them.
     config.batch_size = 256
-    # Passes over the data; `steps`, where it is not 0, says the number of steps instead.
+    # Passes over the data. If `steps` is not 0, it sets the length of the run instead.
     config.epochs = 800.0
     config.steps = 0
-    # bfloat16 | float32 | auto: bfloat16 on GPU and TPU, float32 on CPU. Weights, teachers, norms'
-    # statistics, softmaxes and losses are float32 whatever it says.
+    # bfloat16 | float32 | auto, which is bfloat16 on GPU and TPU and float32 on CPU. Weights,
+    # teachers, LayerNorm statistics, softmaxes and losses are always float32.
     config.compute_dtype = "auto"
 
-    # How all devices share the work: a mesh of (data, fsdp). All of them split the batch; those
-    # along fsdp split weights, teachers and optimizer too, which saves memory and costs
-    # communication. It has to divide the number of devices.
+    # The devices form a mesh (data, fsdp). All of them split the batch. Those along fsdp also split
+    # weights, teachers and optimizer state, which saves memory and costs communication. fsdp must
+    # divide the number of devices.
     parallel = config.parallel = ml_collections.ConfigDict()
     parallel.fsdp = 1
-    # What the backward pass computes again instead of keeping it, block by block. none: nothing;
-    # dots: norms, activations and attention; full: everything, for the least memory.
+    # What the backward pass recomputes in each block instead of keeping it. none: nothing; dots:
+    # norms, activations and attention; full: everything, which takes the least memory.
     parallel.remat = "none"
-    # Parts that a step takes its batch in, one after another, for the activations of one part at a
-    # time: gradients are averaged over them, and the state moves once. MMD, its gradient and the
-    # monitors between_clips are then of each part's batch_size / accumulate examples, and averaged;
-    # everything else is as without, centres included, which follow the whole batch's mean.
+    # Number of parts of a batch that a step processes one after another, to save memory for
+    # activations. Gradients are averaged over the parts, and the state is updated once. MMD, its
+    # gradient and the between_clips monitors are computed per part, on batch_size / accumulate
+    # examples, and averaged. Nothing else changes; centers follow the mean of the whole batch.
     parallel.accumulate = 1
 
-    # Weights to start with, in place of fresh ones: the workdir of a run, an export of everything,
-    # or a converted training checkpoint. Students, teachers, decoders, projectors and centers are
-    # taken from there, the step is 0 and the optimizer fresh. Read only where the workdir has no
-    # checkpoint yet; encoders alone are refused. Empty: fresh weights.
+    # Weights to start from: the workdir of a run, an export of everything, or a converted training
+    # checkpoint. Students, teachers, decoders, projectors and centers are loaded; step and
+    # optimizer start afresh. Ignored if the workdir has a checkpoint. A file with encoders alone is
+    # refused. Empty: random weights.
     config.init_from = ""
 
     data = config.data = ml_collections.ConfigDict()
     # folder: any tree of media files. generated: moving shapes with sound, made on first use.
-    # prepared: what `python -m input_pipeline.prepare` has made; the fastest to read by far.
+    # prepared: output of `python -m input_pipeline.prepare`, by far the fastest to read.
     data.dataset = "folder"
     data.path = ""
-    # A top-level folder of `path` to take the files from, "train" for one called Training too;
-    # empty: all of them. Of prepared data, the split; empty: train.
+    # folder: top-level folder of `path` to read, where "train" also finds one named Training;
+    # empty: all of them. prepared: split to read; empty: train, or the only one.
     data.split = ""
-    # Decoding threads; 0: one a core. Changes the speed, never the data.
+    # Decoding threads; 0: one per core. Changes the speed, never the data.
     data.threads = 0
-    # Batches made ahead of the step.
+    # Batches prepared ahead of the step.
     data.prefetch = 2
-    # Share of unusable files above which the run refuses to start, or saves and ends later.
+    # Share of unusable files above which a run refuses to start; a started run saves and ends.
     data.max_bad_fraction = 0.5
-    # The generated dataset's clips in each split, and what they are a function of.
+    # Recordings in each split of the generated data, and the seed that determines them.
     data.generated = ml_collections.ConfigDict({"train": 512, "test": 128, "val": 0, "seed": 0})
 
     views = config.views = ml_collections.ConfigDict()
@@ -86,8 +86,8 @@ def get_config() -> ml_collections.ConfigDict:
     video.global_frames = 32
     video.global_size = 112  # pixels, square
     video.global_scale = (0.2, 1.0)  # area of the crop over area of the frame
-    video.local_count = 1  # local views an example
-    video.local_frames = 8  # consecutive, out of the global ones
+    video.local_count = 1  # local views per example
+    video.local_frames = 8  # consecutive frames out of the global ones
     video.local_size = 96
     video.local_scale = (0.08, 0.4)
     video.aspect_ratio = (3 / 4, 4 / 3)  # of the crops, drawn log-uniformly
@@ -104,23 +104,23 @@ def get_config() -> ml_collections.ConfigDict:
     audio.hop = 143  # samples
     audio.max_frequency = 8000.0  # Hz, the upper edge of the highest mel band
     audio.log_offset = 1.19e-7  # log(mel + log_offset)
-    audio.mean = -5.3688107  # of the log-mels, for normalisation
+    audio.mean = -5.3688107  # mean and standard deviation of log-mels, for normalization
     audio.std = 4.410007
     audio.global_frames = 448
     audio.global_gain = 0.1  # volume factor U(1 - gain, 1 + gain)
     audio.local_count = 1
     audio.local_seconds = 1.0
-    audio.local_start_step = 100  # samples; a local window starts on a multiple of it
+    audio.local_start_step = 100  # samples; local windows start at multiples of it
     audio.local_frames = 112
     audio.local_gain = 0.2
-    # Random resized crop of the local log-mel: extents of the crop over those of the view, and
-    # extents (frequency, time) of the zero canvas it is taken from over those of the view.
+    # Random resized crop of the local log-mel. Range of the crop's extents, and extents (frequency,
+    # time) of the zero-padded canvas that it is taken from, both relative to the view's.
     audio.local_crop_extent = (0.6, 1.5)
     audio.local_crop_canvas = (1.0, 1.5)
 
     model = config.model = ml_collections.ConfigDict()
-    # xkd: everything modality-specific. xkd_mas: the students share their transformer blocks.
-    # xkd_mats: the students share theirs, and the teachers theirs.
+    # xkd: every network is modality-specific. xkd_mas: the students share their transformer blocks.
+    # xkd_mats: the students share their blocks, and the teachers share theirs.
     model.variant = "xkd"
     model.video = ml_collections.ConfigDict()
     model.video.patch = (4, 16, 16)  # frames, pixels, pixels
@@ -137,19 +137,19 @@ def get_config() -> ml_collections.ConfigDict:
     model.projector.hidden = 2048
     model.projector.bottleneck = 256
     model.projector.out = 8192
-    model.projector.norm = "every"  # every | last | none: layers followed by a LayerNorm
+    model.projector.norm = "every"  # every | last | none: layers that a LayerNorm follows
 
     xkd = config.xkd = ml_collections.ConfigDict()
-    # Weights of the terms, and their total: `sum` is the paper's, `release` its fourteenth, which
-    # the authors' code minimises and on which the gradient clipping was tuned.
+    # Weights of the terms, and the total: `sum` is that of the paper, `release` a fourteenth of it,
+    # which the authors' code minimizes and for which the gradient clipping was tuned.
     xkd.lambda_ae = 5.0
     xkd.lambda_da = 1.0
     xkd.lambda_kd = 1.0
     xkd.total = "release"
-    # Whose reconstruction the total has; that of a modality that is not named is a monitor.
+    # Modalities whose reconstruction is part of the total; that of the others is only logged.
     xkd.reconstruct = ("video", "audio")
     # Refinement (Eqs. 4-6). cross_attention: mean | softmax (S3). query: cls | mean ("w/o CLS").
-    # refine_weight: root | ratio of the squared norms.
+    # refine_weight: root | ratio, of the squared norms.
     xkd.refine = True
     xkd.cross_attention = "mean"
     xkd.query = "cls"
@@ -158,8 +158,8 @@ def get_config() -> ml_collections.ConfigDict:
     xkd.alignment = "da"
     xkd.mmd_gammas = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0)
     xkd.mmd_root = False
-    # Distillation (Eqs. 10-11). The teachers' temperatures go from start to end over warm-up
-    # epochs, along a cosine.
+    # Distillation (Eqs. 10-11). The teachers' temperatures follow a cosine from start to end over
+    # the warm-up epochs.
     xkd.student_temperature = 0.1
     xkd.teacher_temperature = ml_collections.ConfigDict()
     xkd.teacher_temperature.video_start = 0.1
@@ -169,50 +169,50 @@ def get_config() -> ml_collections.ConfigDict:
     xkd.teacher_temperature.warmup_epochs = 30.0
     xkd.centering = True
     xkd.center_momentum = 0.9
-    # teacher <- m teacher + (1 - m) student after each step. m goes from each modality's start to
-    # the common end along a cosine over the run.
+    # teacher <- m teacher + (1 - m) student after each step. Over the run, m follows a cosine from
+    # the modality's start value to the common end.
     xkd.ema_video = 0.997
     xkd.ema_audio = 0.997
     xkd.ema_end = 1.0
 
     optimizer = config.optimizer = ml_collections.ConfigDict()
-    optimizer.learning_rate = 1e-4  # the peak, whatever the batch size
-    # From 0 to the peak, linear, over so many epochs, or steps where that is not 0; then a cosine
-    # to 0 at the end of the run.
+    optimizer.learning_rate = 1e-4  # peak value, not scaled by the batch size
+    # Length of the linear warm-up from 0 to the peak; a cosine to 0 at the end of the run follows.
+    # If `warmup_steps` is not 0, it sets the length instead.
     optimizer.warmup_epochs = 30.0
     optimizer.warmup_steps = 0
     optimizer.b1 = 0.9
     optimizer.b2 = 0.95
     optimizer.eps = 1e-8
-    optimizer.weight_decay = 0.3  # not on biases and other 1-d parameters
-    # Largest norm of each parameter tensor's gradient, in encoders and projectors; 0: no clipping.
+    optimizer.weight_decay = 0.3  # not applied to biases and other 1-d parameters
+    # Largest gradient norm of each parameter tensor in encoders and projectors; 0: no clipping.
     optimizer.clip_norm = 0.3
 
-    # The online probe: how well the nearest neighbors do on features of the teachers and students,
-    # of a small labelled set that is kept in memory.
+    # Online probe: during the run, a nearest-neighbor classifier scores the features of teachers
+    # and students on a small labeled data set that is kept in memory.
     probe = config.probe = ml_collections.ConfigDict()
-    probe.every_steps = 0  # and at the end of the run; 0: never
-    # Labelled data, as `data` names them; with an empty path, those of the run.
+    probe.every_steps = 0  # also at the end of the run; 0: never
+    # Labeled data, as `dataset` and `path` in `data`; with an empty path, the data of the run.
     probe.dataset = "prepared"
     probe.path = ""
-    # Splits to learn from and to test on; empty: as the data set has them (docs/evaluation.md).
+    # Splits for the neighbors and for the test; empty: the data set's own (docs/evaluation.md).
     probe.train_split = ""
     probe.test_split = ""
-    probe.train = 512  # recordings at most, drawn evenly from the classes
+    probe.train = 512  # largest number of recordings, drawn evenly from the classes
     probe.test = 256
-    probe.k = 10  # neighbors
-    probe.temperature = 0.07  # of their votes
-    probe.seed = 0  # of the draw
+    probe.k = 10  # number of neighbors
+    probe.temperature = 0.07  # of the softmax that weights their votes
+    probe.seed = 0  # of the draw of recordings
 
     log = config.log = ml_collections.ConfigDict()
     log.every_steps = 50
-    log.images_every_steps = 5000  # reconstructions, and at the end of the run; 0: never
-    # Without a step for so long, the run ends with exit code 4, for what started it to start it
-    # again; 0: never.
+    log.images_every_steps = 5000  # reconstructions; also at the end of the run; 0: never
+    # If no step ends for this long, the run ends with exit code 4, so that the program that started
+    # it can restart it; 0: never.
     log.stall_minutes = 30.0
 
     checkpoint = config.checkpoint = ml_collections.ConfigDict()
     checkpoint.every_steps = 1000
-    checkpoint.keep = 3  # the newest ones
-    checkpoint.keep_every_steps = 0  # kept for good; 0: none
+    checkpoint.keep = 3  # number of the newest checkpoints that are kept
+    checkpoint.keep_every_steps = 0  # checkpoints at multiples of this are kept for good; 0: none
     return config

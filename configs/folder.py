@@ -2,17 +2,19 @@
 
     python -m xkd_jax.main --config=configs/folder.py --config.data.path=VIDEOS --workdir=RUN
 
-Data: any tree of media files that FFmpeg reads; broken ones are left out and reported, clips
-without sound count as silence. Model: ViT-S for both modalities (21M parameters each) at batch 64,
-for one GPU of 16 GB or more; a run is 20,000 steps whatever the number of files. The paper has no
-results for this size; see configs/k400.py for its own.
+Data: any tree of media files that FFmpeg reads. Broken files are left out and reported; files
+without sound count as silent. Model: ViT-S for both modalities (21M parameters each) at batch size
+64, for one GPU of 16 GB or more. A run has 20,000 steps for any number of files. The paper has no
+results for this size; configs/k400.py lists those of its own.
 """
+
+import ml_collections
 
 from configs import base
 
 
-def get_config():
-    """The base recipe made smaller and counted in steps, since folders are of any size."""
+def get_config() -> ml_collections.ConfigDict:
+    """Returns a smaller base recipe, counted in steps because folders are of any size."""
     config = base.get_config()
     config.batch_size = 64
     config.steps = 20_000

@@ -1,1 +1,1 @@
-"""Evaluations of pretrained encoders: one file each."""
+"""Evaluation configs for pretrained encoders, one file each."""

@@ -1,35 +1,38 @@
-"""What pretraining has brought: features of a checkpoint beside those of fresh weights, and chance.
+"""Comparison of a checkpoint's features with those of random weights, and with chance.
 
     python -m xkd_jax.main --config=configs/eval/compare.py --config.checkpoint=RUN \
         --config.data.path=DATA --workdir=OUT
 
-Data: any labelled videos with sound; a folder of media files, `<class>/<files>`, or
-`train/<class>/<files>` and test/ or val/; or, with --config.data.dataset=generated, moving shapes
-with sound, made on first use; or, with --config.data.dataset=prepared, what
-`python -m input_pipeline.prepare` has made.
+Data: any labeled videos with sound: a folder of media files, `<class>/<files>`, or
+`train/<class>/<files>` with test/ or val/ beside it; with --config.data.dataset=generated, moving
+shapes with sound, made on first use; with --config.data.dataset=prepared, the output of
+`python -m input_pipeline.prepare`.
 
-It prints a table, and writes it to `results.json` and `compare.png`: a linear SVM and nearest
-neighbors, on the features of video, of audio, and of both side by side; once of the checkpoint and
-once of the same architecture with fresh weights. Two clips of each recording, evenly placed and not
-augmented, serve to train and to test alike. C and k are chosen on held-out recordings.
-Cost: ViT-B takes 74 GFLOP a clip of video and 107 of sound, twice.
+The program prints a table and writes it to `results.json` and `compare.png`. The table scores a
+linear SVM and nearest neighbors on the features of video, of audio, and of both concatenated, for
+the checkpoint and for the same architecture with random weights. Training and testing use two
+clips per recording, evenly spaced and not augmented. C and k are chosen on held-out recordings.
+Cost: ViT-B takes 74 GFLOP per video clip and 107 per audio clip, for each of the two sets of
+weights.
 """
+
+import ml_collections
 
 from configs.eval import probe
 
 
-def get_config():
-    """The fields are those of configs/eval/probe.py, but for what is compared."""
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the fields of configs/eval/probe.py, except those that choose what is compared."""
     config = probe.get_config()
     config.task = "compare"
-    # One or both; with both, their features side by side too.
+    # One or both modalities. With both, their concatenated features are scored too.
     config.modalities = ("video", "audio")
-    # Out of svm, linear and knn; each with its fields in `classifier`.
+    # Any of svm, linear and knn; `classifier` holds the fields of each.
     config.classifiers = ("svm", "knn")
     del config.classifier.name
-    # Both are compared.
+    # Trained and random weights are compared, so there is no choice.
     del config.untrained
-    # Of that there is nothing in the paper.
+    # The paper has no such comparison.
     del config.paper
     config.data.dataset = "folder"
     for use in (config.clips.train, config.clips.test):

@@ -4,17 +4,19 @@
     python -m xkd_jax.main --config=configs/eval/finetune_fsd50k.py --config.checkpoint=RUN \
         --config.data.path=DATA --workdir=OUT
 
-Recordings are of several classes each: binary cross-entropies, sigmoids, and macro mAP. The epoch
-with the best mAP on the official validation split is tested, on 8 clips of a recording. Cost:
-17,000 steps of some 20 TFLOP and 30 evaluations. Paper's result (not ours): 54.1 mAP after
-pretraining on Kinetics400.
+Each recording has several classes, so the loss is a binary cross-entropy per class, scores are
+sigmoids, and the metric is macro mAP. The epoch with the best mAP on the official validation split
+is tested, on 8 clips per recording. Cost: 17,000 steps of some 20 TFLOP and 30 evaluations. Paper's
+result (not ours): 54.1 mAP after pretraining on Kinetics400.
 """
+
+import ml_collections
 
 from configs.eval import finetune_audio
 
 
-def get_config():
-    """The paper's recipe: a fixed learning rate, and the best epoch of thirty."""
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the paper's recipe: a constant learning rate, and the best of thirty epochs."""
     config = finetune_audio.get_config()
     config.paper = "fsd50k/finetune"
     config.epochs = 30.0
@@ -24,6 +26,6 @@ def get_config():
     config.optimizer.weight_decay = 1e-5
     config.evaluation.every_epochs = 1.0
     config.evaluation.clips = 8
-    # Ten thousand recordings thirty times over would take longer than the training.
+    # Testing on ten thousand recordings thirty times would take longer than the training.
     config.evaluation.watch_test = False
     return config

@@ -4,16 +4,21 @@
     python -m xkd_jax.main --config=configs/eval/finetune_hmdb51.py --config.checkpoint=RUN \
         --config.data.path=DATA --workdir=OUT
 
-All three splits one after the other, as configs/eval/finetune_ucf101.py. Cost: 3,700 steps of some
-100 TFLOP a split. Paper's result (not ours): 69.0 top-1, mean of the splits, after pretraining on
-Kinetics400.
+Runs all three splits one after the other, like configs/eval/finetune_ucf101.py. Cost: 3,700 steps
+of some 100 TFLOP per split. Paper's result (not ours): 69.0 top-1, mean of the splits, after
+pretraining on Kinetics400.
 """
+
+import ml_collections
 
 from configs.eval import finetune_ucf101
 
 
-def get_config():
-    """The paper's recipe: smaller steps, less layer-wise decay and more mixing than on UCF101."""
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the paper's recipe.
+
+    It has a lower learning rate, less layer-wise decay and more mixing than that for UCF101.
+    """
     config = finetune_ucf101.get_config()
     config.paper = "hmdb51/finetune"
     config.optimizer.learning_rate = 1e-4

@@ -5,16 +5,18 @@
     python -m xkd_jax.main --config=configs/eval/finetune_k400.py --config.checkpoint=RUN \
         --config.data.path=DATA --workdir=OUT
 
-Trains on train, tests on val with 3 clips x 3 crops. Cost: 250,000 steps of some
-100 TFLOP; the paper does not state its own. Paper's result (not ours): 77.6 top-1 after pretraining
+Trains on split train and tests on split val, with 3 clips x 3 crops. Cost: 250,000 steps of some
+100 TFLOP; the paper does not state a cost. Paper's result (not ours): 77.6 top-1 after pretraining
 on Kinetics400.
 """
+
+import ml_collections
 
 from configs.eval import finetune_video
 
 
-def get_config():
-    """The paper's recipe: as UCF101's with a longer warm-up."""
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the paper's recipe, which is that for UCF101 with a longer warm-up."""
     config = finetune_video.get_config()
     config.paper = "kinetics400/finetune"
     config.data.held_out = 0.0

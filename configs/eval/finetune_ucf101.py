@@ -4,16 +4,18 @@
     python -m xkd_jax.main --config=configs/eval/finetune_ucf101.py --config.checkpoint=RUN \
         --config.data.path=DATA --workdir=OUT
 
-All three splits one after the other, each resumable; --config.data.partitions="('1',)" does the
-first alone. Cost: 10,000 steps of some 100 TFLOP a split. Paper's result (not ours): 94.1
+Runs all three splits one after the other, each resumable; --config.data.partitions="('1',)" runs
+the first one only. Cost: 10,000 steps of some 100 TFLOP per split. Paper's result (not ours): 94.1
 top-1, mean of the splits, after pretraining on Kinetics400.
 """
+
+import ml_collections
 
 from configs.eval import finetune_video
 
 
-def get_config():
-    """The paper's recipe, trained to the end on all training recordings."""
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the paper's recipe, which trains on all training recordings to the last epoch."""
     config = finetune_video.get_config()
     config.paper = "ucf101/finetune"
     config.data.held_out = 0.0

@@ -1,22 +1,24 @@
-"""Linear SVM on the audio and video features of any labelled videos, side by side.
+"""Linear SVM on the concatenated audio and video features of any labeled videos.
 
     python -m xkd_jax.main --config=configs/eval/fusion.py --config.checkpoint=RUN \
         --config.data.path=DATA --workdir=OUT
 
-Data: a folder of media files, `<class>/<files>`, or `train/<class>/<files>` and test/ or val/; or,
-with --config.data.dataset=generated, moving shapes with sound, made on first use; or, with
---config.data.dataset=prepared, what `python -m input_pipeline.prepare` has made.
+Data: a folder of media files, `<class>/<files>`, or `train/<class>/<files>` with test/ or val/
+beside it; with --config.data.dataset=generated, moving shapes with sound, made on first use; with
+--config.data.dataset=prepared, the output of `python -m input_pipeline.prepare`.
 
-Clips: 5 random ones of each to train on, augmented, and 2 to test on; of each clip, the features of
-picture and sound are brought to unit length and concatenated. C is chosen on held-out recordings.
-Cost: ViT-B takes 74 GFLOP a clip of video and 107 of sound.
+Training uses 5 random clips per recording, augmented; testing uses 2. Each clip's video and audio
+features are scaled to unit length and concatenated. C is chosen on held-out recordings. Cost: ViT-B
+takes 74 GFLOP per video clip and 107 per audio clip.
 """
+
+import ml_collections
 
 from configs.eval import probe
 
 
-def get_config():
-    """Both modalities, and few clips."""
+def get_config() -> ml_collections.ConfigDict:
+    """Returns a probe on both modalities, with few clips."""
     config = probe.get_config()
     config.data.dataset = "folder"
     config.modalities = ("video", "audio")

@@ -1,22 +1,25 @@
-"""Nearest neighbors among the features of any labelled videos, which the paper lacks.
+"""Nearest neighbors on the features of any labeled videos; the paper has no such evaluation.
 
     python -m xkd_jax.main --config=configs/eval/knn.py --config.checkpoint=RUN \
         --config.data.path=DATA --workdir=OUT
 
-Data: a folder of media files, `<class>/<files>`, or `train/<class>/<files>` and test/ or val/; or,
-with --config.data.dataset=generated, moving shapes with sound, made on first use; or, with
---config.data.dataset=prepared, what `python -m input_pipeline.prepare` has made.
+Data: a folder of media files, `<class>/<files>`, or `train/<class>/<files>` with test/ or val/
+beside it; with --config.data.dataset=generated, moving shapes with sound, made on first use; with
+--config.data.dataset=prepared, the output of `python -m input_pipeline.prepare`.
 
-Clips: 3 of each, evenly placed and not augmented, to compare with as to test; neighbors vote by
-their cosine. Their number is chosen on held-out recordings. Nothing is trained, so it takes no
-longer than the features do: 74 GFLOP a clip of video through ViT-B, 107 of sound.
+Training and testing use 3 clips per recording, evenly spaced and not augmented. Neighbors vote with
+weights from their cosine similarity. Their number is chosen on held-out recordings. Nothing is
+trained, so the cost is that of the features: ViT-B takes 74 GFLOP per video clip and 107 per audio
+clip.
 """
+
+import ml_collections
 
 from configs.eval import probe
 
 
-def get_config():
-    """The same clips to train and to test on."""
+def get_config() -> ml_collections.ConfigDict:
+    """Returns a kNN probe with the same kind of clips for training and testing."""
     config = probe.get_config()
     config.data.dataset = "folder"
     config.clips.train.count = 3

@@ -4,20 +4,23 @@
     python -m xkd_jax.main --config=configs/eval/linear_fsd50k.py --config.checkpoint=RUN \
         --config.data.path=DATA --workdir=OUT
 
-Data: 36,800 recordings to train on, 4,200 to choose on and 10,200 to test on, of 0.3 to 30 s and of
-several out of 200 classes each. Clips of 4 s: 10 random ones of each to train on, of changed
-volume, and 8 to test on. AdamW at a fixed 0.001, weight decay 1e-5, dropout 0.3, batches of 256,
-50 epochs; after which of them to stop is chosen on the validation split.
+Data: 36,800 recordings for training, 4,200 for validation and 10,200 for testing, of 0.3 to 30 s,
+each with several of 200 classes. Training uses 10 random clips of 4 s per recording, with changed
+volume; testing uses 8. The optimizer is AdamW with a constant learning rate of 0.001, weight decay
+1e-5, dropout 0.3 and batches of 256 for 50 epochs; the epoch to stop after is chosen on the
+validation split.
 
 Published result (the paper's, not ours): 45.8 mAP with XKD pretrained on Kinetics400. Cost, by
-arithmetic: 483,000 clips, 52 PFLOP through ViT-B; the layer takes minutes.
+arithmetic: 483,000 clips take 52 PFLOP through ViT-B; the layer takes minutes.
 """
+
+import ml_collections
 
 from configs.eval import probe
 
 
-def get_config():
-    """Sound alone, sigmoids, and a fixed learning rate."""
+def get_config() -> ml_collections.ConfigDict:
+    """Returns a linear probe on audio, with a constant learning rate."""
     config = probe.get_config()
     config.paper = "fsd50k/linear"
     config.modalities = ("audio",)

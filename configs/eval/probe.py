@@ -1,12 +1,12 @@
-"""A classifier on the features of a frozen encoder, and where every field of such is documented.
+"""A classifier on the features of a frozen encoder, and the documentation of the probes' fields.
 
     python -m xkd_jax.main --config=configs/eval/probe.py --config.checkpoint=RUN \
         --config.data.path=DATA --workdir=OUT
 
-The other files for probes start from `get_config()` here and change what makes them different. As
-it stands, it is the paper's linear evaluation of video: a linear SVM on prepared data. The features
-are kept on disk, so that the same command again, or one with another classifier, needs no encoder;
-an interrupted one goes on.
+The other probes' configs call `get_config()` and change some fields. Unchanged, it is the paper's
+linear evaluation of video: a linear SVM on prepared data. The features are kept on disk: an
+interrupted command resumes, and the same command again, or one with another classifier, runs no
+encoder.
 """
 
 import ml_collections
@@ -15,24 +15,24 @@ from configs.eval import classifier, labelled_data
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """A linear SVM on 25 clips a recording to train on, and 3 to test on."""
+    """Returns a linear SVM with 25 training clips and 3 test clips per recording."""
     config = ml_collections.ConfigDict()
     config.task = "probe"
-    # Of the clips that are drawn, their augmentation, and untrained weights.
+    # Seed of the random clips, their augmentation, and random weights.
     config.seed = 0
-    # Which of the paper's results to print beside one's own, as "ucf101/svm"; empty: none.
+    # Result of the paper to print beside your own, such as "ucf101/svm"; empty: none.
     config.paper = ""
 
-    # The workdir of a run, one of its checkpoints, or what xkd_jax.interop.export or
-    # xkd_jax.interop.import_release wrote.
+    # The workdir of a run, one of its checkpoints, or the output of xkd_jax.interop.export or
+    # xkd_jax.interop.import_release.
     config.checkpoint = ""
     config.network = "teacher"  # teacher | student
-    # The same architecture with fresh weights instead, to compare with.
+    # Use random weights of the same architecture instead, for comparison.
     config.untrained = False
-    # ("video",), ("audio",), or both: then each clip's features are of unit length in either, and
-    # side by side.
+    # ("video",), ("audio",), or both. With both, each clip's features are scaled to unit length in
+    # each modality and concatenated.
     config.modalities = ("video",)
-    # Pixels, a multiple of the patch's; 0: as in pretraining. Positions are resized.
+    # Pixels, a multiple of the patch size; 0: as in pretraining. Position embeddings are resized.
     config.frame_size = 0
     # See configs/base.py.
     config.compute_dtype = "auto"
@@ -42,13 +42,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.data = labelled_data.section("prepared")
 
     clips = config.clips = ml_collections.ConfigDict()
-    # Clips of each recording, of the pretraining's length. random: anywhere. uniform: evenly from
-    # the first to the last, a single one in the middle. In training each clip is a row; in testing
-    # the scores of a recording's clips are averaged.
+    # Number and placement of the clips of each recording, which are as long as in pretraining.
+    # random: at random positions. uniform: evenly spaced from start to end; a single clip lies in
+    # the middle. In training, each clip is a row. In testing, scores are averaged over the clips.
     clips.train = ml_collections.ConfigDict({"count": 25, "placement": "random", "augment": True})
     clips.test = ml_collections.ConfigDict({"count": 3, "placement": "uniform"})
 
-    # What is done to clips to train on where they are augmented.
+    # Augmentation of the training clips.
     augment = config.augment = ml_collections.ConfigDict()
     augment.crop_scale = (0.08, 1.0)  # area of the crop over area of the frame
     augment.aspect_ratio = (3 / 4, 4 / 3)  # of the crop, drawn log-uniformly
@@ -58,10 +58,10 @@ def get_config() -> ml_collections.ConfigDict:
     augment.gain = 0.1  # volume factor U(1 - gain, 1 + gain)
 
     config.classifier = classifier.section("svm")
-    # On which partition's held-out recordings C, the epoch or k is chosen: of the first for all of
-    # them, as in the paper; or of each for itself, which takes that much longer.
+    # Partitions on whose held-out recordings C, k or the epoch is chosen. first: on the first one,
+    # for all, as in the paper. each: on each one for itself, which takes longer accordingly.
     config.selection = ml_collections.ConfigDict({"tune_on": "first"})  # first | each
 
-    # Folder of all features; empty: in the workdir. To share between evaluations.
+    # Folder of the features, which evaluations can share; empty: a folder in the workdir.
     config.features = ml_collections.ConfigDict({"cache": ""})
     return config
