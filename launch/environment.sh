@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# Makes the Python environment of the other scripts, and puts it first on the PATH. To be sourced.
+# Makes the Python environment of the other scripts and puts it first on the PATH. Source this file.
 #
-# XKD_ACCELERATOR: cuda13, tpu or cpu, what JAX is to run on; by default what there is.
-# XKD_VENV: where the environment lies; .venv by default.
-# XKD_LOCK: what to install; by default the lock for the accelerator.
-# PYTHON: the interpreter to make it with; python3 by default.
-# What is there already is reused; a changed lock is installed again.
+# XKD_ACCELERATOR: cuda13, tpu or cpu, the accelerator for JAX; by default the one that is found.
+# XKD_VENV: folder of the environment; .venv by default.
+# XKD_LOCK: lock file to install; by default the one for the accelerator.
+# PYTHON: interpreter that makes the environment; python3 by default.
+# An existing environment is reused, and updated if the lock has changed.
 
-# What JAX can run on here: name of the accelerator, and in words.
+# Prints the name of the accelerator on this machine and a description of it.
 xkd_accelerator() {
     local gpus
     if gpus="$(nvidia-smi --list-gpus 2>/dev/null)" && [[ "$gpus" == GPU* ]]; then
@@ -37,27 +37,27 @@ xkd_environment() {
         echo "error: $python is not Python 3.11 or newer; name one: PYTHON=python3.12 bash $0" >&2
         return 1
     fi
-    # In one line, for scripts that show it.
+    # One line that scripts can show.
     export XKD_FOUND="Found ${found#* }; JAX runs on $accelerator, from $lock in $venv"
     wanted="$(cksum <"$lock")"
     if [[ "$(cat "$venv/xkd-lock" 2>/dev/null)" != "$wanted" ]]; then
         echo "Installing $lock into $venv (a minute or two; more for an accelerator)"
         [[ -x "$venv/bin/python" ]] || "$python" -m venv "$venv" || return
-        # Byte code is made of what is imported, when it is: of all that is installed it takes as
-        # long as the rest of the installation.
+        # Modules are compiled to byte code when they are imported. Compiling all of them now would
+        # double the time of the installation.
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
             --requirement "$lock" || return
         echo "$wanted" >"$venv/xkd-lock"
     fi
     PATH="$(cd "$venv" && pwd)/bin:$PATH"
     export PATH
-    # Byte code is kept even where the machine asks for none, as containers do: without, each process
-    # compiles all that it imports again, 9 CPU-seconds in place of 3 with TensorFlow and JAX.
+    # Byte code is kept even if the machine forbids it, as containers do. Without it, each process
+    # compiles all its imports again: 9 CPU-seconds instead of 3 with TensorFlow and JAX.
     unset PYTHONDONTWRITEBYTECODE
-    # Huge pages: a step on CPU takes and returns a GB of buffers, and a third of its time would go
-    # into mapping them page by page.
+    # Use huge pages: a step on CPU allocates and frees a GB of buffers, and would spend a third of
+    # its time on mapping them page by page.
     export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
-    # TensorFlow only feeds data: its start-up messages say nothing to the user.
+    # TensorFlow only feeds data, so its start-up messages are of no use to the user.
     export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
 }
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs the program as N processes on this machine, which share its GPUs evenly.
+# Runs the program as N processes on this machine and divides its GPUs evenly among them.
 #
 #   bash launch/local_processes.sh N [--restarts=K] --config=configs/k400.py --workdir=RUN [flags]
 #
-# Process 0 writes to the terminal, the others to RUN/logs/process-I.log. If one ends with an error,
-# the others are stopped, and all are started again, up to K times (0): they go on from the newest
-# checkpoint. Ctrl-C, SIGTERM and SIGHUP reach all of them: they save and stop.
+# Process 0 writes to the terminal, the others to RUN/logs/process-I.log. If a process fails, the
+# others are stopped and all are restarted from the newest checkpoint, up to K times (default 0).
+# Ctrl-C, SIGTERM and SIGHUP are passed to all processes, which save and stop.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -47,7 +47,8 @@ tell_all() {
 }
 trap 'stopping=1; tell_all TERM' TERM INT HUP
 
-# A pipe whose other end nobody but this script holds: where it is killed, they notice, save and stop.
+# Only this script holds the other end of this pipe. If the script is killed, the processes notice,
+# save and stop.
 folder="$(mktemp -d)"
 trap 'rm -r "$folder"' EXIT
 mkfifo "$folder/alive"
@@ -57,8 +58,8 @@ free_port() {
     python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
-# One go of all processes, until the last has ended; the exit code is that of the first that failed,
-# or 0.
+# Starts all processes and waits until the last has ended. Returns the exit code of the first one that
+# failed, or 0.
 run_all() {
     local port index code status=0 patience=""
     port="$(free_port)"
@@ -67,7 +68,7 @@ run_all() {
         local log=/dev/stdout
         ((index == 0)) || log="$workdir/logs/process-$index.log"
         (
-            # A Ctrl-C reaches the whole group; that it is passed on once is this script's business.
+            # Ctrl-C reaches the whole process group, but this script alone passes it on, once.
             trap '' INT
             if ((share)); then
                 CUDA_VISIBLE_DEVICES="$(IFS=,; echo "${gpus[*]:index * share:share}")"
@@ -80,7 +81,7 @@ run_all() {
         ) < "$folder/alive" >> "$log" 2>&1 &
         pids+=($!)
     done
-    # Not wait, which a signal cuts short.
+    # Poll, because a signal would interrupt `wait`.
     while ((${#pids[@]})); do
         sleep 0.2
         for index in "${!pids[@]}"; do
@@ -103,9 +104,9 @@ mkdir -p "$workdir/logs"
 for ((attempt = 0; ; attempt++)); do
     status=0
     run_all || status=$?
-    # 3: nothing left to train, which no restart would change.
+    # 3: nothing is left to train, so a restart would not help.
     if ((status == 0 || status == 3 || attempt >= restarts)) || [[ "$stopping" ]]; then
         exit "$status"
     fi
-    echo "a process ended with code $status: starting all again ($((attempt + 1)) of $restarts)" >&2
+    echo "a process ended with code $status: restarting all ($((attempt + 1)) of $restarts)" >&2
 done

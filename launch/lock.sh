@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Rewrites the exact locks from pyproject.toml: requirements.txt, which demo.sh and test.sh install
-# for CPUs; requirements-cuda.txt and requirements-tpu.txt, the same with JAX for NVIDIA GPUs and for
-# TPUs; and requirements-beam.txt, the same with Apache Beam and the older versions that it asks for.
-# Needs uv (pip install uv). One version a package for every Python we support, so that what is
-# tested on one is what runs on the other.
+# Rewrites the lock files from pyproject.toml: requirements.txt, which demo.sh and test.sh install on
+# CPUs; requirements-cuda.txt and requirements-tpu.txt, the same with JAX for NVIDIA GPUs and for
+# TPUs; and requirements-beam.txt, the same with Apache Beam and the older packages that it needs.
+# Needs uv (pip install uv). Each package has one version for all supported versions of Python, so
+# that a test on one of them holds for the others.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -17,7 +17,7 @@ lock() { # file, arguments
 }
 
 lock requirements.txt "$@"
-# What is there already is kept as far as it can be.
+# Starting from the lock for CPUs keeps as many of its versions as possible.
 for accelerator in cuda tpu; do
     cp requirements.txt "requirements-$accelerator.txt"
     lock "requirements-$accelerator.txt" --extra "$accelerator" "$@"

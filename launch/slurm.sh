@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# Trains on GPU nodes under Slurm, a task a GPU, and goes on by itself after time limits, preemptions
-# and failures of nodes.
+# Trains on GPU nodes under Slurm with one task per GPU, and resumes by itself after time limits,
+# preemptions and node failures.
 #
 #   bash launch/slurm.sh [--dry_run] [options of sbatch] -- --config=configs/k400.py --workdir=RUN [flags]
 #
-# such as
+# For example:
 #
 #   bash launch/slurm.sh --nodes=2 --ntasks-per-node=8 --gpus-per-node=8 --time=24:00:00 --partition=gpu \
 #       -- --config=configs/k400.py --config.data.path=DATA --workdir=RUN
 #
-# The environment and the workdir have to be on a file system that all nodes share. Five minutes before
-# the time limit, and when it is preempted, the run saves and stops, and the job is queued again; so it
-# is if a task fails, up to XKD_RETRIES times (3). --dry_run prints the commands instead.
+# The environment and the workdir must lie on a file system that all nodes share. Five minutes before
+# the time limit, or on preemption, the run saves and stops, and the job is requeued. If a task fails,
+# the job is requeued up to XKD_RETRIES times (default 3). --dry_run only prints the commands.
 set -euo pipefail
 
 usage() { sed -n '2,15s/^# \{0,1\}//p' "$script"; }
 
-# Under Slurm a copy of this file runs, so where the clone is has to be said.
+# Slurm runs a copy of this file, so XKD_ROOT tells where the clone is.
 root="${XKD_ROOT:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}"
 script="$root/launch/slurm.sh"
 cd "$root"
@@ -41,7 +41,7 @@ submit() {
         shift
     done
     if (($# < 2)); then
-        echo "error: no flags of the program; write them after --, see --help" >&2
+        echo "error: no flags for the program; write them after --, see --help" >&2
         exit 1
     fi
     shift
@@ -60,25 +60,25 @@ job() {
     # shellcheck source=launch/environment.sh
     [[ "$dry_run" ]] || source launch/environment.sh
     local status=0 stopping="" step
-    # To the tasks and not to this shell, which has to outlive them.
+    # Signal the tasks but not this shell, which must outlive them.
     trap 'stopping=1; run scancel --signal=TERM "$SLURM_JOB_ID"' TERM
-    # A task that fails takes the others with it: they would wait for it.
+    # If a task fails, srun ends the others, which would wait for it.
     run srun --kill-on-bad-exit=1 --label python -m xkd_jax.main "$@" &
     step=$!
-    # A signal ends a wait but not the tasks. Once they have ended, bash still knows with what code.
+    # A signal ends `wait` but not the tasks. Once they have ended, bash still knows the exit code.
     wait "$step" || true
     while kill -0 "$step" 2> /dev/null; do wait "$step" || true; done
     wait "$step" || status=$?
     local restarts="${SLURM_RESTART_COUNT:-0}" retries="${XKD_RETRIES:-3}"
     if [[ "$stopping" ]]; then
-        echo "Stopped before the time limit or for a preemption: queued again"
+        echo "Stopped before the time limit or by preemption: requeued"
         run scontrol requeue "$SLURM_JOB_ID"
         status=0
     elif ((status == 3)); then
         echo "Nothing left to train"
         status=0
     elif ((status && restarts < retries)); then
-        echo "A task failed with code $status: queued again ($((restarts + 1)) of $retries)"
+        echo "A task failed with code $status: requeued ($((restarts + 1)) of $retries)"
         run scontrol requeue "$SLURM_JOB_ID"
     fi
     return "$status"

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# Trains on a Cloud TPU slice: gets one, installs this clone on all its workers, runs the program on
-# them, shows the log of worker 0, and begins anew on another slice if this one is preempted.
+# Trains on a Cloud TPU slice: creates it, installs this clone on all workers, runs the program there
+# and shows the log of worker 0. If the slice is preempted, it resumes on another one.
 #
 #   bash launch/tpu_pod.sh --name=NAME --zone=ZONE --type=v5litepod-256 [options] \
 #       -- --config=configs/k400.py --config.data.path=/mnt/data/k400 --workdir=/mnt/runs/k400 [flags]
 #
-#   --name=NAME          of the slice; one that is there already is used as it is
-#   --zone=ZONE          such as us-central1-a
+#   --name=NAME          name of the slice; an existing slice of this name is reused
+#   --zone=ZONE          zone, such as us-central1-a
 #   --type=TYPE          accelerator type, such as v5litepod-256 or v4-128
-#   --project=PROJECT    of Google Cloud; gcloud's own by default
-#   --version=VERSION    of the TPU's software (v2-alpha-tpuv5-lite)
-#   --setup=COMMAND      run on every worker first, such as what mounts a bucket on /mnt
-#   --spot               preemptible, at a lower price
-#   --delete             deletes the slice when the run has ended; alone, without --, deletes it now
-#   --dry_run            prints every command and runs none
+#   --project=PROJECT    Google Cloud project; gcloud's default project by default
+#   --version=VERSION    version of the TPU software (default v2-alpha-tpuv5-lite)
+#   --setup=COMMAND      command to run first on every worker, e.g. to mount a bucket on /mnt
+#   --spot               use a preemptible slice, at a lower price
+#   --delete             delete the slice when the run has ended; without --, delete it now
+#   --dry_run            print every command and run none
 #
-# Needs gcloud, logged in. Data and workdir are folders that all workers share. Ctrl-C ends the
-# showing, not the run: the same command shows it again. Everything is safe to be run again.
+# Needs gcloud, logged in. Data and workdir are folders that all workers share. Ctrl-C ends the log
+# but not the run; the same command shows the log again. Every command is safe to repeat.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -36,14 +36,14 @@ while (($#)) && [[ "$1" != -- ]]; do
         --delete) delete=1 ;;
         --dry_run) dry_run=1 ;;
         -h | --help) usage && exit 0 ;;
-        *) fail "$1 is no option; see --help (flags of the program go after --)" ;;
+        *) fail "$1 is not an option; see --help (flags for the program go after --)" ;;
     esac
     shift
 done
 (($#)) && shift
 [[ "$name" ]] || fail "--name=NAME is missing"
 [[ "$zone" ]] || fail "--zone=ZONE is missing"
-(($#)) || [[ "$delete" ]] || fail "no flags of the program; write them after --, see --help"
+(($#)) || [[ "$delete" ]] || fail "no flags for the program; write them after --, see --help"
 where=(--zone="$zone" --quiet)
 [[ ! "$project" ]] || where+=(--project="$project")
 [[ "$dry_run" ]] || command -v gcloud > /dev/null || fail "gcloud is not installed"
@@ -60,21 +60,21 @@ on() { # worker (a number, or all), command
     tpus tpu-vm ssh "$name" --worker="$1" --command="$2"
 }
 
-# What Google Cloud says of the slice: ACTIVE, WAITING_FOR_RESOURCES, ..., or nothing where it is not.
+# Prints the state of the slice: ACTIVE, WAITING_FOR_RESOURCES, ..., or nothing if there is none.
 state() {
     gcloud compute tpus queued-resources describe "$name" "${where[@]}" --format="value(state.state)" \
         2> /dev/null || true
 }
 
 create() {
-    [[ "$type" ]] || fail "--type=TYPE is missing, and there is no slice of the name $name yet"
+    [[ "$type" ]] || fail "--type=TYPE is missing, and there is no slice named $name yet"
     tpus queued-resources create "$name" --node-id="$name" --accelerator-type="$type" \
         --runtime-version="$version" ${spot:+--spot}
 }
 
 discard() { tpus queued-resources delete "$name" --force; }
 
-# Waits until the slice is there; gets another where it is beyond help.
+# Waits until the slice is active. Replaces it if it has failed or is suspended.
 acquire() {
     if [[ "$dry_run" ]]; then
         create
@@ -83,7 +83,7 @@ acquire() {
     local now before=""
     while true; do
         now="$(state)"
-        [[ "$now" == "$before" ]] || echo "$name: ${now:-not there}"
+        [[ "$now" == "$before" ]] || echo "$name: ${now:-does not exist}"
         before="$now"
         case "$now" in
             ACTIVE) return ;;
@@ -94,7 +94,7 @@ acquire() {
     done
 }
 
-# Copies the clone, as committed, and makes its environment, on all workers.
+# Copies the committed state of the clone to all workers and makes its environment there.
 install() {
     local archive
     archive="$(mktemp -d)/xkd_jax.tar.gz"
@@ -106,7 +106,7 @@ install() {
     rm -rf "$(dirname "$archive")"
 }
 
-# Starts the program on all workers unless it runs there already, so that it outlives this shell.
+# Starts the program on all workers, unless it is running, in a way that outlives this shell.
 start() {
     local flags
     flags="$(printf '%q ' "$@")"
@@ -116,7 +116,7 @@ start() {
         echo \$! > run.pid)"
 }
 
-# Shows the log of worker 0 until the program ends, and gives its exit code; 255 where the worker is gone.
+# Shows the log of worker 0 until the program ends. Returns its exit code, or 255 if the worker is gone.
 follow() {
     # shellcheck disable=SC2016
     on 0 'cd xkd_jax && tail --pid=$(cat run.pid) -n +1 -f run.log; exit $(cat run.status)'
@@ -130,10 +130,10 @@ while true; do
     acquire
     status=0
     install && start "$@" && follow || status=$?
-    # A run's own end, good or bad, is the end; a slice that has gone away is not.
+    # Stop if the program itself has ended, with or without an error; continue if the slice is gone.
     if [[ "$dry_run" ]]; then break; fi
     if ((status != 255)) && [[ "$(state)" == ACTIVE ]]; then break; fi
-    echo "$name is gone (preempted, perhaps): beginning anew from the newest checkpoint"
+    echo "$name is gone, perhaps preempted: resuming from the newest checkpoint on another slice"
 done
 [[ ! "$delete" ]] || discard
 exit "$status"

@@ -40,7 +40,7 @@ def test_one_of_two_is_killed_and_the_run_ends_as_if_undisturbed(tmp_path):
     assert runs.STEPS not in runs.saved_steps(tmp_path / "disturbed"), "too late to show anything"
     code, output = runs.ended(process)
     assert code == 0, output
-    assert "starting all again (1 of 1)" in output
+    assert "restarting all (1 of 1)" in output
     assert "RESTORED step " in output
     runs.assert_same_state(tmp_path / "disturbed", tmp_path / "undisturbed")
 

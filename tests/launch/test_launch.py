@@ -69,10 +69,10 @@ def test_a_pod_is_deleted_on_request():
     [
         ("tpu_pod.sh", ["--zone=here", "--", "--x"], "--name=NAME is missing"),
         ("tpu_pod.sh", ["--name=pod", "--", "--x"], "--zone=ZONE is missing"),
-        ("tpu_pod.sh", [*POD], "no flags of the program"),
-        ("tpu_pod.sh", ["--nam=pod"], "--nam=pod is no option"),
+        ("tpu_pod.sh", [*POD], "no flags for the program"),
+        ("tpu_pod.sh", ["--nam=pod"], "--nam=pod is not an option"),
         ("tpu_pod.sh", [*POD[:2], "--dry_run", "--", "--x"], "--type=TYPE is missing"),
-        ("slurm.sh", ["--nodes=2"], "no flags of the program"),
+        ("slurm.sh", ["--nodes=2"], "no flags for the program"),
         ("slurm.sh", ["--nodes=2", "--", "--config=x"], "--workdir=FOLDER is missing"),
         ("local_processes.sh", ["two"], "the first argument is 'two'"),
         ("local_processes.sh", ["2", "--config=x"], "--workdir=FOLDER is missing"),
