@@ -1,4 +1,4 @@
-"""What all tests share: devices, compiled programs, a folder; which tests run, in what order."""
+"""Setup that all tests share: devices, compiled programs, a folder, selection and order."""
 
 import os
 import pathlib
@@ -9,14 +9,14 @@ import pytest
 
 from tests import compile_cache, damage, session, xla_flags
 
-# Before anything imports jax.
+# Set these before anything imports jax.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags.EIGHT_DEVICES}"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 compile_cache.use()
 
-# What a shell without job control leaves in the background is deaf to Ctrl-C, what nohup starts to
-# a hangup, and so is what these start. Programs under test hear both.
+# A background process of a shell without job control ignores SIGINT, one that nohup started ignores
+# SIGHUP, and their children inherit that. The programs under test must receive both.
 for number, default in (
     (signal.SIGINT, signal.default_int_handler),
     (signal.SIGHUP, signal.SIG_DFL),
@@ -33,13 +33,13 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    if not hasattr(config, "workerinput"):  # once, by the process that starts the others
+    if not hasattr(config, "workerinput"):  # only in the process that starts the workers
         compile_cache.tidy_own()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
-    """A worker a core. One file runs in the first process: more would start for nothing."""
+    """Starts one worker per core, or none for a single file, which is faster without."""
     files = {argument.partition("::")[0] for argument in config.args}
     if len(files) == 1 and pathlib.Path(*files).is_file():
         return 0
@@ -63,7 +63,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(autouse=True)
 def _seeded():
-    """Tests draw with `np.random.default_rng`; this is for what draws behind their backs."""
+    """Seeds NumPy's global state for libraries that use it; tests use `np.random.default_rng`."""
     np.random.seed(0)  # noqa: NPY002
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint to evaluate, and data to evaluate it on."""
+"""Fixtures: a checkpoint to evaluate, and data to evaluate it on."""
 
 import pytest
 
@@ -21,10 +21,10 @@ def media(tmp_path_factory):
 
 @pytest.fixture
 def data(media, tmp_path, monkeypatch):
-    """Function `name -> folder` that makes a data set, and prepares it if it is a published one."""
+    """A function `name -> folder` that makes a data set, and prepares it if it is published."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
-    def write_shards(jobs, workers, advance):  # processes take seconds to start
+    def write_shards(jobs, workers, advance):  # without processes, which take seconds to start
         for job in jobs:
             shards.write(job)
             advance(len(job.entries))

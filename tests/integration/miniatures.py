@@ -1,7 +1,7 @@
-"""The paper's labelled data sets in little, as they are published: two classes, told apart easily.
+"""Miniatures of the paper's labeled data sets in their published layouts, with two easy classes.
 
-All recordings of a class are the same file, so that whatever does not find every one of them has
-mixed something up. Broken files and odd annotations are tests/input_pipeline/layouts.py's.
+All recordings of a class are the same file. So a score below 100 % means that something has been
+mixed up. tests/input_pipeline/layouts.py has broken files and odd annotations.
 """
 
 import pathlib
@@ -12,19 +12,19 @@ import numpy as np
 
 from tests.media_files import write_media
 
-CLASSES = ("tapping pen", "tickling")  # two of Kinetics-Sound's
+CLASSES = ("tapping pen", "tickling")  # two classes of Kinetics-Sound
 _PER_CLASS = 6
 
 
 class Media(NamedTuple):
-    """Files of 1.5 seconds: for each class one with a picture and one of sound alone."""
+    """Files of 1.5 s: for each class one video with sound and one sound file."""
 
     videos: tuple[bytes, ...]
     sounds: tuple[bytes, ...]
 
 
 def write_files(folder: pathlib.Path) -> Media:
-    """Makes the files. The second class has what a clock shows and sounds five seconds later."""
+    """Makes the files. The second class shows and sounds a clock that is five seconds ahead."""
     wav = {"video_codec": None, "audio_codec": "pcm_s16le", "layout": "mono"}
     made: dict[str, list[bytes]] = {"mp4": [], "wav": []}
     for number, begin in enumerate((0.0, 5.0)):
@@ -72,7 +72,7 @@ def hmdb51(root: pathlib.Path, media: Media) -> None:
 
 
 def kinetics400(root: pathlib.Path, media: Media) -> None:
-    """Folders of splits and classes, which serve for Kinetics-Sound too."""
+    """Folders of splits and classes; they serve for Kinetics-Sound too."""
     for label, (name, video) in enumerate(zip(CLASSES, media.videos, strict=True)):
         for number in range(_PER_CLASS):
             split = "train" if number < 4 else "val"
@@ -92,7 +92,7 @@ def esc50(root: pathlib.Path, media: Media) -> None:
 
 
 def fsd50k(root: pathlib.Path, media: Media) -> None:
-    """Splits to train, to choose and to test on; each sound is of a class of its own and of all."""
+    """Three splits. Each sound has one of two classes, and a class that all sounds share."""
     truth = root / "FSD50K.ground_truth"
     rows: dict[str, list[str]] = {"dev": ["fname,labels,mids,split"], "eval": ["fname,labels,mids"]}
     for label, (name, sound) in enumerate(zip(("Bark", "Rain"), media.sounds, strict=True)):
@@ -108,13 +108,13 @@ def fsd50k(root: pathlib.Path, media: Media) -> None:
 
 
 def folder(root: pathlib.Path, media: Media) -> None:
-    """Classes, and nothing that says what to test on."""
+    """Folders of classes, without splits."""
     for name, video in zip(CLASSES, media.videos, strict=True):
         for number in range(_PER_CLASS):
             _write(root / name / f"{number}.mp4", video)
 
 
-# By the names that `python -m input_pipeline.prepare` has.
+# The keys are values of `--dataset` in `python -m input_pipeline.prepare`.
 PUBLISHED: dict[str, Callable[[pathlib.Path, Media], None]] = {
     "ucf101": ucf101,
     "hmdb51": hmdb51,

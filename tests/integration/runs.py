@@ -1,7 +1,7 @@
-"""Starting the real programs as a user does, each in a process of its own.
+"""Starts the real programs as a user does, each in a process of its own.
 
-Unless it is to be `cold`, a process is forked from one that has imported everything already, see
-tests/warm_start.py. Of each kind of run at least one test starts a cold one.
+A process is forked from one that has imported everything already (see tests/warm_start.py),
+unless it is `cold`. For each kind of run, at least one test starts a cold process.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from xkd_jax import main
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = "tests/integration/tiny_run.py"
-STEPS = 24  # of TINY
+STEPS = 24  # config.steps of TINY
 
 
 def start_module(
@@ -44,7 +44,7 @@ def start_several(
     cold: bool = False,
     xla: str = xla_flags.ONE_DEVICE,
 ) -> subprocess.Popen:
-    """Starts the program as several processes."""
+    """Starts `python -m xkd_jax.main` as several processes."""
     venv = sys.prefix if cold else warm_start.environment()
     command = ["bash", "launch/local_processes.sh", str(processes), f"--config={config}", *flags]
     return _start(command, {"XLA_FLAGS": xla, "XKD_VENV": str(venv)})
@@ -62,18 +62,18 @@ def _start(command: list, environment: dict[str, str], stderr=subprocess.STDOUT)
 
 
 def ended(process: subprocess.Popen) -> tuple[int, str]:
-    """Exit code and output of a whole run."""
+    """Waits for a run; returns its exit code and output."""
     output, _ = process.communicate(timeout=500)
     return process.returncode, output
 
 
 def run(*flags: str, **options) -> tuple[int, str]:
-    """Exit code and output of a whole run of one process."""
+    """Runs the program in one process; returns its exit code and output."""
     return ended(start(*flags, **options))
 
 
 def call(*flags: str, config: str = TINY) -> tuple[int, str]:
-    """Exit code and output of a run within this process, on its eight CPU devices."""
+    """Runs the program within this process, on its eight CPU devices; as `run` otherwise."""
     with (
         io.StringIO() as output,
         contextlib.redirect_stdout(output),
@@ -83,14 +83,14 @@ def call(*flags: str, config: str = TINY) -> tuple[int, str]:
 
 
 def clips(train: int = 12, test: int = 2) -> pathlib.Path:
-    """A folder of generated clips, by default as many as TINY asks for; only to be read."""
+    """Returns a read-only folder of generated recordings, by default as many as TINY uses."""
     return session.shared(
         f"clips_{train}_{test}", lambda folder: generated.generate(folder, train, test, seed=0)
     )
 
 
 def undisturbed() -> pathlib.Path:
-    """The folder of a run of TINY in one go, on `clips()` and one thread; only to be read."""
+    """Returns the read-only workdir of an uninterrupted run of TINY on `clips()` and one thread."""
 
     def make(folder: pathlib.Path) -> None:
         flags = [f"--config.data.path={clips()}", "--config.data.threads=1"]
@@ -101,7 +101,7 @@ def undisturbed() -> pathlib.Path:
 
 
 def wait_for_step(process: subprocess.Popen, workdir: pathlib.Path, step: int) -> None:
-    """Waits until a run has saved a step at or after this one."""
+    """Waits until a run has saved step `step` or a later one."""
     end = time.monotonic() + 300
     while not any(saved >= step for saved in saved_steps(workdir)):
         assert process.poll() is None, process.communicate()[0]
@@ -115,12 +115,12 @@ def saved_steps(workdir: pathlib.Path) -> list[int]:
 
 
 def load_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
-    """Every array of a checkpoint, by its path."""
+    """Loads every array of a checkpoint, by its path in the state."""
     import jax
 
     path = workdir / "checkpoints" / str(step)
     saved = ocp.checkpointables_metadata(path).metadata["state"]
-    # To the host's memory, whatever devices the run was on.
+    # Load into the host's memory, whatever the devices of the run.
     abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), saved)
     tree = ocp.load_checkpointables(path, {"state": abstract})["state"]
     leaves = jax.tree_util.tree_leaves_with_path(tree)
@@ -128,7 +128,7 @@ def load_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
 
 
 def assert_same_state(workdir: pathlib.Path, expected: pathlib.Path, step: int = STEPS) -> None:
-    """Two runs have the same arrays at a step, bit for bit."""
+    """Asserts that two runs have the same arrays at a step, bit for bit."""
     wanted, found = load_state(expected, step), load_state(workdir, step)
     assert set(found) == set(wanted)
     for name, array in wanted.items():

@@ -1,4 +1,4 @@
-"""Ablations as a user runs them: real pretrainings and evaluations, stopped and gone on with."""
+"""Ablations as a user runs them: real pretrainings and evaluations, stopped and resumed."""
 
 import json
 import pathlib
@@ -53,7 +53,7 @@ def test_rows_are_run_stopped_gone_on_with_and_tabled(tmp_path):
     assert not (output / "no_refine").exists()
 
     said = output_of(ablate(*flags))
-    # What was finished is not done again, what was begun goes on, and no step is done twice.
+    # Finished runs are not repeated, a started run is resumed, and no step is done twice.
     assert (output / "xkd/seed0/metrics.jsonl").stat().st_mtime_ns == first
     assert evaluated == [
         (output / "xkd/seed0" / network / "results.json").stat().st_mtime_ns
@@ -61,9 +61,9 @@ def test_rows_are_run_stopped_gone_on_with_and_tabled(tmp_path):
     ]
     for run in ("xkd", "ae", "no_refine"):
         assert logged_steps(output / run / "seed0") == list(range(1, STEPS + 1))
-    assert "left" in said  # of the time
+    assert "left" in said  # the time left
 
-    # The rows trained what they say.
+    # Each row trained what its name says.
     def last(run, term):
         return json.loads((output / run / "seed0/metrics.jsonl").read_text().splitlines()[-1])[term]
 
@@ -85,7 +85,7 @@ def test_rows_are_run_stopped_gone_on_with_and_tabled(tmp_path):
         assert "53.5" in told and "no_refine" in told and "The paper's" in told
     assert (output / "table.png").stat().st_size > 1000
 
-    # And again, nothing is left to do.
+    # Another call has nothing left to do.
     start = time.monotonic()
     output_of(ablate(*flags, "--table_only"))
     assert time.monotonic() - start < 100

@@ -1,4 +1,4 @@
-"""Whatever a user gets wrong: one clear line, a non-zero exit, no traceback."""
+"""Every mistake of a user gives one clear line and a non-zero exit code, and no traceback."""
 
 import shutil
 
@@ -7,23 +7,23 @@ import pytest
 from tests.integration import runs
 from tests.media_files import write_media
 
-# The batch is one that the eight devices of the tests' process divide.
+# The eight devices of the tests' process divide the batch.
 FOLDER = ("--config.data.dataset=folder", "--config.batch_size=8")
 
 
 def refusal(*flags, run=runs.call, **options):
-    """The last line of what the program says, within this process unless it is another `run`."""
+    """Returns the program's last line. It runs within this process unless `run` is another one."""
     code, output = run(*flags, **options)
     assert code == 1, output
     assert "Traceback" not in output
     last = output.splitlines()[-1]
     assert last.startswith("error: "), output
-    assert "XKD_TRACEBACK" not in output  # the user has to mend it, not the program
+    assert "XKD_TRACEBACK" not in output  # the mistake is the user's, not the program's
     return last
 
 
 def command_line(*flags, **options):
-    """A run as a user makes it."""
+    """Runs the program as a user does."""
     return runs.run(*flags, cold=True, **options)
 
 
@@ -118,7 +118,7 @@ def test_a_workdir_that_is_a_file(tmp_path):
 
 @pytest.mark.slow
 def test_good_and_broken_files(tmp_path):
-    """Trains on the good ones, and says how many it left out and why."""
+    """The run trains on the good files, and prints how many it left out and why."""
     videos = tmp_path / "videos"
     videos.mkdir()
     for i in range(3):
@@ -142,7 +142,7 @@ def test_good_and_broken_files(tmp_path):
 
 @pytest.mark.slow
 def test_files_that_vanish_in_mid_run(tmp_path):
-    """11 of 12 are deleted: the run saves and ends, and goes on when they are back."""
+    """11 of 12 files are deleted: the run saves and ends, and resumes when they are back."""
     videos, workdir = tmp_path / "videos", tmp_path / "run"
     shutil.copytree(runs.clips() / "train", videos)
     flags = (*FOLDER, f"--config.data.path={videos}", "--config.data.split=")

@@ -1,6 +1,6 @@
-"""Every shipped config, shrunk in depth, width and batch alone, trains a step on real MP4 files.
+"""Every shipped config trains a step on real MP4 files, shrunk only in depth, width and batch.
 
-Those of published data sets train on what `prepare` makes of them.
+Configs for published data sets train on files that `prepare` has converted.
 """
 
 import importlib
@@ -36,7 +36,7 @@ def videos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data_flags(videos, tmp_path_factory):
-    """Data of each kind for a config that asks for it, as flags."""
+    """Flags that name the data, for each value of `config.data.dataset`."""
     prepared = tmp_path_factory.mktemp("data") / "prepared"
     code = prepare.main(["--dataset=folder", f"--source={videos}", f"--output={prepared}"])
     assert code == 0
@@ -52,7 +52,7 @@ def data_flags(videos, tmp_path_factory):
 
 
 def shrunk(name: str) -> list[str]:
-    """Flags that make every network tiny; audioset's video encoder stays the larger one."""
+    """Returns flags that make every network tiny; audioset's video encoder stays the larger one."""
     size = {"encoder": (32, 2, 2), "decoder": (16, 1, 2)}
     flags = ["--config.batch_size=2", "--config.steps=1", "--config.log.every_steps=1"]
     for m in ("video", "audio"):

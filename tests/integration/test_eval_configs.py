@@ -1,6 +1,7 @@
-"""Every probe under configs/eval runs to a result on a miniature of its data set, and a right one.
+"""Every probe under configs/eval gives the right result on a miniature of its data set.
 
-They are as shipped, but for few clips, mild augmentation, and classifiers for so few rows.
+The configs are as shipped, except for fewer clips, milder augmentation, and classifiers that suit
+few rows.
 """
 
 import importlib
@@ -15,8 +16,8 @@ import configs.eval
 from tests.integration import runs
 from xkd_jax.downstream import probe
 
-# The data of each; by default one with official partitions, one of sound with several classes a
-# recording, and one of both modalities.
+# Data set of each config. The fast ones have official partitions, several classes per sound, and
+# both modalities.
 FAST = {
     "svm_ucf101": "ucf101",
     "linear_fsd50k": "fsd50k",
@@ -39,7 +40,7 @@ PARTITIONS = {"ucf101": ["1", "2", "3"], "hmdb51": ["1", "2", "3"], "esc50": lis
 
 
 def small(name, checkpoint, path):
-    """A shipped config, shrunk."""
+    """Returns a shipped config, shrunk."""
     config = importlib.import_module(f"configs.eval.{name}").get_config()
     config.checkpoint, config.data.path = checkpoint, str(path)
     config.compute_dtype = "float32"
@@ -53,7 +54,7 @@ def small(name, checkpoint, path):
 
 
 def probes():
-    """Names of the configs for probes."""
+    """Yields the names of the probes' configs."""
     for module in pkgutil.iter_modules(configs.eval.__path__):
         make = getattr(importlib.import_module(f"configs.eval.{module.name}"), "get_config", None)
         if make and make().task == "probe":
@@ -69,9 +70,9 @@ def check(name, dataset, config, workdir):
     assert list(results["partitions"]) == PARTITIONS.get(
         dataset, {"fsd50k": ["test"], "folder": ["random"]}.get(dataset, ["val"])
     )
-    # Each recording of a class is the same file: a perfect score, unless something is mixed up.
-    # For an SVM and for neighbors at once; a layer is there after some of its epochs, but those
-    # before may do as well on two held-out recordings.
+    # All recordings of a class are the same file, so the score is perfect unless something is mixed
+    # up. SVMs and neighbors reach it at once. A linear layer reaches it after some epochs, but an
+    # earlier epoch may do as well on two held-out recordings.
     metric = "map" if dataset == "fsd50k" else "top1"
     assert results["metric"] == metric
     told = results["best_on_test"] if "linear" in name else results["scores"][metric]
@@ -107,7 +108,7 @@ def test_a_probe_on_generated_data(name, checkpoint, tmp_path):
 
 @pytest.mark.slow
 def test_the_command_line(checkpoint, data, tmp_path):
-    """As a user does it, and a second time, which needs no encoder."""
+    """The command as a user runs it, and once more, which runs no encoder."""
     flags = [
         f"--config.checkpoint={checkpoint}",
         f"--config.data.path={data('folder')}",
@@ -128,7 +129,7 @@ def test_the_command_line(checkpoint, data, tmp_path):
 
 @pytest.fixture
 def flags(checkpoint, data):
-    """Of a command that encodes 10 recordings in two parts, and then 2."""
+    """Flags of a command that encodes 10 recordings in two parts, and then 2 recordings."""
     return [
         f"--config.checkpoint={checkpoint}",
         f"--config.data.path={data('folder')}",
@@ -138,7 +139,7 @@ def flags(checkpoint, data):
 
 
 def parts(workdir):
-    """What has been kept of features, by its place."""
+    """Returns the files of features that a workdir holds, by path."""
     return {
         path.relative_to(workdir): path.read_bytes()
         for path in sorted(workdir.glob("features/*/part-*.npz"))

@@ -1,6 +1,6 @@
-"""Every finetuning under configs/eval runs to a result on a miniature of its data set.
+"""Every finetuning config under configs/eval gives a result on a miniature of its data set.
 
-They are as shipped, but for the sizes of pictures and batches, and the number of steps.
+The configs are as shipped, except for the sizes of frames and batches and the number of steps.
 """
 
 import importlib
@@ -14,7 +14,7 @@ import configs.eval
 from tests.integration import runs
 from xkd_jax.downstream import finetune, finetune_folder
 
-# The data of each; by default the one that no other test is like.
+# Data set of each config. The fast one is the one that no other test resembles.
 FAST = {"finetune_fsd50k": "fsd50k"}
 SLOW = {
     "finetune_ucf101": "ucf101",
@@ -87,7 +87,7 @@ def test_a_finetuning_on_generated_data(name, checkpoint, tmp_path):
 
 @pytest.mark.slow
 def test_the_command_line(checkpoint, data, tmp_path):
-    """As a user does it, stopped in the middle, and once more when all is done."""
+    """The command as a user runs it, killed in the middle, resumed, and repeated when done."""
     flags = [
         f"--config.checkpoint={checkpoint}",
         f"--config.data.path={data('esc50')}",

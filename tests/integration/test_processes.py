@@ -1,4 +1,4 @@
-"""Several real processes as one run."""
+"""Several real processes form one run."""
 
 import os
 import signal
@@ -12,13 +12,13 @@ from xkd_jax import workdir
 
 
 def start(folder, *flags, **options) -> subprocess.Popen:
-    """Starts the program as two processes."""
+    """Starts the program as two processes of one run."""
     data = f"--config.data.path={runs.clips()}"
     return runs.start_several(2, data, f"--workdir={folder}", *flags, **options)
 
 
 def process_ids(folder) -> list[int]:
-    """The processes of a run, by their numbers."""
+    """Returns the system's ids of a run's processes, in the order of their numbers."""
     found = subprocess.run(
         ["pgrep", "-af", f"xkd_jax.main.*--workdir={folder} "], capture_output=True, text=True
     ).stdout.splitlines()
@@ -56,7 +56,7 @@ def test_sigterm_saves_and_stops_both(tmp_path):
     assert not process_ids(tmp_path / "run")
 
 
-@pytest.mark.slow  # real processes, which wait for the other run
+@pytest.mark.slow  # starts real processes, which wait for the other run
 def test_what_one_refuses_ends_all_at_once(tmp_path):
     started = time.monotonic()
     with workdir.claimed(tmp_path):

@@ -1,4 +1,4 @@
-"""A run that is killed and started again ends where an undisturbed one does, bit for bit."""
+"""A run that is killed and resumed ends like an undisturbed one, bit for bit."""
 
 import json
 import random
@@ -35,12 +35,12 @@ def losses(workdir):
 
 
 def fastest_step(workdir):
-    """Seconds, where nothing else was going on: no run gets much further in them."""
+    """Returns the fewest seconds that a step took, a lower bound on those of other runs."""
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     return min(json.loads(line)["speed/seconds_per_step"] for line in lines)
 
 
-@pytest.mark.slow  # two more runs; by default tests/xkd_jax/test_train.py kills a toy's
+@pytest.mark.slow  # two more runs; tests/xkd_jax/test_train.py always kills a toy run
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_at_a_random_instant(seed, data, undisturbed, tmp_path):
     flags = (data, f"--workdir={tmp_path}")
@@ -51,12 +51,12 @@ def test_killed_at_a_random_instant(seed, data, undisturbed, tmp_path):
     process.communicate()
     assert STEPS not in runs.saved_steps(tmp_path), "killed too late to show anything"
 
-    # The second in a process that nothing has been imported in before: it ends in the same bits.
+    # For seed 0, the second run is a cold process; it must end in the same bits.
     code, output = runs.run(*flags, "--config.data.threads=2", cold=seed == 0)
     assert code == 0, output
     assert "RESTORED step " in output
     assert_same_end(tmp_path, undisturbed)
-    assert [*losses(tmp_path)] == sorted(losses(tmp_path)), "no step is told twice"
+    assert [*losses(tmp_path)] == sorted(losses(tmp_path)), "no step is logged twice"
     assert losses(tmp_path)[STEPS] == losses(undisturbed)[STEPS]
 
 

@@ -1,4 +1,4 @@
-"""A run is the same however its four devices are spread over processes, and share the state."""
+"""A run gives the same losses for any division of four devices into processes and of the state."""
 
 import json
 
@@ -12,7 +12,7 @@ STEPS = 20
 
 
 def losses(workdir, processes, devices, fsdp) -> dict[str, list[float]]:
-    """Every term of the loss at every step of a run of so many processes of so many devices."""
+    """Runs `processes` processes of `devices` devices; returns each loss term at every step."""
     count = f"--xla_force_host_platform_device_count={devices}"
     process = runs.start_several(
         processes,
@@ -38,11 +38,11 @@ def one_process(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize(("processes", "devices", "fsdp"), [(2, 2, 1), (4, 1, 1), (2, 2, 4)])
 def test_losses_are_those_of_one_process(one_process, tmp_path, processes, devices, fsdp):
-    """Which they can only be on the same examples, views, masks and colours."""
+    """This requires the same examples, views, masks and colors."""
     found = losses(tmp_path / "run", processes, devices, fsdp)
     assert list(found) == list(one_process)
     for name, expected in one_process.items():
-        # With fsdp the compiler adds products up in another order, which training then magnifies.
+        # With fsdp, the compiler sums products in another order; training magnifies the difference.
         for steps, tolerance in ((10, 1e-5), (STEPS, 1e-5 if fsdp == 1 else 2e-4)):
             np.testing.assert_allclose(
                 found[name][:steps],

@@ -1,10 +1,12 @@
 """A config for whole runs in tests: the tiny model on a few generated MP4 files."""
 
+import ml_collections
+
 from tests.tiny import tiny_config
 
 
-def get_config():
-    """Give `--config.data.path`; the clips are written there on first use."""
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the config. It needs `--config.data.path`, where files are written on first use."""
     config = tiny_config()
     config.data.dataset = "generated"
     config.data.generated.train = 12
