@@ -25,7 +25,7 @@ def recordings(root: pathlib.Path) -> listing.Listing:
         raise ValueError("no meta/esc50.csv")
     (table, *_), columns = tables, {"filename", "fold", "target", "category"}
     if missing := columns - set(source.header(table)):
-        raise ValueError(f"{table} without the columns {', '.join(sorted(missing))}")
+        raise ValueError(f"{table} lacks the columns {', '.join(sorted(missing))}")
     lister = listing.Lister(source, lambda path: [listing.stem(path)])
     rows: list[tuple[str, int, int]] = []
     name_counts: dict[int, collections.Counter[str]] = collections.defaultdict(collections.Counter)

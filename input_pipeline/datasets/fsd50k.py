@@ -39,7 +39,7 @@ def recordings(root: pathlib.Path) -> listing.Listing:
         is_eval = table.endswith("eval.csv")
         columns = {"fname", "labels"} | (set() if is_eval else {"split"})
         if missing := columns - set(source.header(table)):
-            raise ValueError(f"{table} without the columns {', '.join(sorted(missing))}")
+            raise ValueError(f"{table} lacks the columns {', '.join(sorted(missing))}")
         for line, row in source.table(table):
             split = "test" if is_eval else _SPLITS.get(row["split"])
             labels = [numbers.get(label.strip()) for label in row["labels"].split(",")]

@@ -1,4 +1,4 @@
-"""Miniature copies of the published data sets: their folders, their annotations, broken files."""
+"""Miniatures of the published data sets, with their folders, annotations and broken files."""
 
 import dataclasses
 import pathlib
@@ -12,14 +12,14 @@ from tests import media_files
 
 @dataclasses.dataclass
 class Layout:
-    """A data set on disk, and what there is in it.
+    """A data set on disk, and the expected listing.
 
     Attributes:
-        dataset: Its name.
-        root: Its folder.
-        kept: Names of the classes and roles, by split and by path, of what is usable.
-        left_out: Reasons by name, of what is not.
-        class_names: The classes in the order of their indices.
+        dataset: Name of the data set in `python -m input_pipeline.prepare`.
+        root: Folder of the data set.
+        kept: Names of the classes and roles of each usable recording, by split and path.
+        left_out: Reason by name for each recording that is left out.
+        class_names: Names of the classes in the order of their indices.
         partitions: Names of the official partitions.
     """
 
@@ -32,7 +32,7 @@ class Layout:
 
 
 class Media:
-    """Media files of 1.5 seconds to make data sets of, whole and broken ones, each made once."""
+    """Media files of 1.5 s for the data sets, whole and broken ones. Each is made once."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         def make(name: str, **form: object) -> bytes:
@@ -49,7 +49,7 @@ class Media:
 
     @staticmethod
     def half(data: bytes) -> bytes:
-        """The first half of a file."""
+        """Returns the first half of a file."""
         return data[: len(data) // 2]
 
 
@@ -61,7 +61,7 @@ def _write(root: pathlib.Path, files: dict[str, bytes | str]) -> None:
 
 
 def kinetics400_folders(root: pathlib.Path, media: Media) -> Layout:
-    """`<split>/<class>/<files>`, the classes with underscores or spaces; a test split without."""
+    """`<split>/<class>/<files>`, classes with underscores or spaces; test split without classes."""
     _write(
         root,
         {
@@ -97,7 +97,7 @@ def kinetics400_folders(root: pathlib.Path, media: Media) -> Layout:
 
 
 def kinetics400_flat(root: pathlib.Path, media: Media) -> Layout:
-    """Files side by side and CSV files; repaired ones in a folder of replacements."""
+    """Files in one folder, and CSV files; repaired files in a folder of replacements."""
     _write(
         root,
         {
@@ -151,7 +151,7 @@ def kinetics400_flat(root: pathlib.Path, media: Media) -> Layout:
 
 
 def kinetics_sound(root: pathlib.Path, media: Media) -> Layout:
-    """Kinetics400's files, most of which are of other classes."""
+    """Files of Kinetics400, most of which belong to other classes."""
     _write(
         root,
         {
@@ -178,7 +178,7 @@ def kinetics_sound(root: pathlib.Path, media: Media) -> Layout:
 
 
 def audioset(root: pathlib.Path, media: Media) -> Layout:
-    """Segments with their comments, and files named with seconds or milliseconds."""
+    """CSV files of segments with comments, and files named with seconds or milliseconds."""
     head = (
         "# Segments csv created Sun Mar  5 10:54:31 2017\n"
         "# num_ytids=4, num_segs=4, num_unique_labels=527, num_positive_labels=9\n"
@@ -233,7 +233,7 @@ def audioset(root: pathlib.Path, media: Media) -> Layout:
 
 
 def ucf101(root: pathlib.Path, media: Media) -> Layout:
-    """Three lists each for training and test; half of the files without sound."""
+    """Three lists each for training and testing; half of the files have no sound."""
     videos = "UCF-101"
     lists = "ucfTrainTestlist"
     _write(
@@ -287,7 +287,7 @@ def ucf101(root: pathlib.Path, media: Media) -> Layout:
 
 
 def hmdb51(root: pathlib.Path, media: Media) -> Layout:
-    """A list for each class and partition; names of files with everything in them."""
+    """One list for each class and partition; file names with unusual characters."""
     lists = "testTrainMulti_7030_splits"
     odd = "#20_Rhythm_clap_u_nm_np1_fr_goo_0 (1)&;[x]"
     _write(
@@ -333,7 +333,7 @@ def hmdb51(root: pathlib.Path, media: Media) -> Layout:
 
 
 def esc50(root: pathlib.Path, media: Media) -> Layout:
-    """Sound alone, in folds."""
+    """Sound files in five folds."""
     _write(
         root,
         {
@@ -377,7 +377,7 @@ def esc50(root: pathlib.Path, media: Media) -> Layout:
 
 
 def fsd50k(root: pathlib.Path, media: Media) -> Layout:
-    """Sound alone, each of several classes."""
+    """Sound files with several classes each."""
     truth = "FSD50K.ground_truth"
     _write(
         root,
@@ -419,7 +419,7 @@ def fsd50k(root: pathlib.Path, media: Media) -> Layout:
 
 
 def folder(root: pathlib.Path, media: Media) -> Layout:
-    """Anything at all."""
+    """A tree of video and sound files."""
     _write(
         root,
         {
@@ -451,7 +451,7 @@ def folder(root: pathlib.Path, media: Media) -> Layout:
 
 
 def copy_of(layout: Layout, root: pathlib.Path) -> Layout:
-    """The same data set in another folder."""
+    """Copies a data set to another folder."""
     shutil.copytree(layout.root, root)
     return dataclasses.replace(layout, root=root)
 

@@ -1,4 +1,4 @@
-"""Small prepared data, every frame and every moment of sound of which tells its own time."""
+"""Small prepared data of clocks: every frame and every moment of sound shows its own time."""
 
 import dataclasses
 import io
@@ -32,16 +32,16 @@ def clock_record(
     labels: tuple[int, ...] = (0,),
     roles: tuple[int, ...] = (),
 ) -> records.Record:
-    """A record whose frames and sound are those of a clock.
+    """Makes a record whose frames and sound are those of a clock.
 
     Args:
-        name: Of the record.
-        seconds: Length of the picture.
-        picture: Whether there is one.
-        sound: Seconds of sound, as long as the picture by default.
-        size: Width and height of the frames.
-        labels: See `records.Record`.
-        roles: See `records.Record`.
+        name: Name of the record.
+        seconds: Length of the picture in seconds.
+        picture: Whether the record has frames.
+        sound: Length of the sound in seconds; by default that of the picture.
+        size: Width and height of the frames in pixels.
+        labels: Indices of the record's classes.
+        roles: Role of the record in each partition.
     """
     times = np.arange(round(seconds * FRAME_RATE) if picture else 0) / FRAME_RATE
     heard = np.arange(round((seconds if sound is None else sound) * records.SAMPLE_RATE))
@@ -63,7 +63,7 @@ def write_prepared(
     dataset: str = "tiny",
     sealed: bool = True,
 ) -> pathlib.Path:
-    """Writes records as `python -m input_pipeline.prepare` does; former versions did not seal."""
+    """Writes records as `python -m input_pipeline.prepare` does; old versions wrote no seals."""
     folder.mkdir(parents=True, exist_ok=True)
     infos = []
     for split, items in splits.items():

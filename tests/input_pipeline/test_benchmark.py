@@ -1,4 +1,4 @@
-"""The benchmark prints one line of JSON, of any data set, and refuses in one line."""
+"""The benchmark prints one JSON line for any data set, and one line for any mistake."""
 
 import functools
 import json

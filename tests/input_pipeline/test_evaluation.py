@@ -1,4 +1,4 @@
-"""A pass for evaluation holds every clip of every recording once, in order, in even batches."""
+"""An evaluation pass gives every clip of every recording once, in order, in even batches."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def passed(source=None, config=None, batch_size=4, **options):
 
 
 def joined(batches):
-    """The valid rows of batches, end to end."""
+    """Concatenates the valid rows of batches."""
     return {
         name: np.concatenate([batch[name][batch["valid"]] for batch in batches])
         for name in batches[0]
@@ -63,7 +63,8 @@ def test_batches_have_one_shape_and_say_what_fills_them_up():
 def test_processes_make_slices_of_the_one_pass(count):
     whole = passed(FakeSource(count))
     parts = [passed(FakeSource(count), process_index=i, process_count=2) for i in range(2)]
-    # The rule for uneven ends: the same number of batches for all, of which the last is filled up.
+    # If the rows do not fill the batches evenly, all processes get the same number of batches, the
+    # last of which is padded.
     assert len(parts[0]) == len(parts[1]) == len(whole)
     for batch, *halves in zip(whole, *parts, strict=True):
         for name, array in batch.items():
@@ -86,7 +87,7 @@ def test_threads_change_nothing(threads):
     assert source.most_running <= threads
 
 
-# Places in time.
+# Positions in time.
 
 
 @pytest.mark.parametrize(("clips", "positions"), [(1, [0.5]), (2, [0, 1]), (3, [0, 0.5, 1])])
@@ -115,7 +116,7 @@ def test_random_clips_are_keyed_by_seed_recording_and_clip():
     assert positions() == once
     assert len({position for _, position in once}) == 12
     assert not set(positions(seed=1)) & set(once)
-    # And by nothing else: not by what else is in the pass.
+    # Nothing else changes the result, such as the other recordings of the pass.
     assert positions(example_ids=[2]) == [read for read in once if read[0] == 2]
 
 
@@ -160,7 +161,7 @@ def test_augmented_clips_differ_and_are_repeatable():
         np.testing.assert_array_equal(rows[name], again[name])
     plain = joined(passed(FakeSource(2), clips=2))
     assert (rows["video"] != plain["video"]).any(axis=(1, 2, 3, 4, 5)).all()
-    # Louder or softer by a tenth at most, where there is any sound.
+    # Clips with sound are louder or softer by a tenth at most.
     loudness = (rows["audio"] - plain["audio"])[rows["has_audio"]] * 4.410007
     assert 0 < np.abs(loudness).max() <= 2 * np.log(1 / 0.9) + 1e-3
 

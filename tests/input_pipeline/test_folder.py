@@ -1,4 +1,4 @@
-"""Folders of media: what is found, what is left out and said of it, what is kept for later."""
+"""Folders of media: which files are found, left out and reported, and what the cache keeps."""
 
 import errno
 import json
@@ -20,7 +20,7 @@ from tests.damage import damages
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """Keeps the user's own cache out of it."""
+    """Replaces the user's own cache by an empty one."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -32,7 +32,7 @@ def clip_file(tmp_path_factory):
 
 @pytest.fixture
 def root(tmp_path, clip_file):
-    """Two classes of three files each, and some that are no media."""
+    """Two classes of three files each, and some files that are not media."""
     root = tmp_path / "videos"
     for name in ("jumping", "clapping hands"):
         (root / name / "more").mkdir(parents=True)
@@ -53,7 +53,7 @@ def settings(path, **data):
 
 
 def copies(clip_file, root, *paths):
-    """A folder with copies of the clip."""
+    """Makes a folder with copies of the file."""
     for path in paths:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(clip_file, root / path)
@@ -61,7 +61,7 @@ def copies(clip_file, root, *paths):
 
 
 def break_files(root, clip_file):
-    """Adds a file of each kind of damage."""
+    """Adds one file for each kind of damage."""
     data = clip_file.read_bytes()
     (root / "jumping" / "empty.mp4").write_bytes(b"")
     (root / "jumping" / "text.avi").write_text("hello")
@@ -180,7 +180,7 @@ def test_names_that_are_not_utf8_or_steer_terminals_are_printable(tmp_path, clip
 
 @pytest.fixture
 def closed(monkeypatch):
-    """Takes the right to read some folders away, which root always has."""
+    """Makes some folders unreadable, even for root."""
     real, paths = os.scandir, set()
 
     def scandir(path):
@@ -316,7 +316,7 @@ def test_a_broken_or_unwritable_cache_is_done_without(root, cache):
 
 @pytest.mark.faults
 def test_every_damage_of_the_index_is_seen_and_mended(root, cache, capsys):
-    """A flip anywhere, a cut anywhere, and JSON of another form: never an error, never believed."""
+    """A flipped bit, a cut or JSON of another form never raises an error and is never trusted."""
     expected = open_dataset(*settings(root)).report
     (index,) = cache.glob("xkd_jax/*/index.json")
     whole = index.read_bytes()
@@ -325,7 +325,7 @@ def test_every_damage_of_the_index_is_seen_and_mended(root, cache, capsys):
     for damaged in [*damages(whole, 200), *forms]:
         index.write_bytes(damaged)
         found = folder_index.load(index)
-        assert found in ({}, looks)  # a flip in the white space changes nothing
+        assert found in ({}, looks)  # a flip in white space changes nothing
     capsys.readouterr()
     index.write_bytes(whole.replace(b'"duration": 2', b'"duration": 9'))
     assert open_dataset(*settings(root)).report == expected
@@ -334,7 +334,7 @@ def test_every_damage_of_the_index_is_seen_and_mended(root, cache, capsys):
 
 
 def test_a_passing_error_brands_no_file(root, monkeypatch, capsys):
-    """With too few descriptors a file is tried again, then left out, and not remembered as bad."""
+    """Without free file descriptors, a file is tried again and left out, but not cached as bad."""
     monkeypatch.setattr(containers, "_RETRY_SECONDS", (0.0, 0.0))
     tries = []
 
@@ -355,7 +355,7 @@ def test_a_file_without_rights_is_looked_at_again(root, monkeypatch):
             raise PermissionError(errno.EACCES, "Permission denied", path)
         return open(path, mode)
 
-    with monkeypatch.context() as patch:  # root may read everything
+    with monkeypatch.context() as patch:  # because root may read everything
         patch.setattr(containers, "open", without_rights, raising=False)
         report = open_dataset(*settings(root)).report
     assert report["left_out"] == {"jumping/b.mp4": "cannot be accessed"}
@@ -420,7 +420,7 @@ def test_files_that_break_later_are_replaced_by_the_next(root, cache):
     assert len(caught) == 2
     np.testing.assert_array_equal(clip.frames, third.frames)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # each file is warned of once
+        warnings.simplefilter("error")  # there is only one warning per file
         np.testing.assert_array_equal(source.read(2, 0.3).waveform, third.waveform)
         np.testing.assert_array_equal(source.read(4, 0.3).frames, fourth.frames)
     report = source.report
@@ -432,7 +432,7 @@ def test_files_that_break_later_are_replaced_by_the_next(root, cache):
 
 
 def test_too_many_files_that_vanish_end_the_reading(tmp_path, clip_file):
-    """11 of 12 are gone: what is left is not read over and over in their place."""
+    """11 of 12 files are gone: the one that is left does not replace all others."""
     root = tmp_path / "many"
     root.mkdir()
     for number in range(12):
@@ -448,11 +448,11 @@ def test_too_many_files_that_vanish_end_the_reading(tmp_path, clip_file):
 
 
 def test_files_left_out_count_among_those_that_vanish(root, clip_file):
-    break_files(root, clip_file)  # 4 of 10
+    break_files(root, clip_file)  # breaks 4 of 10 files
     source = open_dataset(*settings(root, max_bad_fraction=0.5))
     (root / source.name(0)).unlink()
     with pytest.warns(UserWarning):
-        source.read(0, 0.5)  # 5 of 10 are allowed
+        source.read(0, 0.5)  # 5 of 10 broken files are allowed
     (root / source.name(1)).unlink()
     with pytest.raises(UnusableError, match=r"6 of 10 files .*: 2 cannot be accessed, 1 empty"):
         source.read(1, 0.5)

@@ -1,4 +1,4 @@
-"""The report as a table, and a picture of clips, of any prepared data."""
+"""The table of a report, and a picture of clips, for any prepared data."""
 
 import dataclasses
 import io
@@ -61,7 +61,7 @@ def test_the_table_has_every_count_and_reason():
     assert rows["train"][1:4] == ["1,505", "1,500", "5"]
     assert rows["train"][-2:] == ["2.0", "MiB"]
     assert rows["total"][1:4] == ["1,506", "1,501", "5"]
-    assert "4.2 h" in lines[5]  # 15,000 seconds
+    assert "4.2 h" in lines[5]  # 15,000 s
     assert "       4  corrupt: file 0.mp4, file 1.mp4, file 2.mp4, and 1 more" in lines
     assert "       1  no picture: file 4.mp4" in lines
     assert len({len(line) for line in lines[2:7]}) == 1  # columns are aligned
@@ -106,15 +106,15 @@ def test_the_picture_shows_the_clips(folder, tmp_path, capsys, monkeypatch):
     with PIL.Image.open(output) as picture:
         pixels = np.asarray(picture.convert("RGB"))
         assert picture.format == "PNG"
-    # A band for each of the four clips, in each of which there is something to see at the right,
-    # where log-mels are, and, but for the one without picture, at the left.
+    # Each of the four clips has a band. It shows log-mels at the right and, unless the recording
+    # has no picture, frames at the left.
     bands = np.array_split(pixels[100:], 4)
     half = pixels.shape[1] // 2
     assert [len(np.unique(band[:, :half])) > 30 for band in bands[:3]] == [True] * 3
     assert all(len(np.unique(band[:, half:])) > 30 for band in bands)
     colorful = [np.ptp(band.astype(int), axis=2).max() > 60 for band in bands]
     assert colorful == [True] * 4
-    # The clocks' frames are black and white.
+    # The frames of the clocks are black and white.
     assert all((band[:, :half].max(), band[:, :half].min() < 40) == (255, True) for band in bands)
 
 
@@ -159,7 +159,7 @@ def test_wrong_flags_are_one_line(folder, tmp_path, capsys, monkeypatch, flags, 
 
 
 def test_the_table_needs_no_tensorflow(folder):
-    """So that it is there at once."""
+    """Importing TensorFlow would delay the table by seconds."""
     program = (
         "import sys; sys.modules['tensorflow'] = sys.modules['jax'] = None\n"
         "from input_pipeline import inspect\n"

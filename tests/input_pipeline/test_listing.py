@@ -1,4 +1,4 @@
-"""Lists of recordings: what of folders and annotations is not as it seems is said or refused."""
+"""Listings: misleading folders and annotations are noted or refused."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from input_pipeline.datasets import esc50, kinetics, listing, readers, splits, t
 
 
 def files(root, *paths, **contents):
-    """Empty files; a listing opens none."""
+    """Makes empty files, which suffice because a listing opens none."""
     for path in paths:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).touch()
@@ -31,7 +31,7 @@ def labels(found):
     }
 
 
-# Splits and classes of trees.
+# Splits and classes of a tree.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The data are a function of the seed and the step, whatever makes them and wherever it starts."""
+"""The data depend on the seed and the step alone, not on threads, processes or the start."""
 
 import dataclasses
 import gc
@@ -25,7 +25,7 @@ REPOSITORY = pathlib.Path(__file__).parents[2]
 
 
 class FakeSource:
-    """Noise of its own for every example and position; every third example has no sound."""
+    """A source of noise that depends on recording and position; every third one has no sound."""
 
     labels = None
     class_names = ()
@@ -50,7 +50,7 @@ class FakeSource:
             self.running += 1
             self.most_running = max(self.running, self.most_running)
         rng = np.random.default_rng([index, int(position * 2**24)])
-        # Some reads take longer than others, to bring threads out of step.
+        # Some reads take longer than others, so that threads finish in another order.
         time.sleep(self.slow * rng.random())
         with self.lock:
             self.running -= 1
@@ -65,7 +65,7 @@ class FakeSource:
 
 
 def small_config():
-    """Views of one second, few pixels and two local ones, quickly made."""
+    """Returns a config for small views of one second, two of them local."""
     config = base.get_config().views
     config.video.global_frames, config.video.local_frames = 8, 4
     config.video.global_size, config.video.local_size = 24, 16
@@ -76,7 +76,7 @@ def small_config():
 
 
 def load(first, last, source=None, batch_size=4, seed=0, **options):
-    """Batches `first` to `last` - 1."""
+    """Loads batches `first` to `last - 1`."""
     loader = Loader(source or FakeSource(), small_config(), batch_size, seed, **options)
     return list(loader.batches(first, last))
 
@@ -92,13 +92,13 @@ def assert_same(ours, expected):
 
 @pytest.fixture(scope="module")
 def batches():
-    """The first eight batches of four, three epochs of ten and a little more."""
+    """The first eight batches of four examples: a little more than three epochs of ten."""
     return load(0, 8)
 
 
 def test_only_the_views_asked_for_are_made(batches):
     class Blind(FakeSource):
-        """Of sound alone: whoever asks for the picture gets none."""
+        """A source without frames."""
 
         def read(self, index, position):
             clip = super().read(index, position)
@@ -126,7 +126,7 @@ def test_some_examples_are_loaded_as_a_source_of_their_own_would_be():
     for epoch in range(2):
         order = epoch_order(3, 0, epoch)
         np.testing.assert_array_equal(ids[3 * epoch :][:3], np.array(chosen)[order])
-    # Draws are keyed by the number in the source, whoever else is loaded.
+    # Draws are keyed by the index in the source, whatever other recordings are loaded.
     [batch] = load(0, 1, example_ids=[5], batch_size=1)
     everything = {int(i): b for b in load(0, 10, batch_size=1) for i in b["example_id"]}
     assert_same([batch], [everything[5]])
@@ -158,7 +158,7 @@ def test_epochs_and_seeds_shuffle_differently():
     orders.append(np.arange(100))
     for i, one in enumerate(orders):
         for other in orders[:i]:
-            # Of two independent orders, about one place is the same.
+            # Two independent orders agree in about one place.
             assert np.mean(one == other) < 0.1
 
 
@@ -245,7 +245,7 @@ def test_seeds_differ(batches):
 def test_batches_from_a_step_on_are_those_of_the_whole_run(batches, start):
     source = FakeSource()
     assert_same(load(start, 8, source), batches[start:])
-    # And those before it were not made.
+    # The batches before it were not made.
     assert len(source.reads) == 4 * (8 - start)
 
 
@@ -284,7 +284,7 @@ def test_batches_are_endless():
 
 
 def test_what_sources_leave_in_cycles_does_not_pile_up(monkeypatch):
-    """As PyAV does, whose containers refer to their streams and these to them."""
+    """PyAV leaves such cycles: containers and streams refer to each other."""
 
     class Cycle:
         def __init__(self):
@@ -300,7 +300,7 @@ def test_what_sources_leave_in_cycles_does_not_pile_up(monkeypatch):
     alive, most = weakref.WeakSet(), []
     monkeypatch.setattr(reading, "_READS_PER_COLLECTION", 8)
     gc.collect()
-    gc.disable()  # as if there were so many other objects that it never came to these
+    gc.disable()  # as if there were too many other objects to reach these
     try:
         load(0, 10, LeavingSource(), threads=2)
     finally:
@@ -354,7 +354,7 @@ def test_leaves_the_accelerator_alone():
 
 
 def test_needs_no_jax_and_ends_with_the_program():
-    """Without JAX to import, and with batches in the making when the program ends."""
+    """JAX cannot be imported, and batches are still being made when the program ends."""
     program = textwrap.dedent("""
         import sys
         sys.modules["jax"] = None  # importing it fails

@@ -1,4 +1,4 @@
-"""Media are decoded by time: frames and sounds that tell their own time say whether it is so."""
+"""Media are decoded by time; the files' frames and sounds show their own time."""
 
 import concurrent.futures
 import os
@@ -19,11 +19,11 @@ def read(path, start=0.7, seconds=4.0, **kwargs):
 
 
 def check_clock(clip, start=0.7, frame_rate=25, sync=0.02):
-    """Checks that a clip of 4 s shows and sounds the times that it ought to."""
+    """Checks that the frames and sounds of a 4 s clip have the right times."""
     assert clip.frames.dtype == np.uint8 and clip.frames.shape[0] == 32
     assert min(clip.frames.shape[1:3]) == SHORT_SIDE
     times = start + np.arange(32) / FRAME_RATE
-    # On screen is the latest frame: at most one frame's time old, and never one from the future.
+    # The latest frame is shown: at most one frame period old, and never one from the future.
     age = times - media_files.seen_times(clip.frames)
     assert age.min() > -0.0025 and age.max() < 1 / frame_rate + 0.001
     if sync is not None:
@@ -134,7 +134,7 @@ def test_packed_frames_of_avi(tmp_path, audio_codec):
         ((64, 160), (120, 48)),
         ((175, 131), (48, 64)),
         ((1080, 1920), (85, 48)),
-        ((2, 2), (48, 48)),  # enlarged, for the views need that size
+        ((2, 2), (48, 48)),  # enlarged, because the views need that size
     ],
 )
 def test_size_keeps_the_aspect(tmp_path, size, shape):
@@ -252,7 +252,8 @@ def test_a_picture_that_starts_late_is_where_time_starts(tmp_path, name):
     np.testing.assert_allclose(heard, 0.8 + at, atol=0.005)
 
 
-# Weight of each channel: of 5.1, left and right 1, center 2 * 0.707, surrounds 0.707, over the sum.
+# Weight of each channel. In 5.1, these are left and right 1, center 2 * 0.707 and surrounds 0.707,
+# divided by their sum.
 MIXES = {
     "mono": {"FC": 1.0},
     "stereo": {"FL": 0.5, "FR": 0.5},
@@ -356,7 +357,7 @@ def test_files_are_closed(tmp_path):
 
 
 def broken_files(folder):
-    """Files of every unusable kind by name, with the reason that each is to be given."""
+    """Makes files of every unusable kind; returns the expected reason by name."""
     good = media_files.write_media(folder / "good.mp4", 3.0)
     data = good.read_bytes()
     fragmented = media_files.write_media(folder / "good.mkv", 3.0).read_bytes()
@@ -383,7 +384,7 @@ def broken_files(folder):
 
 def test_unusable_files_get_a_reason(tmp_path, capfd):
     for name, reason in broken_files(tmp_path).items():
-        # A file without picture is sound, and can be used as such.
+        # A file without frames can still be used for its sound.
         for use in (media.probe, read) if reason != "no picture" else (read,):
             with pytest.raises(media.MediaError) as caught:
                 use(tmp_path / name)

@@ -1,4 +1,4 @@
-"""Containers as people have them: every extension, other tracks beside, files one after another."""
+"""Containers in common use: every extension, additional tracks, and concatenated files."""
 
 import fractions
 import struct
@@ -22,7 +22,7 @@ WMV = {"video_codec": "wmv2", "audio_codec": "libmp3lame"}
 REAL = {"video_codec": "rv20", "audio_codec": "ac3", "size": (176, 144)}
 PCM = {"video_codec": None, "audio_codec": "pcm_s16le"}
 
-# How to write a file of each extension; the first of two is the one that FFmpeg knows it by.
+# How to write a file of each extension. If there are two names, FFmpeg knows the first.
 EXTENSIONS = {
     **dict.fromkeys(("3g2", "3gp", "f4v", "flv", "m2ts", "m4v", "mkv", "mov", "mp4", "mts"), H264),
     **dict.fromkeys(("ts", "mov qt", "nut"), H264),
@@ -55,7 +55,7 @@ EXTENSIONS = {
 
 
 def write_amr(path, seconds):
-    """Frames of AMR at 12.2 kbit/s, 20 ms each, their bits zero."""
+    """Writes AMR frames of 20 ms at 12.2 kbit/s with all bits zero."""
     path.write_bytes(b"#!AMR\n" + (b"\x3c" + bytes(31)) * round(seconds * 50))
     return path
 
@@ -85,7 +85,7 @@ def test_a_file_of_every_listed_extension_opens(tmp_path, name):
 
 
 def beside(path, plain, kind, seconds):
-    """Copies a file, and adds subtitles or a second sound that last until a time."""
+    """Copies a file and adds subtitles or a second sound track of `seconds` seconds."""
     with av.open(plain) as source, av.open(path, "w") as container:
         streams = {s.index: container.add_stream_from_template(s) for s in source.streams}
         copied = []

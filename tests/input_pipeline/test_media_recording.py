@@ -1,4 +1,4 @@
-"""Whole files: as `read_clip` shows and sounds them, judged as they are decoded; sound alone."""
+"""Whole files: the same content as `read_clip`, errors found while decoding, and sound alone."""
 
 import weakref
 
@@ -15,7 +15,7 @@ FORM = {"frame_rate": FRAME_RATE, "short_side": SHORT_SIDE, "sample_rate": SAMPL
 
 
 def check_sound(recording, start, end, offset=0.0, atol=0.005):
-    """Checks that the clock is heard from `start` to `end`, `offset` ahead."""
+    """Checks that the clock sounds from `start` to `end`, `offset` seconds ahead."""
     at = np.arange(start + 0.1, end - 0.1, 0.1)
     heard = media_files.heard_times(recording.waveform, SAMPLE_RATE, at)
     np.testing.assert_allclose(heard, at + offset, atol=atol)
@@ -160,7 +160,7 @@ def test_sound_alone(tmp_path, name):
     assert info.duration == info.sound_duration == pytest.approx(2.0, abs=0.045)
     recording = media.read_recording(path, **FORM)
     assert recording.frames == [] and recording.frame_times.shape == (0,)
-    # Raw AAC does not say what its encoder put before the sound.
+    # Raw AAC does not store the encoder's delay.
     delay = 1024 / 48000 if name == "a.aac" else 0.0
     exact = 0.03 if name == "a.aac" else 0.006
     assert recording.info.duration == pytest.approx(2.0, abs=exact)
@@ -245,7 +245,7 @@ def test_damage_of_any_kind_is_an_error_of_the_media_or_none(tmp_path, name):
         if number % 3 == 0:
             damaged = damaged[: rng.integers(len(data))]
         else:
-            # Headers at the beginning and at the end, or anywhere.
+            # Damage the headers at the beginning and at the end, or any place.
             places = rng.integers(600 if number % 3 == 1 else len(data), size=1 + 4 * number)
             for place in places:
                 damaged[place * rng.choice([-1, 1])] = rng.integers(256)
@@ -259,5 +259,5 @@ def test_damage_of_any_kind_is_an_error_of_the_media_or_none(tmp_path, name):
                 media.read_clip(tmp_path / name, 0.0, 1.0, FRAME_RATE, SHORT_SIDE, SAMPLE_RATE)
         except media.MediaError as error:
             outcomes.add(error.reason)
-    # The damage is neither too small nor too great to tell anything.
+    # The damage is neither too small nor too large for the test to be meaningful.
     assert "read" in outcomes and len(outcomes) > 1

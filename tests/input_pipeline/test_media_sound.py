@@ -1,4 +1,4 @@
-"""Sound as people's programs write it: any channels, wavering times, lengths that are not known."""
+"""Sound from real programs: any channels, jittering timestamps, unknown lengths."""
 
 import io
 import os
@@ -17,7 +17,7 @@ FORM = {"frame_rate": 8, "short_side": 48, "sample_rate": SAMPLE_RATE}
 
 
 def sound_of(path):
-    """A file's sound, which a probe finds, and which is as loud by time as it is as a whole."""
+    """Reads a file's sound. Checks that it is as loud read by time as read as a whole."""
     info = media.probe(path)
     assert info.has_audio
     recording = media.read_recording(path, **FORM)
@@ -31,7 +31,7 @@ def sound_of(path):
 
 
 def write_sound(path, channels, layout, codec="pcm_s16le", rate=SAMPLE_RATE, **options):
-    """Writes float32 sound (channels, S) alone."""
+    """Writes a file with (channels, S) float32 sound and no picture."""
     with av.open(path, "w") as container:
         stream = container.add_stream(codec, rate=rate, layout=layout, options=options)
         samples = np.ascontiguousarray(channels.T.reshape(1, -1), np.float32)
@@ -42,7 +42,7 @@ def write_sound(path, channels, layout, codec="pcm_s16le", rate=SAMPLE_RATE, **o
 
 
 def clock_among(count, place, rate=SAMPLE_RATE, seconds=2):
-    """A clock's sound in one channel of many (count, S), and high noise in the others."""
+    """Returns (count, S) sound with a clock in channel `place` and high noise in the others."""
     noise = np.random.default_rng(0).uniform(-0.05, 0.05, (count, seconds * rate))
     noise[place] = media_files.clock_sound(np.arange(seconds * rate) / rate)
     return noise
@@ -76,7 +76,7 @@ def test_of_ambisonic_sound_it_is_the_omnidirectional_channel(tmp_path, count):
         b=str(count * 64000),
     )
     data = bytearray(path.read_bytes())
-    data[data.index(b"OpusHead") + 18] = 2  # the family of ambisonic mappings
+    data[data.index(b"OpusHead") + 18] = 2  # the channel mapping family of ambisonics
     path.write_bytes(data)
     with av.open(path) as container:
         assert container.streams.audio[0].layout.name.startswith("ambisonic")
@@ -95,7 +95,7 @@ def test_more_channels_than_can_be_mixed_are_no_silence(tmp_path):
 
 
 def with_times(path, change):
-    """Copies a file of sound, its packets' times in seconds (N,) changed."""
+    """Copies a sound file and changes its packets' (N,) times in seconds."""
     copy = path.with_name("changed" + path.suffix)
     with av.open(path) as source, av.open(copy, "w") as container:
         stream = container.add_stream_from_template(source.streams.audio[0])
@@ -109,7 +109,7 @@ def with_times(path, change):
 
 
 def opus(path, seconds=6.0):
-    """A clock's sound in packets of 20 ms."""
+    """Writes the sound of a clock in packets of 20 ms."""
     return media_files.write_media(
         path, seconds, video_codec=None, audio_codec="libopus", sample_rate=48000
     )
@@ -124,7 +124,7 @@ def test_wavering_times_do_not_chop_the_sound(tmp_path, wavering):
     )
     expected, found = sound_of(plain), sound_of(wavers)
     inner = slice(8000, len(expected) - 8000)
-    # The file starts with its first packet, which wavers as well.
+    # The file starts with its first packet, whose time jitters as well.
     apart = [
         np.abs(np.roll(found, shift)[inner] - expected[inner]).max()
         for shift in range(-round(2 * wavering * SAMPLE_RATE), round(2 * wavering * SAMPLE_RATE))
@@ -138,7 +138,7 @@ def test_a_clock_that_is_slow_keeps_in_step(tmp_path):
     at = np.arange(0.5, 11.5, 0.1) * slower
     heard = media_files.heard_times(sound_of(path), SAMPLE_RATE, at)
     apart = np.abs(heard * slower - at)
-    # A pitch is measured over 50 ms, within which there may be a step.
+    # A pitch is measured over 50 ms, which may include a step.
     assert np.quantile(apart, 0.8) < 0.012
 
 
@@ -156,7 +156,7 @@ def test_a_short_gap_is_where_it_is(tmp_path, gap):
 
 
 def wav(path, samples, *, length=None, byte_rate=None, rate=SAMPLE_RATE, channels=1, before=b""):
-    """Writes samples of 16 bits by hand."""
+    """Writes a WAV file of 16-bit samples byte by byte."""
     data = (samples * 32767).astype("<i2").tobytes()
     width = 2 * channels
     byte_rate = rate * width if byte_rate is None else byte_rate
@@ -186,8 +186,8 @@ def test_a_nominal_byte_rate_does_not_matter(tmp_path, byte_rate):
 
 def test_what_is_longer_than_any_recording_is_not_read_to_its_end(tmp_path, monkeypatch):
     path = wav(tmp_path / "a.wav", np.zeros(1000), rate=1000, length=7_200_000)
-    os.truncate(path, 7_200_044)  # a hole, which takes no room
-    monkeypatch.setattr(media, "_LONGEST", 60.0)  # for 12 hours take seconds
+    os.truncate(path, 7_200_044)  # a hole, which takes no space on disk
+    monkeypatch.setattr(media, "_LONGEST", 60.0)  # because 12 hours take seconds
     read, add = [], packets.Span.add
     monkeypatch.setattr(packets.Span, "add", lambda *args: read.append(0) or add(*args))
     for use in (media.probe, lambda path: media.read_recording(path, **FORM)):

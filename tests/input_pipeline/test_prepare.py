@@ -1,4 +1,4 @@
-"""From each published layout to data that is read back: all of it, rightly labeled, in sync."""
+"""Each published layout is prepared and read back completely, with the right labels, in sync."""
 
 import collections
 import io
@@ -27,7 +27,7 @@ def media(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _in_this_process(monkeypatch):
-    """Processes take seconds to start; they have tests of their own, test_prepare_processes.py."""
+    """Runs the jobs in this process; test_prepare_processes.py tests the processes."""
 
     def write_shards(jobs, workers, advance):
         for job in jobs:
@@ -73,7 +73,7 @@ def test_every_recording_is_in_the_data_or_in_the_report(tmp_path, media, build)
 
 
 def check_counts(result, layout):
-    """Nothing is dropped uncounted."""
+    """Checks that every file is counted as kept, left out or ignored."""
     kept = {split: len(names) for split, names in layout.kept.items()}
     for counts in (result["total"], *result["splits"].values()):
         assert counts["listed"] == counts["kept"] + counts["left_out"] + counts["not_read"]
@@ -166,7 +166,7 @@ def test_leaves_out_what_is_too_short_or_too_long(tmp_path):
 
 
 def test_notes_and_odd_names_are_told_and_kept(tmp_path, media, capsys):
-    """Also where the source itself has a name that is not UTF-8."""
+    """The source's own name is not UTF-8 either."""
     top = tmp_path / b"caf\xe9\x1b[31m".decode(errors="surrogateescape")
     odd = b"b\xe9\n".decode(errors="surrogateescape")
     for path in ("Train/Dog/a.mp4", f"Train/dog/{odd}.mp4", "Test/dog/c.mp4", "stray.mp4"):
@@ -209,7 +209,7 @@ def test_a_record_shows_and_sounds_what_its_source_does_when_it_does(tmp_path, n
     frames = np.stack([decode(frame) for frame in record["frames"]])
     assert frames.shape == (48, 128, 170, 3)
     seen = media_files.seen_times(frames)
-    age = np.arange(48) / 8 - seen  # the frame on screen at k / 8 came up to 40 ms before
+    age = np.arange(48) / 8 - seen  # the frame shown at k / 8 began up to 40 ms earlier
     assert age.min() > -0.0025 and age.max() < 0.041
     np.testing.assert_allclose(record["frame_times"], seen, atol=0.0015)
     waveform = record["waveform"].astype(np.float32) / 32768
@@ -244,7 +244,7 @@ def test_red_stays_red(tmp_path):
 
 
 def test_jpeg_is_what_was_agreed_on():
-    """4:2:0, of the stated quality, and nearer to the picture than that quality allows."""
+    """Frames are 4:2:0 with the stated quality, and closer to the original than that allows."""
     rows, columns = np.mgrid[0:96, 0:128]
     frame = np.stack([rows * 2, columns, 255 - rows - columns // 2], -1).astype(np.uint8)
     image = PIL.Image.open(io.BytesIO(shards.encode_jpeg(frame)))

@@ -1,4 +1,4 @@
-"""On Beam's local runner with several processes: the same bytes as without Beam."""
+"""Beam's local runner with several processes writes the same bytes as no Beam."""
 
 import pathlib
 import subprocess
@@ -14,14 +14,14 @@ RUNNER = ["--runner=DirectRunner", "--direct_num_workers=2"]
 
 
 def test_gives_the_same_bytes_and_goes_on_where_it_was(tmp_path, monkeypatch):
-    """The first of Beam's runs is the real command; the others share TensorFlow in this process."""
+    """The first run with Beam is the real command; the others use this process's TensorFlow."""
     pytest.importorskip("apache_beam", reason="needs requirements-beam.txt, as .ci/run installs it")
     source = tmp_path / "source"
     source.mkdir()
     for number in range(5):
         media_files.write_media(source / f"{number} ü.mp4", 1.0 + number / 5)
     (source / "empty.mp4").write_bytes(b"")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of Beam's processes, too
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for Beam's processes too
     monkeypatch.chdir(ROOT)
     flags = ["--dataset=folder", f"--source={source}", "--short_side=32", "--max_bad_fraction=0.5"]
     assert prepare.main([*flags, f"--output={tmp_path / 'alone'}", "--workers=2"]) == 0

@@ -1,4 +1,4 @@
-"""Real processes: killed at any moment, crashed by files, asked for what cannot be."""
+"""Preparing with real processes that are killed, crashed by files, or given impossible tasks."""
 
 import dataclasses
 import errno
@@ -33,7 +33,7 @@ SETTINGS = shards.Settings(
 
 
 class Fatal(os.PathLike):
-    """A path that ends the process which opens it, as a file that crashes the decoder does."""
+    """A path that kills the process that opens it, like a file that crashes the decoder."""
 
     def __fspath__(self):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -43,7 +43,7 @@ class Fatal(os.PathLike):
 
 
 class Endless(os.PathLike):
-    """A path that is never done being opened, as a file that the decoder goes round in."""
+    """A path that takes forever to open, like a file on which the decoder loops."""
 
     def __fspath__(self):
         time.sleep(3600)
@@ -82,7 +82,7 @@ def make_job(folder, entries, path=None):
 
 
 def contents(folder):
-    """All files below a folder and their bytes."""
+    """Returns the bytes of all files below a folder, by path."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -91,7 +91,7 @@ def contents(folder):
 
 
 def start(source, output):
-    """Starts the command in a session of its own."""
+    """Starts the command in its own session."""
     command = [sys.executable, "-m", "input_pipeline.prepare", "--dataset=folder", "--workers=2"]
     command += [f"--source={source}", f"--output={output}", "--short_side=64"]
     return subprocess.Popen(
@@ -133,8 +133,8 @@ def test_killed_at_any_moment_and_started_again_gives_the_same_bytes(tmp_path, i
         assert "Traceback" not in error
         assert not (output / "prepared.json").exists()
         if kill == signal.SIGTERM:
-            assert not list(output.glob(".[!p]*"))  # no half-written files
-        time.sleep(1.0)  # processes that lost their parent end with the shard that they are at
+            assert not list(output.glob(".[!p]*"))  # no partial files
+        time.sleep(1.0)  # orphaned processes finish their current shard and end
         finished = finished_shards(output)
         assert len(finished) < 16
     assert len(finished) >= 2
@@ -170,7 +170,7 @@ def test_a_file_that_crashes_the_decoder_is_left_out(tmp_path, clip):
 def test_a_file_that_never_ends_is_left_out(tmp_path, clip):
     entries = [listing.Entry("a", Endless()), listing.Entry("b", str(clip))]
     job = make_job(tmp_path, entries)
-    workers.write_shards([job], 1, patience=1.5)  # enough to read the clip
+    workers.write_shards([job], 1, patience=1.5)  # long enough to read the file
     note = shards.finished(job)
     assert [place for place, _, _ in note.kept] == [1]
     assert note.left_out == {0: shards.CRASHED}
@@ -190,13 +190,13 @@ def test_a_full_disk_is_an_error_that_names_the_shard(tmp_path, clip):
 
 
 def test_a_full_disk_loses_nothing_and_is_one_line(tmp_path, clip, in_this_process, capsys):
-    """Whatever is being written when there is no more room; with room the bytes are the same."""
+    """Any file may be the one that fills the disk. With space again, the bytes are the same."""
     source = make_folder(tmp_path / "source", clip, 3)
     flags = ["--dataset=folder", f"--source={source}", "--short_side=32"]
     assert prepare.main([*flags, f"--output={tmp_path / 'at once'}"]) == 0
     sizes = sorted({len(data) for data in contents(tmp_path / "at once").values()})
     flags.append(f"--output={tmp_path / 'out'}")
-    for size in sizes:  # files of this size do not fit any more
+    for size in sizes:  # files of this size no longer fit
         with full_disk.largest_file(size - 1):
             assert prepare.main(flags) == 1
         said = capsys.readouterr().err.splitlines()
@@ -210,7 +210,7 @@ def test_a_full_disk_loses_nothing_and_is_one_line(tmp_path, clip, in_this_proce
 
 
 def test_what_the_system_withholds_ends_the_run_and_is_not_left_out(tmp_path, clip, monkeypatch):
-    """Rights and descriptors come back; what is written down once stays in the data for good."""
+    """Missing rights and descriptors are temporary, but an entry in the data is permanent."""
     job = make_job(tmp_path, [listing.Entry("a", str(clip)), listing.Entry("b", str(clip))])
 
     def refuse(*arguments, **options):
@@ -276,7 +276,7 @@ def test_a_finished_data_set_says_so_at_once(tmp_path, clip, in_this_process, ca
     task = prepare.Task("folder", source, tmp_path / "out")
     result = prepare.prepare(task)
     before = contents(tmp_path / "out")
-    (source / "0.mp4").unlink()  # the files may be gone by now
+    (source / "0.mp4").unlink()  # finished data need their source no more
     assert prepare.prepare(task) == result
     assert contents(tmp_path / "out") == before and not (tmp_path / "out" / ".prepare").exists()
     other = dataclasses.replace(task, short_side=64)
@@ -327,7 +327,7 @@ def test_another_source_or_other_settings_are_not_mixed_in(
     source = make_folder(tmp_path / "source", clip, 2)
     task = prepare.Task("folder", source, tmp_path / "out")
     with monkeypatch.context() as patch:
-        patch.setattr(metadata, "write", lambda *_: 1 / 0)  # stopped just before the end
+        patch.setattr(metadata, "write", lambda *_: 1 / 0)  # stops just before the end
         with pytest.raises(ZeroDivisionError):
             prepare.prepare(task)
     with pytest.raises(plan.PrepareError, match=r"with frame_rate 8\.0, not 4\.0"):

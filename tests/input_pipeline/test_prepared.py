@@ -1,4 +1,4 @@
-"""Prepared data: clips by time, what they are about, and what is wrong with them."""
+"""Prepared data: clips by time, labels and other properties, batches, and errors."""
 
 import dataclasses
 import os
@@ -49,7 +49,7 @@ def data_of(path, split=""):
 
 
 def views_of(frames=16, frame_rate=8.0):
-    """Clips of two seconds by default, few pixels and small log-mels."""
+    """Returns a config for small views; clips last two seconds by default."""
     config = base.get_config().views
     video, audio = config.video, config.audio
     video.global_frames, video.frame_rate, video.local_frames = frames, frame_rate, 4
@@ -64,7 +64,7 @@ def opened(path, split="", picture=True, **form):
 
 
 def assert_in_sync(clip, frame_rate, start):
-    """Picture and sound tell the times from `start` on."""
+    """Asserts that frames and sound show the times from `start` on."""
     times = start + np.arange(len(clip.frames)) / frame_rate
     assert np.abs(seen_times(clip.frames) - times).max() <= 0.5 / 8 + 1e-3
     at = np.linspace(0.1, len(clip.waveform) / 16_000 - 0.1, 9)
@@ -138,7 +138,7 @@ def test_missing_sound_is_silence(folder):
     source = opened(folder)
     clip = source.read(2, 0.5)
     assert not clip.has_audio and not clip.waveform.any()
-    # And where it ends before the picture does:
+    # Where the sound ends before the picture:
     clip = source.read(4, 0.5)
     assert clip.has_audio
     first = round(seen_times(clip.frames[:1])[0] * 16_000)
@@ -166,7 +166,7 @@ def test_sound_without_picture(folder):
     assert short.waveform.any()
 
 
-# What they are about.
+# Names, labels and fingerprints.
 
 
 def test_labels_roles_and_names(folder):
@@ -200,7 +200,7 @@ def test_the_fingerprint_follows_the_records(folder, tmp_path):
     assert of(1, [2.0], [2.0]) == first
     others = {of(2, [2.0], [2.5]), of(3, [2.0]), of(4, [2.0], [2.0], sound=1.0)}
     assert len(others | {first}) == 4
-    # As long, and of the same names.
+    # These data have the same names and lengths.
     assert of(5, [2.0], [2.0], size=(48, 48)) != first
 
 
@@ -236,7 +236,7 @@ def test_threads_and_the_first_step_change_nothing(folder, threads):
 
 @pytest.mark.slow
 def test_two_real_processes_make_the_one_batch(folder, tmp_path):
-    """Each knows no more than its number; together they make what one process makes."""
+    """Each process knows only its number. Together they make the batch of a single process."""
     program = textwrap.dedent("""
         import pickle, sys
         from tests.input_pipeline import test_prepared as here
@@ -248,7 +248,7 @@ def test_two_real_processes_make_the_one_batch(folder, tmp_path):
     output = tmp_path / "batches"
     command = [sys.executable, "-c", program, str(folder), str(output)]
     subprocess.run(command, env=environment, check=True, timeout=120)
-    # This process is the other one.
+    # This is the other process.
     parts = [
         batches_of(folder, process_index=0, process_count=2),
         pickle.loads(output.read_bytes()),
@@ -261,7 +261,7 @@ def test_two_real_processes_make_the_one_batch(folder, tmp_path):
     assert_same(joined, batches_of(folder))
 
 
-# What is wrong with them.
+# Errors.
 
 
 def test_a_frame_that_does_not_decode_is_one_clear_error(tmp_path):
@@ -285,7 +285,7 @@ def test_damage_on_the_disk_is_one_clear_error(tmp_path):
 
 
 def test_names_in_the_data_import_nothing(tmp_path, monkeypatch):
-    """A data set tells TFDS what class its features are; a module of its own would be run."""
+    """TFDS takes the class of features from the data set, and would run any module named there."""
     folder = write_prepared(tmp_path / "data", {"train": [clock_record("a.mp4", 3.0)]})
     (folder / "payload.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     features = folder / "features.json"

@@ -1,4 +1,4 @@
-"""Prepared data are as they were written, or refused in one line."""
+"""Prepared data are read exactly as written, or refused in one line."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def refusal(folder):
 
 
 def content(folder):
-    """All that training takes from the data."""
+    """Returns everything that training reads from the data."""
     source = open_train(folder)
     stored = [source.fetch(index) for index in range(len(source))]
     return source._recipe, source._index.names, source.label_sets, source.has_audio.tolist(), stored
@@ -66,13 +66,13 @@ def test_damage_is_noticed_or_harmless(folder, name):
         except ValueError as error:
             assert "config.data.path" in str(error) or "prepared.json is damaged" in str(error)
             assert "\n" not in str(error)
-        except RuntimeError as error:  # ArrayRecord's, of which the loader makes an error
+        except RuntimeError as error:  # raised by ArrayRecord; the loader converts it
             assert "array_record" in name and "Corrupted" in str(error)
-        try:  # all else is looked at on demand
+        try:  # the remaining files are checked on demand
             verification.verify(folder)
         except ValueError as error:
             assert name in str(error) or "1 of 8 files" in str(error)
-        else:  # a digit of a number may be another and the number the same
+        else:  # a digit may change without changing the number
             assert name == "prepared.json" and content(folder) == whole
 
 
@@ -186,7 +186,7 @@ def test_files_elsewhere_are_not_looked_at():
 @pytest.mark.parametrize("has_digests", [True, False])
 @pytest.mark.parametrize("asked", ["train", ""])
 def test_a_missing_index_does_not_lead_to_another_split(tmp_path, has_digests, asked):
-    """Its shards are there: without the test split's name, it was trained on."""
+    """The test split's shards are there, and must not become training data."""
     folder = make(tmp_path, sealed=has_digests)
     (folder / "index-train.npz").unlink()
     with pytest.raises(ValueError, match=r"split 'train' cannot be read.* index-train\.npz"):
@@ -200,7 +200,7 @@ def test_a_split_of_which_all_files_are_gone_is_missed(folder):
         prepared.open_prepared(data_of(folder), views_of())
 
 
-# Data of former versions.
+# Data of earlier versions.
 
 
 def test_data_without_digests_open_and_say_so(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Records and indices come back as they were written, and TFDS reads them."""
+"""Records and indices are read back as written, and TFDS reads them too."""
 
 import numpy as np
 import pytest

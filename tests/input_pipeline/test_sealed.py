@@ -1,4 +1,4 @@
-"""Small files come back as they were written, or not at all."""
+"""Sealed files are read back as written, or not at all."""
 
 import io
 import json
@@ -42,7 +42,7 @@ def test_any_damage_to_arrays_is_one_error_that_names_the_file(tmp_path):
 
 @pytest.mark.faults
 def test_arrays_without_a_seal_are_none_or_the_arrays(tmp_path):
-    """What zipfile and NumPy make of damage is ValueError, whatever they raise."""
+    """Damage raises ValueError, whatever zipfile and NumPy raise."""
     data = sealed.pack(ARRAYS)
     for damaged in damages(data, 500):
         try:
@@ -62,7 +62,7 @@ def test_objects_are_neither_written_nor_read(tmp_path):
 
 
 def test_an_archive_that_would_become_larger_than_it_is_is_no_archive():
-    """A bomb packs zeros tightly, or names the same bytes several times."""
+    """Such bombs compress zeros, or refer to the same bytes several times."""
     array, bomb, twice = io.BytesIO(), io.BytesIO(), io.BytesIO()
     np.save(array, np.zeros(1000))
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -1,4 +1,4 @@
-"""A signal ends a program whatever it is at, and once; each case is a small process of its own."""
+"""A signal ends a program at any moment, once. Each case is a small process of its own."""
 
 import os
 import pathlib
@@ -37,7 +37,7 @@ def start(code: str, begin: str = BEGIN, **options) -> subprocess.Popen:
 
 
 def waiting(code: str, **options) -> subprocess.Popen:
-    """Starts a process, and gives it when it has come to where it waits."""
+    """Starts a process; returns it when it has reached the point where it waits."""
     process = start(code, **options)
     assert process.stdout.readline() == "waits\n"
     return process
@@ -152,7 +152,7 @@ def test_the_end_of_the_program_that_started_it_is_as_sigterm():
 
 
 def test_after_a_hangup_it_may_still_print(tmp_path):
-    """The terminal is gone: unheard, not an error."""
+    """The terminal is gone: the output is lost without an error."""
     ours, theirs = pty.openpty()
     log = tmp_path / "log"
     code = f"{REQUESTS}\nprint('unheard', flush=True)\nopen({str(log)!r}, 'w').write('whole')"

@@ -1,4 +1,4 @@
-"""No name reaches a terminal as anything but letters."""
+"""Names reach a terminal only as printable characters."""
 
 import io
 import logging
@@ -42,7 +42,7 @@ def guarded(encoding):
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
 def test_a_guarded_stream_prints_anything(encoding):
     stream, printed = guarded(encoding)
-    handler = logging.StreamHandler(stream)  # that has the stream from before, as absl's has
+    handler = logging.StreamHandler(stream)  # keeps the previous stream, as absl's handler does
     terminal.guard(stream)
     for name in [*NAMES, *LETTERS]:
         print("left out:", name, file=stream)
@@ -62,7 +62,7 @@ def test_lines_columns_and_progress_bars_stay_as_they_are():
 
 @pytest.fixture
 def unread():
-    """A stream whose other end is closed."""
+    """Returns a stream whose other end is closed."""
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "w") as stream:
@@ -103,7 +103,7 @@ def test_a_full_disk_under_an_output_is_one_line():
 
 
 def test_no_file_is_taken_for_a_standard_stream_that_is_missing(tmp_path):
-    """Libraries print to the number of a stream, whatever is open there."""
+    """Libraries write to file descriptors 1 and 2, whatever is open there."""
     code = f"""
 import os, sys
 with open({str(tmp_path / "file")!r}, "w") as file:

@@ -9,7 +9,7 @@ from xkd_jax import command_line
 
 @pytest.fixture
 def homeless(monkeypatch, tmp_path):
-    """A user whom the system does not know, without HOME; gives the folder of temporary files."""
+    """A user without HOME whom the system does not know; returns the folder of temporary files."""
     for name in ("HOME", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR"):
         monkeypatch.delenv(name, raising=False)
 

@@ -1,4 +1,4 @@
-"""Each view against a plain NumPy definition, and the draws against their distributions."""
+"""Views match plain NumPy definitions, and draws match their distributions."""
 
 import itertools
 import math
@@ -16,7 +16,8 @@ CONFIG = base.get_config().views
 VIDEO, AUDIO = CONFIG.video, CONFIG.audio
 SAMPLES = 64_000
 DRAWS = 3000
-# Seeds are fixed: a test of a distribution fails always or never, by chance one in a thousand.
+# Seeds are fixed, so a test of a distribution fails always or never. A new seed would fail once in
+# a thousand.
 SIGNIFICANCE = 1e-3
 
 
@@ -25,7 +26,7 @@ def key_of(example_id, epoch=0, seed=0):
 
 
 def drawn(draw, dtype=tf.float32, count=DRAWS):
-    """What `draw(key)` gives for as many examples."""
+    """Returns the results of `draw(key)` for `count` examples."""
     mapped = tf.function(
         lambda: tf.map_fn(lambda i: draw(key_of(i)), tf.range(count), fn_output_signature=dtype)
     )
@@ -119,7 +120,7 @@ def test_draws_are_independent_of_one_another():
 
     ranks = stats.spearmanr(drawn(draw)).statistic
     ranks = ranks[np.triu_indices_from(ranks, 1)]
-    # Of some 400 pairs the largest of that many normal deviates stays below 4.5 of them.
+    # The largest of some 400 normal deviates stays below 4.5 standard deviations.
     assert np.abs(ranks).max() < 4.5 / math.sqrt(DRAWS)
 
 
@@ -153,7 +154,7 @@ def test_resized_video_crop(frames, box, size):
     result = views.resized_video_crop(frames[:3], tf.constant(box), size).numpy()
     assert result.dtype == np.uint8
     expected = numpy_resized_crop(frames[:3], box, size)
-    # Rounded to the nearest, of float32 places.
+    # The implementation rounds to the nearest, and its coordinates are float32.
     assert np.abs(result - expected).max() < 0.51
 
 
@@ -163,7 +164,7 @@ def test_white_stays_white():
 
 
 def numpy_video_crop(rng, height, width, scale, aspect_ratio):
-    """A crop's height and width by the words of the specification: tried until one fits."""
+    """Draws a crop's height and width as the specification says: until one fits."""
     for _ in range(10):
         area = height * width * rng.uniform(*scale)
         aspect = math.exp(rng.uniform(*np.log(aspect_ratio)))
@@ -174,7 +175,7 @@ def numpy_video_crop(rng, height, width, scale, aspect_ratio):
 
 
 def test_video_crop_area_and_aspect_are_uniform_and_log_uniform():
-    # In a square frame, no crop of 0.4 of its area with these aspects is ever too large.
+    # In a square frame, no crop of 0.4 of the area with these aspect ratios is too large.
     boxes = drawn(
         lambda key: views.draw_video_crop(key, [4000, 4000], (0.08, 0.4), (3 / 4, 4 / 3)), tf.int32
     )
@@ -212,7 +213,7 @@ def test_video_crop_tries_again_where_it_does_not_fit():
     ],
 )
 def test_video_crop_falls_back_on_the_central_one(frame, box):
-    # Of more than the frame's area, so that none ever fits.
+    # The crops exceed the frame's area, so that none ever fits.
     draw = views.draw_video_crop(key_of(0), frame, (1.1, 1.2), VIDEO.aspect_ratio)
     np.testing.assert_array_equal(draw, box)
 
@@ -311,7 +312,7 @@ def test_global_audio_is_the_log_mel_of_the_louder_or_softer_sound(waveform):
 
 
 def cubic(distance):
-    """Keys' kernel with a = -0.75."""
+    """Returns Keys' kernel with a = -0.75."""
     d, a = np.abs(distance), -0.75
     near = (a + 2) * d**3 - (a + 3) * d**2 + 1
     far = a * (d**3 - 5 * d**2 + 8 * d - 4)
@@ -319,7 +320,7 @@ def cubic(distance):
 
 
 def bicubic_weights(length, size):
-    """(size, length) matrix that resizes by Keys' cubic, corners on corners, edges clamped."""
+    """Returns the (size, length) matrix of cubic resizing, corners aligned, edges clamped."""
     place = np.arange(size) * (length - 1) / (size - 1)
     weights = np.zeros((size, length))
     for offset in range(-1, 3):
@@ -348,18 +349,18 @@ def numpy_resized_audio_crop(source, box, canvas):
         ((0, 28, 80, 112), (80, 168)),  # the log-mel itself
         ((0, 0, 80, 168), (80, 168)),  # the whole canvas
         ((13, 90, 48, 67), (80, 168)),
-        ((2, 5, 99, 120), (101, 141)),  # odd room around the log-mel
+        ((2, 5, 99, 120), (101, 141)),  # odd margins around the log-mel
     ],
 )
 def test_resized_audio_crop(box, canvas):
     source = np.random.default_rng(3).standard_normal((80, 112)).astype(np.float32)
     result = views.resized_audio_crop(tf.constant(source), tf.constant(box), canvas).numpy()
-    # TensorFlow tabulates the kernel at 1024 places between two samples.
+    # TensorFlow tabulates the kernel at 1024 points between two samples.
     np.testing.assert_allclose(result, numpy_resized_audio_crop(source, box, canvas), atol=5e-3)
 
 
 def test_audio_crop_extents_are_uniform_and_cut_to_the_canvas():
-    # A large log-mel, for the effect of whole numbers to be small.
+    # The log-mel is large, so that rounding to whole numbers matters little.
     size, canvas = (100_000, 100_000), (100_000, 150_000)
     boxes = drawn(lambda key: views.draw_audio_crop(key, size, (0.6, 1.5), canvas), tf.int32)
     band, frame, bands, frames = boxes.T
@@ -398,7 +399,7 @@ def test_local_audio_is_a_crop_of_the_log_mel_of_a_window(waveform):
     np.testing.assert_allclose(view, expected, atol=5e-3)
 
 
-# All of them.
+# All views.
 
 
 def shrunk(video_views, audio_views):
@@ -420,7 +421,7 @@ def test_any_number_of_local_views(frames, waveform, counts):
     assert many["video_local"].shape == (counts[0], 8, 96, 96, 3)
     assert many["audio_local"].shape == (counts[1], 80, 112)
     for name in few:
-        # One more local view leaves the others as they are.
+        # One more local view does not change the others.
         count = len(few[name])
         np.testing.assert_array_equal(few[name], many[name][:count])
     for name in ("video_local", "audio_local"):
