@@ -264,8 +264,8 @@ def open_folder(data: ml_collections.ConfigDict, views: ml_collections.ConfigDic
         places = dict(zip(paths, splits.places(paths), strict=True))
     except ValueError as error:
         raise ValueError(
-            f"config.data.path is {str(root)!r}, which holds {error}; allowed: one folder a split, "
-            "or config.data.split with the name of one folder"
+            f"config.data.path is {str(root)!r}, which holds {error}; allowed: one folder per "
+            "split, or config.data.split with the name of one folder"
         ) from error
     source = FolderSource(
         root,

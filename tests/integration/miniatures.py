@@ -26,14 +26,14 @@ class Media(NamedTuple):
 def write_files(folder: pathlib.Path) -> Media:
     """Makes the files. The second class shows and sounds a clock that is five seconds ahead."""
     wav = {"video_codec": None, "audio_codec": "pcm_s16le", "layout": "mono"}
-    made: dict[str, list[bytes]] = {"mp4": [], "wav": []}
+    contents: dict[str, list[bytes]] = {"mp4": [], "wav": []}
     for number, begin in enumerate((0.0, 5.0)):
         moved = {"sound": ((begin, begin + 1.5),), "start": -begin}
         times = begin + np.arange(36) / 24
         for kind, form in (("mp4", {"frame_times": times, "frame_rate": 24}), ("wav", wav)):
             path = write_media(folder / f"{number}.{kind}", 1.5, **form, **moved)
-            made[kind].append(path.read_bytes())
-    return Media(tuple(made["mp4"]), tuple(made["wav"]))
+            contents[kind].append(path.read_bytes())
+    return Media(tuple(contents["mp4"]), tuple(contents["wav"]))
 
 
 def _write(path: pathlib.Path, content: bytes | str) -> None:

@@ -129,7 +129,7 @@ def load_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
 
 def assert_same_state(workdir: pathlib.Path, expected: pathlib.Path, step: int = STEPS) -> None:
     """Asserts that two runs have the same arrays at a step, bit for bit."""
-    wanted, found = load_state(expected, step), load_state(workdir, step)
-    assert set(found) == set(wanted)
-    for name, array in wanted.items():
-        np.testing.assert_array_equal(found[name], array, err_msg=name)
+    expected_state, state = load_state(expected, step), load_state(workdir, step)
+    assert set(state) == set(expected_state)
+    for name, array in expected_state.items():
+        np.testing.assert_array_equal(state[name], array, err_msg=name)

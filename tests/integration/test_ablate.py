@@ -69,27 +69,27 @@ def test_rows_are_run_stopped_gone_on_with_and_tabled(tmp_path):
 
     assert last("ae", "gradient_norm/video/projector") == 0
     assert last("xkd", "gradient_norm/video/projector") > 0
-    found = json.loads((output / "results.json").read_text())
-    [study] = found["studies"]
+    results = json.loads((output / "results.json").read_text())
+    [study] = results["studies"]
     table = {row["row"]: row for row in study["rows"]}
     assert list(table) == ["xkd", "ae", "no_refine", "student"]
     for name, row in table.items():
         run = {"student": "xkd"}.get(name, name)
         path = output / run / "seed0" / row["network"] / "results.json"
-        for of in json.loads(path.read_text())["rows"]:
-            measure = f"{of['features']} {of['classifier']}"
-            score = of["pretrained"]["scores"]["top1"]["mean"]
+        for result in json.loads(path.read_text())["rows"]:
+            measure = f"{result['features']} {result['classifier']}"
+            score = result["pretrained"]["scores"]["top1"]["mean"]
             assert row["scores"][measure] == {"mean": score, "spread": None}
     assert table["no_refine"]["paper"]["HMDB51 SVM"] == 53.5
-    for told in (said, (output / "table.md").read_text()):
-        assert "53.5" in told and "no_refine" in told and "The paper's" in told
+    for text in (said, (output / "table.md").read_text()):
+        assert "53.5" in text and "no_refine" in text and "The paper's" in text
     assert (output / "table.png").stat().st_size > 1000
 
     # Another call has nothing left to do.
     start = time.monotonic()
     output_of(ablate(*flags, "--table_only"))
     assert time.monotonic() - start < 100
-    assert json.loads((output / "results.json").read_text()) == found
+    assert json.loads((output / "results.json").read_text()) == results
     listed = output_of(ablate(*flags, "--dry_run")).splitlines()
     assert len(listed) == 3 and all(": finished (" in line for line in listed)
 
@@ -103,7 +103,7 @@ def refusal(*flags: str, **kwargs) -> str:
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "part"),
     [
         (["--rows=no_refin"], "no_refine"),
         (["--rows=xkd", "--config.xkd.lambda_aee=1"], "lambda_ae"),
@@ -111,9 +111,9 @@ def refusal(*flags: str, **kwargs) -> str:
         (["--rows=xkd", "--steps=3"], "--steps=3 is not a flag; allowed: --config.FIELD=VALUE"),
     ],
 )
-def test_wrong_flags_are_refused_in_one_line(flags, told, tmp_path):
+def test_wrong_flags_are_refused_in_one_line(flags, part, tmp_path):
     line = refusal(*flags, f"--output={tmp_path / 'out'}")
-    assert line.startswith("error: ") and told in line
+    assert line.startswith("error: ") and part in line
     assert not (tmp_path / "out").exists()
 
 

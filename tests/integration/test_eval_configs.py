@@ -75,8 +75,8 @@ def check(name, dataset, config, workdir):
     # earlier epoch may do as well on two held-out recordings.
     metric = "map" if dataset == "fsd50k" else "top1"
     assert results["metric"] == metric
-    told = results["best_on_test"] if "linear" in name else results["scores"][metric]
-    assert told["mean"] == 1.0, results["partitions"]
+    score = results["best_on_test"] if "linear" in name else results["scores"][metric]
+    assert score["mean"] == 1.0, results["partitions"]
     assert results["chance"] < 0.9
     assert set(results["per_class"]) >= set(results["data"]["classes"])
     assert bool(results["paper"]) == bool(config.paper)

@@ -127,7 +127,7 @@ def test_two_processes_give_what_one_does(checkpoint, data, tmp_path):
         "--config.steps=6",
         "--config.log.every_steps=1",
     ]
-    found = []
+    outcomes = []
     for processes in (1, 2):
         workdir = tmp_path / str(processes)
         process = runs.start_several(
@@ -137,8 +137,8 @@ def test_two_processes_give_what_one_does(checkpoint, data, tmp_path):
         assert code == 0, output
         lines = (workdir / "1" / "metrics.jsonl").read_text().splitlines()
         outcome = finetune_folder.load_outcome(workdir / "1" / finetune_folder.OUTCOME)
-        found.append(([json.loads(line)["total"] for line in lines], outcome))
-    (losses, outcome), (other_losses, other) = found
+        outcomes.append(([json.loads(line)["total"] for line in lines], outcome))
+    (losses, outcome), (other_losses, other) = outcomes
     np.testing.assert_allclose(other_losses, losses, rtol=1e-4)
     np.testing.assert_allclose(other.scores, outcome.scores, rtol=1e-3, atol=1e-5)
     np.testing.assert_array_equal(other.targets, outcome.targets)

@@ -19,12 +19,12 @@ def start(folder, *flags, **options) -> subprocess.Popen:
 
 def process_ids(folder) -> list[int]:
     """Returns the system's ids of a run's processes, in the order of their numbers."""
-    found = subprocess.run(
+    lines = subprocess.run(
         ["pgrep", "-af", f"xkd_jax.main.*--workdir={folder} "], capture_output=True, text=True
     ).stdout.splitlines()
-    found = [line for line in found if "launch/local_processes.sh" not in line]
+    lines = [line for line in lines if "launch/local_processes.sh" not in line]
     return [
-        int(line.split()[0]) for line in sorted(found, key=lambda line: line.rpartition("=")[2])
+        int(line.split()[0]) for line in sorted(lines, key=lambda line: line.rpartition("=")[2])
     ]
 
 

@@ -39,13 +39,13 @@ def one_process(tmp_path_factory):
 @pytest.mark.parametrize(("processes", "devices", "fsdp"), [(2, 2, 1), (4, 1, 1), (2, 2, 4)])
 def test_losses_are_those_of_one_process(one_process, tmp_path, processes, devices, fsdp):
     """This requires the same examples, views, masks and colors."""
-    found = losses(tmp_path / "run", processes, devices, fsdp)
-    assert list(found) == list(one_process)
+    actual = losses(tmp_path / "run", processes, devices, fsdp)
+    assert list(actual) == list(one_process)
     for name, expected in one_process.items():
         # With fsdp, the compiler sums products in another order; training magnifies the difference.
         for steps, tolerance in ((10, 1e-5), (STEPS, 1e-5 if fsdp == 1 else 2e-4)):
             np.testing.assert_allclose(
-                found[name][:steps],
+                actual[name][:steps],
                 expected[:steps],
                 rtol=tolerance,
                 atol=tolerance,
