@@ -1,1 +1,1 @@
-"""Experiment configs, one file each; `configs/base.py` documents every field."""
+"""Experiment configs, one file each; `xkd_jax/config` documents every field."""

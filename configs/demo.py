@@ -56,6 +56,6 @@ def get_config():
     config.xkd.ema_video = config.xkd.ema_audio = 0.98
     config.log.every_steps = 20
     config.log.images_every_steps = 400
-    config.checkpoint.every_steps = 400
+    config.saving.every_steps = 400
     config.probe.every_steps = 400
     return config

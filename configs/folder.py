@@ -24,5 +24,5 @@ def get_config() -> ml_collections.ConfigDict:
         modality.decoder = base.transformer(base.DECODERS["small"])
     config.log.every_steps = 20
     config.log.images_every_steps = 1_000
-    config.checkpoint.every_steps = 500
+    config.saving.every_steps = 500
     return config

@@ -127,11 +127,11 @@ def contact_sheet(folder: pathlib.Path, split: str, clips: int) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from configs import base
     from input_pipeline import reading, records
     from input_pipeline.datasets import prepared
+    from xkd_jax.config import pretraining
 
-    config = base.get_config()
+    config = pretraining.get_config()
     views = config.views
     data = ml_collections.ConfigDict({"path": str(folder), "split": split})
     if (folder / "prepared.json").is_file():

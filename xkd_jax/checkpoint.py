@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from xkd_jax import digests, saved_checkpoint
+from xkd_jax.config import former_names
 from xkd_jax.saved_checkpoint import (
     MARKER,
     DamagedError,
@@ -193,7 +194,8 @@ class Checkpoints:
             print(f"RESTORED step {step} from {path}", flush=True)
             if record.arrays is None:
                 print(f"  {saved_checkpoint.UNVERIFIED}", flush=True)
-            for change in config_changes(record.config, self._config):
+            saved_config = former_names.renamed(record.config)
+            for change in config_changes(saved_config, self._config):
                 print(f"  changed since then: {change}", flush=True)
             if record.data and self._data:
                 for change in config_changes(record.data, self._data, "data"):

@@ -1,6 +1,6 @@
 """Refuses impossible configs before anything is compiled, in one line that says what is allowed.
 
-`config_rules` has the rules for single fields. The rules here involve several fields.
+`xkd_jax.config` has the rules for single fields. The rules here involve several fields.
 """
 
 import difflib
@@ -12,9 +12,13 @@ from typing import Any
 
 import ml_collections
 
-from xkd_jax.config_rules import RULES, Rule
+from xkd_jax.config import pretraining, schema
+from xkd_jax.config.rules import Rule
 from xkd_jax.models.masked_autoencoder import kept_count
 from xkd_jax.models.xkd import MODALITIES
+
+# Rules for the fields of a pretraining's config.
+RULES = schema.rules(pretraining.fields())
 
 
 class ConfigError(ValueError):
@@ -25,7 +29,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     """Checks a pretraining config.
 
     Args:
-        config: Config to check, see configs/base.py.
+        config: Config to check, see `xkd_jax.config.pretraining`.
 
     Raises:
         ConfigError: A field is wrong. The message names it, its value and what is allowed.
@@ -38,7 +42,7 @@ def check_step(config: ml_collections.ConfigDict) -> None:
     """Checks a pretraining config, but not whether its data exist.
 
     Args:
-        config: Config to check, see configs/base.py.
+        config: Config to check, see `xkd_jax.config.pretraining`.
 
     Raises:
         ConfigError: A field is wrong. The message names it, its value and what is allowed.

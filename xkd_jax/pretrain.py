@@ -68,7 +68,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> train_step.Trai
         batches=loader.batches,
         total_steps=total_steps,
         config=config,
-        saving=config.checkpoint,
+        saving=config.saving,
         workdir=workdir,
         mesh=mesh,
         figures=make_figures(model, config, mesh),

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from configs import base
 from xkd_jax import config_check, encoders, flops, preprocessing, pretrain, train_step
+from xkd_jax.config import pretraining
 from xkd_jax.downstream import finetune_model, finetune_rules, finetune_step
 from xkd_jax.interop import pretrained
 from xkd_jax.models import xkd
@@ -63,7 +63,7 @@ def make(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> StepShap
 
     Args:
         config: Config of pretraining or finetuning. If a finetuning has no `checkpoint`, its
-            encoder is that of configs/base.py. Weights are not read.
+            encoder is the default one. Weights are not read.
         mesh: Device mesh of the run; the devices need not be here.
 
     Returns:
@@ -116,7 +116,7 @@ def _finetuning(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> S
     weights = jax.eval_shape(model.encoder.init, jax.random.key(0), cut)["params"]
     numbers = finetune_step.hyperparameters(config, _TOTAL_STEPS, _STEPS_PER_EPOCH)
     init = functools.partial(
-        finetune_step.init_state, model, numbers, config.seed, 1, config.selection == "best"
+        finetune_step.init_state, model, numbers, config.seed, 1, config.selection.epoch == "best"
     )
     rows = {
         "views": (shape, np.uint8 if modality == "video" else np.float32),
@@ -138,11 +138,11 @@ def _finetuning(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> S
 
 
 def _describe(checkpoint: str) -> dict[str, Any]:
-    """Returns the description of a checkpoint's encoders, or of those of configs/base.py."""
+    """Returns the description of a checkpoint's encoders, or of the default ones."""
     if checkpoint:
         return pretrained.load(checkpoint, lambda path: False).description
     networks = {"teacher": {m: {"encoder": {}} for m in xkd.MODALITIES}}
-    return pretrained.describe(base.get_config().to_dict(), networks, {})
+    return pretrained.describe(pretraining.get_config().to_dict(), networks, {})
 
 
 _TASKS = {"pretrain": _pretraining, "finetune": _finetuning}

@@ -16,24 +16,14 @@ Cost: ViT-B takes 74 GFLOP per video clip and 107 per audio clip, for each of th
 weights.
 """
 
-import ml_collections
-
-from configs.eval import probe
+from xkd_jax.config import probing, schema
 
 
-def get_config() -> ml_collections.ConfigDict:
-    """Returns the fields of configs/eval/probe.py, except those that choose what is compared."""
-    config = probe.get_config()
-    config.task = "compare"
-    # One or both modalities. With both, their concatenated features are scored too.
+def get_config():
+    """Returns an SVM and nearest neighbors on both modalities, alone and concatenated."""
+    config = schema.defaults(probing.comparison())
     config.modalities = ("video", "audio")
-    # Any of svm, linear and knn; `classifier` holds the fields of each.
     config.classifiers = ("svm", "knn")
-    del config.classifier.name
-    # Trained and random weights are compared, so there is no choice.
-    del config.untrained
-    # The paper has no such comparison.
-    del config.paper
     config.data.dataset = "folder"
     for use in (config.clips.train, config.clips.test):
         use.count, use.placement = 2, "uniform"

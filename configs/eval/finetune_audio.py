@@ -10,31 +10,16 @@ recordings. Cost: a step of 64 clips of 4 s through ViT-B takes some 20 TFLOP an
 accelerator. The paper has no number for data of your own.
 """
 
-import ml_collections
-
-from configs.eval import finetune_video
+from xkd_jax.config import finetuning
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config():
     """Returns the paper's recipe for ESC-50, with the epoch chosen on held-out recordings."""
-    config = finetune_video.get_config()
-    config.modality = "audio"
+    config = finetuning.get_config("audio")
     config.frame_size = config.short_side = 0  # no frames are read
     config.batch_size = 64
     config.label_smoothing = 0.0
     config.mixing.mixup = config.mixing.cutmix = 0.0
-
-    config.augmentation = ml_collections.ConfigDict()
-    config.augmentation.gain = 0.2  # volume factor U(1 - gain, 1 + gain)
-    # Numbers of masks, and the number of log-mel frames or mel bands below which the size of each
-    # mask stays. Masks are filled with the clip's mean.
-    config.augmentation.time_masks = 2
-    config.augmentation.time_mask_frames = 20
-    config.augmentation.frequency_masks = 2
-    config.augmentation.frequency_mask_bands = 10
-    # Time warping moves a frame that is at least this many frames from both ends by at most this
-    # many frames; 0: no time warping.
-    config.augmentation.time_warp = 20
 
     config.optimizer.learning_rate = 1e-4
     config.optimizer.final_learning_rate = 0.0

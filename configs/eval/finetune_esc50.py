@@ -19,5 +19,5 @@ def get_config() -> ml_collections.ConfigDict:
     config = finetune_audio.get_config()
     config.paper = "esc50/finetune"
     config.data.held_out = 0.0
-    config.selection = "last"
+    config.selection.epoch = "last"
     return config

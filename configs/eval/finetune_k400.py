@@ -20,7 +20,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = finetune_video.get_config()
     config.paper = "kinetics400/finetune"
     config.data.held_out = 0.0
-    config.selection = "last"
+    config.selection.epoch = "last"
     config.optimizer.warmup_epochs = 30.0
     config.evaluation.every_epochs = 20.0
     config.saving.every_steps = 2000

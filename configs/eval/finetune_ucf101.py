@@ -19,5 +19,5 @@ def get_config() -> ml_collections.ConfigDict:
     config = finetune_video.get_config()
     config.paper = "ucf101/finetune"
     config.data.held_out = 0.0
-    config.selection = "last"
+    config.selection.epoch = "last"
     return config

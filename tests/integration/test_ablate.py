@@ -12,7 +12,7 @@ from tests.integration import runs
 STEPS = runs.STEPS
 FLAGS = (
     *("--config.data.generated.train=40", "--config.data.generated.test=10"),
-    *("--config.checkpoint.every_steps=1", "--config.log.every_steps=1"),
+    *("--config.saving.every_steps=1", "--config.log.every_steps=1"),
     *("--eval.classifier.svm.c=(0.1,)", "--eval.classifier.knn.k=(1,)"),
     "--eval.clips.train.count=1",
     "--eval.clips.test.count=1",

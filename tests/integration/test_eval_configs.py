@@ -46,7 +46,7 @@ def small(name, checkpoint, path):
     config.compute_dtype = "float32"
     config.batch_size = 16
     config.clips.train.count, config.clips.test.count = 2, 2
-    config.augment.update({"crop_scale": (0.9, 1.0), "color_jitter": (0.1, 0.1, 0.1, 0.05)})
+    config.augmentation.update({"crop_scale": (0.9, 1.0), "color_jitter": (0.1, 0.1, 0.1, 0.05)})
     config.classifier.svm.c = (0.01, 100.0)
     config.classifier.linear.learning_rate = 0.1
     config.classifier.linear.batch_size = 2  # many steps an epoch, the first of which may be chosen

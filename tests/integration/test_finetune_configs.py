@@ -70,7 +70,7 @@ def test_a_finetuning(name, dataset, checkpoint, data, tmp_path):
     assert results["protocol"]["optimizer"] == config.optimizer.to_dict()
     for partition in results["partitions"].values():
         assert partition["varied"] == "epoch"
-        assert bool(partition["recordings"]["held_out"]) == (config.selection == "best")
+        assert bool(partition["recordings"]["held_out"]) == (config.selection.epoch == "best")
         assert min(partition["recordings"]["train"], partition["recordings"]["test"]) > 0
     for name in PARTITIONS[dataset]:
         assert runs.saved_steps(tmp_path / "out" / name) == [2]

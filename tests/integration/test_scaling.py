@@ -17,7 +17,7 @@ def losses(workdir, processes, devices, fsdp) -> dict[str, list[float]]:
     process = runs.start_several(
         processes,
         *(f"--workdir={workdir}", f"--config.data.path={runs.clips()}"),
-        *(f"--config.steps={STEPS}", f"--config.checkpoint.every_steps={STEPS}"),
+        *(f"--config.steps={STEPS}", f"--config.saving.every_steps={STEPS}"),
         *("--config.log.every_steps=1", f"--config.parallel.fsdp={fsdp}"),
         xla=f"{xla_flags.ONE_DEVICE} {count}",
     )

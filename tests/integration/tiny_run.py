@@ -16,5 +16,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.views.video.short_side = 48
     config.log.every_steps = 4
     config.log.images_every_steps = 0
-    config.checkpoint.every_steps = 5
+    config.saving.every_steps = 5
     return config

@@ -10,9 +10,7 @@ import pytest
 
 import configs
 from configs import base
-from input_pipeline import datasets
 from xkd_jax import config_check
-from xkd_jax.config_rules import RULES
 
 SHIPPED = [m.name for m in pkgutil.iter_modules(configs.__path__) if not m.ispkg]
 FIELDS = list(config_check.fields_of(base.get_config()))
@@ -31,7 +29,7 @@ ALLOWED = {
         optimizer.warmup_epochs optimizer.warmup_steps optimizer.b1 optimizer.b2
         optimizer.weight_decay optimizer.clip_norm
         probe.every_steps probe.seed log.images_every_steps log.stall_minutes
-        checkpoint.keep_every_steps""",
+        saving.keep_every_steps""",
     -1: "views.audio.mean",
     (0, 0, 0, 0): "views.video.color_jitter",
     (1e-3,) * 9: "xkd.mmd_gammas",  # any number of them
@@ -70,16 +68,6 @@ def refusal(config):
         config_check.check(config)
     assert "\n" not in str(error.value)
     return str(error.value)
-
-
-def test_there_is_one_rule_for_each_field_of_the_base_config():
-    assert sorted(RULES) == sorted(FIELDS)
-
-
-def test_the_data_sets_are_those_of_the_input_pipeline():
-    for name in datasets.DATASETS:
-        assert RULES["data.dataset"].holds(name)
-    assert RULES["data.dataset"].allowed == ", ".join(map(repr, datasets.DATASETS))
 
 
 @pytest.mark.parametrize("field", FIELDS)

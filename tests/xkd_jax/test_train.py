@@ -186,7 +186,7 @@ def test_the_last_state_of_a_run_can_be_had_again(tmp_path):
     arguments = {
         "init": toy.init,
         "config": toy.get_config(),
-        "saving": toy.get_config().checkpoint,
+        "saving": toy.get_config().saving,
         "mesh": sharding.make_mesh(),
     }
     assert_same_bits(train.last_state(workdir=tmp_path, **arguments), state)
@@ -203,7 +203,7 @@ def test_a_run_may_begin_with_weights_that_are_given(tmp_path):
         init=init,
         init_args=(weights,),
         config=config,
-        saving=config.checkpoint,
+        saving=config.saving,
         workdir=tmp_path,
         mesh=sharding.make_mesh(),
     )
@@ -319,7 +319,7 @@ def test_in_the_save_signals_change_nothing(capfd):
 
 
 def test_a_non_finite_metric_stops_the_run_and_leaves_the_last_good_checkpoint(tmp_path):
-    config = toy.get_config(**{"checkpoint.every_steps": 4})
+    config = toy.get_config(**{"saving.every_steps": 4})
     message = r"^Step 8: squares is nan\. .* does not save this state; checkpoint 4 stays\.$"
     with pytest.raises(train.NonFiniteError, match=message):
         toy.run(tmp_path, 20, config=config, batches=lambda k: toy.batches(k, nan_at=7))

@@ -43,7 +43,7 @@ def get_config(**changes):
     config = base.get_config()
     config.batch_size = 16
     config.log.every_steps = 5
-    config.checkpoint.every_steps = 10
+    config.saving.every_steps = 10
     config.update_from_flattened_dict(changes)
     return ml_collections.FrozenConfigDict(config)
 
@@ -108,7 +108,7 @@ def run(workdir, total_steps, **changes):
         "workdir": workdir,
         "mesh": sharding.make_mesh(),
     } | changes
-    return train.train(saving=arguments["config"].checkpoint, **arguments)
+    return train.train(saving=arguments["config"].saving, **arguments)
 
 
 def main():
@@ -132,9 +132,7 @@ def main():
             flags.workdir,
             flags.steps,
             batches=lambda start: batches(start, flags.delay, flags.nan_at),
-            config=get_config(
-                **{"checkpoint.every_steps": flags.checkpoint_every}, steps=flags.steps
-            ),
+            config=get_config(**{"saving.every_steps": flags.checkpoint_every}, steps=flags.steps),
         )
 
 

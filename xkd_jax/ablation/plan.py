@@ -18,11 +18,12 @@ import ml_collections
 from input_pipeline import sealed
 from xkd_jax import checkpoint, config_check
 from xkd_jax.ablation import rows
+from xkd_jax.config import former_names
 from xkd_jax.downstream import results
 
 EVALUATION = "configs/eval/compare.py"
 # Fields that may change when a run is resumed, because they do not change what it learns.
-_FREE = ("log.", "checkpoint.", "probe.", "parallel.", "data.path", "data.threads", "data.prefetch")
+_FREE = ("log.", "saving.", "probe.", "parallel.", "data.path", "data.threads", "data.prefetch")
 # Fields of an evaluation that do not change its results.
 _PLACES = ("checkpoint", "features", "data.path", "data.threads", "data.prefetch")
 
@@ -237,7 +238,8 @@ def evaluated(
 
 
 def _relevant(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    return {field: value for field, value in _flat(protocol) if not field.startswith(_PLACES)}
+    fields = _flat(former_names.renamed(protocol))
+    return {field: value for field, value in fields if not field.startswith(_PLACES)}
 
 
 def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

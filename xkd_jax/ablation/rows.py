@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from configs import base
+from xkd_jax.config import pretraining
 from xkd_jax.downstream import published
 
 
@@ -83,7 +83,7 @@ def _local_windows(video: int, audio: int) -> dict[str, Times]:
 
 def _large_video() -> dict[str, int]:
     """Returns the config's fields for ViT-L for video and its decoder."""
-    sizes = {"encoder": base.ENCODERS["large"], "decoder": base.DECODERS["large"]}
+    sizes = {"encoder": pretraining.ENCODERS["large"], "decoder": pretraining.DECODERS["large"]}
     return {
         f"model.video.{network}.{field}": value
         for network, size in sizes.items()

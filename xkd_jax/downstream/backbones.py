@@ -71,7 +71,8 @@ def make_views(
 
     Args:
         backbones: Encoders by modality.
-        fields: Section `augment` of the config (configs/eval/probe.py). None for no augmentation.
+        fields: Section `augmentation` of the config (`xkd_jax.config.probing`). None for no
+            augmentation.
 
     Raises:
         ConfigError: The encoders take video and audio of different lengths.

@@ -31,25 +31,8 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.svm import LinearSVC
 
 from xkd_jax.config_check import ConfigError
-from xkd_jax.config_rules import EPOCHS, above, below, number, one_of, some, whole
 
 Scored = Iterator[tuple[float, list[np.ndarray]]]
-
-# Rules for the fields of `config.classifier` (configs/eval/classifier.py).
-RULES = {
-    "classifier.name": one_of("svm", "linear", "knn"),
-    "classifier.svm.c": some(above(0, 1e6)),
-    "classifier.svm.max_iterations": whole(1, 10**9),
-    "classifier.svm.jobs": whole(0, 1024),
-    "classifier.linear.learning_rate": above(0, 1000),
-    "classifier.linear.schedule": one_of("cosine", "constant"),
-    "classifier.linear.weight_decay": number(0, 1000),
-    "classifier.linear.dropout": below(1),
-    "classifier.linear.batch_size": whole(1, 2**20),
-    "classifier.linear.epochs": whole(1, EPOCHS),
-    "classifier.knn.k": some(whole(1, 10**9)),
-    "classifier.knn.temperature": above(0, 1000),
-}
 
 
 class Classifier(NamedTuple):

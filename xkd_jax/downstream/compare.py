@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from xkd_jax import config_check, pretrain, sharding
-from xkd_jax.config_rules import Rule, one_of
+from xkd_jax.config import probing, schema
 from xkd_jax.downstream import (
     backbones,
     classifiers,
@@ -31,16 +31,7 @@ PRETRAINED, UNTRAINED = "pretrained", "untrained"
 FUSED = "fused"
 PICTURE = "compare.png"
 
-_NAMES = classifiers.RULES["classifier.name"]
-_CHANGED = ("task", "paper", "untrained", "classifier.name")
-RULES = {
-    **{field: rule for field, rule in probe_rules.RULES.items() if field not in _CHANGED},
-    "task": one_of("compare"),
-    "classifiers": Rule(
-        f"one or more distinct names out of {_NAMES.allowed}",
-        lambda x: isinstance(x, tuple) and 0 < len(x) == len(set(x)) and all(map(_NAMES.holds, x)),
-    ),
-}
+RULES = schema.rules(probing.comparison())
 
 # Outcomes by partition, for each combination of features, classifier and weights.
 Cells = dict[tuple[str, str, str], dict[str, Outcome]]

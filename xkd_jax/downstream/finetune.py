@@ -167,7 +167,7 @@ def run_partition(setting: Setting, partition: Partition, workdir: pathlib.Path)
             numbers,
             config.seed,
             evaluations,
-            config.selection == "best",
+            config.selection.epoch == "best",
         ),
         "init_args": (setting.encoder,),
         "config": config,
@@ -310,7 +310,7 @@ def split(
     if partition.validation is not None:
         return partition.train, partition.validation
     kept, held_out = labelled.held_out(partition.train, config.data.held_out, config.data.seed)
-    if not len(held_out) and config.selection == "best":
+    if not len(held_out) and config.selection.epoch == "best":
         config_check.refuse(
             config,
             "data.held_out",

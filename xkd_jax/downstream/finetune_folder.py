@@ -11,6 +11,7 @@ import ml_collections
 
 from input_pipeline import sealed
 from xkd_jax import checkpoint, telemetry
+from xkd_jax.config import former_names
 from xkd_jax.config_check import ConfigError
 from xkd_jax.downstream.labelled import Partition
 from xkd_jax.downstream.selection import Candidate, Outcome
@@ -68,7 +69,8 @@ def claim(workdir: pathlib.Path, wanted: Mapping[str, Any]) -> None:
             workdir.mkdir(parents=True, exist_ok=True)
             telemetry.write_whole(path, json.dumps(wanted, indent=2).encode())
         return
-    change = next(checkpoint.config_changes(saved["config"], wanted["config"]), None)
+    before = former_names.renamed(saved["config"])
+    change = next(checkpoint.config_changes(before, wanted["config"]), None)
     if change is None and saved["weights"] != wanted["weights"]:
         change = "config.checkpoint has different weights now"
     if change is None and saved["recordings"] != wanted["recordings"]:

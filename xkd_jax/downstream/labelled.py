@@ -17,7 +17,6 @@ import numpy as np
 from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 
 from xkd_jax.config_check import ConfigError
-from xkd_jax.config_rules import SEED, SHARE, TEXT, Rule, number, one_of, whole
 
 if TYPE_CHECKING:  # imports TensorFlow
     from input_pipeline.datasets import ClipSource
@@ -26,29 +25,6 @@ if TYPE_CHECKING:  # imports TensorFlow
 # names for them. Results on Kinetics are reported for `val`: its `test` had no labels at first.
 _TRAIN, _TEST, _VALIDATION = ("train",), ("test", "eval"), ("val",)
 _TESTED_ON_VALIDATION = ("kinetics400", "kinetics_sound")
-
-# Rules for the fields of the section `data` (configs/eval/labelled_data.py).
-RULES = {
-    "data.dataset": one_of("folder", "generated", "prepared"),
-    "data.path": TEXT,
-    "data.train_split": TEXT,
-    "data.test_split": TEXT,
-    "data.validation_split": TEXT,
-    "data.partitions": Rule(
-        "(), or names such as ('1',)",
-        lambda x: isinstance(x, tuple) and all(isinstance(name, str) and name for name in x),
-    ),
-    "data.test_share": number(0.01, 0.5),
-    "data.held_out": number(0, 0.5),
-    "data.seed": whole(0, SEED),
-    "data.threads": whole(0, 1024),
-    "data.prefetch": whole(1, 1024),
-    "data.max_bad_fraction": SHARE,
-    "data.generated.train": whole(2, 10**6),
-    "data.generated.test": whole(1, 10**6),
-    "data.generated.val": whole(0, 10**6),
-    "data.generated.seed": whole(0, SEED),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +108,7 @@ def open_labelled(
     Prints how many recordings have no label and are left out.
 
     Args:
-        data: Section `data` of the config (configs/eval/labelled_data.py).
+        data: Section `data` of the config (`xkd_jax.config.evaluation`).
         views: Section `views` as in configs/base.py, which describes the views to make.
         picture: Whether video is needed. Not all data have video.
 

@@ -110,7 +110,7 @@ class Sampled:
             use, source = parts[0][0], parts[0][1].source
             example_ids = np.unique(np.concatenate([part.example_ids for _, part in parts]))
             clips = self._clips[use]
-            views = backbones.make_views(encoders, config.augment if clips.augment else None)
+            views = backbones.make_views(encoders, config.augmentation if clips.augment else None)
             features = extraction.extract(
                 extraction.Protocol(encoders, views, clips, config.seed, config.batch_size),
                 source,

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from configs import base
 from xkd_jax import command_line
+from xkd_jax.config import pretraining
 from xkd_jax.interop import pretrained, release, torch_files
 from xkd_jax.models import xkd
 from xkd_jax.models.xkd import MODALITIES
@@ -141,7 +141,7 @@ def backbones(weights: pretrained.Pretrained) -> dict[str, Tensors]:
 
 def _model(description: dict[str, Any]) -> xkd.XKD:
     """Builds the model of some encoders; its other parts have the paper's sizes."""
-    config = base.get_config()
+    config = pretraining.get_config()
     architecture, views = description["architecture"], description["preprocessing"]
     config.model.variant = architecture["variant"]
     for m in (m for m in MODALITIES if m in architecture):

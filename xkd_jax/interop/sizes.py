@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import ml_collections
 import numpy as np
 
-from configs import base
+from xkd_jax.config import pretraining
 from xkd_jax.interop.release import PATCH_EMBEDDINGS, PREFIXES
 from xkd_jax.models.xkd import MODALITIES
 
@@ -61,12 +61,12 @@ def infer(tensors: Tensors, given: Given) -> ml_collections.ConfigDict:
         given: Sizes that the user gives.
 
     Returns:
-        The config. Fields that nothing determines are those of configs/base.py.
+        The config. Fields that nothing determines are the defaults.
 
     Raises:
         SizeError: A size cannot be inferred, or does not fit.
     """
-    config = base.get_config()
+    config = pretraining.get_config()
     for m in MODALITIES:
         for network in ("teacher", "student"):
             name = f"{PREFIXES[m]}_{network}.backbone."
@@ -88,8 +88,8 @@ def _infer_encoder(
 ) -> None:
     width = _shape(backbone, "cls_token", 3)[-1]
     depth = _depth(backbone, "encoder.blocks.")
-    heads = _heads(width, getattr(given, f"{m}_heads"), base.ENCODERS, f"{m}_heads")
-    config.model[m].encoder = base.transformer((width, depth, heads))
+    heads = _heads(width, getattr(given, f"{m}_heads"), pretraining.ENCODERS, f"{m}_heads")
+    config.model[m].encoder = pretraining.transformer((width, depth, heads))
 
     values = _shape(backbone, f"{PATCH_EMBEDDINGS[m]}.proj.weight", 2)[1]
     tokens = _shape(backbone, "enc_pos_embed", 3)[1] - 1
@@ -132,8 +132,8 @@ def _infer_decoder(
 ) -> None:
     width = _shape(tensors, f"{name}mid_proj.weight", 2)[0]
     depth = _depth(tensors, f"{name}decoder.blocks.")
-    heads = _heads(width, given.decoder_heads, base.DECODERS, "decoder_heads")
-    config.model[m].decoder = base.transformer((width, depth, heads))
+    heads = _heads(width, given.decoder_heads, pretraining.DECODERS, "decoder_heads")
+    config.model[m].decoder = pretraining.transformer((width, depth, heads))
 
 
 def _infer_projector(config: ml_collections.ConfigDict, tensors: Tensors, given: Given) -> None:

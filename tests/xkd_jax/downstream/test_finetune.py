@@ -249,5 +249,6 @@ def test_what_the_data_or_the_devices_do_not_allow(
 
 def test_nothing_to_choose_on_is_refused(pretrained, two_partitions, tmp_path):
     config = video_config(pretrained, two_partitions, **{"data.held_out": 0.0})
-    with pytest.raises(ConfigError, match=r"config\.selection is 'best'; allowed: 'last' without"):
+    refusal = r"config\.selection\.epoch is 'best'; allowed: 'last' without"
+    with pytest.raises(ConfigError, match=refusal):
         finetune.finetune(config, str(tmp_path))

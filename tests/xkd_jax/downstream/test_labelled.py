@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from configs import base
-from configs.eval import labelled_data
 from input_pipeline.records import Role
 from tests.input_pipeline.prepared_files import CLASSES, clock_record, write_prepared
 from tests.media_files import write_media
+from xkd_jax.config import evaluation, schema
 from xkd_jax.config_check import ConfigError
 from xkd_jax.downstream import labelled
 
@@ -34,8 +34,8 @@ def views():
 
 
 def opened(path, dataset, picture=True, **fields):
-    data = labelled_data.section(dataset)
-    data.path = str(path)
+    data = schema.defaults(evaluation.labeled_data())
+    data.dataset, data.path = dataset, str(path)
     data.update(fields)
     return labelled.open_labelled(data, views(), picture)
 

@@ -143,7 +143,7 @@ def lines(workdir):
 def test_a_run_in_two_parts_is_the_run_in_one_and_the_probe_changes_nothing(data, tmp_path, capsys):
     def run(name, **changes):
         changes = {"log.every_steps": 4, "log.images_every_steps": 0} | changes
-        config = make_config(data, steps=4, **{"checkpoint.every_steps": 2}, **changes)
+        config = make_config(data, steps=4, **{"saving.every_steps": 2}, **changes)
         return jax.device_get(pretrain.pretrain(config, str(tmp_path / name)))
 
     def probed(name):

@@ -8,10 +8,10 @@ import re
 import pytest
 
 import configs.eval
-from configs.eval import labelled_data, probe
+from configs.eval import probe
 from tests.xkd_jax.test_config_check import put
 from xkd_jax.config_check import ConfigError, fields_of
-from xkd_jax.downstream import labelled, probe_rules
+from xkd_jax.downstream import probe_rules
 
 FIELDS = list(fields_of(probe.get_config()))
 
@@ -20,11 +20,11 @@ HOSTILE = (0, -1, math.nan, math.inf, -math.inf, 10**12, 1e30, (), None, "", "no
 ALLOWED = {
     0: """seed frame_size data.held_out data.seed data.threads data.max_bad_fraction
         data.generated.val data.generated.seed
-        augment.flip_probability augment.gray_probability augment.gain
+        augmentation.flip_probability augmentation.gray_probability augmentation.gain
         classifier.svm.jobs classifier.linear.weight_decay classifier.linear.dropout""",
     (): "data.partitions",
     ("nonsense",): "data.partitions",
-    (0, 0, 0, 0): "augment.color_jitter",
+    (0, 0, 0, 0): "augmentation.color_jitter",
     (1e-5,) * 9: "classifier.svm.c",  # any number of values
     (5,) * 9: "classifier.knn.k",
     "": "paper data.train_split data.test_split data.validation_split features.cache",
@@ -45,12 +45,6 @@ def refusal(config):
         probe_rules.check(config)
     assert "\n" not in str(error.value)
     return str(error.value)
-
-
-def test_there_is_one_rule_for_each_field_of_the_base_config():
-    assert sorted(probe_rules.RULES) == sorted(FIELDS)
-    section = [f"data.{field}" for field in fields_of(labelled_data.section("folder"))]
-    assert sorted(labelled.RULES) == sorted(section)
 
 
 def shipped():

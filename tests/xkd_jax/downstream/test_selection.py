@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from configs.eval import classifier as classifier_section
+from xkd_jax.config import probing, schema
 from xkd_jax.downstream import classifiers, labelled, metrics, selection
 from xkd_jax.downstream.selection import Samples
 
@@ -13,7 +13,8 @@ CLASSES, WIDTH = 5, 12
 
 
 def make(name, multi_label=False, **changes):
-    config = classifier_section.section(name)
+    config = schema.defaults(probing.classifier())
+    config.name = name
     config.svm.c = (1e-3, 1e-1)
     config.linear.update(epochs=12, batch_size=32)
     config.knn.k = (5, 20)

@@ -23,7 +23,7 @@ def verdict_of(tmp_path_factory):
             "--config.data.generated.train=32",
             "--config.data.generated.test=24",
             "--config.steps=150",
-            "--config.checkpoint.every_steps=150",
+            "--config.saving.every_steps=150",
             "--config.log.every_steps=10",
             *flags,
         )

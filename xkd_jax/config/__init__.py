@@ -1,0 +1,1 @@
+"""The fields of every task's config: default, allowed values and meaning. Imports no JAX."""

@@ -1,0 +1,137 @@
+"""Every field of the task `finetune`, for video and for audio.
+
+As in `pretraining`: default, allowed values, meaning. The fields of all evaluations are in
+`evaluation`. The defaults are the paper's recipe for UCF101, except that the epoch is chosen
+on a tenth of the training recordings.
+"""
+
+import ml_collections
+
+from xkd_jax.config import evaluation, pretraining, schema
+from xkd_jax.config.rules import (
+    FRAMES,
+    PIXELS,
+    SHARE,
+    SWITCH,
+    Rule,
+    above,
+    below,
+    interval,
+    number,
+    one_of,
+    whole,
+)
+from xkd_jax.config.schema import Field, Section
+
+
+def get_config(modality: str) -> ml_collections.ConfigDict:
+    """The config with the default of each field, for a modality."""
+    return schema.defaults(fields(modality))
+
+
+def fields(modality: str) -> Section:
+    """The fields of the task `finetune`, for `video` or `audio`."""
+    base = pretraining.fields()
+    config = evaluation.fields("finetune")
+    config.modality = Field(modality, _only(modality))
+    config.frame_size = config.frame_size.with_default(224)
+    # Pixels of the shorter side of decoded media files; prepared data keep their size.
+    config.short_side = Field(256, whole(0, PIXELS))
+    config.batch_size = config.batch_size.with_default(96)  # clips a step
+    # Passes over the training recordings, one clip of each. If `steps` is not 0, it is the number
+    # of steps instead.
+    config.epochs = base.epochs.with_default(100.0)
+    config.steps = base.steps
+    # Without a validation split, a share of the training recordings is not trained on, for the
+    # scores along the way and the choice of the epoch.
+    config.data.held_out = config.data.held_out.with_default(0.1)
+
+    config.dropout = Field(0.5, below(1))  # of the features that the head sees
+    config.drop_path = Field(0.0, below(1))  # of the last block; grows linearly from 0 in the first
+    config.label_smoothing = Field(0.1, below(1))
+    mixing = config.mixing = Section()
+    # Parameters of the symmetric Beta distributions of the shares mixed; 0: no such mixing.
+    mixing.mixup = Field(0.6, number(0, 1000))
+    mixing.cutmix = Field(0.5, number(0, 1000))
+    mixing.probability = Field(1.0, SHARE)  # of either
+    mixing.switch_probability = Field(0.5, SHARE)  # of cutmix if there are both
+
+    augmentations = {"video": _video_augmentation, "audio": _audio_augmentation}
+    config.augmentation = augmentations[modality]()
+
+    optimizer = config.optimizer = Section()
+    # The head's, whatever the batch size: from 0 to the peak over the warm-up, then a cosine to the
+    # final one.
+    optimizer.learning_rate = base.optimizer.learning_rate.with_default(5e-4)
+    optimizer.final_learning_rate = Field(1e-6, number(0, 1000))
+    optimizer.warmup_epochs = base.optimizer.warmup_epochs.with_default(5.0)
+    # Factor of the learning rate from each block to the one below, and to the embeddings.
+    optimizer.layer_decay = Field(0.45, above(0, 1))
+    optimizer.b1 = base.optimizer.b1
+    optimizer.b2 = base.optimizer.b2.with_default(0.999)
+    optimizer.eps = base.optimizer.eps
+    # Not on positions, CLS, biases and other 1-d parameters.
+    optimizer.weight_decay = base.optimizer.weight_decay.with_default(0.05)
+
+    config.selection = Section()
+    # The epoch whose weights are tested. last, as planned; or best, by the score on the validation
+    # split or on held-out recordings, out of the epochs after which there is an evaluation.
+    config.selection.epoch = Field("best", one_of("last", "best"))
+    scoring = config.evaluation = Section()
+    # Epochs between two evaluations; there is always one at the end. 0: only that one.
+    scoring.every_epochs = base.epochs.with_default(10.0)
+    # Clips of a recording, evenly from the first to the last, and squares of each clip's frames;
+    # probabilities are averaged over all of them.
+    scoring.clips = Field(3, whole(1, 10_000))
+    scoring.crops = Field(3, Rule("1 or 3", lambda x: type(x) is int and x in (1, 3)))
+    scoring.batch_size = config.batch_size.with_default(32)  # clips at a time
+    # Whether each evaluation scores the test set too, which tells what choosing the epoch by it, as
+    # the paper does, would give; nothing else depends on it.
+    scoring.watch_test = Field(True, SWITCH)
+
+    # The rest is as in pretraining.
+    config.log = base.log
+    del config.log.images_every_steps
+    config.saving = base.saving
+    config.saving.every_steps = base.saving.every_steps.with_default(500)
+    config.saving.keep = base.saving.keep.with_default(1)
+    config.parallel = base.parallel
+    del config.parallel.accumulate
+    return config
+
+
+def _video_augmentation() -> Section:
+    section = Section()
+    # Area of the crop over area of the frame.
+    section.crop_scale = Field((0.08, 1.0), interval(above(0, 1)))
+    # Of the crop, drawn log-uniformly.
+    section.aspect_ratio = Field((3 / 4, 4 / 3), interval(above(0, 100)))
+    section.flip_probability = Field(0.5, SHARE)
+    rand_augment = section.rand_augment = Section()
+    rand_augment.operations = Field(2, whole(0, 64))  # in a row
+    rand_augment.probability = Field(0.5, SHARE)  # of each
+    rand_augment.magnitude = Field(9.0, number(0, 10))  # the mean
+    rand_augment.magnitude_std = Field(0.05, number(0, 1000))
+    return section
+
+
+def _audio_augmentation() -> Section:
+    section = Section()
+    section.gain = Field(0.2, SHARE)  # volume factor U(1 - gain, 1 + gain)
+    # Masks, each of less than so many log-mel frames, or mel bands, filled with the clip's mean.
+    section.time_masks = Field(2, whole(0, 1024))
+    section.time_mask_frames = Field(20, whole(1, FRAMES))
+    section.frequency_masks = Field(2, whole(0, 1024))
+    section.frequency_mask_bands = Field(10, whole(1, 1024))
+    # A frame at least so many from both ends is moved by at most so many; 0: none.
+    section.time_warp = Field(20, whole(0, FRAMES))
+    return section
+
+
+def _only(modality: str) -> Rule:
+    """Allows one modality, and says which config is for the other one."""
+    other = "audio" if modality == "video" else "video"
+    return Rule(
+        f"{modality!r}, or another config, such as configs/eval/finetune_{other}.py",
+        lambda x: isinstance(x, str) and x == modality,
+    )

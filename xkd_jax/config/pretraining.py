@@ -1,0 +1,268 @@
+"""Every field of a pretraining's config: its default, its allowed values, and what it means.
+
+    field = Field(default, rule)  # meaning
+
+Defaults are the paper's recipe, with ViT-B for both modalities; the files in configs/ change what
+makes them different. Equation, table and section numbers are those of the paper (arXiv 2211.13929).
+The rules are in `rules`; those that involve several fields are in `xkd_jax.config_check`.
+"""
+
+import ml_collections
+
+from xkd_jax.config import schema
+from xkd_jax.config.rules import (
+    EPOCHS,
+    FRAMES,
+    PIXELS,
+    SEED,
+    SHARE,
+    STEPS,
+    SWITCH,
+    TEXT,
+    WEIGHT,
+    above,
+    below,
+    each,
+    interval,
+    number,
+    one_of,
+    some,
+    some_of,
+    whole,
+)
+from xkd_jax.config.schema import Field, Section
+
+# name: (width, depth, heads). Appendix C of the paper; tiny and small are the usual ViT sizes.
+ENCODERS = {
+    "tiny": (192, 12, 3),
+    "small": (384, 12, 6),
+    "base": (768, 12, 12),
+    "large": (1024, 24, 16),
+}
+DECODERS = {
+    "tiny": (96, 4, 3),
+    "small": (192, 4, 6),
+    "base": (384, 4, 12),
+    "large": (512, 8, 16),
+}
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The config with the default of each field."""
+    return schema.defaults(fields())
+
+
+def transformer(size: tuple[int, int, int]) -> ml_collections.ConfigDict:
+    """The section of a transformer of some size: (width, depth, heads)."""
+    return schema.defaults(_transformer(size))
+
+
+def _transformer(size: tuple[int, int, int]) -> Section:
+    width, depth, heads = size
+    section = Section()
+    section.width = Field(width, whole(1, 65_536))
+    section.depth = Field(depth, whole(1, 1024))  # blocks
+    section.heads = Field(heads, whole(1, 65_536))  # a divisor of the width
+    return section
+
+
+def fields() -> Section:
+    """The fields of the task `pretrain`."""
+    config = Section()
+    config.task = Field("pretrain", one_of("pretrain"))
+    config.seed = Field(0, whole(0, SEED))
+    # Examples a step, over all devices and processes. MMD and centering see all of them.
+    config.batch_size = Field(256, whole(1, 2**20))
+    # Passes over the data. If `steps` is not 0, it is the number of steps instead.
+    config.epochs = Field(800.0, number(0, EPOCHS))
+    config.steps = Field(0, whole(0, STEPS))
+    # auto: bfloat16 on GPU and TPU, float32 on CPU. Weights, teachers, statistics of norms,
+    # softmaxes and losses are float32 in any case.
+    config.compute_dtype = Field("auto", one_of("auto", "bfloat16", "float32"))
+
+    # How all devices share the work: a mesh of (data, fsdp). All of them split the batch. Those
+    # along fsdp split weights, teachers and optimizer too, which saves memory and costs
+    # communication. It has to divide the number of devices.
+    parallel = config.parallel = Section()
+    parallel.fsdp = Field(1, whole(1, 2**20))
+    # What the backward pass computes again instead of keeping it, block by block. none: nothing;
+    # dots: norms, activations and attention; full: everything, for the least memory.
+    parallel.remat = Field("none", one_of("none", "dots", "full"))
+    # Number of parts of a batch. A step computes them one after another, which takes memory for the
+    # activations of one part only. Gradients are averaged over them, and the state moves once. MMD,
+    # its gradient and the monitors between_clips are of each part's batch_size / accumulate
+    # examples, and averaged. Everything else is the same as with one part; the centers follow the
+    # whole batch's mean.
+    parallel.accumulate = Field(1, whole(1, 2**20))
+
+    # Weights to start with, instead of fresh ones: the workdir of a run, an export of everything,
+    # or a converted training checkpoint. Students, teachers, decoders, projectors and centers are
+    # taken from there; the step is 0 and the optimizer fresh. Read only if the workdir has no
+    # checkpoint yet. Encoders alone are refused. Empty: fresh weights.
+    config.init_from = Field("", TEXT)
+
+    data = config.data = Section()
+    # folder: any tree of media files. generated: moving shapes with sound, made on first use.
+    # prepared: what `python -m input_pipeline.prepare` has made; the fastest to read by far.
+    data.dataset = Field("folder", one_of("folder", "generated", "prepared"))
+    data.path = Field("", TEXT)
+    # Top-level folder of `path` to take the files from; "train" finds one called Training too.
+    # Empty: all files. For prepared data, the split; empty: train.
+    data.split = Field("", TEXT)
+    # Decoding threads; 0: one per core. Changes the speed, never the data.
+    data.threads = Field(0, whole(0, 1024))
+    data.prefetch = Field(2, whole(1, 1024))  # batches made ahead of the step
+    # Share of unusable files above which the run refuses to start, or saves and ends later.
+    data.max_bad_fraction = Field(0.5, SHARE)
+    # The generated dataset: clips in each split, and the seed that they are a function of.
+    generated = data.generated = Section()
+    generated.train = Field(512, whole(0, 10**6))
+    generated.test = Field(128, whole(0, 10**6))
+    generated.val = Field(0, whole(0, 10**6))
+    generated.seed = Field(0, whole(0, SEED))
+
+    views = config.views = Section()
+    video = views.video = Section()
+    # Frames per second; global_frames / frame_rate is the length of a clip.
+    video.frame_rate = Field(8.0, above(0, 1000))
+    video.short_side = Field(112, whole(1, PIXELS))  # pixels of the decoded frames' shorter side
+    video.global_frames = Field(32, whole(1, FRAMES))
+    video.global_size = Field(112, whole(1, PIXELS))  # pixels, square
+    # Area of the crop over area of the frame.
+    video.global_scale = Field((0.2, 1.0), interval(above(0, 1)))
+    video.local_count = Field(1, whole(0, 64))  # local views per example
+    video.local_frames = Field(8, whole(1, FRAMES))  # consecutive, out of the global ones
+    video.local_size = Field(96, whole(1, PIXELS))
+    video.local_scale = Field((0.08, 0.4), interval(above(0, 1)))
+    # Of the crops, drawn log-uniformly.
+    video.aspect_ratio = Field((3 / 4, 4 / 3), interval(above(0, 100)))
+    video.flip_probability = Field(0.5, SHARE)
+    # Brightness, contrast, saturation, hue.
+    video.color_jitter = Field((0.4, 0.4, 0.4, 0.2), each(SHARE, SHARE, SHARE, number(0, 0.5)))
+    video.local_gray_probability = Field(0.2, SHARE)
+    video.local_blur_probability = Field(0.5, SHARE)
+    video.local_blur_kernel = Field(9, whole(1, PIXELS))  # pixels, odd
+    video.local_blur_sigma = Field((0.1, 2.0), interval(above(0, PIXELS)))  # pixels
+    audio = views.audio = Section()
+    audio.sample_rate = Field(16000, whole(1, 1_000_000))  # Hz
+    audio.mel_bands = Field(80, whole(1, 1024))
+    audio.window = Field(1024, whole(2, 2**20))  # samples of a Hann window, and the FFT's size
+    audio.hop = Field(143, whole(1, 2**20))  # samples
+    # Hz, the upper edge of the highest mel band.
+    audio.max_frequency = Field(8000.0, above(0, 500_000))
+    audio.log_offset = Field(1.19e-7, above(0, 1))  # log(mel + log_offset)
+    audio.mean = Field(-5.3688107, number(-1000, 1000))  # of the log-mels, for normalization
+    audio.std = Field(4.410007, above(0, 1000))
+    audio.global_frames = Field(448, whole(1, FRAMES))
+    audio.global_gain = Field(0.1, SHARE)  # volume factor U(1 - gain, 1 + gain)
+    audio.local_count = Field(1, whole(0, 64))
+    audio.local_seconds = Field(1.0, above(0, 3600))
+    # Samples; a local view starts on a multiple of it.
+    audio.local_start_step = Field(100, whole(1, 10**6))
+    audio.local_frames = Field(112, whole(1, FRAMES))
+    audio.local_gain = Field(0.2, SHARE)
+    # Random resized crop of the local log-mel: extents of the crop over those of the view, and
+    # extents (frequency, time) of the zero canvas it is taken from over those of the view.
+    audio.local_crop_extent = Field((0.6, 1.5), interval(above(0, 100)))
+    audio.local_crop_canvas = Field((1.0, 1.5), each(number(1, 100), number(1, 100)))
+
+    model = config.model = Section()
+    # xkd: everything modality-specific. xkd_mas: the students share their transformer blocks.
+    # xkd_mats: the students share theirs, and the teachers theirs.
+    model.variant = Field("xkd", one_of("xkd", "xkd_mas", "xkd_mats"))
+    model.video = Section()
+    model.video.patch = Field((4, 16, 16), each(*3 * [whole(1, PIXELS)]))  # frames, pixels, pixels
+    model.video.mask_ratio = Field(0.85, SHARE)
+    model.video.encoder = _transformer(ENCODERS["base"])
+    model.video.decoder = _transformer(DECODERS["base"])
+    model.audio = Section()
+    model.audio.patch = Field((4, 16), each(*2 * [whole(1, FRAMES)]))  # mel bands, frames
+    model.audio.mask_ratio = Field(0.80, SHARE)
+    model.audio.encoder = _transformer(ENCODERS["base"])
+    model.audio.decoder = _transformer(DECODERS["base"])
+    projector = model.projector = Section()
+    projector.layers = Field(3, whole(1, 64))
+    projector.hidden = Field(2048, whole(1, 2**20))
+    projector.bottleneck = Field(256, whole(1, 2**20))
+    projector.out = Field(8192, whole(2, 2**24))
+    # Layers that a LayerNorm follows.
+    projector.norm = Field("every", one_of("every", "last", "none"))
+
+    xkd = config.xkd = Section()
+    # Weights of the terms, and their total: `sum` is the paper's. `release` is a fourteenth of it,
+    # which the authors' code minimizes and on which the gradient clipping was tuned.
+    xkd.lambda_ae = Field(5.0, number(0, WEIGHT))
+    xkd.lambda_da = Field(1.0, number(0, WEIGHT))
+    xkd.lambda_kd = Field(1.0, number(0, WEIGHT))
+    xkd.total = Field("release", one_of("release", "sum"))
+    # Modalities whose reconstruction is part of the total. That of another one is a monitor.
+    xkd.reconstruct = Field(("video", "audio"), some_of("video", "audio"))
+    # Refinement (Eqs. 4-6). cross_attention: softmax is S3. query: mean is "w/o CLS".
+    # refine_weight: root or ratio of the squared norms.
+    xkd.refine = Field(True, SWITCH)
+    xkd.cross_attention = Field("mean", one_of("mean", "softmax"))
+    xkd.query = Field("cls", one_of("cls", "mean"))
+    xkd.refine_weight = Field("root", one_of("root", "ratio"))
+    # Domain alignment (Eqs. 7-8). da1 is S1, da2 is S2.
+    xkd.alignment = Field("da", one_of("da", "da1", "da2"))
+    xkd.mmd_gammas = Field((1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0), some(above(0, WEIGHT)))
+    xkd.mmd_root = Field(False, SWITCH)
+    # Distillation (Eqs. 10-11). The teachers' temperatures go from start to end over warm-up
+    # epochs, along a cosine.
+    xkd.student_temperature = Field(0.1, above(0, 1000))
+    temperature = xkd.teacher_temperature = Section()
+    temperature.video_start = Field(0.1, above(0, 1000))
+    temperature.video_end = Field(0.1, above(0, 1000))
+    temperature.audio_start = Field(0.07, above(0, 1000))
+    temperature.audio_end = Field(0.07, above(0, 1000))
+    temperature.warmup_epochs = Field(30.0, number(0, EPOCHS))
+    xkd.centering = Field(True, SWITCH)
+    xkd.center_momentum = Field(0.9, SHARE)
+    # teacher <- m teacher + (1 - m) student after each step. m goes from each modality's start to
+    # the common end along a cosine over the run.
+    xkd.ema_video = Field(0.997, SHARE)
+    xkd.ema_audio = Field(0.997, SHARE)
+    xkd.ema_end = Field(1.0, SHARE)
+
+    optimizer = config.optimizer = Section()
+    optimizer.learning_rate = Field(1e-4, above(0, 1000))  # the peak, whatever the batch size
+    # Length of the linear warm-up from 0 to the peak. If `warmup_steps` is not 0, it is the length
+    # instead. Then a cosine goes to 0 at the end of the run.
+    optimizer.warmup_epochs = Field(30.0, number(0, EPOCHS))
+    optimizer.warmup_steps = Field(0, whole(0, STEPS))
+    optimizer.b1 = Field(0.9, below(1))
+    optimizer.b2 = Field(0.95, below(1))
+    optimizer.eps = Field(1e-8, above(0, 1))
+    optimizer.weight_decay = Field(0.3, number(0, 1000))  # not on biases, other 1-d parameters
+    # Largest norm of each parameter tensor's gradient, in encoders and projectors; 0: no clipping.
+    optimizer.clip_norm = Field(0.3, number(0, WEIGHT))
+
+    # The online probe: how well the nearest neighbors do on features of the teachers and students,
+    # of a small labeled set that is kept in memory.
+    probe = config.probe = Section()
+    probe.every_steps = Field(0, whole(0, STEPS))  # and at the end of the run; 0: never
+    # Labeled data, as `data` names them. With an empty path, those of the run.
+    probe.dataset = Field("prepared", one_of("folder", "generated", "prepared"))
+    probe.path = Field("", TEXT)
+    # Splits to learn from and to test on; empty: as the data set has them (docs/evaluation.md).
+    probe.train_split = Field("", TEXT)
+    probe.test_split = Field("", TEXT)
+    probe.train = Field(512, whole(2, 10**6))  # recordings at most, drawn evenly from the classes
+    probe.test = Field(256, whole(1, 10**6))
+    probe.k = Field(10, whole(1, 10**6))  # neighbors
+    probe.temperature = Field(0.07, above(0, 1000))  # of their votes
+    probe.seed = Field(0, whole(0, SEED))  # of the draw
+
+    log = config.log = Section()
+    log.every_steps = Field(50, whole(1, STEPS))
+    # Steps between pictures of reconstructions, which the end of the run has too; 0: never.
+    log.images_every_steps = Field(5000, whole(0, STEPS))
+    # If no step ends for so long, the run ends with exit code 4, so that what started it can start
+    # it again; 0: never.
+    log.stall_minutes = Field(30.0, number(0, 100_000))
+
+    saving = config.saving = Section()
+    saving.every_steps = Field(1000, whole(1, STEPS))
+    saving.keep = Field(3, whole(1, STEPS))  # number of checkpoints, the newest ones
+    saving.keep_every_steps = Field(0, whole(0, STEPS))  # kept for good; 0: none
+    return config

@@ -1,0 +1,123 @@
+"""Every field of the tasks `probe` and `compare`: classifiers on features of frozen encoders.
+
+As in `pretraining`: default, allowed values, meaning. The fields of all evaluations are in
+`evaluation`. The defaults are the paper's linear evaluation of video, an SVM on prepared data.
+"""
+
+import ml_collections
+
+from xkd_jax.config import evaluation, pretraining, schema
+from xkd_jax.config.rules import (
+    EPOCHS,
+    SHARE,
+    SWITCH,
+    TEXT,
+    Rule,
+    above,
+    below,
+    each,
+    interval,
+    number,
+    one_of,
+    some,
+    some_of,
+    whole,
+)
+from xkd_jax.config.schema import Field, Section
+
+CLASSIFIERS = ("svm", "linear", "knn")
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The config of the task `probe` with the default of each field."""
+    return schema.defaults(fields())
+
+
+def fields() -> Section:
+    """The fields of the task `probe`."""
+    config = evaluation.fields("probe")
+    # With both, each clip's features are of unit length in either modality, and side by side.
+    config.modalities = Field(
+        ("video",),
+        Rule(
+            "('video',), ('audio',) or ('video', 'audio')",
+            lambda x: isinstance(x, tuple) and x in (("video",), ("audio",), ("video", "audio")),
+        ),
+    )
+    clips = config.clips = Section()
+    # Clips of each recording, as long as in pretraining. random: anywhere. uniform: evenly from the
+    # first to the last, a single one in the middle. In training each clip is a row; in testing the
+    # scores of a recording's clips are averaged.
+    clips.train = Section()
+    clips.train.count = Field(25, whole(1, 10_000))
+    clips.train.placement = Field("random", one_of("uniform", "random"))
+    clips.train.augment = Field(True, SWITCH)
+    clips.test = Section()
+    clips.test.count = Field(3, whole(1, 10_000))
+    clips.test.placement = Field("uniform", one_of("uniform", "random"))
+
+    # What is done to clips to train on if `clips.train.augment` is set.
+    augmentation = config.augmentation = Section()
+    # Area of the crop over area of the frame.
+    augmentation.crop_scale = Field((0.08, 1.0), interval(above(0, 1)))
+    # Of the crop, drawn log-uniformly.
+    augmentation.aspect_ratio = Field((3 / 4, 4 / 3), interval(above(0, 100)))
+    augmentation.flip_probability = Field(0.5, SHARE)
+    # Brightness, contrast, saturation, hue.
+    augmentation.color_jitter = Field(
+        (0.4, 0.4, 0.4, 0.2), each(SHARE, SHARE, SHARE, number(0, 0.5))
+    )
+    augmentation.gray_probability = Field(0.2, SHARE)
+    augmentation.gain = Field(0.1, SHARE)  # volume factor U(1 - gain, 1 + gain)
+
+    config.classifier = classifier()
+    config.selection = Section()
+    # Partition on whose held-out recordings C, the epoch or k is chosen: the first for all of them,
+    # as in the paper; or each for itself, which takes that much longer.
+    config.selection.tune_on = Field("first", one_of("first", "each"))
+    config.features = Section()
+    # Folder of all features, to share between evaluations; empty: in the workdir.
+    config.features.cache = Field("", TEXT)
+    return config
+
+
+def classifier() -> Section:
+    """The section `classifier`, with the paper's numbers for Kinetics400."""
+    section = Section()
+    # svm: scikit-learn's LinearSVC on features as they are. linear: one linear layer, with a
+    # softmax, or with sigmoids if recordings have several classes. knn: the nearest clips by
+    # cosine, which the paper lacks.
+    section.name = Field("svm", one_of(*CLASSIFIERS))
+
+    svm = section.svm = Section()
+    svm.c = Field((1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0), some(above(0, 1e6)))  # one is chosen
+    svm.max_iterations = Field(1000, whole(1, 10**9))
+    # Values of C to fit at the same time, each with copies of all features that take six times
+    # their memory; 0: one per core.
+    svm.jobs = Field(0, whole(0, 1024))
+
+    linear = section.linear = Section()
+    linear.learning_rate = Field(0.01, above(0, 1000))  # AdamW's
+    linear.schedule = Field("cosine", one_of("cosine", "constant"))  # cosine: to 0 at the end
+    linear.weight_decay = Field(0.01, number(0, 1000))
+    linear.dropout = Field(0.0, below(1))  # of the features
+    linear.batch_size = Field(512, whole(1, 2**20))  # clips
+    linear.epochs = Field(20, whole(1, EPOCHS))  # at most; the one after which to stop is chosen
+
+    knn = section.knn = Section()
+    knn.k = Field((5, 10, 20, 50, 100, 200), some(whole(1, 10**9)))  # one is chosen
+    # Neighbors vote with the softmax of their cosine over this (DINO, arXiv 2104.14294).
+    knn.temperature = pretraining.fields().probe.temperature
+    return section
+
+
+def comparison() -> Section:
+    """The fields of the task `compare`: those of `probe`, except for what is compared."""
+    config = fields()
+    config.task = Field("compare", one_of("compare"))
+    # Each has its fields in `classifier`.
+    config.classifiers = Field(("svm", "knn"), some_of(*CLASSIFIERS))
+    del config.classifier.name
+    del config.untrained  # both are compared
+    del config.paper  # which has no such result
+    return config
