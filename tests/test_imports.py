@@ -1,5 +1,6 @@
 """The two packages need not each other's frameworks, and parts of a package not the others."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,31 @@ def test_input_pipeline_without_jax():
         "input_pipeline.datasets.prepared, input_pipeline.evaluation, input_pipeline.inspect, "
         "input_pipeline.benchmark",
     )
+    assert result.returncode == 0, result.stderr
+
+
+def imported(package: str) -> set[str]:
+    """Returns the modules that a package's files import, also inside functions."""
+    names = set()
+    for path in (ROOT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("package", ["xkd_jax", "input_pipeline"])
+def test_the_library_imports_no_experiment(package):
+    assert not {name for name in imported(package) if name.split(".")[0] == "configs"}
+
+
+def test_configs_import_neither_framework():
+    """A config is read before the program sets up the devices."""
+    paths = [*(ROOT / "configs").glob("[!_]*.py"), *(ROOT / "configs/eval").glob("[!_]*.py")]
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
+    result = without(("jax", "tensorflow"), f"import {', '.join(names)}")
     assert result.returncode == 0, result.stderr
 
 

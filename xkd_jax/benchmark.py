@@ -66,7 +66,7 @@ def benchmark(
     """Compiles and runs the step of a config.
 
     Args:
-        config: Config of pretraining, see configs/base.py; `config.data` is ignored.
+        config: Config of pretraining, see xkd_jax/config/pretraining.py; `config.data` is ignored.
         steps: Number of steps to measure.
         breakdown: Whether to measure each part by itself as well.
         profile: Folder for a trace, or None.

@@ -3,7 +3,7 @@
     python -m xkd_jax.main --config=configs/folder.py --config.data.path=VIDEOS --workdir=RUN
 
 The same command resumes an interrupted run from its newest checkpoint. Every field of the config
-(configs/base.py documents them) can be set as a flag: --config.FIELD=VALUE, such as
+(xkd_jax/config documents them) can be set as a flag: --config.FIELD=VALUE, such as
 --config.batch_size=64 or --config.model.video.patch="(4,16,16)".
 
 Flags:

@@ -37,7 +37,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> train_step.Trai
     """Pretrains XKD, from the newest checkpoint in the workdir or from the beginning.
 
     Args:
-        config: Config of the run, see configs/base.py.
+        config: Config of the run, see xkd_jax/config/pretraining.py.
         workdir: Folder of the run; it is created if it does not exist.
 
     Returns:

@@ -73,8 +73,8 @@ def train(
             first axis has this process's examples.
         total_steps: Steps of the whole run.
         config: A `ConfigDict` with `batch_size`, `epochs`, `steps` and `log` as in
-            `configs/base.py`; the whole config is saved with every checkpoint.
-        saving: When to save and what to keep: the fields of `checkpoint` in `configs/base.py`.
+            `xkd_jax/config/pretraining.py`; the whole config is saved with every checkpoint.
+        saving: When to save and what to keep: section `saving` of the config.
         workdir: Folder of the run; it is created if it does not exist.
         mesh: Device mesh of the run, from `sharding.make_mesh`.
         init_args: Pytrees of arrays that are too large to be constants of a program, such as

@@ -76,7 +76,7 @@ def hyperparameters(
     """Collects the numbers of a run. Runs that differ only in these share a compiled program.
 
     Args:
-        config: Config of the run, see configs/base.py.
+        config: Config of the run, see xkd_jax/config/pretraining.py.
         total_steps: Number of steps of the run, where its schedules end.
         steps_per_epoch: Steps per epoch, which converts the config's epochs to steps.
 
@@ -258,7 +258,7 @@ def make_train_step(
 
     Args:
         model: The model.
-        config: Config of the run, see configs/base.py.
+        config: Config of the run, see xkd_jax/config/pretraining.py.
 
     Returns:
         A pure function `(state, batch, numbers) -> (state, metrics)`. `batch` has the arrays of

@@ -117,7 +117,7 @@ def open_dataset(
     """Opens the source that `data.dataset` names.
 
     Args:
-        data: `data` section of the config (configs/base.py).
+        data: `data` section of the config (xkd_jax/config/pretraining.py).
         views: `views` section of the config: length, frame rate, size and sample rate of the clips.
         picture: Whether frames will be read. If so, prepared data with recordings that have none
             are refused; every file of a folder has some.

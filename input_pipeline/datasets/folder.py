@@ -234,7 +234,7 @@ def open_folder(data: ml_collections.ConfigDict, views: ml_collections.ConfigDic
     `$XDG_CACHE_HOME/xkd_jax` or `~/.cache/xkd_jax`, because the folder itself may be read-only.
 
     Args:
-        data: `data` section of the config (configs/base.py).
+        data: `data` section of the config (xkd_jax/config/pretraining.py).
         views: `views` section of the config.
 
     Returns:

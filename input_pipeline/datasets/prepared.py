@@ -234,8 +234,8 @@ def open_prepared(
     """Opens a split of the prepared data in `data.path`.
 
     Args:
-        data: `data` section of the config (configs/base.py). An empty `data.split` means the only
-            split, or "train" if there are several.
+        data: `data` section of the config (xkd_jax/config/pretraining.py). An empty `data.split`
+            means the only split, or "train" if there are several.
         views: `views` section of the config.
         picture: Whether frames will be read.
 

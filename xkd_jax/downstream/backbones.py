@@ -67,7 +67,7 @@ def load(
 def make_views(
     backbones: Backbones, fields: ml_collections.ConfigDict | None = None
 ) -> ml_collections.ConfigDict:
-    """Makes a `views` section as in configs/base.py that fits what encoders were trained on.
+    """Makes a section `views` of a pretraining's config that fits what encoders were trained on.
 
     Args:
         backbones: Encoders by modality.

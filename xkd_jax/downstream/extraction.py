@@ -41,7 +41,7 @@ class Protocol(NamedTuple):
     Attributes:
         backbones: Encoders by modality.
         views: Section from `backbones.make_views`, with augmentation if `clips.augment`.
-        clips: Section with `count`, `placement` and `augment` (configs/eval/probe.py).
+        clips: Section with `count`, `placement` and `augment` (xkd_jax/config/probing.py).
         seed: Seed of random placement and of augmentation.
         batch_size: Clips per batch over all devices.
     """

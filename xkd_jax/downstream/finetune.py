@@ -39,7 +39,7 @@ class Setting(NamedTuple):
     """Everything that all partitions of a finetuning share.
 
     Attributes:
-        config: Config as in configs/eval/finetune_video.py.
+        config: Config as in xkd_jax/config/finetuning.py.
         mesh: Device mesh over all devices.
         model: Model to train.
         encoder: Pretrained parameters of the encoder, on the host.
@@ -65,7 +65,7 @@ def finetune(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] 
     """Finetunes and tests on every partition, and writes the results.
 
     Args:
-        config: Config as in configs/eval/finetune_video.py.
+        config: Config as in xkd_jax/config/finetuning.py.
         workdir: Folder for `results.json`, the figures and a folder per partition.
 
     Returns:

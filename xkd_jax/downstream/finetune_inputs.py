@@ -25,7 +25,7 @@ Batch = dict[str, np.ndarray]
 def make_views(
     config: ml_collections.ConfigDict, encoders: backbones.Backbones
 ) -> ml_collections.ConfigDict:
-    """Makes a `views` section as in configs/base.py with one global view and no local views.
+    """Makes a section `views` of a pretraining's config with one global view and no local views.
 
     Args:
         config: Config of the finetuning.

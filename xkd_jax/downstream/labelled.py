@@ -109,7 +109,7 @@ def open_labelled(
 
     Args:
         data: Section `data` of the config (`xkd_jax.config.evaluation`).
-        views: Section `views` as in configs/base.py, which describes the views to make.
+        views: Section `views` of a pretraining's config, which describes the views to make.
         picture: Whether video is needed. Not all data have video.
 
     Returns:

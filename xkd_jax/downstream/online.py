@@ -51,7 +51,7 @@ def make(
     """Reads the labeled set and makes the function that scores a state.
 
     Args:
-        config: Config of the pretraining (configs/base.py).
+        config: Config of the pretraining (xkd_jax/config/pretraining.py).
         model: Model in training.
         mesh: Device mesh of the run.
 

@@ -30,7 +30,7 @@ def probe(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] | N
     """Extracts features, classifies them, and writes the results.
 
     Args:
-        config: Config as in configs/eval/probe.py.
+        config: Config as in xkd_jax/config/probing.py.
         workdir: Folder for `results.json` and the figures, and for the features if
             `config.features.cache` is empty.
 

@@ -44,7 +44,7 @@ def folds(config: ml_collections.ConfigDict, data: LabelledData) -> list[Fold]:
     """Divides the recordings of each partition by their use.
 
     Args:
-        config: Config of the probe (configs/eval/probe.py).
+        config: Config of the probe (xkd_jax/config/probing.py).
         data: Labeled recordings.
 
     Returns:
@@ -88,7 +88,7 @@ class Sampled:
         """Extracts the features, or reads them from the cache.
 
         Args:
-            config: Config of the probe (configs/eval/probe.py).
+            config: Config of the probe (xkd_jax/config/probing.py).
             encoders: Encoders by modality.
             folds: Folds from the function `folds`.
             cache: Folder of all cached features.

@@ -78,7 +78,7 @@ def describe(
     """Describes weights so that they can be used without the run that made them.
 
     Args:
-        config: Config of the run (configs/base.py) as nested dictionaries.
+        config: Config of the run (xkd_jax/config/pretraining.py) as nested dictionaries.
         trees: Weights, or anything of the same structure.
         provenance: Plain values that say where the weights come from.
 

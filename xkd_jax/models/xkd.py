@@ -265,7 +265,7 @@ def count_parameters(params: Params) -> dict[str, int]:
 
 
 def build(config: ml_collections.ConfigDict, dtype: Any = jnp.float32) -> XKD:
-    """Builds the model that a config describes (see configs/base.py), which computes in `dtype`."""
+    """Builds the model that a pretraining's config describes, which computes in `dtype`."""
     model, views, xkd = config.model, config.views, config.xkd
     computation = {"dtype": dtype, "remat": config.parallel.remat}
     inputs = {

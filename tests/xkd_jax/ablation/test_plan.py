@@ -126,6 +126,11 @@ def test_evaluations_are_of_one_protocol(tmp_path):
     assert plan.evaluated(job, "teacher", protocol("--config.features.cache=elsewhere"))
     assert plan.evaluated(job, "teacher", protocol("--config.clips.test.count=3")) is None
     assert plan.evaluated(job, "student", protocol()) is None
+    # Results of an earlier version, whose protocol had another name for a section.
+    former = protocol().to_dict()
+    former["augment"] = former.pop("augmentation")
+    (folder / "results.json").write_text(json.dumps({"protocol": former}))
+    assert plan.evaluated(job, "teacher", protocol())
 
 
 def test_the_tiny_config_takes_every_row_that_its_clips_are_long_enough_for():

@@ -1,4 +1,4 @@
-"""A damaged outcome is treated as missing."""
+"""Another finetuning's folder is refused, and a damaged outcome is treated as missing."""
 
 import json
 
@@ -7,7 +7,23 @@ import pytest
 
 from input_pipeline import sealed
 from tests.damage import damages
+from xkd_jax.config_check import ConfigError
 from xkd_jax.downstream import finetune_folder
+
+
+def test_a_folder_is_claimed_by_one_plan(tmp_path):
+    config = {"selection": {"epoch": "best"}, "dropout": 0.5}
+    plan = {"config": config, "weights": "w", "recordings": "r"}
+    finetune_folder.claim(tmp_path / "new", plan)
+    finetune_folder.claim(tmp_path / "new", plan)
+    with pytest.raises(ConfigError, match=r"config\.dropout: 0\.5 -> 0\.1; allowed: the same"):
+        finetune_folder.claim(tmp_path / "new", {**plan, "config": {**config, "dropout": 0.1}})
+    with pytest.raises(ConfigError, match=r"config\.data\.path has different recordings now"):
+        finetune_folder.claim(tmp_path / "new", {**plan, "recordings": "s"})
+    # A plan of an earlier version has a former name.
+    former = {**plan, "config": {**config, "selection": "best"}}
+    finetune_folder.claim(tmp_path / "old", former)
+    finetune_folder.claim(tmp_path / "old", plan)
 
 
 @pytest.mark.faults
