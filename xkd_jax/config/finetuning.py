@@ -25,68 +25,67 @@ from xkd_jax.config.schema import Field, Section
 
 
 def get_config(modality: str) -> ml_collections.ConfigDict:
-    """The config with the default of each field, for a modality."""
+    """Returns the config with the default of each field, for `video` or `audio`."""
     return schema.defaults(fields(modality))
 
 
 def fields(modality: str) -> Section:
-    """The fields of the task `finetune`, for `video` or `audio`."""
+    """Returns the fields of the task `finetune`, for `video` or `audio`."""
     base = pretraining.fields()
     config = evaluation.fields("finetune")
     config.modality = Field(modality, _only(modality))
     config.frame_size = config.frame_size.with_default(224)
-    # Pixels of the shorter side of decoded media files; prepared data keep their size.
+    # Shorter side of the frames decoded from media files, in pixels. Prepared data keep their size.
     config.short_side = Field(256, whole(0, PIXELS))
-    config.batch_size = config.batch_size.with_default(96)  # clips a step
-    # Passes over the training recordings, one clip of each. If `steps` is not 0, it is the number
-    # of steps instead.
+    config.batch_size = config.batch_size.with_default(96)  # clips per step
+    # Passes over the training recordings, with one clip of each. If `steps` is not 0, it sets the
+    # length of the run instead.
     config.epochs = base.epochs.with_default(100.0)
     config.steps = base.steps
-    # Without a validation split, a share of the training recordings is not trained on, for the
-    # scores along the way and the choice of the epoch.
+    # Without a validation split, this share of the training recordings is not trained on. It gives
+    # the scores during training and the choice of the epoch.
     config.data.held_out = config.data.held_out.with_default(0.1)
 
-    config.dropout = Field(0.5, below(1))  # of the features that the head sees
-    config.drop_path = Field(0.0, below(1))  # of the last block; grows linearly from 0 in the first
+    config.dropout = Field(0.5, below(1))  # of the head's input features
+    config.drop_path = Field(0.0, below(1))  # in the last block; grows linearly from 0 in the first
     config.label_smoothing = Field(0.1, below(1))
     mixing = config.mixing = Section()
-    # Parameters of the symmetric Beta distributions of the shares mixed; 0: no such mixing.
+    # Parameters of the symmetric Beta distributions of the mixed shares; 0: off.
     mixing.mixup = Field(0.6, number(0, 1000))
     mixing.cutmix = Field(0.5, number(0, 1000))
-    mixing.probability = Field(1.0, SHARE)  # of either
-    mixing.switch_probability = Field(0.5, SHARE)  # of cutmix if there are both
+    mixing.probability = Field(1.0, SHARE)  # of mixing at all
+    mixing.switch_probability = Field(0.5, SHARE)  # of cutmix if both are on
 
     augmentations = {"video": _video_augmentation, "audio": _audio_augmentation}
     config.augmentation = augmentations[modality]()
 
     optimizer = config.optimizer = Section()
-    # The head's, whatever the batch size: from 0 to the peak over the warm-up, then a cosine to the
-    # final one.
+    # Learning rate of the head, not scaled by the batch size: linear from 0 to the peak during the
+    # warm-up, then a cosine to the final value.
     optimizer.learning_rate = base.optimizer.learning_rate.with_default(5e-4)
     optimizer.final_learning_rate = Field(1e-6, number(0, 1000))
     optimizer.warmup_epochs = base.optimizer.warmup_epochs.with_default(5.0)
-    # Factor of the learning rate from each block to the one below, and to the embeddings.
+    # Factor of the learning rate from each block to the one below it, and to the embeddings.
     optimizer.layer_decay = Field(0.45, above(0, 1))
     optimizer.b1 = base.optimizer.b1
     optimizer.b2 = base.optimizer.b2.with_default(0.999)
     optimizer.eps = base.optimizer.eps
-    # Not on positions, CLS, biases and other 1-d parameters.
+    # Not applied to position embeddings, the CLS token, biases and other 1-d parameters.
     optimizer.weight_decay = base.optimizer.weight_decay.with_default(0.05)
 
     config.selection = Section()
-    # The epoch whose weights are tested. last, as planned; or best, by the score on the validation
-    # split or on held-out recordings, out of the epochs after which there is an evaluation.
+    # The epoch whose weights are tested. last: the final one. best: of the epochs with an
+    # evaluation, the one with the best score on the validation split or on held-out recordings.
     config.selection.epoch = Field("best", one_of("last", "best"))
     scoring = config.evaluation = Section()
-    # Epochs between two evaluations; there is always one at the end. 0: only that one.
-    scoring.every_epochs = base.epochs.with_default(10.0)
-    # Clips of a recording, evenly from the first to the last, and squares of each clip's frames;
-    # probabilities are averaged over all of them.
+    scoring.every_epochs = base.epochs.with_default(10.0)  # also at the end; 0: only at the end
+    # Number of evenly spaced clips per recording, and of square crops per clip. Probabilities are
+    # averaged over all of them.
     scoring.clips = Field(3, whole(1, 10_000))
     scoring.crops = Field(3, Rule("1 or 3", lambda x: type(x) is int and x in (1, 3)))
     scoring.batch_size = config.batch_size.with_default(32)  # clips at a time
-    # Whether each evaluation scores the test set too, which tells what choosing the epoch by it, as
-    # the paper does, would give; nothing else depends on it.
+    # Whether each evaluation scores the test set too. It shows the result of choosing the epoch on
+    # the test set, as the paper does. Nothing else depends on it.
     scoring.watch_test = Field(True, SWITCH)
 
     # The rest is as in pretraining.
@@ -108,7 +107,7 @@ def _video_augmentation() -> Section:
     section.aspect_ratio = Field((3 / 4, 4 / 3), interval(above(0, 100)))
     section.flip_probability = Field(0.5, SHARE)
     rand_augment = section.rand_augment = Section()
-    rand_augment.operations = Field(2, whole(0, 64))  # in a row
+    rand_augment.operations = Field(2, whole(0, 64))  # number of successive operations
     rand_augment.probability = Field(0.5, SHARE)  # of each
     rand_augment.magnitude = Field(9.0, number(0, 10))  # the mean
     rand_augment.magnitude_std = Field(0.05, number(0, 1000))
@@ -118,12 +117,14 @@ def _video_augmentation() -> Section:
 def _audio_augmentation() -> Section:
     section = Section()
     section.gain = Field(0.2, SHARE)  # volume factor U(1 - gain, 1 + gain)
-    # Masks, each of less than so many log-mel frames, or mel bands, filled with the clip's mean.
+    # Numbers of masks, and the number of log-mel frames or mel bands below which the size of each
+    # mask stays. Masks are filled with the clip's mean.
     section.time_masks = Field(2, whole(0, 1024))
     section.time_mask_frames = Field(20, whole(1, FRAMES))
     section.frequency_masks = Field(2, whole(0, 1024))
     section.frequency_mask_bands = Field(10, whole(1, 1024))
-    # A frame at least so many from both ends is moved by at most so many; 0: none.
+    # Time warping moves a frame that is at least this many frames from both ends by at most this
+    # many frames; 0: no time warping.
     section.time_warp = Field(20, whole(0, FRAMES))
     return section
 

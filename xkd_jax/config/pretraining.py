@@ -2,9 +2,9 @@
 
     field = Field(default, rule)  # meaning
 
-Defaults are the paper's recipe, with ViT-B for both modalities; the files in configs/ change what
-makes them different. Equation, table and section numbers are those of the paper (arXiv 2211.13929).
-The rules are in `rules`; those that involve several fields are in `xkd_jax.config_check`.
+The defaults are the paper's recipe, with ViT-B for both modalities; the files in configs/ change
+some of them. Numbers of equations, tables and sections are those of the paper (arXiv 2211.13929).
+`rules` defines the rules; `xkd_jax.config_check` has those that involve several fields.
 """
 
 import ml_collections
@@ -32,7 +32,7 @@ from xkd_jax.config.rules import (
 )
 from xkd_jax.config.schema import Field, Section
 
-# name: (width, depth, heads). Appendix C of the paper; tiny and small are the usual ViT sizes.
+# name: (width, depth, heads), from appendix C of the paper; tiny and small are common ViT sizes.
 ENCODERS = {
     "tiny": (192, 12, 3),
     "small": (384, 12, 6),
@@ -48,12 +48,12 @@ DECODERS = {
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The config with the default of each field."""
+    """Returns the config with the default of each field."""
     return schema.defaults(fields())
 
 
 def transformer(size: tuple[int, int, int]) -> ml_collections.ConfigDict:
-    """The section of a transformer of some size: (width, depth, heads)."""
+    """Returns the config of a transformer of size (width, depth, heads)."""
     return schema.defaults(_transformer(size))
 
 
@@ -61,60 +61,59 @@ def _transformer(size: tuple[int, int, int]) -> Section:
     width, depth, heads = size
     section = Section()
     section.width = Field(width, whole(1, 65_536))
-    section.depth = Field(depth, whole(1, 1024))  # blocks
+    section.depth = Field(depth, whole(1, 1024))  # number of blocks
     section.heads = Field(heads, whole(1, 65_536))  # a divisor of the width
     return section
 
 
 def fields() -> Section:
-    """The fields of the task `pretrain`."""
+    """Returns the fields of the task `pretrain`."""
     config = Section()
     config.task = Field("pretrain", one_of("pretrain"))
     config.seed = Field(0, whole(0, SEED))
-    # Examples a step, over all devices and processes. MMD and centering see all of them.
+    # Examples per step, over all devices and processes. MMD and centering use all of them.
     config.batch_size = Field(256, whole(1, 2**20))
-    # Passes over the data. If `steps` is not 0, it is the number of steps instead.
+    # Passes over the data. If `steps` is not 0, it sets the length of the run instead.
     config.epochs = Field(800.0, number(0, EPOCHS))
     config.steps = Field(0, whole(0, STEPS))
-    # auto: bfloat16 on GPU and TPU, float32 on CPU. Weights, teachers, statistics of norms,
-    # softmaxes and losses are float32 in any case.
+    # auto: bfloat16 on GPU and TPU, float32 on CPU. Weights, teachers, LayerNorm statistics,
+    # softmaxes and losses are always float32.
     config.compute_dtype = Field("auto", one_of("auto", "bfloat16", "float32"))
 
-    # How all devices share the work: a mesh of (data, fsdp). All of them split the batch. Those
-    # along fsdp split weights, teachers and optimizer too, which saves memory and costs
-    # communication. It has to divide the number of devices.
+    # The devices form a mesh (data, fsdp). All of them split the batch. Those along fsdp also split
+    # weights, teachers and optimizer state, which saves memory and costs communication. fsdp must
+    # divide the number of devices.
     parallel = config.parallel = Section()
     parallel.fsdp = Field(1, whole(1, 2**20))
-    # What the backward pass computes again instead of keeping it, block by block. none: nothing;
-    # dots: norms, activations and attention; full: everything, for the least memory.
+    # What the backward pass recomputes in each block instead of keeping it. none: nothing; dots:
+    # norms, activations and attention; full: everything, which takes the least memory.
     parallel.remat = Field("none", one_of("none", "dots", "full"))
-    # Number of parts of a batch. A step computes them one after another, which takes memory for the
-    # activations of one part only. Gradients are averaged over them, and the state moves once. MMD,
-    # its gradient and the monitors between_clips are of each part's batch_size / accumulate
-    # examples, and averaged. Everything else is the same as with one part; the centers follow the
-    # whole batch's mean.
+    # Number of parts of a batch that a step processes one after another, to save memory for
+    # activations. Gradients are averaged over the parts, and the state is updated once. MMD, its
+    # gradient and the between_clips monitors are computed per part, on batch_size / accumulate
+    # examples, and averaged. Nothing else changes; centers follow the mean of the whole batch.
     parallel.accumulate = Field(1, whole(1, 2**20))
 
-    # Weights to start with, instead of fresh ones: the workdir of a run, an export of everything,
-    # or a converted training checkpoint. Students, teachers, decoders, projectors and centers are
-    # taken from there; the step is 0 and the optimizer fresh. Read only if the workdir has no
-    # checkpoint yet. Encoders alone are refused. Empty: fresh weights.
+    # Weights to start from: the workdir of a run, an export of everything, or a converted training
+    # checkpoint. Students, teachers, decoders, projectors and centers are loaded; step and
+    # optimizer start afresh. Ignored if the workdir has a checkpoint. A file with encoders alone is
+    # refused. Empty: random weights.
     config.init_from = Field("", TEXT)
 
     data = config.data = Section()
     # folder: any tree of media files. generated: moving shapes with sound, made on first use.
-    # prepared: what `python -m input_pipeline.prepare` has made; the fastest to read by far.
+    # prepared: output of `python -m input_pipeline.prepare`, by far the fastest to read.
     data.dataset = Field("folder", one_of("folder", "generated", "prepared"))
     data.path = Field("", TEXT)
-    # Top-level folder of `path` to take the files from; "train" finds one called Training too.
-    # Empty: all files. For prepared data, the split; empty: train.
+    # folder: top-level folder of `path` to read, where "train" also finds one named Training;
+    # empty: all of them. prepared: split to read; empty: train, or the only one.
     data.split = Field("", TEXT)
     # Decoding threads; 0: one per core. Changes the speed, never the data.
     data.threads = Field(0, whole(0, 1024))
-    data.prefetch = Field(2, whole(1, 1024))  # batches made ahead of the step
-    # Share of unusable files above which the run refuses to start, or saves and ends later.
+    data.prefetch = Field(2, whole(1, 1024))  # batches prepared ahead of the step
+    # Share of unusable files above which a run refuses to start; a started run saves and ends.
     data.max_bad_fraction = Field(0.5, SHARE)
-    # The generated dataset: clips in each split, and the seed that they are a function of.
+    # Recordings in each split of the generated data, and the seed that determines them.
     generated = data.generated = Section()
     generated.train = Field(512, whole(0, 10**6))
     generated.test = Field(128, whole(0, 10**6))
@@ -123,7 +122,7 @@ def fields() -> Section:
 
     views = config.views = Section()
     video = views.video = Section()
-    # Frames per second; global_frames / frame_rate is the length of a clip.
+    # Frames per second; global_frames / frame_rate is the clip's length.
     video.frame_rate = Field(8.0, above(0, 1000))
     video.short_side = Field(112, whole(1, PIXELS))  # pixels of the decoded frames' shorter side
     video.global_frames = Field(32, whole(1, FRAMES))
@@ -131,7 +130,7 @@ def fields() -> Section:
     # Area of the crop over area of the frame.
     video.global_scale = Field((0.2, 1.0), interval(above(0, 1)))
     video.local_count = Field(1, whole(0, 64))  # local views per example
-    video.local_frames = Field(8, whole(1, FRAMES))  # consecutive, out of the global ones
+    video.local_frames = Field(8, whole(1, FRAMES))  # consecutive frames out of the global ones
     video.local_size = Field(96, whole(1, PIXELS))
     video.local_scale = Field((0.08, 0.4), interval(above(0, 1)))
     # Of the crops, drawn log-uniformly.
@@ -151,24 +150,25 @@ def fields() -> Section:
     # Hz, the upper edge of the highest mel band.
     audio.max_frequency = Field(8000.0, above(0, 500_000))
     audio.log_offset = Field(1.19e-7, above(0, 1))  # log(mel + log_offset)
-    audio.mean = Field(-5.3688107, number(-1000, 1000))  # of the log-mels, for normalization
+    # Mean and standard deviation of log-mels, for normalization.
+    audio.mean = Field(-5.3688107, number(-1000, 1000))
     audio.std = Field(4.410007, above(0, 1000))
     audio.global_frames = Field(448, whole(1, FRAMES))
     audio.global_gain = Field(0.1, SHARE)  # volume factor U(1 - gain, 1 + gain)
     audio.local_count = Field(1, whole(0, 64))
     audio.local_seconds = Field(1.0, above(0, 3600))
-    # Samples; a local view starts on a multiple of it.
+    # Samples; local windows start at multiples of it.
     audio.local_start_step = Field(100, whole(1, 10**6))
     audio.local_frames = Field(112, whole(1, FRAMES))
     audio.local_gain = Field(0.2, SHARE)
-    # Random resized crop of the local log-mel: extents of the crop over those of the view, and
-    # extents (frequency, time) of the zero canvas it is taken from over those of the view.
+    # Random resized crop of the local log-mel. Range of the crop's extents, and extents (frequency,
+    # time) of the zero-padded canvas that it is taken from, both relative to the view's.
     audio.local_crop_extent = Field((0.6, 1.5), interval(above(0, 100)))
     audio.local_crop_canvas = Field((1.0, 1.5), each(number(1, 100), number(1, 100)))
 
     model = config.model = Section()
-    # xkd: everything modality-specific. xkd_mas: the students share their transformer blocks.
-    # xkd_mats: the students share theirs, and the teachers theirs.
+    # xkd: every network is modality-specific. xkd_mas: the students share their transformer blocks.
+    # xkd_mats: the students share their blocks, and the teachers share theirs.
     model.variant = Field("xkd", one_of("xkd", "xkd_mas", "xkd_mats"))
     model.video = Section()
     model.video.patch = Field((4, 16, 16), each(*3 * [whole(1, PIXELS)]))  # frames, pixels, pixels
@@ -189,16 +189,16 @@ def fields() -> Section:
     projector.norm = Field("every", one_of("every", "last", "none"))
 
     xkd = config.xkd = Section()
-    # Weights of the terms, and their total: `sum` is the paper's. `release` is a fourteenth of it,
-    # which the authors' code minimizes and on which the gradient clipping was tuned.
+    # Weights of the terms, and the total: `sum` is that of the paper, `release` a fourteenth of it,
+    # which the authors' code minimizes and for which the gradient clipping was tuned.
     xkd.lambda_ae = Field(5.0, number(0, WEIGHT))
     xkd.lambda_da = Field(1.0, number(0, WEIGHT))
     xkd.lambda_kd = Field(1.0, number(0, WEIGHT))
     xkd.total = Field("release", one_of("release", "sum"))
-    # Modalities whose reconstruction is part of the total. That of another one is a monitor.
+    # Modalities whose reconstruction is part of the total; that of the others is only logged.
     xkd.reconstruct = Field(("video", "audio"), some_of("video", "audio"))
     # Refinement (Eqs. 4-6). cross_attention: softmax is S3. query: mean is "w/o CLS".
-    # refine_weight: root or ratio of the squared norms.
+    # refine_weight: root, or ratio, of the squared norms.
     xkd.refine = Field(True, SWITCH)
     xkd.cross_attention = Field("mean", one_of("mean", "softmax"))
     xkd.query = Field("cls", one_of("cls", "mean"))
@@ -207,8 +207,8 @@ def fields() -> Section:
     xkd.alignment = Field("da", one_of("da", "da1", "da2"))
     xkd.mmd_gammas = Field((1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0), some(above(0, WEIGHT)))
     xkd.mmd_root = Field(False, SWITCH)
-    # Distillation (Eqs. 10-11). The teachers' temperatures go from start to end over warm-up
-    # epochs, along a cosine.
+    # Distillation (Eqs. 10-11). The teachers' temperatures follow a cosine from start to end over
+    # the warm-up epochs.
     xkd.student_temperature = Field(0.1, above(0, 1000))
     temperature = xkd.teacher_temperature = Section()
     temperature.video_start = Field(0.1, above(0, 1000))
@@ -218,51 +218,54 @@ def fields() -> Section:
     temperature.warmup_epochs = Field(30.0, number(0, EPOCHS))
     xkd.centering = Field(True, SWITCH)
     xkd.center_momentum = Field(0.9, SHARE)
-    # teacher <- m teacher + (1 - m) student after each step. m goes from each modality's start to
-    # the common end along a cosine over the run.
+    # teacher <- m teacher + (1 - m) student after each step. Over the run, m follows a cosine from
+    # the modality's start value to the common end.
     xkd.ema_video = Field(0.997, SHARE)
     xkd.ema_audio = Field(0.997, SHARE)
     xkd.ema_end = Field(1.0, SHARE)
 
     optimizer = config.optimizer = Section()
-    optimizer.learning_rate = Field(1e-4, above(0, 1000))  # the peak, whatever the batch size
-    # Length of the linear warm-up from 0 to the peak. If `warmup_steps` is not 0, it is the length
-    # instead. Then a cosine goes to 0 at the end of the run.
+    optimizer.learning_rate = Field(1e-4, above(0, 1000))  # peak, not scaled by the batch size
+    # Length of the linear warm-up from 0 to the peak; a cosine to 0 at the end of the run follows.
+    # If `warmup_steps` is not 0, it sets the length instead.
     optimizer.warmup_epochs = Field(30.0, number(0, EPOCHS))
     optimizer.warmup_steps = Field(0, whole(0, STEPS))
     optimizer.b1 = Field(0.9, below(1))
     optimizer.b2 = Field(0.95, below(1))
     optimizer.eps = Field(1e-8, above(0, 1))
-    optimizer.weight_decay = Field(0.3, number(0, 1000))  # not on biases, other 1-d parameters
-    # Largest norm of each parameter tensor's gradient, in encoders and projectors; 0: no clipping.
+    # Not applied to biases and other 1-d parameters.
+    optimizer.weight_decay = Field(0.3, number(0, 1000))
+    # Largest gradient norm of each parameter tensor in encoders and projectors; 0: no clipping.
     optimizer.clip_norm = Field(0.3, number(0, WEIGHT))
 
-    # The online probe: how well the nearest neighbors do on features of the teachers and students,
-    # of a small labeled set that is kept in memory.
+    # Online probe: during the run, a nearest-neighbor classifier scores the features of teachers
+    # and students on a small labeled data set that is kept in memory.
     probe = config.probe = Section()
-    probe.every_steps = Field(0, whole(0, STEPS))  # and at the end of the run; 0: never
-    # Labeled data, as `data` names them. With an empty path, those of the run.
+    probe.every_steps = Field(0, whole(0, STEPS))  # also at the end of the run; 0: never
+    # Labeled data, as `dataset` and `path` in `data`; with an empty path, the data of the run.
     probe.dataset = Field("prepared", one_of("folder", "generated", "prepared"))
     probe.path = Field("", TEXT)
-    # Splits to learn from and to test on; empty: as the data set has them (docs/evaluation.md).
+    # Splits for the neighbors and for the test; empty: the data set's own (docs/evaluation.md).
     probe.train_split = Field("", TEXT)
     probe.test_split = Field("", TEXT)
-    probe.train = Field(512, whole(2, 10**6))  # recordings at most, drawn evenly from the classes
+    # Largest numbers of recordings, drawn evenly from the classes.
+    probe.train = Field(512, whole(2, 10**6))
     probe.test = Field(256, whole(1, 10**6))
-    probe.k = Field(10, whole(1, 10**6))  # neighbors
-    probe.temperature = Field(0.07, above(0, 1000))  # of their votes
-    probe.seed = Field(0, whole(0, SEED))  # of the draw
+    probe.k = Field(10, whole(1, 10**6))  # number of neighbors
+    probe.temperature = Field(0.07, above(0, 1000))  # of the softmax that weights their votes
+    probe.seed = Field(0, whole(0, SEED))  # of the draw of recordings
 
     log = config.log = Section()
     log.every_steps = Field(50, whole(1, STEPS))
-    # Steps between pictures of reconstructions, which the end of the run has too; 0: never.
+    # Reconstructions; also at the end of the run; 0: never.
     log.images_every_steps = Field(5000, whole(0, STEPS))
-    # If no step ends for so long, the run ends with exit code 4, so that what started it can start
-    # it again; 0: never.
+    # If no step ends for this long, the run ends with exit code 4, so that the program that started
+    # it can restart it; 0: never.
     log.stall_minutes = Field(30.0, number(0, 100_000))
 
     saving = config.saving = Section()
     saving.every_steps = Field(1000, whole(1, STEPS))
-    saving.keep = Field(3, whole(1, STEPS))  # number of checkpoints, the newest ones
-    saving.keep_every_steps = Field(0, whole(0, STEPS))  # kept for good; 0: none
+    saving.keep = Field(3, whole(1, STEPS))  # number of the newest checkpoints that are kept
+    # Checkpoints at multiples of this are kept for good; 0: none.
+    saving.keep_every_steps = Field(0, whole(0, STEPS))
     return config

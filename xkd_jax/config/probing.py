@@ -29,14 +29,14 @@ CLASSIFIERS = ("svm", "linear", "knn")
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The config of the task `probe` with the default of each field."""
+    """Returns the config of the task `probe` with the default of each field."""
     return schema.defaults(fields())
 
 
 def fields() -> Section:
-    """The fields of the task `probe`."""
+    """Returns the fields of the task `probe`."""
     config = evaluation.fields("probe")
-    # With both, each clip's features are of unit length in either modality, and side by side.
+    # With both, each clip's features are scaled to unit length in each modality and concatenated.
     config.modalities = Field(
         ("video",),
         Rule(
@@ -45,9 +45,9 @@ def fields() -> Section:
         ),
     )
     clips = config.clips = Section()
-    # Clips of each recording, as long as in pretraining. random: anywhere. uniform: evenly from the
-    # first to the last, a single one in the middle. In training each clip is a row; in testing the
-    # scores of a recording's clips are averaged.
+    # Number and placement of the clips of each recording, which are as long as in pretraining.
+    # random: at random positions. uniform: evenly spaced from start to end; a single clip lies in
+    # the middle. In training, each clip is a row. In testing, scores are averaged over the clips.
     clips.train = Section()
     clips.train.count = Field(25, whole(1, 10_000))
     clips.train.placement = Field("random", one_of("uniform", "random"))
@@ -56,7 +56,7 @@ def fields() -> Section:
     clips.test.count = Field(3, whole(1, 10_000))
     clips.test.placement = Field("uniform", one_of("uniform", "random"))
 
-    # What is done to clips to train on if `clips.train.augment` is set.
+    # Augmentation of the training clips if `clips.train.augment` is set.
     augmentation = config.augmentation = Section()
     # Area of the crop over area of the frame.
     augmentation.crop_scale = Field((0.08, 1.0), interval(above(0, 1)))
@@ -72,52 +72,55 @@ def fields() -> Section:
 
     config.classifier = classifier()
     config.selection = Section()
-    # Partition on whose held-out recordings C, the epoch or k is chosen: the first for all of them,
-    # as in the paper; or each for itself, which takes that much longer.
+    # Partitions on whose held-out recordings C, k or the epoch is chosen. first: on the first one,
+    # for all, as in the paper. each: on each one for itself, which takes longer accordingly.
     config.selection.tune_on = Field("first", one_of("first", "each"))
     config.features = Section()
-    # Folder of all features, to share between evaluations; empty: in the workdir.
+    # Folder of the features, which evaluations can share; empty: a folder in the workdir.
     config.features.cache = Field("", TEXT)
     return config
 
 
 def classifier() -> Section:
-    """The section `classifier`, with the paper's numbers for Kinetics400."""
+    """Returns the section `classifier`, with the paper's values for Kinetics400."""
     section = Section()
-    # svm: scikit-learn's LinearSVC on features as they are. linear: one linear layer, with a
-    # softmax, or with sigmoids if recordings have several classes. knn: the nearest clips by
-    # cosine, which the paper lacks.
+    # svm: scikit-learn's LinearSVC on unscaled features. linear: one linear layer with a softmax,
+    # or with sigmoids if recordings have several classes. knn: nearest neighbors by cosine
+    # similarity, which the paper does not use.
     section.name = Field("svm", one_of(*CLASSIFIERS))
 
     svm = section.svm = Section()
-    svm.c = Field((1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0), some(above(0, 1e6)))  # one is chosen
+    # Values to try; one of them is chosen.
+    svm.c = Field((1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0), some(above(0, 1e6)))
     svm.max_iterations = Field(1000, whole(1, 10**9))
-    # Values of C to fit at the same time, each with copies of all features that take six times
-    # their memory; 0: one per core.
+    # Values of C to fit at the same time; 0: one per core. Each takes six times the memory of all
+    # features, for copies of them.
     svm.jobs = Field(0, whole(0, 1024))
 
     linear = section.linear = Section()
-    linear.learning_rate = Field(0.01, above(0, 1000))  # AdamW's
+    linear.learning_rate = Field(0.01, above(0, 1000))  # of AdamW
     linear.schedule = Field("cosine", one_of("cosine", "constant"))  # cosine: to 0 at the end
     linear.weight_decay = Field(0.01, number(0, 1000))
     linear.dropout = Field(0.0, below(1))  # of the features
     linear.batch_size = Field(512, whole(1, 2**20))  # clips
-    linear.epochs = Field(20, whole(1, EPOCHS))  # at most; the one after which to stop is chosen
+    linear.epochs = Field(20, whole(1, EPOCHS))  # upper limit; the epoch to stop after is chosen
 
     knn = section.knn = Section()
-    knn.k = Field((5, 10, 20, 50, 100, 200), some(whole(1, 10**9)))  # one is chosen
-    # Neighbors vote with the softmax of their cosine over this (DINO, arXiv 2104.14294).
+    # Values to try; one of them is chosen.
+    knn.k = Field((5, 10, 20, 50, 100, 200), some(whole(1, 10**9)))
+    # Temperature of the softmax over cosines that weights the neighbors' votes (DINO, arXiv
+    # 2104.14294).
     knn.temperature = pretraining.fields().probe.temperature
     return section
 
 
 def comparison() -> Section:
-    """The fields of the task `compare`: those of `probe`, except for what is compared."""
+    """Returns the fields of the task `compare`: those of `probe`, except what is compared."""
     config = fields()
     config.task = Field("compare", one_of("compare"))
-    # Each has its fields in `classifier`.
+    # `classifier` holds the fields of each.
     config.classifiers = Field(("svm", "knn"), some_of(*CLASSIFIERS))
     del config.classifier.name
-    del config.untrained  # both are compared
-    del config.paper  # which has no such result
+    del config.untrained  # trained and random weights are compared
+    del config.paper  # which has no such comparison
     return config
