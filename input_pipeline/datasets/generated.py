@@ -37,7 +37,7 @@ from input_pipeline.datasets.shapes import (
 )
 
 _MARKER = "generated.json"  # beside the splits: which seed the files come from
-_VERSION = 1  # of what a seed gives
+_VERSION = 2  # of what a seed gives
 
 
 def write_clip(path: str | os.PathLike, seed: int, split: str, index: int) -> None:

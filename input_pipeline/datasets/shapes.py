@@ -3,9 +3,8 @@
 Each class is a way to move, with the sound that it makes and the form that moves: a disc bounces
 and thuds, two squares collide and clack, and so on. A clip repeats its event at a steady beat, seen
 and heard at the same instant, and what is bigger sounds lower. What does not tell the class is
-random: whether the shapes are bright in a dim scene or dark in a bright one, all colors, sizes,
-places, tilts, tempo, loudness, the clouds that move behind, the silent shapes that drift about, and
-the noise.
+random: colors, sizes, places, tilts, tempo, loudness, the dim clouds that move behind, the silent
+shapes that drift about, and the noise.
 """
 
 import collections.abc
@@ -239,14 +238,14 @@ def render(seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarray, i
     size = rng.uniform(_SMALLEST, _LARGEST)
     # Bigger is lower, by two thirds of an octave from the smallest to the largest.
     pitch = 2 ** (((_SMALLEST + _LARGEST) / 2 - size) / 9)
-    dim = rng.random() < 0.5
-    frames = _background(dim, rng)
+    frames = _background(rng)
     for _ in range(rng.integers(1, 3)):
         form = rng.choice(list(_FORMS))
-        color = _color(rng.random() < 0.5, rng)
+        color = _color(rng)
+        color = color if rng.random() < 0.5 else 0.6 * (1 - color)
         way = _drift(frame_times, rng)
         _draw(frames, way, form, rng.uniform(4, 7), rng.uniform(-np.pi, np.pi), color, (0, 0))
-    color, center = _color(dim, rng), rng.uniform((-12, -6), (12, 6))
+    color, center = _color(rng), rng.uniform((-12, -6), (12, 6))
     tilt = rng.uniform(-kind.tilt, kind.tilt)
     for path in kind.movement((frame_times - first) / period, size, rng):
         _draw(frames, path, kind.form, size, tilt, color, center)
@@ -254,17 +253,18 @@ def render(seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarray, i
     return frames, _soundtrack(kind.sound, first, period, pitch, rng), label
 
 
-def _color(bright: bool, rng: np.random.Generator) -> np.ndarray:
-    """A bright or a dark color, (3,) float32 in [0, 1]."""
-    light = np.float32(colorsys.hsv_to_rgb(*rng.uniform((0, 0.15, 0.85), (1, 0.5, 1))))
-    return light if bright else 0.6 * (1 - light)
+def _color(rng: np.random.Generator) -> np.ndarray:
+    """A bright color, (3,) float32 in [0, 1]."""
+    return np.float32(colorsys.hsv_to_rgb(*rng.uniform((0, 0.1, 0.85), (1, 0.35, 1))))
 
 
-def _background(dim: bool, rng: np.random.Generator) -> np.ndarray:
-    """A sky above a ground, clouded, that moves steadily: (T, HEIGHT, WIDTH, 3) float32 in [0, 1].
+def _background(rng: np.random.Generator) -> np.ndarray:
+    """A dim sky above a ground, clouded, that moves: (T, HEIGHT, WIDTH, 3) float32 in [0, 1].
 
-    Muted colors: a patch's own mean and deviation are taken off what the decoder is to predict, and
-    where hue is most of what is left, it is most of what is learned.
+    Its colors are muted and its contrast is low. A patch's own mean and deviation are taken off what
+    the decoder is to predict, and where hue is most of what is left, it is most of what is learned.
+    And no sound tells of a scene: where scenes are most of what differs between clips, they are most
+    of what a teacher asks the other modality's student for.
     """
     margin = 32
     size = (HEIGHT + margin, WIDTH + margin)
@@ -278,8 +278,8 @@ def _background(dim: bool, rng: np.random.Generator) -> np.ndarray:
     below, aside = below[..., None].astype(np.float32), aside[..., None]
     scene = below * ground + (1 - below) * (aside * far + (1 - aside) * sky)
     scene *= 0.7 + 0.6 * _clouds(5, size, rng)[..., None]
-    if not dim:
-        scene = 1 - 0.9 * scene
+    mean = scene.mean(axis=(0, 1))
+    scene = mean + 0.6 * (scene - mean)
     start, end = rng.integers(0, margin + 1, (2, 2))
     corners = np.linspace(start, end, SECONDS * FRAME_RATE).round().astype(int)
     return np.stack([scene[y : y + HEIGHT, x : x + WIDTH] for y, x in corners])
