@@ -82,7 +82,9 @@ def test_what_cannot_be_is_named(folder, tmp_path, field, value):
 
 def test_a_description_that_never_ends_is_not_read(tmp_path):
     os.mkfifo(tmp_path / "config.json")
-    with pytest.raises(pretrained.DamagedError, match=r"config\.json is damaged: it is no regular"):
+    with pytest.raises(
+        pretrained.DamagedError, match=r"config\.json is damaged: it is not a regular file"
+    ):
         xkd_jax.load_encoder(tmp_path)
 
 
