@@ -18,7 +18,7 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
-from input_pipeline import reading, views
+from input_pipeline import processor_time, reading, views
 from input_pipeline.datasets import ClipSource
 from input_pipeline.reading import MODALITIES, Batches, ReadError
 
@@ -91,6 +91,7 @@ class Loader:
         self._seed = seed
         self._threads = threads
         self._prefetch = prefetch
+        self._meter = processor_time.ThreadMeter()
 
     def examples(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the epochs and ids of the examples in this process's rows of a batch.
@@ -126,6 +127,7 @@ class Loader:
             an example.
         """
         reader = reading.ClipReader(self.source, self._config, "video" in self._modalities)
+        self._meter = reader.meter
         return reading.batches(
             self._rows,
             functools.partial(self._load, reader),
@@ -135,6 +137,13 @@ class Loader:
             self._threads,
             self._prefetch,
         )
+
+    def processor_seconds(self) -> float:
+        """Returns the processor time of the threads behind the newest batches, in seconds.
+
+        It is NaN before the first batch, and where the system does not tell.
+        """
+        return self._meter.seconds()
 
     def _rows(self, step: int) -> dict[str, np.ndarray]:
         epochs, ids = self.examples(step)

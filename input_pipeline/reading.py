@@ -20,6 +20,7 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
+from input_pipeline import processor_time
 from input_pipeline.datasets import ClipSource, NativeSource, UnusableError
 
 # TensorFlow only feeds the accelerator, and must not take its memory.
@@ -70,6 +71,7 @@ class ClipReader:
 
     Attributes:
         failures: Errors of the reads that failed so far.
+        meter: Meter of the threads that make the batches.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class ClipReader:
         self._samples = round(self._frames / config.video.frame_rate * config.audio.sample_rate)
         # TensorFlow passes on only the text of a Python error, so the errors are kept here.
         self.failures: list[ReadError] = []
+        self.meter = processor_time.ThreadMeter()
         self._reads = itertools.count(1)
 
     def __call__(self, index: tf.Tensor, position: tf.Tensor) -> ClipTensors:
@@ -201,9 +204,13 @@ def _generate(
     dataset = _dataset(rows_of, load, steps, batch_size, threads, prefetch)
     step = steps.start
     try:
-        for batch in dataset.as_numpy_iterator():
+        with reader.meter.starting():
+            iterator = dataset.as_numpy_iterator()
+            batch = next(iterator, None)
+        while batch is not None:
             yield batch
             step += 1
+            batch = next(iterator, None)
     except BaseException as error:
         # The traceback's stack frames hold the iterator, which holds the threads.
         traceback.clear_frames(error.__traceback__)

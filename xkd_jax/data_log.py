@@ -1,8 +1,10 @@
 """Logs which data a run uses, and which recordings could not be read during the run."""
 
 import json
+import math
 import pathlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Self
 
 import jax
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 # Metric: number of clips since the last line of the log that replace one of another recording.
 REPLACED = "data/replaced"
+# Metric: number of cores that made batches, on average since the last line of the log.
+LOADER_CORES = "speed/loader_cores"
 
 _NAMED = 5  # recordings that the last line of the log names
 
@@ -31,12 +35,21 @@ class DataLog:
     Args:
         source: Source of the run's clips.
         workdir: Folder of the run.
+        processor_seconds: Function that returns the processor time spent on batches so far, in
+            seconds, or NaN; None if it is not to be logged.
     """
 
-    def __init__(self, source: "ClipSource", workdir: pathlib.Path) -> None:
+    def __init__(
+        self,
+        source: "ClipSource",
+        workdir: pathlib.Path,
+        processor_seconds: Callable[[], float] | None = None,
+    ) -> None:
         self._source = source
         self._workdir = workdir
+        self._processor_seconds = processor_seconds
         self._logged = 0
+        self._logged_seconds, self._logged_at = 0.0, time.perf_counter()
 
     @property
     def inventory(self) -> Mapping[str, int | str]:
@@ -44,12 +57,26 @@ class DataLog:
         return self._source.inventory
 
     def metrics(self) -> dict[str, float]:
-        """Returns the metric `REPLACED`, summed over all processes, which must all call this."""
+        """Returns what is to be logged about the data since the last call.
+
+        Returns:
+            `REPLACED`, summed over all processes, which must all call this; and `LOADER_CORES` of
+            this process, where it is known.
+        """
         count = self._source.replaced
         new, self._logged = count - self._logged, count
         if jax.process_count() > 1:
             new = np.sum(multihost_utils.process_allgather(np.int32(new)))
-        return {REPLACED: float(new)}
+        return {REPLACED: float(new)} | self._loader_cores()
+
+    def _loader_cores(self) -> dict[str, float]:
+        seconds = self._processor_seconds() if self._processor_seconds else math.nan
+        if math.isnan(seconds):
+            return {}
+        now = time.perf_counter()
+        cores = (seconds - self._logged_seconds) / (now - self._logged_at)
+        self._logged_seconds, self._logged_at = seconds, now
+        return {LOADER_CORES: cores}
 
     def __enter__(self) -> Self:
         return self

@@ -156,8 +156,8 @@ def open_generated(
     """Opens the generated clips in `data.path`, after making those that are not yet there.
 
     Args:
-        data: The `data` section of the configuration (configs/base.py); `data.split` may be empty,
-            for "train".
+        data: `data` section of the config (xkd_jax/config/pretraining.py). An empty
+            `data.split` means "train".
         views: Its `views` section.
 
     Returns:
@@ -169,13 +169,14 @@ def open_generated(
     counts = data.generated
     if not data.path:
         raise ValueError("config.data.path is ''; allowed: a folder to make the clips in")
-    if (data.split or "train") not in SPLITS:
-        raise ValueError(
-            f"config.data.split is {data.split!r}; allowed: {', '.join(map(repr, SPLITS))}"
-        )
-    for name in ("train", "test", "val", "seed"):
+    for name in (*SPLITS, "seed"):
         if counts[name] < 0:
             raise ValueError(f"config.data.generated.{name} is {counts[name]}; allowed: 0 or more")
+    splits = [split for split in SPLITS if counts[split]]
+    if (data.split or "train") not in splits:
+        raise ValueError(
+            f"config.data.split is {data.split!r}; allowed: {', '.join(map(repr, splits))}"
+        )
     path = os.path.expanduser(data.path)
     generate(path, counts.train, counts.test, counts.seed, data.threads, counts.val)
     data = data.copy_and_resolve_references()

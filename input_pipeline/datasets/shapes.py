@@ -261,10 +261,10 @@ def _color(rng: np.random.Generator) -> np.ndarray:
 def _background(rng: np.random.Generator) -> np.ndarray:
     """A dim sky above a ground, clouded, that moves: (T, HEIGHT, WIDTH, 3) float32 in [0, 1].
 
-    Its colors are muted and its contrast is low. A patch's own mean and deviation are taken off what
-    the decoder is to predict, and where hue is most of what is left, it is most of what is learned.
-    And no sound tells of a scene: where scenes are most of what differs between clips, they are most
-    of what a teacher asks the other modality's student for.
+    Its colors are muted: the decoder predicts patches without their mean and deviation, and if hue
+    were most of what is left, it would be most of what is learned. Its contrast is low: no sound
+    tells of a scene, and if scenes were most of what differs between clips, they would be most of
+    what a teacher asks of the other modality's student.
     """
     margin = 32
     size = (HEIGHT + margin, WIDTH + margin)

@@ -107,6 +107,17 @@ def test_opening_makes_the_clips_once(tmp_path, monkeypatch):
     assert source.read(0, 0.5).frames.shape == (32, 48, 64, 3)
 
 
+def test_a_split_to_choose_on_has_clips_of_its_own(tmp_path):
+    data, views = settings(tmp_path / "data", train=2, test=2, val=2)
+    first = {}
+    for split in shapes.SPLITS:
+        data.split = split
+        source = open_dataset(data, views)
+        assert len(source) == 2
+        first[split] = source.read(0, 0.0).frames
+    assert not any(np.array_equal(first[a], first[b]) for a, b in itertools.combinations(first, 2))
+
+
 def test_other_peoples_files_are_left_alone(tmp_path):
     open_dataset(*settings(tmp_path / "data"))
     for fields, words in (

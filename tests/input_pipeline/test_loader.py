@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import itertools
+import math
 import os
 import pathlib
 import subprocess
@@ -254,6 +255,20 @@ def test_threads_change_nothing(batches, threads):
     source = FakeSource(slow=0.02)
     assert_same(load(0, 8, source, threads=threads), batches)
     assert source.most_running <= threads
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="the system does not tell")
+def test_the_threads_behind_the_batches_are_metered():
+    loader = Loader(FakeSource(), small_config(), 4, 0, threads=2)
+    assert math.isnan(loader.processor_seconds())
+    batches = loader.batches()
+    next(batches)
+    first = loader.processor_seconds()
+    for _ in range(40):
+        next(batches)
+    # Views of 160 clips take some 100 ms; the system counts in steps of 10.
+    assert loader.processor_seconds() > first
+    batches.close()
 
 
 def test_threads_read_together():
