@@ -8,6 +8,7 @@ import time
 
 import av
 
+from input_pipeline import limited_file
 from input_pipeline.picture import aspect_ratio
 
 UNREADABLE = "unreadable"  # not a media file
@@ -36,6 +37,13 @@ _MAX_PIXELS = 1 << 26  # in a frame: 8192 x 8192
 # Largest number of parts to look at to tell whether a file is truncated. Whole files have fewer.
 _MOST_CHUNKS = 1_000  # in a WAV
 _MOST_BOXES = 100_000  # in an MP4; a streamed one has a few per second
+
+# Bytes of a sparse file that may be missing. Above, it is an unfinished download or a trap: FFmpeg
+# reads the holes as zeros, some at 6 MB/s.
+_LARGEST_HOLES = 1 << 26
+# Formats without packets of their own. FFmpeg looks for the frames in the bytes, and keeps in
+# memory what it has not found any in.
+_UNPACKETED = ("mp3", "aac", "ac3", "eac3", "flac", "gif")
 
 # Temporary errors of the system, and the waits before each new attempt.
 _TEMPORARY = (errno.EMFILE, errno.ENFILE, errno.ESTALE)
@@ -73,7 +81,7 @@ def opened(path: str | os.PathLike) -> collections.abc.Iterator[av.container.Inp
             if error.errno not in _TEMPORARY or seconds is None:
                 raise MediaError(INACCESSIBLE, path) from error
             time.sleep(seconds)
-    with container:
+    with container, getattr(container.file, "file", contextlib.nullcontext()):
         try:
             yield container
         except MediaError:
@@ -92,18 +100,41 @@ def _open(path: str) -> av.container.InputContainer:
     """
     if os.path.getsize(path) == 0:
         raise MediaError(EMPTY, path)
-    with open(path, "rb"):  # raises the system's errors, unlike FFmpeg
-        pass
+    with open(path, "rb") as file:  # raises the system's errors, unlike FFmpeg
+        if _is_hollow(file.fileno()):
+            raise MediaError(TRUNCATED, path)
     options = {
         "format_whitelist": f"{_WITH_PICTURE},{_SOUND_ALONE}",
         "protocol_whitelist": "file",
     }
     try:
-        return av.open(path, options=options, metadata_errors="replace")
+        container = av.open(path, options=options, metadata_errors="replace")
+        if container.format.name in _UNPACKETED:
+            container.close()
+            file = limited_file.LimitedFile(path)
+            with file.limited(limited_file.MOST_AHEAD):
+                container = av.open(file, options=options, metadata_errors="replace")
+                file.found_packet()
+        return container
     except (av.FFmpegError, OSError, ValueError) as error:
         if getattr(error, "errno", None) in _TEMPORARY:
             raise OSError(error.errno, os.strerror(error.errno), path) from error
         raise MediaError(TRUNCATED if _boxes_missing(path) else UNREADABLE, path) from error
+
+
+def _is_hollow(descriptor: int) -> bool:
+    """Returns whether most of a file, and not little, are holes that were never written."""
+    status = os.fstat(descriptor)
+    if status.st_blocks * 512 >= status.st_size - _LARGEST_HOLES:
+        return False
+    limit = max(_LARGEST_HOLES, status.st_size // 2)
+    holes = position = 0
+    with contextlib.suppress(OSError):  # there are no data after the position
+        while holes <= limit:
+            data = os.lseek(descriptor, position, os.SEEK_DATA)
+            holes += data - position
+            position = os.lseek(descriptor, data, os.SEEK_HOLE)
+    return holes + max(status.st_size - position, 0) > limit
 
 
 def streams(

@@ -11,6 +11,8 @@ import contextlib
 import av
 import numpy as np
 
+from input_pipeline import limited_file
+
 ROUNDING = 0.002  # seconds; Matroska and FLV round timestamps to milliseconds
 _BACKWARDS = 0.5  # seconds that decoding times may go back; more means an appended recording
 _LEADS = (0.0, 2.0, 10.0, np.inf)  # seconds to seek ahead of the target, tried in this order
@@ -45,11 +47,18 @@ def demux(
     """Yields packets of streams in file order, from the container's position to its end.
 
     Empty packets are left out, since what is on screen stays, and so are packets without any time.
+
+    Raises:
+        ValueError: A large part of the file holds no packets, see `LimitedFile`.
     """
+    limited = container.file and container.file.file
     slotted = {stream.index for stream in streams if in_slots(container, stream)}
-    # PyAV ends with this error if a stream began midway.
-    with contextlib.suppress(IndexError):
+    limits = limited.limited(limited_file.MOST_BETWEEN) if limited else contextlib.nullcontext()
+    # PyAV ends with an IndexError if a stream began midway.
+    with limits, contextlib.suppress(IndexError):
         for packet in container.demux(streams):
+            if limited:
+                limited.found_packet()
             if packet.stream_index in slotted:
                 packet.pts = packet.dts
             if packet.size and ticks(packet) is not None:

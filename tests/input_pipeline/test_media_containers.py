@@ -1,13 +1,15 @@
 """Containers in common use: every extension, additional tracks, and concatenated files."""
 
 import fractions
+import os
+import resource
 import struct
 
 import av
 import numpy as np
 import pytest
 
-from input_pipeline import media
+from input_pipeline import limited_file, media
 from input_pipeline.datasets import listing
 from tests import media_files
 
@@ -151,6 +153,44 @@ def test_a_track_that_nothing_decodes_does_no_harm(tmp_path):
         assert container.streams[2].codec_context is None
     for use in USES:
         assert use(path).duration == pytest.approx(2.0, abs=0.05)
+
+
+@pytest.mark.parametrize("name", ["mp3", "wav", "mkv"])
+def test_a_file_of_holes_is_not_read(tmp_path, name, monkeypatch):
+    path = media_files.write_media(tmp_path / f"a.{name}", 2.0, **EXTENSIONS[name])
+    for size, end in ((1 << 40, b""), (1 << 40, b"end")):
+        os.truncate(path, size)
+        with open(path, "ab") as file:
+            file.write(end)
+        with monkeypatch.context() as patch:
+            patch.setattr(av, "open", None)
+            for use in USES:
+                with pytest.raises(media.MediaError, match="truncated"):
+                    use(path)
+
+
+def test_a_file_with_some_holes_is_read(tmp_path):
+    path = media_files.write_media(tmp_path / "a.mp4", 2.0, **EXTENSIONS["mp4"])
+    os.truncate(path, 60_000_000)
+    assert media.probe(path).duration == pytest.approx(2.0, abs=0.05)
+
+
+@pytest.mark.parametrize("name", ["mp3", "ac3", "flac", "gif"])
+@pytest.mark.parametrize("filler", [b"\0", b"\x55"])
+def test_padding_does_not_fill_the_memory(tmp_path, name, filler, monkeypatch):
+    """FFmpeg keeps it all, as a frame may still begin in it."""
+    path = media_files.write_media(tmp_path / f"a.{name}", 2.0, **EXTENSIONS[name])
+    whole = path.read_bytes()
+    path.write_bytes(whole + filler * (1 << 20))
+    assert media.probe(path).duration == pytest.approx(2.0, abs=0.1)
+    monkeypatch.setattr(limited_file, "MOST_AHEAD", 2 << 20)
+    monkeypatch.setattr(limited_file, "MOST_BETWEEN", 1 << 20)
+    path.write_bytes(whole + filler * (40 << 20))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for use in USES:
+        with pytest.raises(media.MediaError, match=r"corrupt|unreadable"):
+            use(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # kB
 
 
 @pytest.mark.parametrize(
