@@ -10,7 +10,7 @@ import numpy as np
 from input_pipeline import packets
 
 LARGEST_FAILURE = 0.1  # largest share of packets that may fail to decode; players skip a few
-_LARGEST_ASPECT = 32  # long side over short side; more is damage, and would fill the memory
+LARGEST_ASPECT = 32  # long side over short side; more is damage, and would fill the memory
 
 # Codecs whose non-reference frames can be skipped without changing other frames.
 _SKIPPABLE = ("h264", "mpeg4")
@@ -177,10 +177,10 @@ def aspect_ratio(frame: av.VideoFrame | av.VideoStream, picture: av.VideoStream)
         ValueError: The aspect ratio is not credible.
     """
     aspect = frame.width * float(picture.sample_aspect_ratio or 1) / frame.height
-    if not 1 / _LARGEST_ASPECT <= aspect <= _LARGEST_ASPECT:
+    if not 1 / LARGEST_ASPECT <= aspect <= LARGEST_ASPECT:
         raise ValueError(
             f"a frame of {frame.width} x {frame.height} pixels has aspect ratio {aspect:.3g}; "
-            f"allowed: 1/{_LARGEST_ASPECT} to {_LARGEST_ASPECT}"
+            f"allowed: 1/{LARGEST_ASPECT} to {LARGEST_ASPECT}"
         )
     return aspect
 

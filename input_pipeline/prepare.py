@@ -149,9 +149,10 @@ def _check(task: Task) -> None:
             f"--require is {task.require!r}; allowed: {', '.join(listing.REQUIREMENTS)}"
         )
     lowest, highest = records.FRAME_RATES
+    smallest, largest = records.SHORT_SIDES
     limits = {
         "frame_rate": (lowest <= task.frame_rate <= highest, f"{lowest:g} to {highest:g}"),
-        "short_side": (16 <= task.short_side <= 4096, "16 to 4096"),
+        "short_side": (smallest <= task.short_side <= largest, f"{smallest} to {largest}"),
         "min_seconds": (0 <= task.min_seconds < task.max_seconds, "0 or more, below max_seconds"),
         "max_seconds": (task.max_seconds <= 4 * 3600, "at most 14400"),  # a record holds 2 GB
         "shard_size": (task.shard_size >= 1, "1 or more"),

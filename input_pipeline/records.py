@@ -23,6 +23,7 @@ if typing.TYPE_CHECKING:  # TensorFlow takes seconds to load, and an index is re
 SAMPLE_RATE = 16000  # Hz, of every prepared waveform
 JPEG_QUALITY = 90
 FRAME_RATES = (0.01, 120.0)  # lowest and highest allowed frames per second
+SHORT_SIDES = (16, 4096)  # smallest and largest allowed shorter side of the frames in pixels
 
 # Options of the ArrayRecord writer. Each record can be read without its neighbors. Records are not
 # compressed: JPEG files would not get smaller, and decompressing costs as much as reading.
@@ -256,8 +257,11 @@ def load_recipe(folder: str | os.PathLike) -> Recipe:
             raise ValueError(
                 f"its frame_rate is {recipe.frame_rate!r:.40}; allowed: {lowest:g} to {highest:g}"
             )
-        if type(recipe.short_side) is not int or recipe.short_side < 1:
-            raise ValueError(f"its short_side is {recipe.short_side!r:.40}; allowed: 1 or more")
+        lowest, highest = SHORT_SIDES
+        if type(recipe.short_side) is not int or not lowest <= recipe.short_side <= highest:
+            raise ValueError(
+                f"its short_side is {recipe.short_side!r:.40}; allowed: {lowest} to {highest}"
+            )
         if not isinstance(recipe.dataset, str):
             raise ValueError(f"its dataset is {recipe.dataset!r:.40}; allowed: a name")
     except KeyError as error:

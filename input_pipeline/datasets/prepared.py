@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipeline import manifest, metadata, records, verification
+from input_pipeline import picture as pictures
 from input_pipeline.media import Clip
 from input_pipeline.reading import ClipTensors
 
@@ -63,6 +64,7 @@ class PreparedSource:
         # For each frame of a clip, the nearest stored frame, counted from the clip's first one.
         self._offsets = np.floor(np.arange(frames) * self._rate / frame_rate + 0.5).astype(np.int32)
         seconds = frames / frame_rate
+        self._most_pixels = pictures.LARGEST_ASPECT * recipe.short_side**2  # of a frame
         self._samples = round(seconds * records.SAMPLE_RATE)
         # Stored frames that a clip covers.
         self._span = max(math.ceil(seconds * self._rate - 1e-6), int(self._offsets[-1]) + 1)
@@ -184,15 +186,25 @@ class PreparedSource:
 
         There is one operation per frame, because `map_fn` takes a tenth longer. Decoding only a
         crop saves no time, because most of it goes into the Huffman code; and each view would need
-        a crop of its own.
+        a crop of its own. The headers are read first, because a small file may hold a huge picture.
         """
-        # The DCT method is fixed because TensorFlow's default may change between versions.
-        return tf.stack(
-            [
-                tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE")
-                for file in tf.unstack(files, len(self._offsets))
-            ]
+        files = tf.unstack(files, len(self._offsets))
+        sizes = tf.stack([tf.io.extract_jpeg_shape(file)[:2] for file in files])
+        pixels = tf.reduce_prod(tf.cast(sizes, tf.int64), axis=1)
+        reason = f"a frame has more than the {self._most_pixels} pixels that fit the recipe:"
+        # The message of the raw operation is one line in eager mode, too.
+        check = tf.raw_ops.Assert(
+            condition=tf.reduce_all(pixels <= self._most_pixels),
+            data=[reason, sizes[tf.argmax(pixels)]],
         )
+        with tf.control_dependencies([check]):
+            # The DCT method is fixed because TensorFlow's default may change between versions.
+            return tf.stack(
+                [
+                    tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE")
+                    for file in files
+                ]
+            )
 
     def _waveform(
         self, sound: tf.Tensor, heard: tf.Tensor, start: tf.Tensor, until: tf.Tensor

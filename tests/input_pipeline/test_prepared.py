@@ -1,6 +1,7 @@
 """Prepared data: clips by time, labels and other properties, batches, and errors."""
 
 import dataclasses
+import io
 import os
 import pathlib
 import pickle
@@ -10,13 +11,15 @@ import sys
 import textwrap
 
 import numpy as np
+import PIL.Image
 import pytest
+import tensorflow as tf
 
 from configs import base
 from input_pipeline import datasets, records
 from input_pipeline.datasets import prepared
 from input_pipeline.loader import Loader, ReadError
-from tests.input_pipeline.prepared_files import CLASSES, clock_record, write_prepared
+from tests.input_pipeline.prepared_files import CLASSES, clock_record, jpeg, write_prepared
 from tests.media_files import heard_times, seen_times
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -271,6 +274,30 @@ def test_a_frame_that_does_not_decode_is_one_clear_error(tmp_path):
     with pytest.raises(ReadError, match=r"^example 2, bad\.mp4: .*JPEG") as caught:
         batches_of(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_picture_larger_than_the_recipe_has_is_not_decoded(tmp_path):
+    """A JPEG of some 100 kB takes 36 MB per frame."""
+    good, bad = (clock_record(name, 3.0) for name in ("good.mp4", "bad.mp4"))
+    huge = jpeg(np.zeros((4000, 3000, 3), np.uint8))
+    bad = dataclasses.replace(bad, frames=[huge] * len(bad.frames))
+    write_prepared(tmp_path, {"train": [good, bad]})
+    with pytest.raises(ReadError, match=r"^example 1, bad\.mp4: .*more than .*4000 3000") as error:
+        batches_of(tmp_path)
+    assert "\n" not in str(error.value)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="4000 3000"):
+        opened(tmp_path).read(1, 0.0)
+
+
+def test_a_frame_that_is_no_jpeg_is_not_decoded(tmp_path):
+    """TensorFlow would decode it, but its size is not known beforehand."""
+    file = io.BytesIO()
+    PIL.Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(file, "PNG")
+    bad = clock_record("bad.mp4", 3.0)
+    bad = dataclasses.replace(bad, frames=[file.getvalue()] * len(bad.frames))
+    write_prepared(tmp_path, {"train": [bad] * 2})
+    with pytest.raises(ReadError, match=r"^example \d, bad\.mp4: .*JPEG"):
+        batches_of(tmp_path)
 
 
 def test_damage_on_the_disk_is_one_clear_error(tmp_path):

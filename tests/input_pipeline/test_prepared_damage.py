@@ -138,6 +138,7 @@ def test_a_changed_recipe_is_noticed(folder, text, other):
         ("frame_rate", 1e-6),
         ("frame_rate", True),
         ("short_side", "48"),
+        ("short_side", 10**6),
         ("class_names", "abc"),
         ("partitions", {"a": 1}),
     ],
