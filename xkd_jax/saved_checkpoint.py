@@ -43,8 +43,19 @@ class Record(NamedTuple):
 
 
 def named_as_steps(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Lists the paths in a folder of checkpoints that are named like a step, checkpoints or not."""
-    return sorted(path for path in folder.glob("[0-9]*") if path.name.isdecimal())
+    """Lists the paths in a folder of checkpoints that are named like a step, checkpoints or not.
+
+    Raises:
+        DamagedError: A name is a number in another form, such as "06". Orbax would ignore it.
+    """
+    paths = sorted(path for path in folder.glob("[0-9]*") if path.name.isdecimal())
+    for path in paths:
+        if path.name != str(int(path.name)):
+            raise DamagedError(
+                f"{path} is named like a step, but not as checkpoints are: rename it to "
+                f"{int(path.name)}, or move it elsewhere"
+            )
+    return paths
 
 
 def complete_steps(folder: pathlib.Path) -> list[int]:

@@ -264,6 +264,20 @@ def test_swapped_checkpoints_are_refused(tmp_path):
         open_checkpoints(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["02", "0002", "2\N{ARABIC-INDIC DIGIT ZERO}"])
+def test_a_checkpoint_named_by_a_number_in_another_form_is_not_passed_over(tmp_path, name):
+    with open_checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, {"a": jnp.zeros(3)})
+    folder = tmp_path / "checkpoints"
+    (folder / "2").rename(folder / name)
+    for use in (open_checkpoints, checkpoint.latest_step):
+        with pytest.raises(
+            checkpoint.DamagedError, match=rf"/{name} .*: rename it to {int(name)},"
+        ):
+            use(tmp_path)
+
+
 def test_a_damaged_record_of_an_older_checkpoint_is_told_at_the_start(tmp_path):
     with open_checkpoints(tmp_path, {"seed": 10}) as checkpoints:
         for step in (1, 2):
