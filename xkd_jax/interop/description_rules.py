@@ -88,7 +88,9 @@ def _modalities(description: Mapping[str, Any]) -> Iterator[str]:
     parts = [_get(description, f"networks.{name}", Mapping) for name in networks]
     for name, part in networks.items():
         for m in part:
-            _get(description, f"networks.{name}.{m}", list)
+            listed = _get(description, f"networks.{name}.{m}", list)
+            if not all(isinstance(item, str) for item in listed):
+                raise ValueError(f"networks.{name}.{m} is {reprlib.repr(listed)}; allowed: names")
     parts += [_get(description, name, Mapping) for name in ("architecture", "preprocessing")]
     return (m for m in MODALITIES if any(m in part for part in parts))
 

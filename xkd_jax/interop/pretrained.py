@@ -380,9 +380,9 @@ def _load_folder(
         raise DamagedError(f"{path / CONFIG} cannot be used: {error}") from None
     try:
         with saved_checkpoint.reading():
-            trees = _load_weights(path / _WEIGHTS[store], store, wanted)
+            trees, names = _load_weights(path / _WEIGHTS[store], store, wanted)
             _check_arrays(path, trees, arrays, wanted)
-            _check_listed(trees, description["networks"])
+            _check_listed(names, description["networks"])
     except DamagedError as error:
         raise DamagedError(
             f"{path / _WEIGHTS[store]} cannot be used ({error}); export again"
@@ -390,13 +390,16 @@ def _load_folder(
     return Pretrained(description, trees)
 
 
-def _load_weights(path: pathlib.Path, store: str, wanted: Callable[[Path], bool]) -> dict[str, Any]:
+def _load_weights(
+    path: pathlib.Path, store: str, wanted: Callable[[Path], bool]
+) -> tuple[dict[str, Any], list[Path]]:
+    """Returns the wanted weights, and the paths of all weights in the file."""
     if store == "orbax":
         saved = ocp.checkpointables_metadata(path).metadata.get("trees")
-        return _load_orbax(path, "trees", saved, wanted)
+        return _load_orbax(path, "trees", saved, wanted), [p for p, _ in _flat(saved)]
     with safe_open(path, "numpy") as file:
         paths = [tuple(name.split("/")) for name in file.keys()]  # noqa: SIM118 - not a dictionary
-        return _tree({p: file.get_tensor("/".join(p)) for p in paths if wanted(p)})
+        return _tree({p: file.get_tensor("/".join(p)) for p in paths if wanted(p)}), paths
 
 
 def _check_arrays(
@@ -423,12 +426,21 @@ def _check_arrays(
         saved_checkpoint.check_arrays(_by_name(trees), expected)
 
 
-def _check_listed(trees: Mapping[str, Any], networks: Mapping[str, Any]) -> None:
-    """Raises DamagedError if the description lacks a network that has weights."""
-    for network, parts in contents(trees).items():
-        for m in parts:
-            if m not in networks.get(network, {}):
-                raise DamagedError(f"{CONFIG} does not list the {m} {network} of the weights")
+def _check_listed(paths: list[Path], networks: Mapping[str, Any]) -> None:
+    """Raises DamagedError if a description lists other networks than there are weights of."""
+    held, listed = (
+        {(n, m, part) for n, parts in listing.items() for m in parts for part in parts[m]}
+        for listing in (contents(_tree(dict.fromkeys(paths))), networks)
+    )
+    for network, m, part in sorted(held ^ listed):
+        has, weights = (
+            ("lists", "no weights")
+            if (network, m, part) in listed
+            else ("does not list", "weights")
+        )
+        raise DamagedError(
+            f"{CONFIG} {has} the {m} {part} of the {network}, of which there are {weights}"
+        )
 
 
 def _load_orbax(
