@@ -2,7 +2,8 @@
 
 JAX itself notices a lost process late, and aborts the others; a process with an error waits in JAX
 for the others. Here every process sends a sign of life each second, through JAX's coordination
-service, which runs in process 0. Process 0 watches all others, and they watch process 0.
+service, which runs in process 0. Process 0 watches all others, and they watch process 0. They
+reach it through a `relay`, so that JAX does not abort them when it is lost.
 """
 
 import contextlib
@@ -87,7 +88,11 @@ class Peers:
             ]
             if silent:
                 reason = f"process {silent[0]} has sent no sign of life for {self._seconds:g} s"
-                self._end_all(LOST, reason, f"error: {reason}: it has died or hangs")
+                line = f"error: {reason}: it has died or hangs"
+                if silent[0] == 0:  # so the others cannot be told, and find out by themselves
+                    self._end(LOST, line)
+                else:
+                    self._end_all(LOST, reason, line)
 
     def _end_all(self, code: int, reason: str, line: str) -> None:
         """Tells the others to end, with the reason, and ends this process, with its own message."""

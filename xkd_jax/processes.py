@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax._src import distributed
+from jax._src import clusters, distributed
 from jax.experimental import multihost_utils
 
-from xkd_jax import peers
+from xkd_jax import peers, relay
 
 # JAX itself gives up with an abort and a stack trace, this many seconds after `join` does.
 _GRACE = 60
@@ -99,8 +99,9 @@ def join(group: Group, seconds: float) -> None:
     with _deadline(seconds, _absence(group, seconds)):
         # Signals end the processes until there is something to save.
         jax.config.update("jax_enable_preemption_service", False)
+        address, index = _place(group, seconds)
         jax.distributed.initialize(
-            coordinator_address=group.coordinator,
+            coordinator_address=relay.Relay(address).address if index else address,
             num_processes=group.count if group.coordinator else None,
             process_id=group.index if group.coordinator else None,
             initialization_timeout=round(seconds) + _GRACE,
@@ -108,6 +109,16 @@ def join(group: Group, seconds: float) -> None:
             heartbeat_timeout_seconds=round(10 * peers.SECONDS),
             shutdown_timeout_seconds=round(peers.SECONDS),
         )
+
+
+def _place(group: Group, seconds: float) -> tuple[str | None, int | None]:
+    """Returns the coordinator's address and the number of this process, as JAX finds them out."""
+    if group.coordinator:
+        return group.coordinator, group.index
+    address, _, index, _ = clusters.ClusterEnv.auto_detect_unset_distributed_params(
+        os.environ.get("JAX_COORDINATOR_ADDRESS"), None, None, None, None, round(seconds) + _GRACE
+    )
+    return address, index
 
 
 def check_same(text: str, subject: str) -> None:

@@ -1,6 +1,11 @@
 """Processes of a run that end together; in most tests, threads stand for them."""
 
 import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -14,7 +19,7 @@ SECONDS = 0.4
 
 
 class Service:
-    """Stands for JAX's coordination service; if `down` is set, it does not answer."""
+    """Stands for JAX's coordination service; while `down` is set, it does not answer."""
 
     def __init__(self):
         self.values, self.lock, self.down = {}, threading.Lock(), False
@@ -32,8 +37,8 @@ class Service:
             return [(name, value) for name, value in self.values.items() if name.startswith(key)]
 
     def _answer(self):
-        if self.down:
-            raise jax.errors.JaxRuntimeError("UNAVAILABLE")
+        while self.down:
+            time.sleep(0.01)
 
 
 @pytest.fixture
@@ -130,3 +135,41 @@ def test_a_broken_connection_is_the_lost_process_s_fault(run):
         raise error
     code, line = ends[0][0]
     assert code == peers.LOST and line.startswith("error: process 1 has sent no sign of life")
+
+
+LOSES_PROCESS_0 = """
+import os, signal, sys, time
+from xkd_jax import peers, processes
+
+index = int(sys.argv[1])
+processes.join(processes.Group(sys.argv[2], 2, index, "flags"), 60)
+print("joined", flush=True)
+with peers.Peers(seconds=3):
+    time.sleep(2)
+    if index == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.slow  # two real processes that import JAX
+def test_the_loss_of_process_0_is_one_line(tmp_path):
+    """JAX alone aborts the other processes, with code 134 and a stack trace."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", LOSES_PROCESS_0, str(index), address],
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    outputs = [process.communicate(timeout=120)[0] for process in started]
+    assert [process.returncode for process in started] == [-signal.SIGKILL, peers.LOST]
+    assert outputs[1].splitlines() == [
+        "joined",
+        "error: process 0 has sent no sign of life for 3 s: it has died or hangs",
+    ]

@@ -37,3 +37,19 @@ def test_refuses_flags_that_do_not_go_together(flags, message):
 
 def test_one_process_agrees_with_itself():
     processes.check_same("text", "the config")
+
+
+def test_slurm_says_where_process_0_is(monkeypatch):
+    variables = {
+        "SLURM_JOB_ID": "70000",
+        "SLURM_STEP_NODELIST": "node[07-09]",
+        "SLURM_NTASKS": "3",
+        "SLURM_STEP_NUM_TASKS": "3",
+        "SLURM_PROCID": "2",
+        "SLURM_LOCALID": "0",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("JAX_COORDINATOR_ADDRESS", raising=False)
+    address, index = processes._place(processes.find(None, None, None), 1.0)
+    assert address.startswith("node07:") and index == 2
