@@ -8,7 +8,7 @@ training makes of it: the global and local crops and the log-mel of a local wind
 that training also flips, colors, grays and blurs the crops, on the accelerator.
 
 With --verify there is no picture. All files are read from end to end and compared with the digests
-that were taken when they were written.
+that were taken when they were written, and the first record of each shard is decoded.
 """
 
 if __name__ == "__main__":  # before the slow imports
@@ -280,7 +280,8 @@ def main() -> None:
     parser.add_argument("--output", default="clips.png", help="picture to write (clips.png)")
     parser.add_argument("--clips", type=int, default=6, help="clips in the picture (6; 0: none)")
     parser.add_argument("--verify", action="store_true", help="read all files and compare them "
-                        "with their digests; exit code 1 if one differs")  # fmt: skip
+                        "with their digests, and decode a record of each shard; exit code 1 if "
+                        "that fails")  # fmt: skip
     parser.add_argument("--write", action="store_true", help="with --verify: add digests to data "
                         "of a former version, which have none")  # fmt: skip
     flags = parser.parse_args()

@@ -2,14 +2,17 @@
 
 import contextlib
 import dataclasses
+import io
 import pathlib
 import typing
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+import PIL.Image
 import tqdm
 
-from input_pipeline import manifest, metadata, records, report
+from input_pipeline import manifest, metadata, picture, records, report
 
 if typing.TYPE_CHECKING:
     from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -71,6 +74,9 @@ def load_report(folder: pathlib.Path) -> dict[str, object]:
 def verify(folder: pathlib.Path, write: bool = False) -> str:
     """Reads prepared data from end to end, and prints what is wrong with each file.
 
+    It compares all files with their digests. It also decodes one record of each shard, since a
+    digest does not show that what was written can be read.
+
     Data of former versions have no digests. For these, it reads all records, which have their own
     checksums, and compares them with the index.
 
@@ -96,7 +102,11 @@ def verify(folder: pathlib.Path, write: bool = False) -> str:
                 f"{len(problems)} of {len(files)} files in {folder} are not as they were written; "
                 f"{manifest.REMEDY}"
             )
-        return f"{folder}: all {len(files)} files are as they were written"
+        count = sum(_decode_some(folder, recipe, split) for split in recipe.contents.splits)
+        return (
+            f"{folder}: all {len(files)} files are as they were written; one record of each of "
+            f"{count} shards can be decoded"
+        )
     splits = metadata.splits(folder, recipe)
     count = sum(_read_through(folder, recipe, split) for split in splits)
     if write:
@@ -148,21 +158,79 @@ def _read_through(folder: pathlib.Path, recipe: records.Recipe, split: str) -> i
     index = records.load_index(records.index_path(folder, split))
     stored = open_records(folder, recipe, split, index)
     for place in _with_progress(range(len(stored)), len(stored), "record"):
-        where = f"record {place} of split {split!r} in {folder}"
-        try:
-            record = records.parse(stored[place])
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(f"{where} cannot be read ({error}); {manifest.REMEDY}") from None
-        same = (
-            record.name == index.names[place]
-            and tuple(record.labels) == index.labels[place]
-            and np.array_equal(record.roles, index.roles[place])
-            and len(record.frames) == index.frames[place]
-            and len(record.waveform) == index.samples[place]
-        )
-        if not same:
-            raise ValueError(f"{where} does not match its index; {manifest.REMEDY}")
+        with _naming(place, split, folder):
+            _read(stored, place, index)
     return len(stored)
+
+
+def _decode_some(folder: pathlib.Path, recipe: records.Recipe, split: str) -> int:
+    """Decodes the first record of each shard of a split, and returns the number of these records.
+
+    Raises:
+        ValueError: A record cannot be decoded or does not match the index.
+    """
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    index = records.load_index(records.index_path(folder, split))
+    stored = open_records(folder, recipe, split, index)
+    shards = metadata.find_shards(folder, recipe.dataset, split)
+    ends = np.cumsum([len(ArrayRecordDataSource([shard])) for shard in shards])
+    places = sorted({0, *ends.tolist()} - {len(stored)})
+    for place in places:
+        with _naming(place, split, folder):
+            record = _read(stored, place, index)
+            for frame in record.frames:
+                _decode_jpeg(frame, recipe)
+    return len(places)
+
+
+@contextlib.contextmanager
+def _naming(place: int, split: str, folder: pathlib.Path) -> Iterator[None]:
+    """Names a record in the ValueErrors of the block."""
+    try:
+        yield
+    except ValueError as error:
+        where = f"record {place} of split {split!r} in {folder}"
+        raise ValueError(f"{where} {error}; {manifest.REMEDY}") from None
+
+
+def _read(stored: "ArrayRecordDataSource", place: int, index: records.Index) -> records.Record:
+    """Reads a record, and compares it with the index.
+
+    Raises:
+        ValueError: The record cannot be read or does not match the index.
+    """
+    try:
+        record = records.parse(stored[place])
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"cannot be read ({error})") from None
+    same = (
+        record.name == index.names[place]
+        and tuple(record.labels) == index.labels[place]
+        and np.array_equal(record.roles, index.roles[place])
+        and len(record.frames) == index.frames[place]
+        and len(record.waveform) == index.samples[place]
+    )
+    if not same:
+        raise ValueError("does not match its index")
+    return record
+
+
+def _decode_jpeg(data: bytes, recipe: records.Recipe) -> None:
+    """Decodes a frame.
+
+    Raises:
+        ValueError: The frame is not a JPEG file, or larger than the recipe allows.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
+            image = PIL.Image.open(io.BytesIO(data), formats=["JPEG"])
+        if image.width * image.height > picture.LARGEST_ASPECT * recipe.short_side**2:
+            raise ValueError(f"has {image.width} x {image.height} pixels")
+        image.load()
+    except Exception as error:  # Pillow raises many types for damaged files
+        raise ValueError(f"has a frame that cannot be decoded ({error})") from None
 
 
 def _with_progress(items: Iterable[_T], total: int, unit: str) -> Iterable[_T]:

@@ -1,15 +1,17 @@
 """Prepared data are read exactly as written, or refused in one line."""
 
+import dataclasses
 import json
 import os
 import re
 
+import numpy as np
 import pytest
 
 from input_pipeline import inspect, manifest, records, sealed, verification
 from input_pipeline.datasets import prepared
 from tests.damage import damages
-from tests.input_pipeline.prepared_files import clock_record, write_prepared
+from tests.input_pipeline.prepared_files import clock_record, jpeg, write_prepared
 from tests.input_pipeline.test_prepared import data_of, views_of
 
 TRAIN = [clock_record(f"{number}.mp4", 2.0, size=(16, 16), labels=(number,)) for number in range(3)]
@@ -242,7 +244,10 @@ def command(monkeypatch, *flags):
 
 def test_inspect_verifies(folder, monkeypatch, capsys):
     command(monkeypatch, "--data", folder, "--verify")
-    assert capsys.readouterr().out == f"{folder}: all 8 files are as they were written\n"
+    assert capsys.readouterr().out == (
+        f"{folder}: all 8 files are as they were written; one record of each of 4 shards can be "
+        "decoded\n"
+    )
     for name in ("features.json", "index-test.npz"):
         (folder / name).write_bytes((folder / name).read_bytes()[:-1] + b"?")
     with pytest.raises(SystemExit, match=r"^error: 2 of 8 files in .* are not as they were"):
@@ -250,6 +255,22 @@ def test_inspect_verifies(folder, monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["features.json", "index-test.npz"]
     assert all(line.endswith("has changed since it was written") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (b"\xff\xd8 no JPEG", "cannot identify"),
+        (clock_record("", 0.2, size=(64, 48)).frames[0][:-60], "Truncated"),
+        (jpeg(np.zeros((300, 300, 3), np.uint8)), "has 300 x 300 pixels"),
+    ],
+)
+def test_verifying_decodes_a_record_of_each_shard(tmp_path, frame, reason):
+    """Digests show only that the files are as they were written."""
+    bad = dataclasses.replace(TRAIN[2], frames=[*TRAIN[2].frames[1:], frame])
+    folder = write_prepared(tmp_path, {"train": [*TRAIN[:2], bad], "test": TEST})
+    with pytest.raises(ValueError, match=rf"^record 2 of split 'train' in .*{reason}"):
+        verification.verify(folder)
 
 
 def test_what_inspect_cannot_verify_is_one_line(tmp_path, monkeypatch):
