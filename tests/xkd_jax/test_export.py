@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import pathlib
 import shutil
 
@@ -196,6 +197,15 @@ def test_damage_is_named(plain_run, store, tmp_path):
         xkd_jax.load_encoder(path)
     (path / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        xkd_jax.load_encoder(path)
+
+
+def test_a_pipe_in_place_of_the_weights_is_refused(plain_run, tmp_path):
+    path = tmp_path / "out"
+    export.main([f"--checkpoint={plain_run}", f"--output={path}", "--format=safetensors"])
+    (path / "model.safetensors").unlink()
+    os.mkfifo(path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"model\.safetensors cannot .* not a regular file"):
         xkd_jax.load_encoder(path)
 
 

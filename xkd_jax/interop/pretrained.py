@@ -397,6 +397,8 @@ def _load_weights(
     if store == "orbax":
         saved = ocp.checkpointables_metadata(path).metadata.get("trees")
         return _load_orbax(path, "trees", saved, wanted), [p for p, _ in _flat(saved)]
+    if not path.is_file():  # a pipe would block the whole process
+        raise DamagedError("it is missing or not a regular file")
     with safe_open(path, "numpy") as file:
         paths = [tuple(name.split("/")) for name in file.keys()]  # noqa: SIM118 - not a dictionary
         return _tree({p: file.get_tensor("/".join(p)) for p in paths if wanted(p)}), paths
