@@ -204,7 +204,7 @@ def check_same_run(base: Base, job: Job) -> None:
     if not path.is_file():
         return
     config = row_config(base, job.run, job.seed)
-    theirs = dict(_flat(sealed.load_json(path)))
+    theirs = dict(_flat(_load(path)))
     for field, value in _flat(json.loads(_as_text(config.to_dict()))):
         if not field.startswith(_FREE) and theirs.get(field, value) != value:
             raise config_check.ConfigError(
@@ -225,16 +225,33 @@ def evaluated(
 
     Returns:
         The content of `results.json`, or None if there is none with this protocol yet.
+
+    Raises:
+        ValueError: The file is damaged.
     """
     path = job.evaluation(network) / results.FILE
     if not path.is_file():
         return None
-    content = sealed.load_json(path)
+    content = _load(path)
+    if not isinstance(content.get("protocol"), Mapping):
+        raise ValueError(f"{path} is damaged: it lacks the protocol; remove it to evaluate again")
     if protocol is None or (
         _relevant(content["protocol"]) == _relevant(json.loads(protocol.to_json()))
     ):
         return content
     return None
+
+
+def _load(path: pathlib.Path) -> dict[str, Any]:
+    """Reads a JSON file of named values.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    content = sealed.load_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it does not hold named values")
+    return content
 
 
 def _relevant(protocol: Mapping[str, Any]) -> dict[str, Any]:

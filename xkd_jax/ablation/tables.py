@@ -5,6 +5,7 @@ other output is in percent.
 """
 
 import json
+import math
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from xkd_jax.telemetry import write_whole
 MARKDOWN, PICTURE = "table.md", "table.png"
 MISSING = "-"
 UNTRAINED = "untrained networks"
+_WEIGHTS = ("pretrained", "untrained")
 
 
 def collect(
@@ -41,9 +43,12 @@ def collect(
         seed, the score of each measure), `scores` (mean and spread of each measure), `untrained`
         (the score of each measure with initial weights, the same for all seeds) and `paper` (by
         column, in percent).
+
+    Raises:
+        ValueError: The results of an evaluation are damaged.
     """
     evaluations = {
-        (row, job.seed): plan.evaluated(job, rows.ROWS[row].network)
+        (row, job.seed): _evaluation(job, rows.ROWS[row].network)
         for job in jobs
         for row in job.rows
     }
@@ -74,6 +79,33 @@ def collect(
     }
 
 
+def _evaluation(job: plan.Job, network: str) -> dict[str, Any] | None:
+    """Reads the results of an evaluation, and checks what the table needs of them.
+
+    Raises:
+        ValueError: They are damaged.
+    """
+    content = plan.evaluated(job, network)
+    try:
+        if content:
+            if content["metric"] not in metrics.TITLES:
+                raise ValueError
+            numbers = [content["chance"]]
+            for row in content["rows"]:
+                _measure(row)
+                numbers += [_score(row, weights, content) for weights in _WEIGHTS]
+            if not all(map(math.isfinite, numbers)):
+                raise ValueError
+    except (KeyError, TypeError, ValueError, AttributeError):
+        path = job.evaluation(network) / FILE
+        raise ValueError(f"{path} is damaged; remove it to evaluate again") from None
+    return content
+
+
+def _score(row: Mapping[str, Any], weights: str, evaluation: Mapping[str, Any]) -> float:
+    return row[weights]["scores"][evaluation["metric"]]["mean"]
+
+
 def _measure(row: Mapping[str, Any]) -> str:
     return f"{row['features']} {row['classifier']}"
 
@@ -84,14 +116,11 @@ def _row(
     row = rows.ROWS[name]
     scores = {
         weights: {
-            str(seed): {
-                _measure(r): r[weights]["scores"][evaluation["metric"]]["mean"]
-                for r in evaluation["rows"]
-            }
+            str(seed): {_measure(r): _score(r, weights, evaluation) for r in evaluation["rows"]}
             for seed, evaluation in evaluations.items()
             if evaluation
         }
-        for weights in ("pretrained", "untrained")
+        for weights in _WEIGHTS
     }
     return {
         "row": name,

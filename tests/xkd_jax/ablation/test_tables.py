@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.damage import damages
 from tests.tiny import tiny_config
 from xkd_jax.ablation import plan, rows, tables
 
@@ -47,6 +48,47 @@ def found(tmp_path):
         if (job.run, job.seed) in SCORES:
             write_evaluation(job.evaluation("teacher"), SCORES[job.run, job.seed])
     return tables.collect(base, selected, jobs)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda found: [found],
+        lambda found: found | {"protocol": None},
+        lambda found: found | {"metric": "other"},
+        lambda found: found | {"metric": ["top1"]},
+        lambda found: found | {"chance": "0.1"},
+        lambda found: found | {"rows": None},
+        lambda found: found | {"rows": [3]},
+        lambda found: found | {"rows": [found["rows"][0] | {"pretrained": {}}]},
+        lambda found: found | {"rows": [found["rows"][0] | {"untrained": float("nan")}]},
+    ],
+)
+def test_damaged_results_are_named_in_one_line(tmp_path, change):
+    base = plan.Base("configs/demo.py", (), tiny_config())
+    selected = rows.select(["xkd"])
+    [job] = plan.jobs(base, selected, [0], tmp_path)
+    write_evaluation(job.evaluation("teacher"), 0.5)
+    path = job.evaluation("teacher") / "results.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(ValueError, match=rf"^{path} is damaged") as caught:
+        tables.collect(base, selected, [job])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.faults
+def test_a_flipped_bit_of_results_is_no_traceback(tmp_path):
+    base = plan.Base("configs/demo.py", (), tiny_config())
+    selected = rows.select(["xkd"])
+    [job] = plan.jobs(base, selected, [0], tmp_path)
+    write_evaluation(job.evaluation("teacher"), 0.5)
+    path = job.evaluation("teacher") / "results.json"
+    for damaged in damages(path.read_bytes(), 200):
+        path.write_bytes(damaged)
+        try:
+            json.dumps(tables.collect(base, selected, [job]), allow_nan=False)
+        except ValueError as error:
+            assert str(error).startswith(f"{path} is damaged")
 
 
 def test_means_and_spreads_are_over_seeds(found):
