@@ -141,7 +141,7 @@ def check_same(text: str, subject: str) -> None:
     if differing:
         raise GroupError(
             f"{subject} of process {', '.join(map(str, differing))} differs from that of process "
-            "0; start all processes with the same flags and the same code"
+            "0; all processes need the same flags, code and data"
         )
 
 

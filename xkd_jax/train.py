@@ -8,6 +8,7 @@ depends only on `k`, and that the state holds everything else.
 import contextlib
 import ctypes
 import itertools
+import json
 import math
 import os
 import pathlib
@@ -23,7 +24,16 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from xkd_jax import bottlenecks, checkpoint, data_log, interruption, sharding, telemetry, watchdog
+from xkd_jax import (
+    bottlenecks,
+    checkpoint,
+    data_log,
+    interruption,
+    processes,
+    sharding,
+    telemetry,
+    watchdog,
+)
 
 
 class FinishedError(ValueError):
@@ -104,18 +114,21 @@ def train(
         checkpoint.DamagedError: The newest checkpoint in the workdir cannot be read.
         checkpoint.SaveError: A checkpoint cannot be written.
         DataError: A batch cannot be read.
+        GroupError: The data of the processes differ.
         NonFiniteError: A metric is not finite. The state that it belongs to is not saved.
     """
     sharding.check_batch_size(config.batch_size, mesh)
     workdir = pathlib.Path(workdir)
     plain_config = config.to_dict()
+    inventory = data_log.inventory if data_log else None
+    processes.check_same(json.dumps(inventory, sort_keys=True), "the data")
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(interruption.Interruption())
         checkpoints = stack.enter_context(
             checkpoint.Checkpoints(
                 workdir,
                 config=plain_config,
-                data=data_log.inventory if data_log else None,
+                data=inventory,
                 **saving,
             )
         )

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from xkd_jax import processes
@@ -37,6 +38,16 @@ def test_refuses_flags_that_do_not_go_together(flags, message):
 
 def test_one_process_agrees_with_itself():
     processes.check_same("text", "the config")
+
+
+def test_a_process_that_differs_is_named(monkeypatch):
+    def gathered(digest):
+        return np.stack([digest, digest, digest[::-1]])
+
+    monkeypatch.setattr(processes.jax, "process_count", lambda: 3)
+    monkeypatch.setattr(processes.multihost_utils, "process_allgather", gathered)
+    with pytest.raises(processes.GroupError, match=r"^the data of process 2 differs .* process 0;"):
+        processes.check_same("text", "the data")
 
 
 def test_slurm_says_where_process_0_is(monkeypatch):

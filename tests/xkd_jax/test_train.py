@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration import runs
 from tests.xkd_jax import toy
-from xkd_jax import checkpoint, data_log, interruption, peers, sharding, train
+from xkd_jax import checkpoint, data_log, interruption, peers, processes, sharding, train
 
 STEPS = 60
 
@@ -370,6 +370,25 @@ class Source:
         self.inventory = {"recordings": recordings, "digest": f"of {recordings}"}
         self.failed = {}
         self.replaced = 0
+
+
+def test_processes_with_different_data_are_refused(tmp_path, monkeypatch):
+    """Otherwise, the batches would be of other clips than the seed says, without a word."""
+    texts = []
+    monkeypatch.setattr(processes, "check_same", lambda text, subject: texts.append(text))
+    for recordings in (12, 12, 11):
+        log = data_log.DataLog(Source(recordings), tmp_path)
+        toy.run(tmp_path / f"{len(texts)}", 1, data_log=log)
+    first, same, other = texts
+    assert first == same != other
+
+    def refuse(text, subject):
+        raise processes.GroupError(f"{subject} of process 1 differs from that of process 0")
+
+    monkeypatch.setattr(processes, "check_same", refuse)
+    with pytest.raises(processes.GroupError, match="the data of process 1 differs"):
+        toy.run(tmp_path / "refused", 1, data_log=data_log.DataLog(Source(), tmp_path))
+    assert complete_steps(tmp_path / "refused") == []
 
 
 def test_data_that_end_the_reading_end_the_run_after_a_save(tmp_path, undisturbed, capsys):
