@@ -15,7 +15,8 @@ import ml_collections
 from xkd_jax.config import pretraining, schema
 from xkd_jax.config.rules import Rule
 from xkd_jax.models.masked_autoencoder import kept_count
-from xkd_jax.models.xkd import MODALITIES
+from xkd_jax.models.patches import token_grid
+from xkd_jax.models.xkd import MODALITIES, view_extents
 
 # Rules for the fields of a pretraining's config.
 RULES = schema.rules(pretraining.fields())
@@ -138,19 +139,10 @@ def _check_views(config: ml_collections.ConfigDict) -> None:
 
 
 def _check_model(config: ml_collections.ConfigDict) -> None:
-    views = {
-        "video": {
-            view: tuple(config.views.video[f"{view}_{n}"] for n in ("frames", "size", "size"))
-            for view in ("global", "local")
-        },
-        "audio": {
-            view: (config.views.audio.mel_bands, config.views.audio[f"{view}_frames"])
-            for view in ("global", "local")
-        },
-    }
     for m in MODALITIES:
         patch = config.model[m].patch
-        for view, extents in views[m].items():
+        for view in ("global", "local"):
+            extents = view_extents(config.views, m, view)
             if any(n % p for n, p in zip(extents, patch, strict=True)):
                 refuse(
                     config,
@@ -158,7 +150,7 @@ def _check_model(config: ml_collections.ConfigDict) -> None:
                     f"divisors of the {view} view's {_times(extents)} (config.views.{m})",
                 )
         ratio = config.model[m].mask_ratio
-        patches = math.prod(n // p for n, p in zip(views[m]["global"], patch, strict=True))
+        patches = math.prod(token_grid(view_extents(config.views, m), patch))
         if not (0 < ratio < 1 and 0 < kept_count(patches, ratio) < patches):
             refuse(
                 config,

@@ -71,14 +71,11 @@ class Form(NamedTuple):
         Returns:
             (B, ...) float32.
         """
-        if self.moments is not None:
-            if views.dtype == jnp.uint8:
-                mean, std = map(jnp.array, self.moments)
-                views = (views.astype(jnp.float32) / 255 - mean) / std
-            cut = patches.patchify_video(views, self.patch)
-        else:
-            cut = patches.patchify_audio(views, self.patch)
-        grid = tuple(n // p for n, p in zip(views.shape[1:], self.patch, strict=False))
+        if self.moments is not None and views.dtype == jnp.uint8:
+            mean, std = map(jnp.array, self.moments)
+            views = (views.astype(jnp.float32) / 255 - mean) / std
+        cut = patches.patchify(views, self.patch)
+        grid = patches.token_grid(views.shape[1:], self.patch)
         tokens, attention = self.module.apply({"params": params}, cut, grid)
         tokens = tokens.astype(jnp.float32)
         if output == "attention":
@@ -132,8 +129,8 @@ class PretrainedEncoder:
         video = modality == "video"
         moments = (tuple(view["mean"]), tuple(view["std"])) if video else None
         self.form = Form(module, self.patch, moments)
-        shape = view_shape(view, modality)
-        grid = tuple(n // p for n, p in zip(shape, self.patch, strict=False))
+        shape = preprocessing.view_shape(view, modality)
+        grid = patches.token_grid(shape, self.patch)
         self.sizes = Sizes(
             view=shape,
             seconds=view["frames"] / view["frame_rate"] if video else view["seconds"],
@@ -394,19 +391,11 @@ def make_module(description: Mapping[str, Any], modality: str, dtype: str) -> En
     )
 
 
-def view_shape(view: Mapping[str, Any], modality: str) -> tuple[int, ...]:
-    """Returns the shape of a view: (frames, height, width, 3), or (mel bands, frames)."""
-    if modality == "video":
-        return view["frames"], view["size"], view["size"], 3
-    return view["mel_bands"], view["frames"]
-
-
 def _check_weights(
     module: Encoder, patch: Sequence[int], modality: str, params: Any, path: str | os.PathLike
 ) -> None:
     """Refuses weights that do not have the architecture of their description."""
-    values = math.prod(patch) * (3 if modality == "video" else 1)
-    checkpoint.check_fits(params, _shapes(module, values), path)
+    checkpoint.check_fits(params, _shapes(module, patches.patch_values(patch)), path)
 
 
 @functools.cache

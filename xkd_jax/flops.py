@@ -9,8 +9,10 @@ import math
 
 import ml_collections
 
+from xkd_jax.models.masked_autoencoder import kept_count
+from xkd_jax.models.patches import token_grid
 from xkd_jax.models.vit import Encoder
-from xkd_jax.models.xkd import MODALITIES, XKD, Modality
+from xkd_jax.models.xkd import MODALITIES, XKD, Modality, view_extents
 
 
 def per_clip(model: XKD, views: ml_collections.ConfigDict) -> dict[str, float]:
@@ -28,8 +30,8 @@ def per_clip(model: XKD, views: ml_collections.ConfigDict) -> dict[str, float]:
     for m in MODALITIES:
         modality, local_views = getattr(model, m), views[m].local_count
         patches = modality.token_count
-        kept = round(patches * (1 - modality.mask_ratio))
-        local_patches = _local_patches(modality, views, m)
+        kept = kept_count(patches, modality.mask_ratio)
+        local_patches = math.prod(token_grid(view_extents(views, m, "local"), modality.patch))
         counts["teachers"] += _encoder(modality, patches)
         counts["student_encoders"] += 3 * _encoder(modality, kept)
         counts["student_encoders"] += 3 * local_views * _encoder(modality, local_patches)
@@ -55,18 +57,6 @@ def finetuning_per_clip(encoder: Encoder, values: int, classes: int) -> dict[str
         "encoder": 3 * _vit(encoder, values, patches),
         "head": 3 * 2.0 * encoder.width * classes,
     }
-
-
-def _local_patches(modality: Modality, views: ml_collections.ConfigDict, name: str) -> int:
-    video, audio = views.video, views.audio
-    extents = {
-        "video": (video.local_frames, video.local_size, video.local_size),
-        "audio": (audio.mel_bands, audio.local_frames),
-    }[name]
-    count = 1
-    for extent, size in zip(extents, modality.patch, strict=True):
-        count *= extent // size
-    return count
 
 
 def _transformer(tokens: int, width: int, depth: int) -> float:

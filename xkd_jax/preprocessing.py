@@ -21,6 +21,18 @@ from PIL import Image
 _ROUNDING = 1e-6
 
 
+def view_shape(view: Mapping[str, Any], modality: str) -> tuple[int, ...]:
+    """Returns the shape of a view: (frames, height, width, 3), or (mel bands, frames).
+
+    Args:
+        view: Preprocessing of the encoder, from its description.
+        modality: "video" or "audio".
+    """
+    if modality == "video":
+        return view["frames"], view["size"], view["size"], 3
+    return view["mel_bands"], view["frames"]
+
+
 def resized(
     view: Mapping[str, Any],
     patch: Sequence[int],

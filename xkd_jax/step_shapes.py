@@ -15,6 +15,7 @@ from xkd_jax.config import pretraining
 from xkd_jax.downstream import finetune_model, finetune_rules, finetune_step
 from xkd_jax.interop import pretrained
 from xkd_jax.models import xkd
+from xkd_jax.models.patches import patch_values, token_grid
 
 # The lengths of schedules do not change the cost of a step.
 _TOTAL_STEPS, _STEPS_PER_EPOCH = 1_000_000, 1000.0
@@ -96,12 +97,12 @@ def _finetuning(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> S
     view = preprocessing.resized(
         description["preprocessing"][modality], patch, config.frame_size or None
     )
-    shape = encoders.view_shape(view, modality)
+    shape = preprocessing.view_shape(view, modality)
     model = finetune_model.FinetuneModel(
         encoder=encoders.make_module(
             description, modality, pretrain.compute_dtype(config).name
         ).clone(
-            grid=tuple(n // p for n, p in zip(shape, patch, strict=False)),
+            grid=token_grid(shape, patch),
             row=None,
             remat=config.parallel.remat,
         ),
@@ -111,7 +112,7 @@ def _finetuning(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> S
         dropout=config.dropout,
         drop_path=config.drop_path,
     )
-    values = math.prod(patch) * (3 if modality == "video" else 1)
+    values = patch_values(patch)
     cut = jax.ShapeDtypeStruct((1, math.prod(model.encoder.grid), values), jnp.float32)
     weights = jax.eval_shape(model.encoder.init, jax.random.key(0), cut)["params"]
     numbers = finetune_step.hyperparameters(config, _TOTAL_STEPS, _STEPS_PER_EPOCH)

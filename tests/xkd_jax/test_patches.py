@@ -9,7 +9,7 @@ RNG = np.random.default_rng(0)
 
 def test_a_video_token_is_a_cuboid_in_pixel_order():
     video = RNG.normal(size=(2, 4, 6, 9, 3)).astype(np.float32)
-    tokens = patches.patchify_video(video, (2, 3, 3))
+    tokens = patches.patchify(video, (2, 3, 3))
     assert tokens.shape == (2, 2 * 2 * 3, 2 * 3 * 3 * 3)
     # Token (time 1, height 0, width 2) of a (2, 2, 3) grid.
     cuboid = video[1, 2:4, 0:3, 6:9]
@@ -18,22 +18,31 @@ def test_a_video_token_is_a_cuboid_in_pixel_order():
 
 def test_an_audio_token_is_a_tile_and_frequency_is_the_slow_axis():
     log_mel = RNG.normal(size=(2, 8, 48)).astype(np.float32)
-    tokens = patches.patchify_audio(log_mel, (4, 16))
+    tokens = patches.patchify(log_mel, (4, 16))
     assert tokens.shape == (2, 2 * 3, 4 * 16)
     np.testing.assert_array_equal(tokens[0, 1 * 3 + 2], log_mel[0, 4:8, 32:48].reshape(-1))
+
+
+@pytest.mark.parametrize(
+    ("view", "patch", "grid"), [((4, 6, 9, 3), (2, 3, 3), (2, 2, 3)), ((8, 48), (4, 16), (2, 3))]
+)
+def test_sizes_are_those_of_the_patches(view, patch, grid):
+    tokens = patches.patchify(np.zeros((1, *view)), patch)
+    assert patches.token_grid(view, patch) == grid
+    assert tokens.shape == (1, np.prod(grid), patches.patch_values(patch))
 
 
 @pytest.mark.parametrize("xp", [np, jnp])
 def test_unpatchify_is_the_inverse_and_keeps_the_kind_of_array(xp):
     video = xp.asarray(RNG.normal(size=(2, 4, 6, 9, 3)), dtype=xp.float32)
-    tokens = patches.patchify_video(video, (2, 3, 3))
-    again = patches.unpatchify_video(tokens, (2, 2, 3), (2, 3, 3))
+    tokens = patches.patchify(video, (2, 3, 3))
+    again = patches.unpatchify(tokens, (2, 2, 3), (2, 3, 3))
     assert type(again) is type(video)
     np.testing.assert_array_equal(again, video)
 
     log_mel = xp.asarray(RNG.normal(size=(2, 8, 48)), dtype=xp.float32)
-    tokens = patches.patchify_audio(log_mel, (4, 16))
-    again = patches.unpatchify_audio(tokens, (2, 3), (4, 16))
+    tokens = patches.patchify(log_mel, (4, 16))
+    again = patches.unpatchify(tokens, (2, 3), (4, 16))
     assert type(again) is type(log_mel)
     np.testing.assert_array_equal(again, log_mel)
 
@@ -54,6 +63,6 @@ def test_patches_are_normalized_by_unbiased_variance_with_eps_in_the_root(xp):
 
 def test_a_patch_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match=r"patch is \(2, 5, 3\); allowed: divisors.*\(4, 6, 9\)"):
-        patches.patchify_video(np.zeros((1, 4, 6, 9, 3)), (2, 5, 3))
+        patches.patchify(np.zeros((1, 4, 6, 9, 3)), (2, 5, 3))
     with pytest.raises(ValueError, match=r"patch is \(4, 16\); allowed: divisors.*\(8, 40\)"):
-        patches.patchify_audio(np.zeros((1, 8, 40)), (4, 16))
+        patches.patchify(np.zeros((1, 8, 40)), (4, 16))

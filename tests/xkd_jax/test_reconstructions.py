@@ -20,7 +20,7 @@ def video():
     """Returns two random views as pixels and normalized, and perfect predictions for them."""
     pixels = RNG.integers(0, 256, (2, 4, 16, 16, 3), dtype=np.uint8)
     clips = np.asarray(augment.normalize(pixels))
-    targets, _, _ = patches.normalize_patches(patches.patchify_video(clips, VIDEO_PATCH))
+    targets, _, _ = patches.normalize_patches(patches.patchify(clips, VIDEO_PATCH))
     dropped = np.zeros((2, 8), np.float32)
     dropped[0, 1] = dropped[1, 6:] = 1
     return pixels, clips, targets, dropped
@@ -29,7 +29,7 @@ def video():
 @pytest.fixture
 def audio():
     log_mels = RNG.normal(size=(2, 80, 448)).astype(np.float32)
-    targets, _, _ = patches.normalize_patches(patches.patchify_audio(log_mels, AUDIO_PATCH))
+    targets, _, _ = patches.normalize_patches(patches.patchify(log_mels, AUDIO_PATCH))
     return log_mels, targets, RNG.random((2, 560)) < 0.8
 
 
@@ -77,7 +77,7 @@ def test_a_perfect_prediction_gives_back_the_log_mel(audio):
     rows = reconstructions.reconstruct_audio(log_mels, targets, dropped, AUDIO_PATCH)
     np.testing.assert_array_equal(rows[0], log_mels)
     np.testing.assert_allclose(rows[2], log_mels, atol=1e-5)
-    hidden = np.isnan(patches.patchify_audio(rows[1], AUDIO_PATCH))
+    hidden = np.isnan(patches.patchify(rows[1], AUDIO_PATCH))
     np.testing.assert_array_equal(hidden, np.broadcast_to(dropped[..., None], hidden.shape))
     np.testing.assert_array_equal(rows[1][~np.isnan(rows[1])], log_mels[~np.isnan(rows[1])])
 

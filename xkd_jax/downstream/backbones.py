@@ -13,6 +13,7 @@ import numpy as np
 
 from xkd_jax import encoders
 from xkd_jax.config_check import ConfigError
+from xkd_jax.models.patches import patch_values
 from xkd_jax.models.vit import Encoder
 
 _LOG_MEL = ("sample_rate", "mel_bands", "window", "hop", "max_frequency", "log_offset")
@@ -114,8 +115,7 @@ def make_views(
 
 def _fresh(encoder: encoders.PretrainedEncoder, seed: int) -> Any:
     """Draws weights as at the start of pretraining."""
-    values = math.prod(encoder.patch) * (3 if encoder.modality == "video" else 1)
-    patches = jnp.zeros((1, math.prod(encoder.module.grid), values))
+    patches = jnp.zeros((1, math.prod(encoder.module.grid), patch_values(encoder.patch)))
     # The modalities have different draws.
     key = jax.random.fold_in(jax.random.key(seed), encoder.modality == "audio")
     return _initialize(encoder.module, key, patches)

@@ -17,7 +17,6 @@ from xkd_jax.models.positions import resize_positions
 from xkd_jax.models.vit import Encoder, truncated_normal
 
 Params = dict[str, Any]
-PATCHIFY = {"video": patches.patchify_video, "audio": patches.patchify_audio}
 
 
 class Noise(NamedTuple):
@@ -89,7 +88,7 @@ class FinetuneModel:
             # The encoder scans over blocks, so the axis of examples comes last.
             rates = self.drop_path * jnp.linspace(0.0, 1.0, self.encoder.depth)[:, None]
             scales = jnp.moveaxis((noise.paths >= rates) / (1 - rates), 0, -1)
-        tokenized = PATCHIFY[self.modality](views, self.patch)
+        tokenized = patches.patchify(views, self.patch)
         tokens, _ = self.encoder.apply({"params": params["encoder"]}, tokenized, scales=scales)
         features = tokens[:, 1:].astype(jnp.float32).mean(axis=1)
         if noise is not None and self.dropout:

@@ -32,8 +32,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from input_pipeline import atomic, sealed
-from xkd_jax import augment, checkpoint, digests, saved_checkpoint
+from xkd_jax import augment, checkpoint, digests, preprocessing, saved_checkpoint
 from xkd_jax.interop import description_rules
+from xkd_jax.models.patches import token_grid
 from xkd_jax.models.xkd import MODALITIES
 from xkd_jax.saved_checkpoint import DamagedError
 
@@ -119,14 +120,8 @@ def describe(
 
 def native_grid(description: Mapping[str, Any], modality: str) -> tuple[int, ...]:
     """Returns the numbers of tokens, by axis, that an encoder was trained on."""
-    view = description["preprocessing"][modality]
-    extents = (
-        (view["frames"], view["size"], view["size"])
-        if modality == "video"
-        else (view["mel_bands"], view["frames"])
-    )
-    patch = description["architecture"][modality]["patch"]
-    return tuple(n // p for n, p in zip(extents, patch, strict=True))
+    view = preprocessing.view_shape(description["preprocessing"][modality], modality)
+    return token_grid(view, description["architecture"][modality]["patch"])
 
 
 def contents(trees: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from xkd_jax.config import pretraining
 from xkd_jax.interop.release import PATCH_EMBEDDINGS, PREFIXES
+from xkd_jax.models.patches import patch_values
 from xkd_jax.models.xkd import MODALITIES
 
 Tensors = Mapping[str, np.ndarray]
@@ -96,7 +97,7 @@ def _infer_encoder(
     if tokens < 1:
         raise SizeError(f"the tensor 'enc_pos_embed' has {tokens} tokens; allowed: 1 or more")
     patch = tuple(getattr(given, f"{m}_patch") or config.model[m].patch)
-    expected = math.prod(patch) * (3 if m == "video" else 1)
+    expected = patch_values(patch)
     if values != expected:
         size = "x".join(map(str, patch))
         raise SizeError(

@@ -2,12 +2,13 @@
 
 The tokens of a video are ordered by (time, height, width), and the values of a patch by (time,
 height, width, channel), the last axis fastest. The tokens of a log-mel and the values of its
-patches are ordered by (frequency, time). Every function takes a NumPy or a JAX array, and returns
-an array of the same kind and dtype.
+patches are ordered by (frequency, time). The number of a patch's axes says which it is. Functions
+take NumPy or JAX arrays, and return arrays of the same kind and dtype.
 """
 
+import math
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import einops
 import jax
@@ -16,73 +17,105 @@ import numpy as np
 Array = TypeVar("Array", np.ndarray, jax.Array)
 
 
-def patchify_video(video: Array, patch: Sequence[int]) -> Array:
-    """Cuts videos into cuboids.
+class _Layout(NamedTuple):
+    """How the axes of a view become patches, in the notation of einops.
+
+    Attributes:
+        name: Name of the view and of its axes, for messages.
+        view: Axes of views. `nt` patches of `t` frames are along the time, and so on.
+        patches: Axes of patches.
+        grid: Names of the grid's axes.
+        patch: Names of a patch's axes.
+        channels: Number of values at each place of a view.
+    """
+
+    name: str
+    view: str
+    patches: str
+    grid: tuple[str, ...]
+    patch: tuple[str, ...]
+    channels: int
+
+
+# By the number of a patch's axes.
+_LAYOUTS = {
+    3: _Layout(
+        name="video (time, height, width)",
+        view="b (nt t) (nh h) (nw w) c",
+        patches="b (nt nh nw) (t h w c)",
+        grid=("nt", "nh", "nw"),
+        patch=("t", "h", "w"),
+        channels=3,
+    ),
+    2: _Layout(
+        name="log-mel (frequency, time)",
+        view="b (nf f) (nt t)",
+        patches="b (nf nt) (f t)",
+        grid=("nf", "nt"),
+        patch=("f", "t"),
+        channels=1,
+    ),
+}
+
+
+def token_grid(view: Sequence[int], patch: Sequence[int]) -> tuple[int, ...]:
+    """Returns the number of patches along each axis of a view.
 
     Args:
-        video: `(B, T, H, W, C)`, any dtype.
-        patch: `(t, h, w)`, frames and pixels of one patch.
-
-    Returns:
-        `(B, T/t * H/h * W/w, t * h * w * C)`.
+        view: Shape of a view, `(T, H, W)` or `(F, T)`; axes that follow are ignored.
+        patch: Extents of a patch, `(t, h, w)` or `(f, t)`.
 
     Raises:
-        ValueError: The patch does not divide the video.
+        ValueError: The patch does not divide the view.
     """
-    _require_divisible(video.shape[1:4], patch, "video (time, height, width)")
-    t, h, w = patch
-    pattern = "b (nt t) (nh h) (nw w) c -> b (nt nh nw) (t h w c)"
-    return einops.rearrange(video, pattern, t=t, h=h, w=w)
+    extents = tuple(view)[: len(patch)]
+    if len(extents) != len(patch) or any(n % p for n, p in zip(extents, patch, strict=True)):
+        raise ValueError(
+            f"patch is {tuple(patch)}; allowed: divisors of the {_LAYOUTS[len(patch)].name}, "
+            f"which is {extents}"
+        )
+    return tuple(n // p for n, p in zip(extents, patch, strict=True))
 
 
-def unpatchify_video(patches: Array, grid: Sequence[int], patch: Sequence[int]) -> Array:
-    """Joins cuboids to videos: the inverse of `patchify_video`.
+def patch_values(patch: Sequence[int]) -> int:
+    """Returns P, the number of values in a patch: `3 * t * h * w` or `f * t`."""
+    return math.prod(patch) * _LAYOUTS[len(patch)].channels
+
+
+def patchify(views: Array, patch: Sequence[int]) -> Array:
+    """Cuts videos into cuboids, and log-mels into tiles.
 
     Args:
-        patches: `(B, nt * nh * nw, t * h * w * C)`.
-        grid: `(nt, nh, nw)`, the number of patches along each axis.
-        patch: `(t, h, w)`, frames and pixels of one patch.
+        views: `(B, T, H, W, 3)` videos or `(B, F, T)` log-mels, any dtype.
+        patch: Extents of a patch: `(t, h, w)` frames and pixels, or `(f, t)` mel bands and time
+            steps.
 
     Returns:
-        `(B, nt * t, nh * h, nw * w, C)`.
-    """
-    (nt, nh, nw), (t, h, w) = grid, patch
-    pattern = "b (nt nh nw) (t h w c) -> b (nt t) (nh h) (nw w) c"
-    return einops.rearrange(patches, pattern, nt=nt, nh=nh, nw=nw, t=t, h=h, w=w)
-
-
-def patchify_audio(log_mel: Array, patch: Sequence[int]) -> Array:
-    """Cuts log-mel spectrograms into tiles.
-
-    Args:
-        log_mel: `(B, F, T)`, mel bands by time steps, any dtype.
-        patch: `(f, t)`, mel bands and time steps of one patch.
-
-    Returns:
-        `(B, F/f * T/t, f * t)`.
+        `(B, N, P)`.
 
     Raises:
-        ValueError: The patch does not divide the spectrogram.
+        ValueError: The patch does not divide the views.
     """
-    _require_divisible(log_mel.shape[1:3], patch, "log-mel (frequency, time)")
-    f, t = patch
-    return einops.rearrange(log_mel, "b (nf f) (nt t) -> b (nf nt) (f t)", f=f, t=t)
+    token_grid(views.shape[1:], patch)
+    layout = _LAYOUTS[len(patch)]
+    extents = dict(zip(layout.patch, patch, strict=True))
+    return einops.rearrange(views, f"{layout.view} -> {layout.patches}", **extents)
 
 
-def unpatchify_audio(patches: Array, grid: Sequence[int], patch: Sequence[int]) -> Array:
-    """Joins tiles to log-mels: the inverse of `patchify_audio`.
+def unpatchify(patches: Array, grid: Sequence[int], patch: Sequence[int]) -> Array:
+    """Joins patches to videos or log-mels: the inverse of `patchify`.
 
     Args:
-        patches: `(B, nf * nt, f * t)`.
-        grid: `(nf, nt)`, the number of patches along each axis.
-        patch: `(f, t)`, mel bands and time steps of one patch.
+        patches: `(B, N, P)`.
+        grid: Number of patches along each axis, see `token_grid`.
+        patch: Extents of a patch, as for `patchify`.
 
     Returns:
-        `(B, nf * f, nt * t)`.
+        `(B, T, H, W, 3)` or `(B, F, T)`.
     """
-    (nf, nt), (f, t) = grid, patch
-    pattern = "b (nf nt) (f t) -> b (nf f) (nt t)"
-    return einops.rearrange(patches, pattern, nf=nf, nt=nt, f=f, t=t)
+    layout = _LAYOUTS[len(patch)]
+    extents = dict(zip((*layout.grid, *layout.patch), (*grid, *patch), strict=True))
+    return einops.rearrange(patches, f"{layout.patches} -> {layout.view}", **extents)
 
 
 def normalize_patches(patches: Array, eps: float = 1e-6) -> tuple[Array, Array, Array]:
@@ -103,10 +136,3 @@ def normalize_patches(patches: Array, eps: float = 1e-6) -> tuple[Array, Array, 
     mean = patches.mean(axis=-1, keepdims=True)
     std = (patches.var(axis=-1, ddof=1, keepdims=True) + eps) ** 0.5
     return (patches - mean) / std, mean, std
-
-
-def _require_divisible(shape: Sequence[int], patch: Sequence[int], name: str) -> None:
-    if len(shape) != len(patch) or any(n % p for n, p in zip(shape, patch, strict=True)):
-        raise ValueError(
-            f"patch is {tuple(patch)}; allowed: divisors of the {name}, which is {tuple(shape)}"
-        )

@@ -14,7 +14,6 @@ decoder always belong to one modality.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -97,7 +96,6 @@ class Modality:
         encoder: The encoder, of students and teachers alike.
         decoder: Decoder of the student.
         projector: The projector, of students and teachers alike.
-        patchify: Cuts inputs into patches; a function of `models.patches`.
         patch: Size of a patch: frames and pixels, or mel bands and time steps.
         mask_ratio: Share of the global view's patches that the student does not see.
     """
@@ -105,7 +103,6 @@ class Modality:
     encoder: Encoder
     decoder: Decoder
     projector: Projector
-    patchify: Callable[[jax.Array, tuple[int, ...]], jax.Array]
     patch: tuple[int, ...]
     mask_ratio: float
 
@@ -116,14 +113,14 @@ class Modality:
 
     def tokenize(self, views: jax.Array) -> tuple[jax.Array, tuple[int, ...]]:
         """Cuts views (B, ...) into patches (B, N, P); returns the patches and their token grid."""
-        extents = views.shape[1 : 1 + len(self.patch)]
-        grid = tuple(extent // p for extent, p in zip(extents, self.patch, strict=True))
-        return self.patchify(views, self.patch), grid
+        return patching.patchify(views, self.patch), patching.token_grid(
+            views.shape[1:], self.patch
+        )
 
     def init(self, key: jax.Array) -> Params:
         """Initializes the float32 parameters of the three networks."""
         encoder_key, decoder_key, projector_key = jax.random.split(key, 3)
-        values = math.prod(self.patch) * (3 if self.patchify is patching.patchify_video else 1)
+        values = patching.patch_values(self.patch)
         tokens = jnp.zeros((1, 1 + self.token_count, self.encoder.width))
         return {
             "encoder": self.encoder.init(encoder_key, jnp.zeros((1, self.token_count, values)))[
@@ -264,29 +261,38 @@ def count_parameters(params: Params) -> dict[str, int]:
     return counts
 
 
+def view_extents(
+    views: ml_collections.ConfigDict, modality: str, view: str = "global"
+) -> tuple[int, ...]:
+    """Returns the extents of a view: (frames, height, width), or (mel bands, frames).
+
+    Args:
+        views: `config.views`.
+        modality: "video" or "audio".
+        view: "global" or "local".
+    """
+    fields = views[modality]
+    if modality == "video":
+        return fields[f"{view}_frames"], fields[f"{view}_size"], fields[f"{view}_size"]
+    return fields.mel_bands, fields[f"{view}_frames"]
+
+
 def build(config: ml_collections.ConfigDict, dtype: Any = jnp.float32) -> XKD:
     """Builds the model that a pretraining's config describes, which computes in `dtype`."""
-    model, views, xkd = config.model, config.views, config.xkd
+    model, xkd = config.model, config.xkd
     computation = {"dtype": dtype, "remat": config.parallel.remat}
-    inputs = {
-        "video": (views.video.global_frames, views.video.global_size, views.video.global_size),
-        "audio": (views.audio.mel_bands, views.audio.global_frames),
-    }
-    channels = {"video": 3, "audio": 1}
-    patchify = {"video": patching.patchify_video, "audio": patching.patchify_audio}
 
     def modality(name: str) -> Modality:
         patch = tuple(model[name].patch)
-        grid = tuple(n // p for n, p in zip(inputs[name], patch, strict=True))
+        grid = patching.token_grid(view_extents(config.views, name), patch)
         return Modality(
             encoder=Encoder(grid=grid, **model[name].encoder, **computation),
             decoder=Decoder(
-                patch_size=math.prod(patch) * channels[name],
+                patch_size=patching.patch_values(patch),
                 **model[name].decoder,
                 **computation,
             ),
             projector=Projector(dtype=dtype, **model.projector),
-            patchify=patchify[name],
             patch=patch,
             mask_ratio=model[name].mask_ratio,
         )

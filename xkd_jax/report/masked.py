@@ -81,10 +81,6 @@ def of_means(views: np.ndarray, patch: tuple[int, ...], modality: str) -> float:
     Returns:
         The mean squared error over all patches, in the space of normalized patches.
     """
-    patches = (
-        patching.patchify_video(np.asarray(augment.normalize(views)), patch)
-        if modality == "video"
-        else patching.patchify_audio(views, patch)
-    )
-    targets, _, _ = patching.normalize_patches(patches)
+    seen = np.asarray(augment.normalize(views)) if modality == "video" else views
+    targets, _, _ = patching.normalize_patches(patching.patchify(seen, patch))
     return float(np.square(targets).mean())

@@ -253,7 +253,7 @@ def _encode(
     """Returns the fields of `Encoded` of a batch, by modality."""
     tokens, rows = {}, {}
     for m, reader in readers:
-        patches = _tokenize(m, views[m], reader.patch)
+        patches = patching.patchify(_seen(m, views[m]), reader.patch)
         variables = {"params": weights[m]["encoder"]}
         tokens[m], rows[m] = reader.encoder.apply(variables, patches, reader.encoder.grid)
     out = {}
@@ -288,7 +288,7 @@ def _reconstruct(
     ratio: float,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns the fields of `Reconstructed` of a batch."""
-    patches = _tokenize(modality, views, part.patch)
+    patches = patching.patchify(_seen(modality, views), part.patch)
     mask = random_mask(noise, ratio)
     variables = {"params": weights["encoder"]}
     latent, _ = part.encoder.apply(variables, patches, part.encoder.grid, mask.keep)
@@ -298,10 +298,9 @@ def _reconstruct(
     return predictions, mask.dropped, errors
 
 
-def _tokenize(modality: str, views: jax.Array, patch: tuple[int, ...]) -> jax.Array:
-    if modality == "video":
-        return patching.patchify_video(augment.normalize(views), patch)
-    return patching.patchify_audio(views, patch)
+def _seen(modality: str, views: jax.Array) -> jax.Array:
+    """Returns views as the encoder sees them: frames are normalized, log-mels already are."""
+    return augment.normalize(views) if modality == "video" else views
 
 
 def load(path: str | os.PathLike) -> Networks:

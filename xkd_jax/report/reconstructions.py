@@ -170,9 +170,7 @@ def reconstruct_video(
         `(3, B, T, H, W, 3)` uint8, in the order of `ROWS`.
     """
     views = np.asarray(views, np.float32)
-    grid = [n // p for n, p in zip(views.shape[1:4], patch, strict=True)]
-    rows = reconstruct(patching.patchify_video(views, patch), predictions, dropped)
-    pixels = np.stack([patching.unpatchify_video(row, grid, patch) for row in rows])
+    pixels = _rows(views, predictions, dropped, patch)
     pixels = np.nan_to_num(augment.denormalize(pixels), nan=GRAY)
     return np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
 
@@ -191,10 +189,16 @@ def reconstruct_audio(
     Returns:
         `(3, B, F, T)` float32 in the units of `log_mels`, in the order of `ROWS`; NaN where masked.
     """
-    log_mels = np.asarray(log_mels, np.float32)
-    grid = [n // p for n, p in zip(log_mels.shape[1:3], patch, strict=True)]
-    rows = reconstruct(patching.patchify_audio(log_mels, patch), predictions, dropped)
-    return np.stack([patching.unpatchify_audio(row, grid, patch) for row in rows])
+    return _rows(np.asarray(log_mels, np.float32), predictions, dropped, patch)
+
+
+def _rows(
+    views: np.ndarray, predictions: Array, dropped: Array, patch: Sequence[int]
+) -> np.ndarray:
+    """Returns views of either modality in the order of `ROWS`, (3, B, ...); NaN where masked."""
+    grid = patching.token_grid(views.shape[1:], patch)
+    rows = reconstruct(patching.patchify(views, patch), predictions, dropped)
+    return np.stack([patching.unpatchify(row, grid, patch) for row in rows])
 
 
 def reconstruct(patches: Array, predictions: Array, dropped: Array) -> np.ndarray:
