@@ -12,8 +12,8 @@ import numpy as np
 
 from xkd_jax import arguments, checkpoint, preprocessing
 from xkd_jax.interop import pretrained
-from xkd_jax.models import patches
-from xkd_jax.models.vit import Encoder
+from xkd_jax.models.patches import patch_values, token_grid
+from xkd_jax.models.vit import Encoder, encode, mean_token
 from xkd_jax.models.xkd import MODALITIES, encoder_params
 
 DTYPES = ("float32", "bfloat16")
@@ -74,13 +74,10 @@ class Form(NamedTuple):
         if self.moments is not None and views.dtype == jnp.uint8:
             mean, std = map(jnp.array, self.moments)
             views = (views.astype(jnp.float32) / 255 - mean) / std
-        cut = patches.patchify(views, self.patch)
-        grid = patches.token_grid(views.shape[1:], self.patch)
-        tokens, attention = self.module.apply({"params": params}, cut, grid)
-        tokens = tokens.astype(jnp.float32)
+        _, tokens, attention = encode(self.module, params, views, self.patch)
         if output == "attention":
             return attention
-        return tokens if output == "tokens" else tokens[:, 1:].mean(axis=1)
+        return tokens.astype(jnp.float32) if output == "tokens" else mean_token(tokens, jnp.float32)
 
 
 _apply = jax.jit(Form.apply, static_argnames=("self", "output"))
@@ -130,7 +127,7 @@ class PretrainedEncoder:
         moments = (tuple(view["mean"]), tuple(view["std"])) if video else None
         self.form = Form(module, self.patch, moments)
         shape = preprocessing.view_shape(view, modality)
-        grid = patches.token_grid(shape, self.patch)
+        grid = token_grid(shape, self.patch)
         self.sizes = Sizes(
             view=shape,
             seconds=view["frames"] / view["frame_rate"] if video else view["seconds"],
@@ -395,7 +392,7 @@ def _check_weights(
     module: Encoder, patch: Sequence[int], modality: str, params: Any, path: str | os.PathLike
 ) -> None:
     """Refuses weights that do not have the architecture of their description."""
-    checkpoint.check_fits(params, _shapes(module, patches.patch_values(patch)), path)
+    checkpoint.check_fits(params, _shapes(module, patch_values(patch)), path)
 
 
 @functools.cache

@@ -13,11 +13,10 @@ import numpy as np
 import optax
 
 from xkd_jax import augment, losses, optimizer, schedules
-from xkd_jax.models.xkd import MODALITIES, XKD, Params, StudentOutput, TeacherOutput, Views
+from xkd_jax.models.xkd import MODALITIES, OTHER, XKD, Params, StudentOutput, Views, WholeOutput
 from xkd_jax.randomness import Purpose, example_keys
 
 Metrics = OrderedDict[str, jax.Array]
-OTHER = {"video": "audio", "audio": "video"}
 
 
 @flax.struct.dataclass
@@ -181,7 +180,7 @@ def make_views(
 
 def loss_terms(
     student: dict[str, StudentOutput],
-    teacher: dict[str, TeacherOutput],
+    teacher: dict[str, WholeOutput],
     centers: dict[str, jax.Array],
     temperatures: dict[str, jax.Array],
     numbers: Hyperparameters,

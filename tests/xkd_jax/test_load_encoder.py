@@ -17,7 +17,7 @@ from input_pipeline.datasets import open_dataset
 from tests.media_files import clock_frame, clock_sound, seen_times, write_media
 from tests.saved_runs import save_run
 from xkd_jax import augment, encoders, preprocessing
-from xkd_jax.models.xkd import MODALITIES, encoder_params
+from xkd_jax.models.xkd import MODALITIES, modality_params
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -56,16 +56,14 @@ def test_outputs_are_those_of_training(tmp_path):
     sound = np.random.default_rng(1).normal(size=(2, 16, 64)).astype(np.float32)
     normalized = {"video": augment.normalize(clips), "audio": sound}
     for m, seen in (("video", clips), ("audio", sound)):
-        modality = getattr(model, m)
-        patches, grid = modality.tokenize(normalized[m])
-        apply = jax.jit(modality.encoder.clone(row="cls").apply, static_argnums=2)
-        expected = apply({"params": encoder_params(state.teacher, m)}, patches, grid)
+        encode = functools.partial(getattr(model, m).encode, row="cls")
+        expected = jax.jit(encode)(modality_params(state.teacher, m), normalized[m])
         encoder = xkd_jax.load_encoder(tmp_path, m)
         close = {"rtol": 1e-4, "atol": 1e-5}
         tokens = encoder.encode_views(seen, "tokens")
-        np.testing.assert_allclose(tokens, expected[0], **close)
+        np.testing.assert_allclose(tokens, expected.tokens, **close)
         attention = encoder.encode_views(seen, "attention")
-        np.testing.assert_allclose(attention, expected[1], **close)
+        np.testing.assert_allclose(attention, expected.attention, **close)
         features = encoder.encode_views(seen)
         np.testing.assert_allclose(features, tokens[:, 1:].mean(axis=1), **close)
         assert features.dtype == np.float32

@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from xkd_jax.encoders import PretrainedEncoder
-from xkd_jax.models import patches
 from xkd_jax.models.positions import resize_positions
-from xkd_jax.models.vit import Encoder, truncated_normal
+from xkd_jax.models.vit import Encoder, encode, mean_token, truncated_normal
 
 Params = dict[str, Any]
 
@@ -88,9 +87,8 @@ class FinetuneModel:
             # The encoder scans over blocks, so the axis of examples comes last.
             rates = self.drop_path * jnp.linspace(0.0, 1.0, self.encoder.depth)[:, None]
             scales = jnp.moveaxis((noise.paths >= rates) / (1 - rates), 0, -1)
-        tokenized = patches.patchify(views, self.patch)
-        tokens, _ = self.encoder.apply({"params": params["encoder"]}, tokenized, scales=scales)
-        features = tokens[:, 1:].astype(jnp.float32).mean(axis=1)
+        encoding = encode(self.encoder, params["encoder"], views, self.patch, scales=scales)
+        features = mean_token(encoding.tokens, jnp.float32)
         if noise is not None and self.dropout:
             features *= (noise.features >= self.dropout) / (1 - self.dropout)
         head = params["head"]

@@ -21,7 +21,8 @@ from xkd_jax import augment, sharding
 from xkd_jax.config_check import ConfigError
 from xkd_jax.downstream import classifiers, extraction, labelled, metrics, selection
 from xkd_jax.interop.pretrained import NETWORKS
-from xkd_jax.models.xkd import MODALITIES, XKD, encoder_params
+from xkd_jax.models.vit import mean_token
+from xkd_jax.models.xkd import MODALITIES, XKD, modality_params
 
 if TYPE_CHECKING:
     from xkd_jax.train_step import TrainState
@@ -184,12 +185,10 @@ def make_encoder(model: XKD, mesh: Mesh) -> Callable[..., dict[str, jax.Array]]:
         weights = {"params": params, "teacher": teacher}
         out = {"used": batch["used"]}
         for m in MODALITIES:
-            modality = getattr(model, m)
-            patches, grid = modality.tokenize(views[m])
             for network, root in NETWORKS.items():
-                variables = {"params": encoder_params(weights[root], m)}
-                tokens, _ = modality.encoder.apply(variables, patches, grid)
-                out[f"{m}_{network}"] = tokens[:, 1:].astype(jnp.float32).mean(axis=1)
+                parts = modality_params(weights[root], m)
+                tokens = getattr(model, m).encode(parts, views[m]).tokens
+                out[f"{m}_{network}"] = mean_token(tokens, jnp.float32)
         return out
 
     return encode

@@ -1,11 +1,15 @@
 """The Vision Transformer encoder for video and log-mel patches (docs/method.md, section 2)."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from xkd_jax import sharding
 from xkd_jax.models.layers import Dtype, LayerNorm, QueryKeyValue, gelu, xavier
+from xkd_jax.models.patches import patchify, token_grid
 from xkd_jax.models.positions import resize_positions
 
 truncated_normal = nn.initializers.truncated_normal(stddev=0.02)
@@ -299,3 +303,59 @@ class Encoder(nn.Module):
             name="transformer",
         )(tokens, scales)
         return LayerNorm(self.dtype, name="norm")(tokens), row
+
+
+class Encoding(NamedTuple):
+    """An encoder's outputs for a batch of views.
+
+    Attributes:
+        patches: (B, N, P), all patches of the views, with those that were not encoded.
+        tokens: (B, 1 + N, D), or (B, 1 + K, D) if K patches were encoded; CLS first, after the
+            final norm.
+        attention: (B, H, N or K) float32, the last block's attention row, see `attention_row`; None
+            if the encoder returns no row.
+    """
+
+    patches: jax.Array
+    tokens: jax.Array
+    attention: jax.Array | None
+
+
+def encode(
+    encoder: Encoder,
+    params: Mapping[str, Any],
+    views: jax.Array,
+    patch: Sequence[int],
+    keep: jax.Array | None = None,
+    scales: jax.Array | None = None,
+) -> Encoding:
+    """Encodes views: the forward pass of every encoder, in training and afterwards.
+
+    Args:
+        encoder: The encoder. Its positions are resized to the grid of the views.
+        params: Parameters of the encoder.
+        views: (B, T, H, W, 3) float normalized frames, or (B, F, T) float normalized log-mels.
+        patch: Extents of a patch, which divide those of the views.
+        keep: (B, K) int, the patches to encode; None encodes all.
+        scales: Factors of the paths, see `Encoder`.
+
+    Returns:
+        The patches, their tokens and the attention row.
+    """
+    patches = patchify(views, patch)
+    grid = token_grid(views.shape[1:], patch)
+    tokens, row = encoder.apply({"params": params}, patches, grid, keep, scales)
+    return Encoding(patches, tokens, row)
+
+
+def mean_token(tokens: jax.Array, dtype: Dtype | None = None) -> jax.Array:
+    """Averages patch tokens, without CLS. These means are a view's features.
+
+    Args:
+        tokens: (B, 1 + N, D) float, CLS first.
+        dtype: Dtype of the sum and of the result; None for the dtype of `tokens`.
+
+    Returns:
+        (B, D).
+    """
+    return tokens[:, 1:].mean(axis=1, dtype=dtype)

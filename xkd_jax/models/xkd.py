@@ -14,6 +14,7 @@ decoder always belong to one modality.
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -24,9 +25,10 @@ from xkd_jax import losses
 from xkd_jax.models import patches as patching
 from xkd_jax.models.masked_autoencoder import Decoder, Mask, random_mask
 from xkd_jax.models.projector import Projector
-from xkd_jax.models.vit import Encoder
+from xkd_jax.models.vit import Encoder, Encoding, encode, mean_token
 
 MODALITIES = ("video", "audio")
+OTHER = {"video": "audio", "audio": "video"}
 VARIANTS = ("xkd", "xkd_mas", "xkd_mats")
 
 Params = dict[str, Any]
@@ -46,34 +48,51 @@ class Views(NamedTuple):
     noise: jax.Array
 
 
-class TeacherOutput(NamedTuple):
-    """Outputs of a teacher for the whole global view.
+class WholeOutput(NamedTuple):
+    """Outputs of a teacher, or of another network, for whole views of one modality.
 
     Attributes:
         tokens: (B, 1 + N, D), tokens after the final norm, CLS first.
-        attention: (B, H, N) float32, the last block's attention row; None without refinement.
+        attention: (B, H, N) float32, the last block's attention row; None if not asked for.
         cross_attention: (B, H, N) float32, see `losses.cross_modal_attention`; None without
-            refinement.
+            `attention`, or without views of the other modality.
         refined: (B, N, D) float32, patch tokens weighted by the cross-attention; the patch tokens
             themselves without refinement.
-        projections: (B, J) float32, the projections of the mean refined token.
+        projections: (B, J) float32, the projections of the mean refined token; None without weights
+            of a projector.
     """
 
     tokens: jax.Array
     attention: jax.Array | None
     cross_attention: jax.Array | None
     refined: jax.Array
-    projections: jax.Array
+    projections: jax.Array | None
+
+
+class Restored(NamedTuple):
+    """Outputs of a student for the masked global view.
+
+    Attributes:
+        mask: Mask of the view.
+        latent: (B, 1 + K, D), the encoder's tokens of the kept patches, CLS first.
+        predictions: (B, N, P) float32, the decoder's predictions of all normalized patches.
+        targets: (B, N, P) float32, the patches, each normalized by its own mean and variance.
+    """
+
+    mask: Mask
+    latent: jax.Array
+    predictions: jax.Array
+    targets: jax.Array
 
 
 class StudentOutput(NamedTuple):
     """Outputs of a student for the masked global view and the local views.
 
     Attributes:
-        mask: Mask of the global view.
-        latent: (B, 1 + K, D), the encoder's tokens of the kept patches, CLS first.
-        predictions: (B, N, P) float32, the decoder's predictions of all normalized patches.
-        targets: (B, N, P) float32, the patches, each normalized by its own mean and variance.
+        mask: As in `Restored`.
+        latent: As in `Restored`.
+        predictions: As in `Restored`.
+        targets: As in `Restored`.
         local_tokens: (B * n, 1 + M, D), tokens of the local views; the n views of one example are
             neighbors.
         projections: (1 + n, B, J) float32, projections of the mean tokens: the masked global view
@@ -94,28 +113,67 @@ class Modality:
 
     Attributes:
         encoder: The encoder, of students and teachers alike.
-        decoder: Decoder of the student.
-        projector: The projector, of students and teachers alike.
         patch: Size of a patch: frames and pixels, or mel bands and time steps.
+        decoder: Decoder of the student. None if the encoder is all that is known.
+        projector: The projector, of students and teachers alike; or None.
         mask_ratio: Share of the global view's patches that the student does not see.
     """
 
     encoder: Encoder
-    decoder: Decoder
-    projector: Projector
     patch: tuple[int, ...]
-    mask_ratio: float
+    decoder: Decoder | None = None
+    projector: Projector | None = None
+    mask_ratio: float = 0.0
 
     @property
     def token_count(self) -> int:
         """N, the number of patch tokens of a global view."""
         return math.prod(self.encoder.grid)
 
-    def tokenize(self, views: jax.Array) -> tuple[jax.Array, tuple[int, ...]]:
-        """Cuts views (B, ...) into patches (B, N, P); returns the patches and their token grid."""
-        return patching.patchify(views, self.patch), patching.token_grid(
-            views.shape[1:], self.patch
-        )
+    def encode(
+        self,
+        params: Params,
+        views: jax.Array,
+        keep: jax.Array | None = None,
+        row: str | None = None,
+    ) -> Encoding:
+        """Encodes views.
+
+        Args:
+            params: The modality's parameters, see `modality_params`.
+            views: (B, ...) float, as in `Views`.
+            keep: (B, K) int, the patches to encode; None encodes all.
+            row: Attention row to return, `cls` or `mean`; None returns no row.
+
+        Returns:
+            The patches, their tokens and the attention row.
+        """
+        return encode(self.encoder.clone(row=row), params["encoder"], views, self.patch, keep)
+
+    def restore(
+        self, params: Params, views: jax.Array, noise: jax.Array, ratio: float | None = None
+    ) -> Restored:
+        """Masks views, encodes what remains, and predicts all patches.
+
+        Args:
+            params: The modality's parameters, see `modality_params`.
+            views: (B, ...) float, as in `Views`.
+            noise: (B, N) float, which decides the dropped patches, see `random_mask`.
+            ratio: Share of the patches to drop; `mask_ratio` by default.
+        """
+        mask = random_mask(noise, self.mask_ratio if ratio is None else ratio)
+        patches, latent, _ = self.encode(params, views, mask.keep)
+        predictions = self.decode(params, latent, mask)
+        targets, _, _ = patching.normalize_patches(patches.astype(jnp.float32))
+        return Restored(mask, latent, predictions, targets)
+
+    def decode(self, params: Params, latent: jax.Array, mask: Mask) -> jax.Array:
+        """Predicts all patches, (B, N, P) float32, from the tokens of the kept ones."""
+        return self.decoder.apply({"params": params["decoder"]}, latent, mask.restore)
+
+    def project(self, params: Params, features: jax.Array) -> jax.Array:
+        """Maps mean tokens (..., D) to projections (..., J) float32."""
+        return self.projector.apply({"params": params["projector"]}, features)
 
     def init(self, key: jax.Array) -> Params:
         """Initializes the float32 parameters of the three networks."""
@@ -138,8 +196,8 @@ class XKD:
     """The whole model: hyperparameters and pure functions of parameters.
 
     Attributes:
-        video: Networks of the video.
-        audio: Networks of the audio.
+        video: Networks of the video; None if only those of the audio are known.
+        audio: Networks of the audio, or None.
         variant: One of `VARIANTS`, which says what the networks share.
         refine: Whether teachers weight their patch tokens by cross-modal attention.
         cross_attention: Kind of the cross-modal attention, see `losses.cross_modal_attention`.
@@ -147,8 +205,8 @@ class XKD:
         refine_weight: How the attention weights tokens, see `losses.refine`.
     """
 
-    video: Modality
-    audio: Modality
+    video: Modality | None
+    audio: Modality | None
     variant: str = "xkd"
     refine: bool = True
     cross_attention: str = "mean"
@@ -176,56 +234,66 @@ class XKD:
             target["shared"] = params["shared"]
         return target
 
-    def teach(self, teacher: Params, views: dict[str, Views]) -> dict[str, TeacherOutput]:
-        """Encodes whole global views, refines each by the other modality, projects mean tokens."""
-        tokens, rows = {}, {}
-        for m in MODALITIES:
-            modality = getattr(self, m)
-            encoder = modality.encoder.clone(row=self.query if self.refine else None)
-            patches, grid = modality.tokenize(views[m].full)
-            variables = {"params": encoder_params(teacher, m)}
-            tokens[m], rows[m] = encoder.apply(variables, patches, grid)
+    def observe(
+        self,
+        params: Params,
+        views: Mapping[str, jax.Array],
+        attend: bool = True,
+        refine: bool = True,
+    ) -> dict[str, WholeOutput]:
+        """Encodes whole views, refines each by the other modality, projects mean tokens.
 
+        Args:
+            params: Parameters of teachers or students; projectors may be missing.
+            views: Whole views by modality, as in `Views.full`; of one modality or both.
+            attend: Whether to return the attention rows, which refinement needs.
+            refine: Whether to weight the patch tokens by the cross-modal attention, if there is
+                one.
+
+        Returns:
+            Outputs by modality.
+        """
+        networks = {m: modality_params(params, m) for m in views}
+        row = self.query if attend else None
+        encoded = {m: getattr(self, m).encode(networks[m], views[m], row=row) for m in views}
         outputs = {}
-        for m, other in zip(MODALITIES, MODALITIES[::-1], strict=True):
-            cross, refined = None, tokens[m][:, 1:]
-            if self.refine:
-                cross = losses.cross_modal_attention(rows[m], rows[other], self.cross_attention)
-                refined = losses.refine(refined, cross, self.refine_weight)
-            projections = getattr(self, m).projector.apply(
-                {"params": teacher[m]["projector"]}, refined.mean(axis=1)
-            )
-            outputs[m] = TeacherOutput(tokens[m], rows[m], cross, refined, projections)
+        for m, (_, tokens, attention) in encoded.items():
+            cross, refined, projections = None, tokens[:, 1:], None
+            if attend and OTHER[m] in encoded:
+                other = encoded[OTHER[m]].attention
+                cross = losses.cross_modal_attention(attention, other, self.cross_attention)
+                if refine:
+                    refined = losses.refine(refined, cross, self.refine_weight)
+            if "projector" in networks[m]:
+                projections = getattr(self, m).project(networks[m], refined.mean(axis=1))
+            outputs[m] = WholeOutput(tokens, attention, cross, refined, projections)
         return outputs
 
-    def study(self, params: Params, views: dict[str, Views]) -> dict[str, StudentOutput]:
+    def teach(self, teacher: Params, views: Mapping[str, Views]) -> dict[str, WholeOutput]:
+        """Returns the teachers' outputs for the whole global views, see `observe`."""
+        whole = {m: views[m].full for m in MODALITIES}
+        return self.observe(teacher, whole, attend=self.refine, refine=self.refine)
+
+    def study(self, params: Params, views: Mapping[str, Views]) -> dict[str, StudentOutput]:
         """Encodes masked global and whole local views, restores patches, projects mean tokens."""
-        return {m: self._study(params, m, views[m]) for m in MODALITIES}
+        return {
+            m: _study(getattr(self, m), modality_params(params, m), views[m]) for m in MODALITIES
+        }
 
-    def _study(self, params: Params, name: str, views: Views) -> StudentOutput:
-        modality = getattr(self, name)
-        encoder = {"params": encoder_params(params, name)}
 
-        patches, grid = modality.tokenize(views.full)
-        mask = random_mask(views.noise, modality.mask_ratio)
-        latent, _ = modality.encoder.apply(encoder, patches, grid, mask.keep)
-        predictions = modality.decoder.apply(
-            {"params": params[name]["decoder"]}, latent, mask.restore
-        )
-        targets, _, _ = patching.normalize_patches(patches.astype(jnp.float32))
-
-        batch, count = views.local.shape[:2]
+def _study(modality: Modality, params: Params, views: Views) -> StudentOutput:
+    restored = modality.restore(params, views.full, views.noise)
+    latent = restored.latent
+    features = mean_token(latent)[None]
+    local_tokens = jnp.zeros((0, 1, latent.shape[-1]), latent.dtype)
+    batch, count = views.local.shape[:2]
+    if count:
         local = views.local.reshape(batch * count, *views.local.shape[2:])
-        features = latent[:, 1:].mean(axis=1)[None]
-        if count:
-            local_patches, local_grid = modality.tokenize(local)
-            local_tokens, _ = modality.encoder.apply(encoder, local_patches, local_grid)
-            local_features = local_tokens[:, 1:].mean(axis=1).reshape(batch, count, -1)
-            features = jnp.concatenate([features, local_features.swapaxes(0, 1)])
-        else:
-            local_tokens = jnp.zeros((0, 1, latent.shape[-1]), latent.dtype)
-        projections = modality.projector.apply({"params": params[name]["projector"]}, features)
-        return StudentOutput(mask, latent, predictions, targets, local_tokens, projections)
+        local_tokens = modality.encode(params, local).tokens
+        local_features = mean_token(local_tokens).reshape(batch, count, -1)
+        features = jnp.concatenate([features, local_features.swapaxes(0, 1)])
+    projections = modality.project(params, features)
+    return StudentOutput(*restored, local_tokens, projections)
 
 
 @functools.cache  # Tracing takes a second.
@@ -247,6 +315,11 @@ def _share(params: Params) -> Params:
 def encoder_params(params: Params, modality: str) -> Params:
     """Returns one modality's complete encoder parameters, from a tree of students or teachers."""
     return {**params[modality]["encoder"], **params.get("shared", {})}
+
+
+def modality_params(params: Params, modality: str) -> Params:
+    """Returns the parameters of one modality's networks, from a tree of students or teachers."""
+    return {**params[modality], "encoder": encoder_params(params, modality)}
 
 
 def count_parameters(params: Params) -> dict[str, int]:

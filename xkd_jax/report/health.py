@@ -14,9 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from xkd_jax import collapse, data_log
-from xkd_jax.models.xkd import MODALITIES
+from xkd_jax.models.xkd import MODALITIES, OTHER
 from xkd_jax.report.history import History
-from xkd_jax.report.networks import OTHER
 from xkd_jax.report.representations import OfClass
 
 LEVELS = ("collapsed", "warning", "good", "note")

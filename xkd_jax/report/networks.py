@@ -19,14 +19,9 @@ import numpy as np
 from xkd_jax import augment, checkpoint, losses
 from xkd_jax.interop import pretrained
 from xkd_jax.interop.pretrained import NETWORKS
-from xkd_jax.models import patches as patching
 from xkd_jax.models import xkd
-from xkd_jax.models.masked_autoencoder import random_mask
-from xkd_jax.models.projector import Projector
-from xkd_jax.models.vit import Encoder
-from xkd_jax.models.xkd import MODALITIES, encoder_params
-
-OTHER = {"video": "audio", "audio": "video"}
+from xkd_jax.models.vit import Encoder, mean_token
+from xkd_jax.models.xkd import MODALITIES
 
 
 class Encoded(NamedTuple):
@@ -60,20 +55,6 @@ class Reconstructed(NamedTuple):
     predictions: np.ndarray
     dropped: np.ndarray
     errors: np.ndarray
-
-
-class Reader(NamedTuple):
-    """The modules that a network encodes one modality with.
-
-    Attributes:
-        encoder: Encoder that also returns a row of its attention.
-        patch: Extents of a patch: (frames, pixels, pixels) or (mel bands, frames).
-        projector: Projector, or None if the network has none.
-    """
-
-    encoder: Encoder
-    patch: tuple[int, ...]
-    projector: Projector | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,13 +131,12 @@ class Networks:
             held = tuple(m for m in views if self.holds(network, m))
             if not held:
                 continue
-            readers = tuple((m, self._reader(network, m)) for m in held)
             weights = jax.device_put({m: self._weights(network, m) for m in held})
-            refinement = self._refinement(network)
+            settings = self._observer(), network == "teacher"
             parts = []
             with _precise():
                 for batch, count in _batches({m: views[m] for m in held}, batch_size):
-                    out = jax.device_get(_encode(weights, batch, readers, *refinement))
+                    out = jax.device_get(_encode(weights, batch, *settings))
                     parts.append(jax.tree.map(lambda x, n=count: x[:n], out))
                     advance(count)
             whole = jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
@@ -204,27 +184,21 @@ class Networks:
         centers = self.trees.get("centers", {}).get(modality, np.float32(0))
         return np.asarray(losses.teacher_log_probabilities(projections, centers, temperature))
 
-    def _reader(self, network: str, modality: str) -> Reader:
-        patch = self.patch(modality)
-        if self.model is None:
-            architecture = self.description["architecture"][modality]["encoder"]
-            return Reader(Encoder(self.grid(modality), row="cls", **architecture), patch, None)
-        part = getattr(self.model, modality)
-        held = self.holds(network, modality, "projector")
-        encoder = part.encoder.clone(row=self.model.query)
-        return Reader(encoder, patch, part.projector if held else None)
-
-    def _refinement(self, network: str) -> tuple[str, str | None]:
-        """Returns the mode of cross-modal attention, and `refine_weight` (None: no refinement)."""
-        if self.model is None:
-            return "mean", "root" if network == "teacher" else None
-        refines = network == "teacher" and self.model.refine
-        return self.model.cross_attention, self.model.refine_weight if refines else None
+    def _observer(self) -> xkd.XKD:
+        """Returns the model; if the config is not known, encoders that attend like the paper's."""
+        if self.model is not None:
+            return self.model
+        architecture = self.description["architecture"]
+        parts = {
+            m: xkd.Modality(Encoder(self.grid(m), **architecture[m]["encoder"]), self.patch(m))
+            for m in self.modalities
+        }
+        return xkd.XKD(parts.get("video"), parts.get("audio"))
 
     def _weights(self, network: str, modality: str) -> dict[str, Any]:
-        """Returns the weights of one modality's parts, with a shared encoder's blocks put in."""
-        tree = self.trees[NETWORKS[network]]
-        return {**tree[modality], "encoder": encoder_params(tree, modality)}
+        """Returns the weights of one modality's parts that there are modules for."""
+        weights = xkd.modality_params(self.trees[NETWORKS[network]], modality)
+        return weights if self.model is not None else {"encoder": weights["encoder"]}
 
 
 # Compiled functions. They do not take `Networks`, so networks of the same sizes share a program.
@@ -242,40 +216,22 @@ def _initialize(model: xkd.XKD, key: jax.Array) -> xkd.Params:
     return model.init(key)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+@functools.partial(jax.jit, static_argnums=(2, 3))
 def _encode(
-    weights: Mapping[str, Any],
-    views: Mapping[str, jax.Array],
-    readers: tuple[tuple[str, Reader], ...],
-    mode: str,
-    refine_weight: str | None,
+    weights: Mapping[str, Any], views: Mapping[str, jax.Array], model: xkd.XKD, is_teacher: bool
 ) -> dict[str, dict[str, Any]]:
     """Returns the fields of `Encoded` of a batch, by modality."""
-    tokens, rows = {}, {}
-    for m, reader in readers:
-        patches = patching.patchify(_seen(m, views[m]), reader.patch)
-        variables = {"params": weights[m]["encoder"]}
-        tokens[m], rows[m] = reader.encoder.apply(variables, patches, reader.encoder.grid)
-    out = {}
-    for m, reader in readers:
-        patch_tokens = tokens[m][:, 1:].astype(jnp.float32)
-        cross = None
-        if OTHER[m] in rows:
-            cross = losses.cross_modal_attention(rows[m], rows[OTHER[m]], mode)
-        pooled = patch_tokens
-        if refine_weight is not None and cross is not None:
-            pooled = losses.refine(patch_tokens, cross, refine_weight)
-        projections = None
-        if reader.projector is not None:
-            variables = {"params": weights[m]["projector"]}
-            projections = reader.projector.apply(variables, pooled.mean(axis=1))
-        out[m] = {
-            "features": patch_tokens.mean(axis=1),
-            "attention": rows[m],
-            "refined_attention": cross,
-            "projections": projections,
+    seen = {m: _seen(m, x) for m, x in views.items()}
+    outputs = model.observe(weights, seen, refine=is_teacher and model.refine)
+    return {
+        m: {
+            "features": mean_token(out.tokens, jnp.float32),
+            "attention": out.attention,
+            "refined_attention": out.cross_attention,
+            "projections": out.projections,
         }
-    return out
+        for m, out in outputs.items()
+    }
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4, 5))
@@ -288,12 +244,7 @@ def _reconstruct(
     ratio: float,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns the fields of `Reconstructed` of a batch."""
-    patches = patching.patchify(_seen(modality, views), part.patch)
-    mask = random_mask(noise, ratio)
-    variables = {"params": weights["encoder"]}
-    latent, _ = part.encoder.apply(variables, patches, part.encoder.grid, mask.keep)
-    predictions = part.decoder.apply({"params": weights["decoder"]}, latent, mask.restore)
-    targets, _, _ = patching.normalize_patches(patches.astype(jnp.float32))
+    mask, _, predictions, targets = part.restore(weights, _seen(modality, views), noise, ratio)
     errors = jax.vmap(losses.reconstruction_loss)(predictions, targets, mask.dropped)
     return predictions, mask.dropped, errors
 
