@@ -218,21 +218,13 @@ def measure_parts(
 
     def decode(params: xkd.Params, latents: dict[str, jax.Array]) -> jax.Array:
         return sum(
-            jnp.sum(
-                getattr(model, m).decoder.apply(
-                    {"params": params[m]["decoder"]}, latents[m], student[m].mask.restore
-                )
-            )
+            jnp.sum(getattr(model, m).decode(params[m], latents[m], student[m].mask))
             for m in MODALITIES
         )
 
     def heads(params: xkd.Params, features: dict[str, jax.Array]) -> jax.Array:
         outputs = {
-            m: student[m]._replace(
-                projections=getattr(model, m).projector.apply(
-                    {"params": params[m]["projector"]}, features[m]
-                )
-            )
+            m: student[m]._replace(projections=getattr(model, m).project(params[m], features[m]))
             for m in MODALITIES
         }
         terms, _ = train_step.loss_terms(

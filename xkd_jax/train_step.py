@@ -3,7 +3,7 @@
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -250,6 +250,55 @@ def loss_terms(
     return terms, monitors
 
 
+class Derivatives(NamedTuple):
+    """What a step needs to know of a batch, or of a part of it. All arrays are float32.
+
+    Attributes:
+        gradients: Gradients of the total loss, in the structure of the students' parameters.
+        terms: Terms of the objective, see `loss_terms`.
+        monitors: Monitors of collapse, see `loss_terms`.
+        outputs: Mean projection of each teacher, (1, J), by modality.
+    """
+
+    gradients: Params
+    terms: Metrics
+    monitors: Metrics
+    outputs: dict[str, jax.Array]
+
+
+def differentiate(
+    model: XKD,
+    xkd: ml_collections.ConfigDict,
+    state: TrainState,
+    views: dict[str, Views],
+    temperatures: dict[str, jax.Array],
+    numbers: Hyperparameters,
+) -> Derivatives:
+    """Runs teachers and students on views, and differentiates the total loss.
+
+    Args:
+        model: The model.
+        xkd: `config.xkd`.
+        state: State before the step.
+        views: Views of each modality.
+        temperatures: Temperature of each teacher, () float32, by modality.
+        numbers: Hyperparameters of the run.
+
+    Returns:
+        The gradients, with the terms that they are of.
+    """
+    teacher = model.teach(state.teacher, views)
+
+    def objective(params: Params) -> tuple[jax.Array, tuple[Metrics, Metrics]]:
+        student = model.study(params, views)
+        terms, monitors = loss_terms(student, teacher, state.centers, temperatures, numbers, xkd)
+        return terms["total"], (terms, monitors)
+
+    gradients, (terms, monitors) = jax.grad(objective, has_aux=True)(state.params)
+    outputs = {m: t.projections.mean(axis=0, keepdims=True) for m, t in teacher.items()}
+    return Derivatives(gradients, terms, monitors, outputs)
+
+
 def make_train_step(
     model: XKD, config: ml_collections.ConfigDict
 ) -> Callable[[TrainState, dict[str, Any], Hyperparameters], tuple[TrainState, Metrics]]:
@@ -277,24 +326,12 @@ def make_train_step(
             for m, ends in numbers.ema.items()
         }
 
-        def differentiate(batch: dict[str, Any]) -> tuple[Params, Metrics, Metrics, dict]:
-            """Returns gradients, terms, monitors and each teacher's mean output, (1, J)."""
+        def of_part(batch: dict[str, Any]) -> Derivatives:
             views = make_views(model, config.views, batch, state.seed)
-            teacher = model.teach(state.teacher, views)
-
-            def objective(params: Params) -> tuple[jax.Array, tuple[Metrics, Metrics]]:
-                student = model.study(params, views)
-                terms, monitors = loss_terms(
-                    student, teacher, state.centers, temperatures, numbers, config.xkd
-                )
-                return terms["total"], (terms, monitors)
-
-            gradients, (terms, monitors) = jax.grad(objective, has_aux=True)(state.params)
-            outputs = {m: t.projections.mean(axis=0, keepdims=True) for m, t in teacher.items()}
-            return gradients, terms, monitors, outputs
+            return differentiate(model, config.xkd, state, views, temperatures, numbers)
 
         gradients, terms, monitors, outputs = mean_over_microbatches(
-            differentiate, batch, config.parallel.accumulate
+            of_part, batch, config.parallel.accumulate
         )
         updates, opt_state = make_optimizer(numbers).update(
             gradients, state.opt_state, state.params
