@@ -11,7 +11,7 @@ import numpy as np
 from xkd_jax import sharding
 from xkd_jax.downstream import backbones, extraction
 from xkd_jax.downstream.labelled import LabelledData, Recordings, held_out
-from xkd_jax.downstream.selection import Samples
+from xkd_jax.downstream.selection import Samples, fused
 
 
 class Fold(NamedTuple):
@@ -140,7 +140,7 @@ class Sampled:
         readable = ~pool.features.replaced[places]
         if not readable.any():
             raise ValueError(f"none of the {len(places)} {use} recordings could be read")
-        rows = [features[places[readable]] for features in pool.features.of.values()]
+        rows = {m: features[places[readable]] for m, features in pool.features.of.items()}
         return Samples(fused(rows), recordings.targets[readable])
 
     def seen_by(self, modality: str) -> "Sampled":
@@ -156,21 +156,3 @@ class Sampled:
 
     def _key(self, recordings: Recordings, use: str) -> tuple[int, str]:
         return id(recordings.source), self._clips[use].to_json(sort_keys=True)
-
-
-def fused(features: Sequence[np.ndarray]) -> np.ndarray:
-    """Concatenates the features of modalities, each scaled to unit length.
-
-    Args:
-        features: (n, k, D) float32 for each modality.
-
-    Returns:
-        (n, k, sum of the D) float32. A single modality is not scaled.
-    """
-    if len(features) == 1:
-        return features[0]
-    lengths = [np.linalg.norm(rows, axis=-1, keepdims=True) for rows in features]
-    return np.concatenate(
-        [rows / np.maximum(size, 1e-12) for rows, size in zip(features, lengths, strict=True)],
-        axis=-1,
-    )

@@ -76,17 +76,13 @@ def fused(features: Mapping[str, np.ndarray]) -> np.ndarray:
 
     Returns:
         (..., sum of the D) float32, in the mapping's order. A single modality is not scaled.
+        Features shorter than 1e-12 stay shorter than 1.
     """
     if len(features) == 1:
         return next(iter(features.values()))
-    tiny = np.finfo(np.float32).tiny
-    return np.concatenate(
-        [
-            x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), tiny)
-            for x in features.values()
-        ],
-        axis=-1,
-    )
+    # The squares of a shorter feature may underflow, and a length of 0 would make it huge.
+    lengths = {m: np.linalg.norm(x, axis=-1, keepdims=True) for m, x in features.items()}
+    return np.concatenate([x / np.maximum(lengths[m], 1e-12) for m, x in features.items()], axis=-1)
 
 
 class Candidate(NamedTuple):

@@ -176,21 +176,6 @@ def test_what_is_chosen_on_is_seen_as_what_is_tested(kinds, encoders, run, monke
             assert sorted(both) == fold.train.example_ids.tolist()
 
 
-def test_modalities_are_brought_to_unit_length_before_they_are_joined():
-    rng = np.random.default_rng(0)
-    video = rng.normal(size=(3, 2, 4)).astype(np.float32)
-    audio = 100 * rng.normal(size=(3, 2, 6)).astype(np.float32)
-    joined = sampling.fused([video, audio])
-    assert joined.shape == (3, 2, 10) and joined.dtype == np.float32
-    np.testing.assert_allclose(np.linalg.norm(joined[..., :4], axis=-1), 1, rtol=1e-6)
-    np.testing.assert_allclose(np.linalg.norm(joined[..., 4:], axis=-1), 1, rtol=1e-6)
-    np.testing.assert_allclose(
-        joined[0, 1, 4:] * np.linalg.norm(audio[0, 1]), audio[0, 1], rtol=1e-5
-    )
-    assert sampling.fused([video]) is video
-    assert np.isfinite(sampling.fused([np.zeros_like(video), audio])).all()
-
-
 # Refusals, before features are extracted.
 
 
