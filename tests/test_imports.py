@@ -1,6 +1,7 @@
 """The two packages need not each other's frameworks, and parts of a package not the others."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +87,15 @@ def test_the_mathematics_knows_no_loop_no_disk_and_no_logger(module):
         "assert not found, found"
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_networks_run_in_the_models_alone():
+    """Every program calls the forward pass of `xkd_jax.models`; none writes its own."""
+    copies = re.compile(r"(encoder|decoder|projector|module)\.(apply|init)\(|rearrange\(")
+    copied = {
+        f"{path.name}: {match[0]}"
+        for path in (ROOT / "xkd_jax").rglob("*.py")
+        if path.parent.name != "models"
+        for match in copies.finditer(path.read_text())
+    }
+    assert not copied

@@ -12,8 +12,8 @@ import numpy as np
 
 from xkd_jax import arguments, checkpoint, preprocessing
 from xkd_jax.interop import pretrained
-from xkd_jax.models.patches import patch_values, token_grid
-from xkd_jax.models.vit import Encoder, encode, mean_token
+from xkd_jax.models.patches import token_grid
+from xkd_jax.models.vit import Encoder, encode, init_params, mean_token
 from xkd_jax.models.xkd import MODALITIES, encoder_params
 
 DTYPES = ("float32", "bfloat16")
@@ -392,14 +392,13 @@ def _check_weights(
     module: Encoder, patch: Sequence[int], modality: str, params: Any, path: str | os.PathLike
 ) -> None:
     """Refuses weights that do not have the architecture of their description."""
-    checkpoint.check_fits(params, _shapes(module, patch_values(patch)), path)
+    checkpoint.check_fits(params, _shapes(module, tuple(patch)), path)
 
 
 @functools.cache
-def _shapes(module: Encoder, values: int) -> Any:
-    """Returns the shapes of an encoder's weights; a patch has `values` values."""
-    cut = jax.ShapeDtypeStruct((1, math.prod(module.grid), values), jnp.float32)
-    return jax.eval_shape(module.init, jax.random.key(0), cut)["params"]
+def _shapes(module: Encoder, patch: tuple[int, ...]) -> Any:
+    """Returns the shapes of an encoder's weights, without creating any."""
+    return jax.eval_shape(functools.partial(init_params, module, patch), jax.random.key(0))
 
 
 def _batched(items: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:

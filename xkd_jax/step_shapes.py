@@ -1,12 +1,10 @@
 """The training step of a config as shapes, to trace or compile without data or devices."""
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -16,6 +14,7 @@ from xkd_jax.downstream import finetune_model, finetune_rules, finetune_step
 from xkd_jax.interop import pretrained
 from xkd_jax.models import xkd
 from xkd_jax.models.patches import patch_values, token_grid
+from xkd_jax.models.vit import init_params
 
 # The lengths of schedules do not change the cost of a step.
 _TOTAL_STEPS, _STEPS_PER_EPOCH = 1_000_000, 1000.0
@@ -112,9 +111,9 @@ def _finetuning(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> S
         dropout=config.dropout,
         drop_path=config.drop_path,
     )
-    values = patch_values(patch)
-    cut = jax.ShapeDtypeStruct((1, math.prod(model.encoder.grid), values), jnp.float32)
-    weights = jax.eval_shape(model.encoder.init, jax.random.key(0), cut)["params"]
+    weights = jax.eval_shape(
+        functools.partial(init_params, model.encoder, patch), jax.random.key(0)
+    )
     numbers = finetune_step.hyperparameters(config, _TOTAL_STEPS, _STEPS_PER_EPOCH)
     init = functools.partial(
         finetune_step.init_state, model, numbers, config.seed, 1, config.selection.epoch == "best"
@@ -134,7 +133,7 @@ def _finetuning(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> S
             for name, (extents, dtype) in rows.items()
         },
         numbers=numbers,
-        flops_per_clip=flops.finetuning_per_clip(model.encoder, values, _CLASSES),
+        flops_per_clip=flops.finetuning_per_clip(model.encoder, patch_values(patch), _CLASSES),
     )
 
 

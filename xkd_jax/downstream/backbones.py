@@ -1,8 +1,6 @@
 """Encoders under evaluation, and the views that they were trained on."""
 
-import functools
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,8 +11,7 @@ import numpy as np
 
 from xkd_jax import encoders
 from xkd_jax.config_check import ConfigError
-from xkd_jax.models.patches import patch_values
-from xkd_jax.models.vit import Encoder
+from xkd_jax.models.vit import init_params
 
 _LOG_MEL = ("sample_rate", "mel_bands", "window", "hop", "max_frequency", "log_offset")
 
@@ -115,15 +112,12 @@ def make_views(
 
 def _fresh(encoder: encoders.PretrainedEncoder, seed: int) -> Any:
     """Draws weights as at the start of pretraining."""
-    patches = jnp.zeros((1, math.prod(encoder.module.grid), patch_values(encoder.patch)))
     # The modalities have different draws.
     key = jax.random.fold_in(jax.random.key(seed), encoder.modality == "audio")
-    return _initialize(encoder.module, key, patches)
+    return _initialize(encoder.module, encoder.patch, key)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _initialize(module: Encoder, key: jax.Array, patches: jax.Array) -> Any:
-    return module.init(key, patches)["params"]
+_initialize = jax.jit(init_params, static_argnums=(0, 1))
 
 
 def weights_digest(backbones: Backbones) -> str:

@@ -1,5 +1,6 @@
 """The Vision Transformer encoder for video and log-mel patches (docs/method.md, section 2)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 
 from xkd_jax import sharding
 from xkd_jax.models.layers import Dtype, LayerNorm, QueryKeyValue, gelu, xavier
-from xkd_jax.models.patches import patchify, token_grid
+from xkd_jax.models.patches import patch_values, patchify, token_grid
 from xkd_jax.models.positions import resize_positions
 
 truncated_normal = nn.initializers.truncated_normal(stddev=0.02)
@@ -274,9 +275,7 @@ class Encoder(nn.Module):
             tokens: (B, 1 + N, D), or (B, 1 + K, D) with `keep`; CLS first, after the final norm.
             row: (B, H, N or K) float32, the last block's attention row over the patches, or None.
         """
-        count = 1
-        for extent in self.grid:
-            count *= extent
+        count = math.prod(self.grid)
         cls_token = self.param("cls_token", normal, (1, self.width))
         positions = self.param("position_embedding", truncated_normal, (1 + count, self.width))
         cls_position, positions = positions[:1], positions[1:]
@@ -303,6 +302,18 @@ class Encoder(nn.Module):
             name="transformer",
         )(tokens, scales)
         return LayerNorm(self.dtype, name="norm")(tokens), row
+
+
+def init_params(encoder: Encoder, patch: Sequence[int], key: jax.Array) -> dict[str, Any]:
+    """Initializes the float32 parameters of an encoder.
+
+    Args:
+        encoder: The encoder.
+        patch: Extents of a patch.
+        key: Typed random key.
+    """
+    patches = jnp.zeros((1, math.prod(encoder.grid), patch_values(patch)))
+    return encoder.init(key, patches)["params"]
 
 
 class Encoding(NamedTuple):

@@ -25,7 +25,7 @@ from xkd_jax import losses
 from xkd_jax.models import patches as patching
 from xkd_jax.models.masked_autoencoder import Decoder, Mask, random_mask
 from xkd_jax.models.projector import Projector
-from xkd_jax.models.vit import Encoder, Encoding, encode, mean_token
+from xkd_jax.models.vit import Encoder, Encoding, encode, init_params, mean_token
 
 MODALITIES = ("video", "audio")
 OTHER = {"video": "audio", "audio": "video"}
@@ -178,12 +178,9 @@ class Modality:
     def init(self, key: jax.Array) -> Params:
         """Initializes the float32 parameters of the three networks."""
         encoder_key, decoder_key, projector_key = jax.random.split(key, 3)
-        values = patching.patch_values(self.patch)
         tokens = jnp.zeros((1, 1 + self.token_count, self.encoder.width))
         return {
-            "encoder": self.encoder.init(encoder_key, jnp.zeros((1, self.token_count, values)))[
-                "params"
-            ],
+            "encoder": init_params(self.encoder, self.patch, encoder_key),
             "decoder": self.decoder.init(
                 decoder_key, tokens, jnp.zeros((1, self.token_count), jnp.int32)
             )["params"],
