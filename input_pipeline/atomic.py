@@ -5,6 +5,7 @@ import errno
 import os
 import pathlib
 import tempfile
+import threading
 from collections.abc import Iterator
 
 
@@ -19,8 +20,9 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         Path to write to: a hidden file beside the target, deleted if an error is raised.
     """
     path = pathlib.Path(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with named(path):
+    # Hidden, so that nothing reads a draft that a killed process leaves behind.
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    with named(path, draft):
         try:
             yield draft
             with open(draft, "rb") as file:
@@ -32,16 +34,19 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def named(path: str | os.PathLike) -> Iterator[None]:
+def named(path: str | os.PathLike, draft: pathlib.Path | None = None) -> Iterator[None]:
     """Adds the path to system errors that name no file, such as those for a full disk.
 
     Args:
         path: Path of the file or folder being written.
+        draft: Path to write to in its place, which errors do not name either; None if there is
+            none.
     """
     try:
         yield
     except OSError as error:
-        if error.filename is not None or error.errno is None:
+        names_another_file = error.filename not in (None, draft and os.fspath(draft))
+        if names_another_file or error.errno is None:
             raise
         raise OSError(error.errno, os.strerror(error.errno), os.fspath(path)) from error
 
@@ -68,21 +73,9 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
     Raises:
         OSError: The file cannot be written. Its former content is still there.
     """
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Hidden, so that nothing reads a draft that a killed process leaves behind.
-    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with named(path):
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(draft, 0o644)  # mkstemp's files are for their owner alone
-            os.replace(draft, path)
-        except BaseException:
-            os.unlink(draft)
-            raise
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as draft:
+        draft.write_bytes(data)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -20,7 +20,6 @@ if __name__ == "__main__":  # before the slow imports
 
 import contextlib
 import json
-import os
 import pathlib
 import platform
 import resource
@@ -31,8 +30,9 @@ from collections.abc import Callable
 import ml_collections
 import numpy as np
 import tqdm
-from absl import app, flags, logging
-from ml_collections import config_flags
+from absl import flags, logging
+
+from input_pipeline import config_flag, cores, program
 
 _PARTS = 10  # parts of the run; the result is the median of their rates
 _BATCH_SIZE = 32  # largest batch, so that a part has several batches and memory stays small
@@ -63,7 +63,7 @@ def benchmark(config: ml_collections.ConfigDict, clips: int, threads: int) -> di
         "dataset": config.data.dataset,
         "recordings": len(source),
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "cores": cores.count(),
         "threads": threads,
         **_measure_loader(source, config, clips, threads),
         "ms_per_clip": _measure_stages(source, config),
@@ -218,44 +218,22 @@ def _cpu_model() -> str:
 
 def run() -> None:
     """Runs the command line."""
-    config = config_flags.DEFINE_config_file(
-        "config", None, "The experiment: a file such as configs/k400.py.", lock_config=True
-    )
+    config = config_flag.define()
     clips = flags.DEFINE_integer("clips", 500, "Clips to make.", lower_bound=10)
     threads = flags.DEFINE_integer(
         "threads", 1, "Threads that decode and make views.", lower_bound=1
     )
     flags.mark_flag_as_required("config")
 
-    def main(arguments: list[str]) -> None:
-        if len(arguments) > 1:
-            raise app.UsageError(f"Unexpected argument {arguments[1]!r}: all arguments are flags.")
+    def main() -> None:
         # Hide messages of libraries, which would bury the progress bar.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.ERROR)
-        try:
+        with program.errors_in_one_line():
             result = benchmark(config.value, clips.value, threads.value)
-        except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
-            sys.exit(f"error: {' '.join(str(error).split())}")
         print(json.dumps(result), flush=True)
 
-    app.run(main, flags_parser=_parse)
-
-
-def _parse(argv: list[str]) -> list[str]:
-    """Parses the flags. A wrong flag ends the program with one line and exit code 1."""
-    try:
-        arguments = flags.FLAGS(argv)
-    except (AttributeError, KeyError, flags.Error, ValueError, TypeError, OSError) as error:
-        reason = error
-        while isinstance(reason, Exception):  # config_flags wraps errors of a config
-            reason = reason.args[0] if reason.args else type(reason).__name__
-        sys.exit(f"error: {' '.join(str(reason).split())}")
-    path = config_flags.get_config_filename(flags.FLAGS["config"]).split(":")[0]
-    if not pathlib.Path(path).is_file():
-        sys.exit(f"error: --config={path}: no such file; the shipped ones are in configs/")
-    return arguments
+    config_flag.run(main, __doc__, config)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,7 @@ if __name__ == "__main__":  # before the slow imports
 
     program.start()
 
-import argparse
 import io
-import os
 import pathlib
 import sys
 import typing
@@ -27,7 +25,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from input_pipeline import atomic, verification
+from input_pipeline import atomic, program, verification
 from input_pipeline.caption import as_caption
 
 if typing.TYPE_CHECKING:
@@ -270,11 +268,7 @@ def _bare(axes: object) -> None:
 
 def main() -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m input_pipeline.inspect",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = program.Parser("input_pipeline.inspect", __doc__)
     parser.add_argument("--data", required=True, help="folder of prepared data")
     parser.add_argument("--split", default="", help="split of the clips (train, or the only one)")
     parser.add_argument("--output", default="clips.png", help="picture to write (clips.png)")
@@ -285,7 +279,6 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="with --verify: add digests to data "
                         "of a former version, which have none")  # fmt: skip
     flags = parser.parse_args()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     folder = pathlib.Path(flags.data)
     if flags.clips < 0:
         sys.exit(f"error: --clips={flags.clips}; allowed: 0 or more")
@@ -294,25 +287,26 @@ def main() -> None:
     if flags.write and not flags.verify:
         sys.exit("error: --write; allowed only with --verify")
     if flags.verify:
-        try:
-            print(verification.verify(folder, flags.write))
-        except FileNotFoundError as error:
-            sys.exit(f"error: --data={flags.data} lacks {error.filename}; allowed: prepared data")
-        except (ValueError, OSError) as error:
-            sys.exit(f"error: {' '.join(str(error).split())}")
+        with program.errors_in_one_line():
+            try:
+                print(verification.verify(folder, flags.write))
+            except FileNotFoundError as error:
+                raise ValueError(
+                    f"--data={flags.data} lacks {error.filename}; allowed: prepared data"
+                ) from error
         return
     try:
         print(table(verification.load_report(folder)))
     except FileNotFoundError:
         print(f"{folder} has no report.json")
     except (ValueError, OSError) as error:
-        print(f"{folder} has no readable report: {' '.join(str(error).split())}")
+        print(f"{folder} has no readable report: {program.one_line(error)}")
     if not flags.clips:
         return
     try:
         atomic.write_bytes(flags.output, contact_sheet(folder, flags.split, flags.clips))
     except (ValueError, OSError) as error:
-        reason = " ".join(str(error).replace("config.data.", "--").split())
+        reason = program.one_line(error).replace("config.data.", "--")
         sys.exit(f"error: {reason.replace('--path', '--data')}")
     print(f"\n{flags.output}: some clips of {folder}")
 

@@ -2,14 +2,13 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
 
-from input_pipeline import atomic, sealed
+from input_pipeline import atomic, file_lock, sealed
 from input_pipeline.datasets import listing
 
 WORK = ".prepare"  # folder in the output, of files that are needed until it is complete
@@ -79,19 +78,17 @@ def working_folder(output: pathlib.Path, plan: dict[str, object]) -> Iterator[No
             f"--output is {str(output)!r}, which holds something else; allowed: an empty folder, "
             "or one that this command began"
         )
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        lock = open(work / "lock", "w")  # noqa: SIM115
-    except OSError as error:
-        raise PrepareError(f"--output is {str(output)!r}: {error.strerror}") from error
-    with lock:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            work.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(file_lock.held(work / "lock", f"--output={output}"))
+        except file_lock.HeldError as error:
             raise PrepareError(
                 f"--output is {str(output)!r}, which another process is preparing; "
                 "allowed: one at a time"
             ) from error
+        except OSError as error:
+            raise PrepareError(f"--output is {str(output)!r}: {error.strerror}") from error
         plan_path = work / "plan.json"
         if plan_path.exists():
             compare(output, _read(output, plan_path), plan)

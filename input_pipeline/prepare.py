@@ -13,7 +13,6 @@ if __name__ == "__main__":  # before the slow imports
 
     program.start()
 
-import argparse
 import dataclasses
 import hashlib
 import json
@@ -31,8 +30,10 @@ import tqdm
 from input_pipeline import (
     atomic,
     beam,
+    cores,
     manifest,
     metadata,
+    program,
     records,
     report,
     shards,
@@ -366,13 +367,9 @@ def _complete(
     ).save(task.output)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> program.Parser:
     """Returns the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m input_pipeline.prepare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = program.Parser("input_pipeline.prepare", __doc__)
     flag = parser.add_argument
     flag("--dataset", required=True, help=", ".join(READERS))
     flag("--source", required=True, type=pathlib.Path, help="folder of media and annotations")
@@ -392,19 +389,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _cores() -> int:
-    """Returns the number of cores that this process may use (all, if the system does not tell)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prepares a data set as the command line says, and returns the exit code."""
     parser = _parser()
     flags, others = parser.parse_known_args(arguments)
     values = vars(flags)
-    values["workers"] = values["workers"] or _cores()
+    values["workers"] = values["workers"] or cores.count()
     values["beam"] = tuple(others) if values["beam"] else None
     if others and values["beam"] is None:
         parser.error(f"unrecognized arguments: {' '.join(others)}")
@@ -412,7 +402,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = prepare(task)
     except (PrepareError, workers.WorkerError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {program.one_line(error)}", file=sys.stderr)
         return 1
     total = result["total"]
     summary = (
@@ -426,7 +416,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # TensorFlow only writes the metadata here, so none of its log lines matters.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     sys.exit(main())

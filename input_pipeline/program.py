@@ -1,21 +1,33 @@
-"""What every program of both packages does first."""
+"""What all programs have in common: how they start, parse flags and report errors."""
 
+import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import NoReturn
 
 from input_pipeline import signals, terminal
 
+# Errors in flags, files and folders, which a program reports in one line.
+USER_ERRORS = (ValueError, OSError)
+# Settings of TensorFlow, which reads them when it is imported. They hide what it logs about itself.
+# The second also makes it compute without oneDNN, which it announces otherwise. Views are the same
+# with and without, bit for bit.
+_TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
+
 
 def start() -> None:
-    """Installs signal handlers, makes output safe and expands `~` in flags.
+    """Installs signal handlers, makes output safe, silences TensorFlow and expands `~` in flags.
 
     Call it only in a process that is a program, before the slow imports: it changes how the process
-    handles signals, and `sys.stdout`, `sys.stderr` and `sys.argv`.
+    handles signals, its environment, and `sys.stdout`, `sys.stderr` and `sys.argv`.
     """
     _open_missing_streams()
     signals.install()
     guard_outputs()
+    for name, value in _TENSORFLOW.items():
+        os.environ.setdefault(name, value)
     sys.argv[1:] = expand_home(sys.argv[1:])
 
 
@@ -50,3 +62,50 @@ def expand_home(arguments: Iterable[str]) -> list[str]:
             flag, equals, value = "", "", argument
         expanded.append(flag + equals + os.path.expanduser(value))
     return expanded
+
+
+class Parser(argparse.ArgumentParser):
+    """Parser that reports a wrong flag in one line, with exit code 1 as for every other error.
+
+    Args:
+        module: Name of the program's module, such as `xkd_jax.features`.
+        text: What --help prints besides the flags: the module's docstring.
+    """
+
+    def __init__(self, module: str, text: str) -> None:
+        super().__init__(
+            prog=f"python -m {module}",
+            description=text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program; argparse calls it with what is wrong."""
+        sys.exit(f"error: {' '.join(message.split())}; see --help")
+
+
+def count(text: str) -> int:
+    """Converts the value of a flag to a whole number, 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}; allowed: 1 or more")
+    return int(text)
+
+
+@contextlib.contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Turns one of `USER_ERRORS` into one line and exit code 1.
+
+    If the environment variable XKD_TRACEBACK is set, errors keep their traceback.
+    """
+    try:
+        yield
+    except USER_ERRORS as error:
+        if os.environ.get("XKD_TRACEBACK"):
+            raise
+        sys.exit(f"error: {one_line(error)}")
+
+
+def one_line(error: BaseException) -> str:
+    """Formats an error as one line: its message, or its type if the message is empty."""
+    return " ".join(str(error).split()) or type(error).__name__

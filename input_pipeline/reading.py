@@ -9,7 +9,6 @@ import atexit
 import functools
 import gc
 import itertools
-import os
 import re
 import traceback
 import typing
@@ -20,7 +19,7 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
-from input_pipeline import processor_time
+from input_pipeline import cores, processor_time
 from input_pipeline.datasets import ClipSource, NativeSource, UnusableError
 
 # TensorFlow only feeds the accelerator, and must not take its memory.
@@ -186,7 +185,8 @@ def batches(
         A generator of batches. Closing or dropping it stops its threads. It raises `ReadError` if
         the source cannot read an example.
     """
-    generator = _generate(rows_of, load, reader, steps, batch_size, threads or cores(), prefetch)
+    threads = threads or cores.count()
+    generator = _generate(rows_of, load, reader, steps, batch_size, threads, prefetch)
     _open_batches.add(generator)
     return generator
 
@@ -292,10 +292,3 @@ def check_modalities(modalities: Sequence[str]) -> None:
         raise ValueError(
             f"modalities is {tuple(modalities)!r}; allowed: one or both of 'video', 'audio'"
         )
-
-
-def cores() -> int:
-    """Returns the number of cores that this process may use (all, if the system does not tell)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -57,8 +57,6 @@ xkd_environment() {
     # Use huge pages: a step on CPU allocates and frees a GB of buffers, and would spend a third of
     # its time on mapping them page by page.
     export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
-    # TensorFlow only feeds data, so its start-up messages are of no use to the user.
-    export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
 }
 
 xkd_environment

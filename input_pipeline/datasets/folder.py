@@ -22,7 +22,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from input_pipeline import atomic, media, user_cache
+from input_pipeline import atomic, cores, media, user_cache
 from input_pipeline.datasets import UnusableError, folder_index, listing, probing, splits
 from input_pipeline.terminal import printable
 
@@ -255,7 +255,7 @@ def open_folder(data: ml_collections.ConfigDict, views: ml_collections.ConfigDic
             f"allowed: a folder with media files ({', '.join(sorted(EXTENSIONS))})"
         )
     cache = _cache_folder(root)
-    looks = _examine(root, paths, cache / "index.json", data.threads or os.cpu_count() or 1)
+    looks = _examine(root, paths, cache / "index.json", data.threads or cores.count())
     usable = [path for path in paths if not isinstance(looks[path].verdict, str)]
     left_out = {path: looks[path].verdict for path in sorted({*paths} - {*usable})}
     left_out |= dict.fromkeys(unreadable, listing.UNREADABLE_FOLDER)
