@@ -1,4 +1,4 @@
-"""What all programs have in common: terminals are safe from them, and `~` is the home folder."""
+"""What all programs have in common: how they start, and how they refuse what they cannot read."""
 
 import ast
 import os
@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from input_pipeline import program
+from tests.integration import runs
 
 ROOT = pathlib.Path(__file__).parent.parent
 INNER = {"probing"}  # processes that programs start, speak with, and end
@@ -53,6 +54,61 @@ def test_every_program_starts_in_the_same_way(path):
 def test_tilde_is_the_home_folder_in_every_flag(monkeypatch, given, expected):
     monkeypatch.setenv("HOME", "/home/me")
     assert program.expand_home([given]) == [expected]
+
+
+# For each program, flags of which one is wrong, and the part of them that the error names.
+WRONG = {
+    "xkd_jax.main": (("--workdri=RUN",), "workdri"),
+    "xkd_jax.ablate": (("--base=configs/demo.py", "--rows=xkd", "--seed=first"), "first"),
+    "xkd_jax.benchmark": (("--config=configs/demo.py", "--steps=0"), "--steps=0"),
+    "xkd_jax.features": (("--checkpoint=RUN", "--input=DIR"), "--output"),
+    "xkd_jax.inpaint": (
+        ("--checkpoint=RUN", "--input=a.mp4", "--output=b.mp4", "--mask=1"),
+        "--mask: 1;",
+    ),
+    "xkd_jax.report": (("--workdir=RUN", "--clips=0"), "--clips: 0;"),
+    "xkd_jax.interop.export": (
+        ("--checkpoint=RUN", "--output=DIR", "--format=onnx"),
+        "onnx",
+    ),
+    "xkd_jax.interop.import_release": (
+        ("--input=XKD", "--output=DIR", "--video_patch=4,x"),
+        "'4,x'",
+    ),
+    "input_pipeline.prepare": (
+        ("--dataset=folder", "--source=A", "--output=B", "--frame-rate=8"),
+        "--frame-rate=8",
+    ),
+    "input_pipeline.inspect": (("--data=DIR", "two\nlines"), "two lines"),
+    "input_pipeline.benchmark": (("--config=configs/demo.py", "extra"), "extra"),
+}
+# Its owner changes it in its own time.
+OTHERS = {"input_pipeline.datasets.generated"}
+
+
+def test_the_table_has_all_programs():
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in PROGRAMS}
+    modules = {module.removesuffix(".__main__") for module in modules}
+    assert modules - OTHERS == WRONG.keys()
+
+
+@pytest.mark.parametrize("module", WRONG)
+def test_a_wrong_flag_is_one_line_and_exit_code_1(module):
+    flags, part = WRONG[module]
+    process = runs.start_module(module, *flags, stderr=subprocess.PIPE)
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 1, errors
+    assert not output
+    [line] = errors.splitlines()
+    assert line.startswith("error: ") and part in line
+
+
+@pytest.mark.parametrize("module", WRONG)
+def test_help_is_about_the_program(module):
+    process = runs.start_module(module, "--help", stderr=subprocess.PIPE)
+    output, errors = process.communicate(timeout=300)
+    assert (process.returncode, errors) == (0, "")
+    assert f"python -m {module} --" in output
 
 
 def test_a_program_prints_names_safely_and_looks_below_home(tmp_path):

@@ -43,14 +43,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import NoReturn
 
 import ml_collections
 
-from input_pipeline import signals
-from xkd_jax import command_line
+from input_pipeline import config_flag, program, signals
 from xkd_jax.ablation import plan, rows, tables
-from xkd_jax.main import ALREADY_FINISHED, USER_ERRORS
+from xkd_jax.main import ALREADY_FINISHED
 
 LOG = "log.txt"
 _CONFIG, _EVALUATION = "--config.", "--eval."
@@ -73,57 +71,61 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    arguments, base_flags, evaluation_flags = _parse(sys.argv[1:] if argv is None else argv)
-    base = plan.Base(
-        arguments.base, tuple(base_flags), command_line.load_config(arguments.base, base_flags)
-    )
-    output = arguments.output or pathlib.Path("runs/ablations", pathlib.Path(base.path).stem)
-    seeds = range(arguments.seeds) if arguments.seed is None else [arguments.seed]
     try:
-        if base.config.get("task") != "pretrain":
-            raise ValueError(f"--base={base.path} is not a pretraining: it has another task")
-        selected = rows.select(arguments.rows)
-        jobs = plan.jobs(base, selected, seeds, output)
-        for row, reason in plan.impossible(base, selected).items():
-            print(f"left out: {row}, impossible on {base.path}: {reason}", file=sys.stderr)
-        if arguments.jobs:
-            for job in jobs:
-                print(shlex.join(_command(arguments, job, output, base_flags, evaluation_flags)))
-            return 0
-        for job in jobs:
-            plan.check_same_run(base, job)
-        runner = Runner(base, evaluation_flags)
-        if arguments.dry_run:
-            for job in jobs:
-                print(f"{job.workdir}: {runner.state(job)} ({', '.join(job.rows)})")
-            return 0
-        failures = [] if arguments.table_only else runner.run(jobs)
-        if arguments.seed is None:
-            results = tables.collect(base, selected, jobs)
-            tables.write(output, results)
-            print(tables.text(results))
-            print(f"In {output}: {tables.FILE}, {tables.MARKDOWN}, {tables.PICTURE}", flush=True)
+        with program.errors_in_one_line():
+            failures = _run(*_parse(sys.argv[1:] if argv is None else argv))
     except Stopped:
         print("Stopped. To go on, run the same command again.")
         return 0
-    except USER_ERRORS as error:
-        if os.environ.get("XKD_TRACEBACK"):
-            raise
-        sys.exit(f"error: {command_line.one_line(error)}")
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 
+def _run(
+    arguments: argparse.Namespace, base_flags: Sequence[str], evaluation_flags: Sequence[str]
+) -> list[Failed]:
+    """Runs, prints or tabulates as the flags say, and returns the failures of runs."""
+    base = plan.Base(
+        arguments.base, tuple(base_flags), config_flag.load_config(arguments.base, base_flags)
+    )
+    if base.config.get("task") != "pretrain":
+        raise ValueError(f"--base={base.path} is not a pretraining: it has another task")
+    output = arguments.output or pathlib.Path("runs/ablations", pathlib.Path(base.path).stem)
+    seeds = range(arguments.seeds) if arguments.seed is None else [arguments.seed]
+    selected = rows.select(arguments.rows)
+    jobs = plan.jobs(base, selected, seeds, output)
+    for row, reason in plan.impossible(base, selected).items():
+        print(f"left out: {row}, impossible on {base.path}: {reason}", file=sys.stderr)
+    if arguments.jobs:
+        for job in jobs:
+            print(shlex.join(_command(arguments, job, output, base_flags, evaluation_flags)))
+        return []
+    for job in jobs:
+        plan.check_same_run(base, job)
+    runner = Runner(base, evaluation_flags)
+    if arguments.dry_run:
+        for job in jobs:
+            print(f"{job.workdir}: {runner.state(job)} ({', '.join(job.rows)})")
+        return []
+    failures = [] if arguments.table_only else runner.run(jobs)
+    if arguments.seed is None:
+        results = tables.collect(base, selected, jobs)
+        tables.write(output, results)
+        print(tables.text(results))
+        print(f"In {output}: {tables.FILE}, {tables.MARKDOWN}, {tables.PICTURE}", flush=True)
+    return failures
+
+
 def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
     """Parses the flags of this program, of the base, and of the evaluation (as `--config.`)."""
-    if command_line.HELP & set(argv):
+    if config_flag.HELP & set(argv):
         print(__doc__)
         sys.exit(0)
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = program.Parser("xkd_jax.ablate", __doc__)
     parser.add_argument("--base", required=True)
     parser.add_argument("--rows", required=True, type=lambda text: text.split(","))
-    parser.add_argument("--seeds", type=_count, default=1)
+    parser.add_argument("--seeds", type=program.count, default=1)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--output", type=pathlib.Path)
     only = parser.add_mutually_exclusive_group()
@@ -140,19 +142,6 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str
         [flag for flag in rest if flag.startswith(_CONFIG)],
         [_CONFIG + flag.removeprefix(_EVALUATION) for flag in rest if flag.startswith(_EVALUATION)],
     )
-
-
-class _Parser(argparse.ArgumentParser):
-    """Reports a wrong flag in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        sys.exit(f"error: {message}")
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r}; allowed: 1 or more")
-    return int(text)
 
 
 def _command(
@@ -247,7 +236,7 @@ class Runner:
         if network not in self._protocols:
             flags = plan.evaluation_flags(self._base, job, network, self._evaluation_flags)
             overrides = [flag for flag in flags if flag.startswith(_CONFIG)]
-            self._protocols[network] = command_line.load_config(plan.EVALUATION, overrides)
+            self._protocols[network] = config_flag.load_config(plan.EVALUATION, overrides)
         return plan.evaluated(job, network, self._protocols[network]) is not None
 
     def _pretrain(self, job: plan.Job) -> None:

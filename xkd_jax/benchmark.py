@@ -34,7 +34,6 @@ import pathlib
 import platform
 import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -44,9 +43,9 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
-from absl import app, flags
-from ml_collections import config_flags
+from absl import flags
 
+from input_pipeline import config_flag, program
 from xkd_jax import command_line, config_check, flops, pretrain, sharding, train, train_step
 from xkd_jax.models import xkd
 from xkd_jax.models.xkd import MODALITIES
@@ -296,25 +295,19 @@ def _rounded(value: float) -> float:
 
 def run() -> None:
     """Runs the command line."""
-    config = config_flags.DEFINE_config_file(
-        "config", None, "The experiment: a file such as configs/k400.py.", lock_config=True
-    )
+    config = config_flag.define()
     steps = flags.DEFINE_integer("steps", 10, "Steps to measure.", lower_bound=3)
     breakdown = flags.DEFINE_bool("breakdown", False, "Also measure each part by itself.")
     profile = flags.DEFINE_string("profile", None, "Folder to write a trace to.")
     flags.mark_flag_as_required("config")
 
-    def main(rest: list[str]) -> None:
-        if len(rest) > 1:
-            raise app.UsageError(f"Unexpected argument {rest[1]!r}; allowed: flags, see --help.")
+    def main() -> None:
         started = time.time() - time.process_time()
-        try:
+        with program.errors_in_one_line():
             result = benchmark(config.value, steps.value, breakdown.value, profile.value, started)
-        except ValueError as error:
-            sys.exit(f"error: {error}")
         print(json.dumps(result))
 
-    app.run(main, flags_parser=lambda argv: command_line.parse(argv, __doc__, config))
+    config_flag.run(main, __doc__, config)
 
 
 if __name__ == "__main__":

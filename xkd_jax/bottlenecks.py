@@ -1,11 +1,12 @@
 """Warns about bottlenecks while a run trains: once for each cause, with what to do about it."""
 
-import sys
 from collections.abc import Callable
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+from xkd_jax import console
 
 # Largest share of the time that a process may wait for data without a warning.
 DATA_WAIT = 0.2
@@ -34,7 +35,7 @@ class Bottlenecks:
         self._processes = jax.process_count() if processes is None else processes
         self._gather = gather
         self._intervals = 0
-        self._said: set[str] = set()
+        self._once = console.Once()
 
     def look(self, step: int, data_wait: float, away: float) -> None:
         """Checks an interval. All processes must call it at the same step.
@@ -50,25 +51,20 @@ class Bottlenecks:
         if self._intervals == 1:
             return
         # The condition is equal in all processes, so either all gather or none.
-        if self._processes > 1 and "lag" not in self._said:
+        if self._processes > 1 and "lag" not in self._once:
             shares = self._gather(away)
             slowest, median = int(shares.argmax()), float(np.median(shares))
             if shares[slowest] - median > LAG:
-                self._say(
+                self._once.warn(
                     "lag",
                     f"step {step}: all wait for process {slowest}, which spends "
                     f"{shares[slowest]:.0%} of its time away from its devices, the median process "
                     f"{median:.0%}: check its disk, its cores, and what else runs there",
                 )
-        if data_wait > DATA_WAIT and "data" not in self._said:
-            self._say(
+        if data_wait > DATA_WAIT and "data" not in self._once:
+            self._once.warn(
                 "data",
                 f"step {step}: {data_wait:.0%} of the time goes into waiting for data: prepare "
                 "them (python -m input_pipeline.prepare), raise --config.data.threads, or use "
                 "more cores; python -m input_pipeline.benchmark measures the speed of the loader",
             )
-
-    def _say(self, cause: str, text: str) -> None:
-        self._said.add(cause)
-        if jax.process_index() == 0:
-            print(f"warning: {text} (said once)", file=sys.stderr, flush=True)

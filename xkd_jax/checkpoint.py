@@ -14,11 +14,10 @@ import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
-import jax
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from xkd_jax import digests, saved_checkpoint
+from xkd_jax import console, digests, processes, saved_checkpoint
 from xkd_jax.config import former_names
 from xkd_jax.saved_checkpoint import (
     MARKER,
@@ -190,16 +189,14 @@ class Checkpoints:
             state = self._checkpointer.load_checkpointables(step, {_STATE: abstract_state})[_STATE]
             if record.arrays is not None:
                 saved_checkpoint.check_arrays(leaves_by_name(state), record.arrays)
-        if jax.process_index() == 0:
-            print(f"RESTORED step {step} from {path}", flush=True)
-            if record.arrays is None:
-                print(f"  {saved_checkpoint.UNVERIFIED}", flush=True)
-            saved_config = former_names.renamed(record.config)
-            for change in config_changes(saved_config, self._config):
-                print(f"  changed since then: {change}", flush=True)
-            if record.data and self._data:
-                for change in config_changes(record.data, self._data, "data"):
-                    print(f"  changed since then: {change}", flush=True)
+        console.say(f"RESTORED step {step} from {path}")
+        if record.arrays is None:
+            console.say(f"  {saved_checkpoint.UNVERIFIED}")
+        for change in config_changes(former_names.renamed(record.config), self._config):
+            console.say(f"  changed since then: {change}")
+        if record.data and self._data:
+            for change in config_changes(record.data, self._data, "data"):
+                console.say(f"  changed since then: {change}")
         return state
 
     def __enter__(self) -> Self:
@@ -297,7 +294,7 @@ def _remove_leftovers(folder: pathlib.Path, keep_every_steps: int) -> None:
             )
         leftovers.append(step)
     multihost_utils.sync_global_devices("leftovers of deletions listed")
-    if jax.process_index() == 0:
+    if processes.is_first():
         for step in leftovers:
             shutil.rmtree(step)
     multihost_utils.sync_global_devices("leftovers of deletions removed")

@@ -7,9 +7,9 @@ paper's monitors, stay large for thousands of steps.
 """
 
 import math
-import sys
 from collections.abc import Mapping
 
+from xkd_jax import console
 from xkd_jax.models.xkd import MODALITIES
 
 # Share of a teacher's outputs that differs between clips, at most so in a collapse.
@@ -21,23 +21,21 @@ class Watch:
     """Says once for each teacher that its outputs have collapsed, with what to do."""
 
     def __init__(self):
-        self._said: set[str] = set()
+        self._once = console.Once()
 
     def look(self, step: int, metrics: Mapping[str, float]) -> None:
         """Looks at a line of the log."""
         for m in MODALITIES:
             share = metrics.get(f"between_clips/{m}_teacher", 1.0)
-            if step < FROM_STEP or share > SHARE or m in self._said:
+            if step < FROM_STEP or share > SHARE:
                 continue
-            self._said.add(m)
             deviation = math.sqrt(max(share, 0.0))
             temperature = metrics[f"schedule/teacher_temperature_{m}"]
-            print(
-                f"warning: step {step}: the {m} teacher's outputs have collapsed: "
+            self._once.warn(
+                m,
+                f"step {step}: the {m} teacher's outputs have collapsed: "
                 f"{share:.2%} of them differs between clips (a deviation of {deviation:.3f} at a "
                 f"temperature of {temperature:g}); begin anew with a higher "
                 f"config.xkd.teacher_temperature.{m}_start and _end, a config.xkd.ema_{m} nearer "
-                "to 1, a larger config.batch_size, or config.xkd.lambda_da=1 (said once)",
-                file=sys.stderr,
-                flush=True,
+                "to 1, a larger config.batch_size, or config.xkd.lambda_da=1",
             )

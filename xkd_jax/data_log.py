@@ -11,8 +11,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from input_pipeline import atomic
 from input_pipeline.terminal import printable
-from xkd_jax.telemetry import write_whole
 
 if TYPE_CHECKING:
     from input_pipeline.datasets import ClipSource
@@ -88,11 +88,11 @@ class DataLog:
         path = self._workdir / f"unreadable-{jax.process_index():05d}.json"
         known = read(self._workdir, path.name) | failed
         try:
-            write_whole(path, json.dumps(known, indent=1).encode())
+            atomic.write_text(path, json.dumps(known, indent=1))
             where = f" (all in {path})"
         except OSError as error:  # must not hide the error that ends the run
             where = f" ({path} cannot be written: {error.strerror})"
-        print(
+        print(  # each process its own
             f"{self._source.replaced} clips were of other recordings, since {len(failed)} could "
             f"not be read: {in_words(failed)}{where}",
             flush=True,

@@ -30,7 +30,6 @@ import concurrent.futures
 import hashlib
 import itertools
 import json
-import os
 import pathlib
 import time
 from collections.abc import Iterator, Sequence
@@ -40,7 +39,7 @@ import jax
 import numpy as np
 import tqdm
 
-from input_pipeline import sealed, terminal
+from input_pipeline import cores, program, sealed, terminal
 from xkd_jax import command_line, encoders
 from xkd_jax.interop import pretrained
 from xkd_jax.models.xkd import MODALITIES
@@ -120,7 +119,7 @@ def extract(
     Yields:
         A result for each file, in the order of `names`.
     """
-    with concurrent.futures.ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(threads or cores.count()) as pool:
 
         def submit(name: str) -> concurrent.futures.Future:
             return pool.submit(_decode, encoder, root / name, windows)
@@ -281,11 +280,7 @@ def run(flags: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Parses the command line and runs it; reports errors in one line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m xkd_jax.features",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = program.Parser("xkd_jax.features", __doc__)
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="DIR", help="run, checkpoint or exported encoder")
     add("--input", required=True, metavar="PATH", help="media file, or folder of media files")
@@ -297,25 +292,19 @@ def main(arguments: list[str] | None = None) -> None:
         default="teacher",
         help="network to encode with (teacher)",
     )
-    add("--batch_size", type=_count, default=16, metavar="N", help="files per batch (16)")
+    add("--batch_size", type=program.count, default=16, metavar="N", help="files per batch (16)")
     add(
         "--windows",
-        type=_count,
+        type=program.count,
         default=1,
         metavar="N",
         help="views of a file to average over, evenly from beginning to end (1: the middle)",
     )
-    add("--threads", type=_count, metavar="N", help="threads that decode (one per core)")
+    add("--threads", type=program.count, metavar="N", help="threads that decode (one per core)")
     flags = parser.parse_args(arguments)
     command_line.keep_compiled_programs()
-    with command_line.errors_in_one_line():
+    with program.errors_in_one_line():
         run(flags)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}; allowed: 1 or more")
-    return int(text)
 
 
 if __name__ == "__main__":

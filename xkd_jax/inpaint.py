@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tqdm
 
+from input_pipeline import program
 from xkd_jax import command_line
 
 SECONDS = 60.0
@@ -276,11 +277,7 @@ def _titles(side: int, masked: str, playing: str) -> np.ndarray:
 
 def main(arguments: list[str] | None = None) -> None:
     """Parses the command line and runs it; reports errors in one line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m xkd_jax.inpaint",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = program.Parser("xkd_jax.inpaint", __doc__)
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="DIR", help="run, or export of everything")
     add("--input", required=True, type=pathlib.Path, metavar="FILE", help="media file")
@@ -297,7 +294,7 @@ def main(arguments: list[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     command_line.quieten_libraries()
     command_line.keep_compiled_programs()
-    with command_line.errors_in_one_line():
+    with program.errors_in_one_line():
         if flags.output.suffix.lower() != ".mp4":
             raise ValueError(f"--output={flags.output}; allowed: a name that ends in .mp4")
         if not flags.output.absolute().parent.is_dir():

@@ -40,20 +40,18 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+import ml_collections
+from absl import flags, logging
 
-from input_pipeline import program, signals
+from input_pipeline import config_flag, program, signals
 from xkd_jax import command_line
 
 # Exit code if there is nothing left to train, so that scripts can tell it from a failure.
 ALREADY_FINISHED = 3
 _PATIENCE = 20.0  # seconds to wait for another run to leave the workdir
-# Errors in flags, files and folders, which the program reports in one line.
-USER_ERRORS = (ValueError, OSError)
 # Values of config.task, and the module of each. It has a function `task(config, workdir)`, of the
 # same name as the task.
 TASKS = {
@@ -61,6 +59,15 @@ TASKS = {
     "probe": "xkd_jax.downstream.probe",
     "compare": "xkd_jax.downstream.compare",
     "finetune": "xkd_jax.downstream.finetune",
+}
+
+
+# File of the workdir that has the whole config, by task.
+_WHOLE_CONFIG = {
+    "pretrain": "config.json",
+    "probe": "results.json",
+    "compare": "results.json",
+    "finetune": "results.json",
 }
 
 
@@ -88,14 +95,7 @@ def define_flags(values: flags.FlagValues, argv: Sequence[str]) -> Flags:
     """
     options = {"flag_values": values}
     defined = Flags(
-        config=config_flags.DEFINE_config_file(
-            "config",
-            None,
-            "The experiment: a file such as configs/k400.py.",
-            lock_config=True,
-            sys_argv=list(argv),
-            **options,
-        ),
+        config=config_flag.define(values, argv),
         workdir=flags.DEFINE_string(
             "workdir",
             None,
@@ -137,37 +137,33 @@ def define_flags(values: flags.FlagValues, argv: Sequence[str]) -> Flags:
     return defined
 
 
-def main(parsed: Flags, rest: Sequence[str]) -> None:
+def main(parsed: Flags, changed: Mapping[str, Any]) -> None:
     """Runs the task of the config, and reports errors in one line.
 
     Args:
         parsed: The parsed flags.
-        rest: Arguments that are not flags, the program's name first.
+        changed: Fields of the config that flags have set, from `config_flag.changed`.
 
     Raises:
         SystemExit: The task has failed, or there is nothing left to train.
     """
-    if len(rest) > 1:
-        raise app.UsageError(f"Unexpected argument {rest[1]!r}; allowed: flags, see --help.")
     from xkd_jax import checkpoint, train
 
     with contextlib.ExitStack() as together:  # in it, an error ends all processes of the run
         try:
-            _run(parsed, together)
+            _run(parsed, changed, together)
         except train.FinishedError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(ALREADY_FINISHED)
-        except (train.NonFiniteError, checkpoint.SaveError, *USER_ERRORS) as error:
+        except (train.NonFiniteError, checkpoint.SaveError, *program.USER_ERRORS) as error:
             if os.environ.get("XKD_TRACEBACK"):
                 raise
-            sys.exit(f"error: {command_line.one_line(error)}{_hint(error)}")
+            sys.exit(f"error: {program.one_line(error)}{_hint(error)}")
 
 
-def _run(parsed: Flags, together: contextlib.ExitStack) -> None:
+def _run(parsed: Flags, changed: Mapping[str, Any], together: contextlib.ExitStack) -> None:
     """Joins the other processes, if there are any, and runs the task."""
-    import jax
-
-    from xkd_jax import peers, processes, workdir
+    from xkd_jax import console, peers, processes, workdir
 
     config, folder = parsed.config.value, parsed.workdir.value
     if config.get("task") not in TASKS:
@@ -182,13 +178,21 @@ def _run(parsed: Flags, together: contextlib.ExitStack) -> None:
         together.enter_context(peers.Peers())
         processes.check_same(f"{config}\n{folder}", "the config or workdir")
     task = getattr(importlib.import_module(TASKS[config.task]), config.task)
-    writes = jax.process_index() == 0
+    writes = processes.is_first()
     # The program that started this run may have been killed while a run before it was saving.
     patience = _PATIENCE if os.environ.get(signals.STARTED_BY_A_PROGRAM) else 0
     with workdir.claimed(folder, patience) if writes else contextlib.nullcontext():
-        if writes:
-            print(config, flush=True)
+        console.say(_first_lines(config, changed, folder))
         task(config, folder)
+
+
+def _first_lines(config: ml_collections.ConfigDict, changed: Mapping[str, Any], folder: str) -> str:
+    """Formats which run this is: its task, what flags have changed, and where the rest is."""
+    lines = [f"{config.task} in {folder}; {_WHOLE_CONFIG[config.task]} there has the whole config"]
+    if changed:
+        lines.append("changed from the config's file:")
+        lines += [f"  {name}={value!r}" for name, value in changed.items()]
+    return "\n".join(lines)
 
 
 def _hint(error: Exception) -> str:
@@ -213,24 +217,27 @@ def call(*argv: str) -> int:
     values = flags.FlagValues()
     command = ["xkd_jax.main", *program.expand_home(argv)]
     defined = define_flags(values, command)
-    return command_line.exit_code(
-        lambda: main(defined, command_line.parse(command, __doc__, defined.config, values))
-    )
+
+    def parse_and_run() -> None:
+        config_flag.parse(command, __doc__, defined.config, values)
+        main(defined, config_flag.changed(values))
+
+    return command_line.exit_code(parse_and_run)
 
 
 def run() -> None:
     """Runs the command line: sets up the process, parses the flags, and runs the task."""
     defined = define_flags(flags.FLAGS, sys.argv)
 
-    def start(rest: list[str]) -> None:
+    def start() -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
         command_line.quieten_libraries()
         command_line.use_most_memory_of_gpus()
         command_line.keep_compiled_programs()
-        main(defined, rest)
+        main(defined, config_flag.changed(flags.FLAGS))
 
-    app.run(start, flags_parser=lambda argv: command_line.parse(argv, __doc__, defined.config))
+    config_flag.run(start, __doc__, defined.config)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ from xkd_jax import (
     checkpoint,
     collapse,
     config_check,
+    console,
     data_log,
+    processes,
     schedules,
     sharding,
     train,
@@ -57,8 +59,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> train_step.Trai
 
     model = xkd.build(config, compute_dtype(config))
     numbers = train_step.hyperparameters(config, total_steps, loader.steps_per_epoch)
-    if jax.process_index() == 0:
-        print(describe(model, config, total_steps), flush=True)
+    console.say(describe(model, config, total_steps))
     weights = given_weights(config, model, workdir)
     return train.train(
         init=lambda trees: train_step.init_state(model, numbers, config.seed).replace(**trees),
@@ -90,8 +91,7 @@ def make_loader(config: ml_collections.ConfigDict) -> "Loader":
         config.views,
         batch_size=config.batch_size,
         seed=config.seed,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        **processes.place(),
         threads=config.data.threads,
         prefetch=config.data.prefetch,
     )
@@ -153,14 +153,12 @@ def given_weights(
         "training checkpoint, of the same architecture and sizes of views."
     )
     checkpoint.check_fits(trees, expected, path, advice)
-    if jax.process_index() == 0:
-        count = sum(leaf.size for leaf in jax.tree.leaves(trees)) / 1e6
-        origin = ", ".join(f"{name} {value}" for name, value in description["provenance"].items())
-        print(
-            f"STARTED FROM {path} ({origin}): {count:.1f}M weights of students, teachers, decoders,"
-            " projectors and centers; step 0 and a fresh optimizer",
-            flush=True,
-        )
+    count = sum(leaf.size for leaf in jax.tree.leaves(trees)) / 1e6
+    origin = ", ".join(f"{name} {value}" for name, value in description["provenance"].items())
+    console.say(
+        f"STARTED FROM {path} ({origin}): {count:.1f}M weights of students, teachers, decoders,"
+        " projectors and centers; step 0 and a fresh optimizer"
+    )
     return trees
 
 

@@ -145,6 +145,29 @@ def check_same(text: str, subject: str) -> None:
         )
 
 
+def is_first() -> bool:
+    """Returns whether this is the process that writes files and prints: one of a run."""
+    return jax.process_index() == 0
+
+
+def place() -> dict[str, int]:
+    """Returns the place of this process among all, as arguments of data loaders."""
+    return {"process_index": jax.process_index(), "process_count": jax.process_count()}
+
+
+def meet(name: str) -> None:
+    """Waits until all processes are here.
+
+    At a program's end the others wait so for the first one, which runs the service that connects
+    them all.
+
+    Args:
+        name: Name of the place in the program, the same in all processes.
+    """
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
 def hear_of_preemption() -> None:
     """Lets JAX handle SIGTERM from here on: all processes then agree on the step to stop at."""
     state = distributed.global_state

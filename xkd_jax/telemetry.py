@@ -14,11 +14,11 @@ import time
 from collections.abc import Iterator
 from typing import Any, Self
 
-import jax
 import numpy as np
 from PIL import Image
 
 from input_pipeline import atomic
+from xkd_jax import console, processes
 
 # The last of the loss terms, which are at the beginning. The progress line shows all of them.
 TOTAL = "total"
@@ -47,7 +47,7 @@ class Telemetry:
     ) -> None:
         self._total_steps = total_steps
         self._steps_per_epoch = steps_per_epoch
-        self._writes = jax.process_index() == 0
+        self._writes = processes.is_first()
         if not self._writes:
             return
         self._workdir = pathlib.Path(workdir)
@@ -59,7 +59,7 @@ class Telemetry:
     def config(self, config: dict[str, Any]) -> None:
         """Writes the resolved config, nested dicts of plain values, to `config.json`."""
         if self._writes:
-            write_whole(self._workdir / "config.json", json.dumps(config, indent=2).encode())
+            atomic.write_text(self._workdir / "config.json", json.dumps(config, indent=2))
 
     def scalars(self, step: int, metrics: dict[str, float]) -> None:
         """Writes the metrics of one step to `metrics.jsonl`, TensorBoard and the terminal.
@@ -80,7 +80,7 @@ class Telemetry:
         with self._writing_events():
             self._tensorboard.write_scalars(step, metrics)
             self._tensorboard.flush()
-        print(progress_line(step, self._total_steps, metrics, self._steps_per_epoch), flush=True)
+        console.say(progress_line(step, self._total_steps, metrics, self._steps_per_epoch))
 
     def images(self, step: int, images: dict[str, np.ndarray]) -> None:
         """Writes images to TensorBoard and as `images/<step>_<name>.png`.
@@ -95,7 +95,7 @@ class Telemetry:
             png = io.BytesIO()
             Image.fromarray(np.asarray(image)).save(png, format="PNG")
             file_name = f"{step:08d}_{name.replace('/', '_')}.png"
-            write_whole(self._workdir / "images" / file_name, png.getvalue())
+            atomic.write_bytes(self._workdir / "images" / file_name, png.getvalue())
         with self._writing_events():
             self._tensorboard.write_images(step, images)
             self._tensorboard.flush()
@@ -248,8 +248,8 @@ def drop_lines_after(path: pathlib.Path, step: int) -> None:
         if record is not None and record[0] <= step:
             remaining.append(line)
     if damaged:
-        print(f"{path}: {damaged} lines cannot be read and are dropped", flush=True)
-    write_whole(path, b"".join(remaining))
+        console.say(f"{path}: {damaged} lines cannot be read and are dropped")
+    atomic.write_bytes(path, b"".join(remaining))
 
 
 def read_line(line: bytes) -> tuple[int, dict[str, float]] | None:
@@ -269,29 +269,6 @@ def read_line(line: bytes) -> tuple[int, dict[str, float]] | None:
         return step, {name: float(value) for name, value in record.items() if name != "epoch"}
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
-
-
-def write_whole(path: pathlib.Path, data: bytes) -> None:
-    """Replaces a file atomically: readers see the old or the new content, even after a kill.
-
-    Args:
-        path: Path of the file.
-        data: The new content.
-
-    Raises:
-        OSError: The file cannot be written; the old content remains.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    with atomic.named(path):
-        try:
-            with partial.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
-        partial.replace(path)
 
 
 def _tensorboard_writer(path: pathlib.Path) -> Any:

@@ -27,6 +27,7 @@ from jax.sharding import PartitionSpec as P
 from xkd_jax import (
     bottlenecks,
     checkpoint,
+    console,
     data_log,
     interruption,
     processes,
@@ -192,11 +193,10 @@ def train(
                     log.images(step, figures(state, batch))
         monitor.finish()
         checkpoints.save(step, state)  # not saved yet if a signal ended the loop
-    if step < total_steps and jax.process_index() == 0:
-        print(
+    if step < total_steps:
+        console.say(
             f"Stopped and saved at step {step} of {total_steps} in {workdir}. "
-            "To go on, run the same command again.",
-            flush=True,
+            "To go on, run the same command again."
         )
     return state
 
@@ -223,16 +223,14 @@ def compile_step(
         values = jnp.stack([jnp.asarray(value, jnp.float32) for value in metrics.values()])
         return state, Metrics(tuple(metrics), values)
 
-    if jax.process_index() == 0:
-        print("Compiling the step", flush=True)
+    console.say("Compiling the step")
     started = time.perf_counter()
     out_shardings = (sharding.state_shardings(state, mesh), NamedSharding(mesh, P()))
     jitted = jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for sharding.by_example
         compiled = jitted.lower(state, batch, *step_args).compile()
     _give_memory_back()
-    if jax.process_index() == 0:
-        print(f"Compiled the step in {time.perf_counter() - started:.1f} s", flush=True)
+    console.say(f"Compiled the step in {time.perf_counter() - started:.1f} s")
     return compiled
 
 

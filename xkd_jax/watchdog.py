@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import Self
 
-from xkd_jax import telemetry
+from input_pipeline import atomic
 
 # Exit code of a run that is ended because no step has ended for too long.
 STALLED = 4
@@ -54,9 +54,9 @@ class Watchdog:
             self._set_deadline(time.monotonic() + self._seconds)
         if self._process == 0 and time.monotonic() - self._written >= _BEAT_SECONDS:
             self._written = time.monotonic()
-            record = json.dumps({"step": step, "time": time.time()}).encode()
+            record = json.dumps({"step": step, "time": time.time()})
             with contextlib.suppress(OSError):  # saving a checkpoint reports a full disk
-                telemetry.write_whole(self._workdir / "heartbeat.json", record)
+                atomic.write_text(self._workdir / "heartbeat.json", record)
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:

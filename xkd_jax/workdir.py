@@ -1,15 +1,13 @@
 """The folder of a run: checks that it can be written, and locks it against other runs."""
 
 import contextlib
-import fcntl
 import os
 import pathlib
-import sys
-import time
 from collections.abc import Iterator
 
+from input_pipeline import file_lock
+
 _LOCK = ".lock"
-_PERIOD = 0.1  # seconds between two attempts to lock
 _FOLDERS = ("checkpoints", "images", "tensorboard")
 _FILES = ("config.json", "metrics.jsonl")
 
@@ -22,8 +20,7 @@ class WorkdirError(ValueError):
 def claimed(path: str | os.PathLike, patience: float = 0.0) -> Iterator[None]:
     """Creates the folder if it does not exist, and locks it against other runs.
 
-    The kernel releases the lock when the process ends, however it ends. Only the first process of a
-    run may call it.
+    Only the first process of a run may call it.
 
     Args:
         path: Folder of the run.
@@ -43,15 +40,16 @@ def claimed(path: str | os.PathLike, patience: float = 0.0) -> Iterator[None]:
     wrong = next(_unwritable_parts(folder), None)
     if wrong:
         raise WorkdirError(f"--workdir={path} cannot be written to: {wrong}")
-    try:
-        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    except OSError as error:
-        raise WorkdirError(f"--workdir={path} cannot be written to: {error.strerror}") from error
-    try:
-        _lock(lock, path, patience)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(file_lock.held(folder / _LOCK, f"--workdir={path}", patience))
+        except file_lock.HeldError as error:
+            raise WorkdirError(f"another run is using --workdir={path}") from error
+        except OSError as error:
+            raise WorkdirError(
+                f"--workdir={path} cannot be written to: {error.strerror}"
+            ) from error
         yield
-    finally:
-        os.close(lock)
 
 
 def _unwritable_parts(folder: pathlib.Path) -> Iterator[str]:
@@ -65,23 +63,3 @@ def _unwritable_parts(folder: pathlib.Path) -> Iterator[str]:
                 yield f"{part} is not a {kind}"
             elif part.exists() and not os.access(part, os.W_OK):
                 yield f"{part} is read-only"
-
-
-def _lock(lock: int, path: str | os.PathLike, patience: float) -> None:
-    end = time.monotonic() + patience
-    try:
-        while True:
-            try:
-                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= end:
-                    raise
-                time.sleep(_PERIOD)
-    except BlockingIOError as error:
-        raise WorkdirError(f"another run is using --workdir={path}") from error
-    except OSError as error:  # a file system without locks
-        print(
-            f"warning: --workdir={path} cannot be locked ({error.strerror}): "
-            "make sure that no other run uses it",
-            file=sys.stderr,
-        )

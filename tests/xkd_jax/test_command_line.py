@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from input_pipeline import config_flag
 from xkd_jax import command_line
 
 # JAX's name of the variable, and its former name.
@@ -64,6 +65,6 @@ def test_tilde_in_a_config_file_is_the_home_folder(tmp_path, monkeypatch):
         "    return ml_collections.ConfigDict(\n"
         "        {'checkpoint': '~/run', 'data': {'path': '~/videos', 'split': 'a~b'}})\n"
     )
-    config = command_line.load_config(str(tmp_path / "mine.py"), [])
+    config = config_flag.load_config(str(tmp_path / "mine.py"), [])
     assert config.checkpoint == "/home/me/run"
     assert config.data.to_dict() == {"path": "/home/me/videos", "split": "a~b"}

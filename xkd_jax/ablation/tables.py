@@ -15,10 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from input_pipeline import atomic
 from xkd_jax.ablation import listing, plan, rows
 from xkd_jax.downstream import figures, metrics
 from xkd_jax.downstream.results import FILE, aligned, percent
-from xkd_jax.telemetry import write_whole
 
 MARKDOWN, PICTURE = "table.md", "table.png"
 MISSING = "-"
@@ -159,8 +159,8 @@ def write(output: pathlib.Path, content: Mapping[str, Any]) -> None:
         content: What `collect` returned.
     """
     output.mkdir(parents=True, exist_ok=True)
-    write_whole(output / FILE, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
-    write_whole(output / MARKDOWN, markdown(content).encode())
+    atomic.write_text(output / FILE, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    atomic.write_text(output / MARKDOWN, markdown(content))
     figures.save(output / PICTURE, picture(content))
 
 

@@ -14,7 +14,6 @@ Classifiers are deterministic. They never score a class without training clips h
 
 import dataclasses
 import functools
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -30,6 +29,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import NearestNeighbors
 from sklearn.svm import LinearSVC
 
+from input_pipeline import cores
+from xkd_jax import console
 from xkd_jax.config_check import ConfigError
 
 Scored = Iterator[tuple[float, list[np.ndarray]]]
@@ -119,17 +120,16 @@ def linear_svm(
         scores[:, present] = values
         return scores.astype(np.float32)
 
-    jobs = min(config.jobs or os.cpu_count() or 1, len(config.c))
+    jobs = min(config.jobs or cores.count(), len(config.c))
     # Threads are enough: liblinear releases the interpreter's lock.
     parallel = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the warning below names C
         for c, scores, cut_short in parallel(joblib.delayed(fit)(c) for c in config.c):
             if cut_short:
-                print(
-                    f"warning: the SVM with C={c:g} did not converge in "
-                    f"{config.max_iterations} iterations (config.classifier.svm.max_iterations)",
-                    flush=True,
+                console.warn(
+                    f"the SVM with C={c:g} did not converge in "
+                    f"{config.max_iterations} iterations (config.classifier.svm.max_iterations)"
                 )
             yield c, scores
 

@@ -8,12 +8,10 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import ml_collections
 import numpy as np
-from jax.experimental import multihost_utils
 
-from xkd_jax import config_check, pretrain, sharding
+from xkd_jax import config_check, console, pretrain, processes, sharding
 from xkd_jax.config import probing, schema
 from xkd_jax.downstream import (
     backbones,
@@ -77,7 +75,7 @@ def compare(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] |
     metric = metrics.main_metric(data.multi_label)
     cells, unreadable = evaluate(config, workdir, encoders, parts, classifiers_by_name, metric)
     summary = None
-    if jax.process_index() == 0:
+    if processes.is_first():
         summary = {
             **collect(cells, data.class_names, data.multi_label),
             "title": _title(config, cells),
@@ -88,10 +86,8 @@ def compare(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] |
         pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
         figures.save(pathlib.Path(workdir, PICTURE), picture(summary))
         results.save(workdir, summary)
-        print(table(summary), flush=True)
-    if jax.process_count() > 1:
-        # The other processes wait: the first one runs the service that connects them all.
-        multihost_utils.sync_global_devices("results")
+        console.say(table(summary))
+    processes.meet("results")
     return summary
 
 
@@ -123,7 +119,7 @@ def evaluate(
     for weights, backbones_of_weights in encoders.items():
         samples = sampling.Sampled(config, backbones_of_weights, parts, cache)
         unreadable.update(samples.unreadable)
-        if jax.process_index():
+        if not processes.is_first():
             continue
         by_features = {m: samples.seen_by(m) for m in config.modalities}
         if len(by_features) > 1:

@@ -20,7 +20,7 @@ import tqdm
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from xkd_jax import augment, sharding
+from xkd_jax import augment, console, processes, sharding
 from xkd_jax.downstream.backbones import Backbones, weights_digest
 from xkd_jax.downstream.feature_cache import FeatureCache
 from xkd_jax.encoders import Form
@@ -130,7 +130,7 @@ def extract(
     )
     arrays = {**features.of, "replaced": features.replaced}
     saved, missing = None, np.ones(part_of[-1] + 1, bool)
-    if jax.process_index() == 0:
+    if processes.is_first():
         identity = {
             **protocol.identity(),
             "recordings": source.fingerprint,
@@ -142,10 +142,9 @@ def extract(
         missing = multihost_utils.broadcast_one_to_all(missing)
     wanted = example_ids[missing[part_of]]
     if saved:
-        print(
+        console.say(
             f"{title}: {count} from each of {len(example_ids)} recordings, "
-            f"{len(example_ids) - len(wanted)} of which are already in {saved.folder}",
-            flush=True,
+            f"{len(example_ids) - len(wanted)} of which are already in {saved.folder}"
         )
     if not len(wanted):
         return features
@@ -203,8 +202,7 @@ def _encoded(
         modalities=tuple(backbones),
         example_ids=example_ids,
         seed=protocol.seed,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        **processes.place(),
         threads=threads,
         prefetch=prefetch,
     )

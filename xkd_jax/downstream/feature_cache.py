@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from input_pipeline import atomic, sealed
+from xkd_jax import console
 
 
 class FeatureCache:
@@ -67,7 +68,7 @@ class FeatureCache:
         except FileNotFoundError:
             return False
         except (OSError, ValueError) as error:
-            print(f"{error}; these features are computed again", flush=True)
+            console.say(f"{error}; these features are computed again")
             return False
         for name, array in into.items():
             array[places] = saved[name]

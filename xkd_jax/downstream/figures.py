@@ -13,8 +13,8 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from PIL import Image
 
+from input_pipeline import atomic
 from input_pipeline.caption import as_caption
-from xkd_jax.telemetry import write_whole
 
 DPI = 100
 INK, FAINT, GRAY = "#333333", "#bbbbbb", "#e8e8e8"
@@ -179,7 +179,7 @@ def save(path: pathlib.Path, pixels: np.ndarray) -> None:
     """Writes pixels (H, W, 3) uint8 as a PNG file, atomically."""
     png = io.BytesIO()
     Image.fromarray(pixels).save(png, format="PNG")
-    write_whole(path, png.getvalue())
+    atomic.write_bytes(path, png.getvalue())
 
 
 def _percent_axis(axis: Axis) -> None:

@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from xkd_jax import config_check, data_log, pretrain, schedules, sharding, train
+from xkd_jax import config_check, console, data_log, pretrain, processes, schedules, sharding, train
 from xkd_jax.downstream import (
     backbones,
     finetune_folder,
@@ -89,10 +88,8 @@ def finetune(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] 
         if outcome is None:
             return None
         outcomes[partition.name] = outcome
-    summary = report(setting, data, outcomes, workdir) if jax.process_index() == 0 else None
-    if jax.process_count() > 1:
-        # The other processes wait: the first one runs the service that connects them all.
-        multihost_utils.sync_global_devices("results")
+    summary = report(setting, data, outcomes, workdir) if processes.is_first() else None
+    processes.meet("results")
     return summary
 
 
@@ -176,8 +173,7 @@ def run_partition(setting: Setting, partition: Partition, workdir: pathlib.Path)
         "mesh": mesh,
     }
     evaluator = Evaluator(setting, every, held_out, partition.test)
-    if jax.process_index() == 0:
-        print(describe(setting, partition, kept, held_out, total_steps), flush=True)
+    console.say(describe(setting, partition, kept, held_out, total_steps))
     try:
         state = train.train(
             step_fn=finetune_step.make_train_step(setting.model, config, setting.multi_label, mesh),
@@ -200,7 +196,7 @@ def run_partition(setting: Setting, partition: Partition, workdir: pathlib.Path)
     epochs = [round(step / loader.steps_per_epoch, 2) for step in steps]
     counts = {"train": len(kept), "held_out": len(held_out or ()), "test": len(partition.test)}
     outcome = evaluator.outcome(state, epochs, counts)
-    if jax.process_index() == 0:
+    if processes.is_first():
         finetune_folder.save_outcome(outcome_path, outcome)
     return outcome
 
@@ -252,9 +248,9 @@ class Evaluator:
                 is_better = scores[HELD_OUT] > np.asarray(state.history)[:, HELD_OUT].max()
                 if state.best is None or is_better:
                     self._tested = tested
-        if jax.process_index() == 0 and values:
+        if values:
             text = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
-            print(f"after step {step}: {text}", flush=True)
+            console.say(f"after step {step}: {text}")
         shardings = sharding.state_shardings(state, self._setting.mesh)
         keep = jax.jit(finetune_step.keep_scores, donate_argnums=0, out_shardings=shardings)
         return keep(state, np.int32(index), scores), values

@@ -6,11 +6,10 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import ml_collections
 
-from input_pipeline import sealed
-from xkd_jax import checkpoint, telemetry
+from input_pipeline import atomic, sealed
+from xkd_jax import checkpoint, console, processes
 from xkd_jax.config import former_names
 from xkd_jax.config_check import ConfigError
 from xkd_jax.downstream.labelled import Partition
@@ -65,9 +64,8 @@ def claim(workdir: pathlib.Path, wanted: Mapping[str, Any]) -> None:
     try:
         saved = sealed.load_json(path)
     except FileNotFoundError:
-        if jax.process_index() == 0:
-            workdir.mkdir(parents=True, exist_ok=True)
-            telemetry.write_whole(path, json.dumps(wanted, indent=2).encode())
+        if processes.is_first():
+            atomic.write_text(path, json.dumps(wanted, indent=2))
         return
     before = former_names.renamed(saved["config"])
     change = next(checkpoint.config_changes(before, wanted["config"]), None)
@@ -100,7 +98,7 @@ def load_outcome(path: pathlib.Path) -> Outcome | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        print(f"{error}; the test is repeated", flush=True)
+        console.say(f"{error}; the test is repeated")
         return None
     fields = json.loads(str(file["told"]))
     fields["candidates"] = tuple(Candidate(*row) for row in fields["candidates"])

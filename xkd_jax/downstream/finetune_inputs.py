@@ -10,7 +10,7 @@ import numpy as np
 import tqdm
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from xkd_jax import augment, sharding
+from xkd_jax import augment, console, processes, sharding
 from xkd_jax.downstream import backbones, selection
 from xkd_jax.downstream.extraction import mark_replaced
 from xkd_jax.downstream.finetune_model import FinetuneModel, Params
@@ -55,8 +55,7 @@ def make_loader(
         views,
         batch_size=config.batch_size,
         seed=config.seed,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        **processes.place(),
         threads=config.data.threads,
         prefetch=config.data.prefetch,
         modalities=(config.modality,),
@@ -158,11 +157,10 @@ class Predictor:
         rows = len(recordings) * self._config.evaluation.clips
         means = selection.of_recordings(np.concatenate(scores)[:rows], len(recordings))
         usable = ~np.concatenate(replaced)[:rows].reshape(len(recordings), -1).any(axis=1)
-        if not usable.all() and jax.process_index() == 0:
-            print(
+        if not usable.all():
+            console.say(
                 f"{title}: {np.sum(~usable)} of {len(recordings)} recordings could not be read; "
-                "left out",
-                flush=True,
+                "left out"
             )
         return Predictions(means[usable], recordings.targets[usable])
 
@@ -181,8 +179,7 @@ class Predictor:
             crops=fields.crops,
             modalities=(modality,),
             example_ids=recordings.example_ids,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            **processes.place(),
             threads=self._config.data.threads,
             prefetch=self._config.data.prefetch,
         )
@@ -193,7 +190,7 @@ class Predictor:
                 for batch in mark_replaced(clips, recordings.source)
             )
             on_devices = stack.enter_context(sharding.Prefetch(inputs, self._mesh))
-            disable = None if jax.process_index() == 0 else True
+            disable = None if processes.is_first() else True
             steps = evaluation_clips.steps
             progress = tqdm.tqdm(on_devices, title, steps, unit="batch", disable=disable)
             previous = None

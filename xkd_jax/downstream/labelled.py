@@ -16,6 +16,7 @@ import ml_collections
 import numpy as np
 from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 
+from xkd_jax import console
 from xkd_jax.config_check import ConfigError
 
 if TYPE_CHECKING:  # imports TensorFlow
@@ -301,9 +302,8 @@ def _recordings(
     if not labeled.any():
         _refuse(data, "path", f"labeled data; no recording of {place} has a label")
     if not labeled.all():
-        print(
-            f"{place}: {np.sum(~labeled)} of {len(source)} recordings have no label; left out",
-            flush=True,
+        console.say(
+            f"{place}: {np.sum(~labeled)} of {len(source)} recordings have no label; left out"
         )
     targets = np.zeros((len(source), len(class_names)), bool)
     targets[:, [class_names.index(name) for name in source.class_names]] = source_targets
@@ -355,10 +355,9 @@ def _check(data: ml_collections.ConfigDict, partition: Partition) -> None:
         )
     unlearned = int(np.sum(partition.test.targets.any(axis=0) & ~learned))
     if unlearned:
-        print(
+        console.say(
             f"partition {partition.name!r}: {unlearned} classes have test recordings but no "
-            "training recordings",
-            flush=True,
+            "training recordings"
         )
 
 

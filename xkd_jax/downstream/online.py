@@ -17,7 +17,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from xkd_jax import augment, sharding
+from xkd_jax import augment, console, processes, sharding
 from xkd_jax.config_check import ConfigError
 from xkd_jax.downstream import classifiers, extraction, labelled, metrics, selection
 from xkd_jax.interop.pretrained import NETWORKS
@@ -73,15 +73,13 @@ def make(
     train = read(config, choose(partition.train, fields.train, fields.seed))
     test = read(config, choose(partition.test, fields.test, fields.seed))
     metric = metrics.main_metric(data.multi_label)
-    if jax.process_index() == 0:
-        size = sum(x.nbytes for part in (train, test) for b in part.batches for x in b.values())
-        print(
-            f"Probe every {fields.every_steps} steps: {metrics.TITLES[metric.name]} on "
-            f"{len(test.targets)} recordings of {len(data.class_names)} classes, by {fields.k} "
-            f"neighbors out of {len(train.targets)}; chance {metric.chance(test.targets):.2g}; "
-            f"read in {time.perf_counter() - started:.1f} s, {size / 1e6:.0f} MB",
-            flush=True,
-        )
+    size = sum(x.nbytes for part in (train, test) for b in part.batches for x in b.values())
+    console.say(
+        f"Probe every {fields.every_steps} steps: {metrics.TITLES[metric.name]} on "
+        f"{len(test.targets)} recordings of {len(data.class_names)} classes, by {fields.k} "
+        f"neighbors out of {len(train.targets)}; chance {metric.chance(test.targets):.2g}; "
+        f"read in {time.perf_counter() - started:.1f} s, {size / 1e6:.0f} MB"
+    )
     encode = make_encoder(model, mesh)
 
     def probe(state: "TrainState", step: int) -> tuple["TrainState", Metrics]:
@@ -154,8 +152,7 @@ def read(config: ml_collections.ConfigDict, recordings: labelled.Recordings) -> 
         config.views,
         config.batch_size,
         example_ids=recordings.example_ids,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        **processes.place(),
         threads=config.data.threads,
         prefetch=config.data.prefetch,
     )

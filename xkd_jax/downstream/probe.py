@@ -5,12 +5,10 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import ml_collections
 import numpy as np
-from jax.experimental import multihost_utils
 
-from xkd_jax import config_check, pretrain, sharding
+from xkd_jax import config_check, console, pretrain, processes, sharding
 from xkd_jax.downstream import (
     backbones,
     classifiers,
@@ -51,12 +49,10 @@ def probe(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] | N
     cache = config.features.cache or os.path.join(workdir, "features")
     samples = Sampled(config, encoders, parts, pathlib.Path(cache))
     summary = None
-    if jax.process_index() == 0:
+    if processes.is_first():
         outcomes = evaluate(parts, samples, classifier, metrics.main_metric(data.multi_label))
         summary = _report(config, workdir, encoders, data, samples.unreadable, outcomes)
-    if jax.process_count() > 1:
-        # The other processes wait: the first one runs the service that connects them all.
-        multihost_utils.sync_global_devices("results")
+    processes.meet("results")
     return summary
 
 
@@ -86,8 +82,8 @@ def open_data(config: ml_collections.ConfigDict, encoders: backbones.Backbones) 
     silent, count = without_sound(data)
     if "audio" in encoders and silent == count:
         config_check.refuse(config, "modalities", "('video',) for data without sound")
-    if "audio" in encoders and silent and jax.process_index() == 0:
-        print(f"{silent} of {count} recordings have no sound: silence is used instead", flush=True)
+    if "audio" in encoders and silent:
+        console.say(f"{silent} of {count} recordings have no sound: silence is used instead")
     return data
 
 
@@ -196,7 +192,7 @@ def describe_data(
 ) -> dict[str, Any]:
     """Describes the data as plain values for `results.json`. Prints how many are unreadable."""
     if unreadable:
-        print(f"{len(unreadable)} recordings could not be read and are left out", flush=True)
+        console.say(f"{len(unreadable)} recordings could not be read and are left out")
     silent, count = without_sound(data)
     return {
         "dataset": config.data.dataset,

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from input_pipeline import atomic
+from xkd_jax import console
 from xkd_jax.downstream import figures, metrics
 from xkd_jax.downstream.published import Published
 from xkd_jax.downstream.selection import Outcome
-from xkd_jax.telemetry import write_whole
 
 FILE = "results.json"
 _CONFUSED = 20  # number of confused pairs of classes to list
@@ -62,14 +63,14 @@ def report(
     for name, picture in pictures(results, outcomes).items():
         figures.save(workdir / name, picture)
     save(workdir, results)
-    print(table(results), flush=True)
+    console.say(table(results))
     return results
 
 
 def save(workdir: str | os.PathLike, results: Mapping[str, Any]) -> None:
     """Writes `results.json` into the workdir, atomically."""
     text = json.dumps(results, indent=2, allow_nan=False) + "\n"
-    write_whole(pathlib.Path(workdir) / FILE, text.encode())
+    atomic.write_text(pathlib.Path(workdir) / FILE, text)
 
 
 def collect(

@@ -13,12 +13,12 @@ if __name__ == "__main__":  # before the slow imports
 
     program.start()
 
-import argparse
 import pathlib
 from typing import Any
 
 import numpy as np
 
+from input_pipeline import program
 from xkd_jax import command_line
 from xkd_jax.config import pretraining
 from xkd_jax.interop import pretrained, release, torch_files
@@ -158,11 +158,7 @@ def _model(description: dict[str, Any]) -> xkd.XKD:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m xkd_jax.interop.export",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = program.Parser("xkd_jax.interop.export", __doc__)
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="DIR", help="a run, a checkpoint or an export")
     add("--output", required=True, metavar="DIR", help="folder to write")
@@ -171,7 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--overwrite", action="store_true", help="replace existing content of --output")
     flags = parser.parse_args(arguments)
     command_line.quieten_libraries()
-    with command_line.errors_in_one_line():
+    with program.errors_in_one_line():
         exported, written = export(
             flags.checkpoint, flags.output, flags.format, flags.everything, flags.overwrite
         )

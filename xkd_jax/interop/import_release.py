@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from input_pipeline import program
 from xkd_jax import command_line
 from xkd_jax.interop import pretrained, release, sizes, torch_files
 from xkd_jax.models import xkd
@@ -100,11 +101,6 @@ def read_release(
     if held:
         description["config"] = None  # decoders and projectors are not known
     return pretrained.Pretrained(description, trees)
-
-
-def _digest(path: pathlib.Path) -> str:
-    with open(path, "rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _seconds(frames: int, hop: int, sample_rate: int) -> float:
@@ -195,11 +191,7 @@ def _some(names: list[str]) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m xkd_jax.interop.import_release",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = program.Parser("xkd_jax.interop.import_release", __doc__)
     add = parser.add_argument
     add("--input", required=True, metavar="PREFIX_OR_FILE", help="the release's files")
     add("--output", required=True, metavar="DIR", help="folder to write")
@@ -219,7 +211,7 @@ def main(arguments: list[str] | None = None) -> None:
     fields = [field.name for field in dataclasses.fields(sizes.Given)]
     given = sizes.Given(**{name: getattr(flags, name) for name in fields})
     command_line.quieten_libraries()
-    with command_line.errors_in_one_line():
+    with program.errors_in_one_line():
         converted = read_release(flags.input, flags.network, given)
         written = pretrained.save(flags.output, converted, flags.store, flags.overwrite)
     print(pretrained.summary(converted.description))
@@ -227,7 +219,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _extents(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}; allowed: whole numbers, such as 4,16,16"
+        ) from error
 
 
 if __name__ == "__main__":

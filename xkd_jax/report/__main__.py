@@ -26,7 +26,6 @@ if __name__ == "__main__":  # before the slow imports
 
     program.start()
 
-import argparse
 import json
 import math
 import pathlib
@@ -34,6 +33,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from input_pipeline import atomic, program
 from input_pipeline.terminal import printable
 from xkd_jax import command_line
 
@@ -155,7 +155,7 @@ def _networks(
     except DamagedError as error:
         if log is None:
             raise
-        missing.append(f"What the networks do: {command_line.one_line(error)}.")
+        missing.append(f"What the networks do: {program.one_line(error)}.")
         return None
 
 
@@ -186,7 +186,7 @@ def _clips(
     except (ValueError, OSError) as error:
         missing.append(
             "What the networks do: the run's data cannot be read "
-            f"({command_line.one_line(error)}); "
+            f"({program.one_line(error)}); "
             "name some files with --input."
         )
         return None
@@ -241,16 +241,14 @@ class _Progress:
 def _write(output: pathlib.Path, text: str, parts: "Sequence[Section]") -> None:
     """Writes pictures, numbers and the page, each file atomically."""
     from xkd_jax.downstream import figures
-    from xkd_jax.telemetry import write_whole
 
     output.mkdir(parents=True, exist_ok=True)
     for part in parts:
         for name, pixels in part.pictures.items():
             figures.save(output / f"{name}.png", pixels)
     numbers = {part.name: part.numbers for part in parts}
-    write_whole(output / "report.json", json.dumps(_finite(numbers), indent=2).encode())
-    # A folder's name need not be valid UTF-8.
-    write_whole(output / _PAGE, text.encode(errors="backslashreplace"))
+    atomic.write_text(output / "report.json", json.dumps(_finite(numbers), indent=2))
+    atomic.write_text(output / _PAGE, text)
 
 
 def _finite(values: Any) -> Any:
@@ -266,11 +264,7 @@ def _finite(values: Any) -> Any:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; reports a wrong argument in one line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m xkd_jax.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = program.Parser("xkd_jax.report", __doc__)
     add = parser.add_argument
     add(
         "--workdir",
@@ -289,21 +283,17 @@ def main(arguments: list[str] | None = None) -> None:
         help="media files, or folders of them, instead of the run's data",
     )
     add("--output", type=pathlib.Path, metavar="DIR", help="folder to write (RUN/report)")
-    add("--clips", type=_count, default=_CLIPS, metavar="N", help=f"clips to use ({_CLIPS})")
-    add("--shown", type=_count, default=_SHOWN, metavar="N", help=f"clips to show ({_SHOWN})")
+    add("--clips", type=program.count, default=_CLIPS, metavar="N", help=f"clips to use ({_CLIPS})")
+    add(
+        "--shown", type=program.count, default=_SHOWN, metavar="N", help=f"clips to show ({_SHOWN})"
+    )
     flags = parser.parse_args(arguments)
     command_line.quieten_libraries()
     command_line.keep_compiled_programs()
     output = flags.output or flags.workdir / "report"
-    with command_line.errors_in_one_line():
+    with program.errors_in_one_line():
         headline = report(flags.workdir, flags.input, output, flags.clips, flags.shown)
     print(f"{headline}\n{output / _PAGE}")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}; allowed: integers from 1")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import ml_collections
 import numpy as np
 
+from input_pipeline import cores
 from input_pipeline.terminal import printable
 from xkd_jax import preprocessing
 from xkd_jax.models.xkd import MODALITIES
@@ -135,7 +136,7 @@ def of_files(
     paths, left_out = _find(inputs, "video" in views)
     paths = [paths[n] for n in np.unique(np.linspace(0, len(paths) - 1, count).astype(int))]
     usable, rows = [], []
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(cores.count()) as pool:
         jobs = [pool.submit(_read, path, views) for path in paths]
         for path, job in zip(paths, jobs, strict=True):
             try:

@@ -6,8 +6,8 @@ import shlex
 
 import pytest
 
+from input_pipeline import config_flag
 from tests.tiny import tiny_config
-from xkd_jax import command_line
 from xkd_jax.ablation import plan, rows
 from xkd_jax.config_check import ConfigError
 
@@ -16,7 +16,7 @@ OUTPUT = pathlib.Path("out")
 
 
 def make_base(*flags, path=DEMO):
-    return plan.Base(path, flags, command_line.load_config(path, flags))
+    return plan.Base(path, flags, config_flag.load_config(path, flags))
 
 
 def jobs(base, *names, seeds=(0,), output=OUTPUT):
@@ -51,7 +51,7 @@ def test_the_flags_give_the_rows_config(row):
     base = make_base("--config.steps=3", path="configs/k400.py")
     [job] = jobs(base, row, seeds=[2])
     path, *flags, workdir = plan.pretraining_flags(base, job)
-    made = command_line.load_config(path.removeprefix("--config="), flags)
+    made = config_flag.load_config(path.removeprefix("--config="), flags)
     assert made.to_dict() == plan.row_config(base, row, 2).to_dict()
     assert made.steps == 3
     assert workdir == f"--workdir={job.workdir}"
@@ -64,7 +64,7 @@ def test_an_evaluation_is_of_the_bases_data():
     path, *flags, workdir = plan.evaluation_flags(
         base, job, "student", ["--config.classifiers=('knn',)"]
     )
-    config = command_line.load_config(path.removeprefix("--config="), flags)
+    config = config_flag.load_config(path.removeprefix("--config="), flags)
     assert workdir == "--workdir=out/mas/seed0/student"
     assert (config.checkpoint, config.network) == ("out/mas/seed0", "student")
     assert (config.data.dataset, config.data.path) == ("generated", "clips")
@@ -119,7 +119,7 @@ def test_evaluations_are_of_one_protocol(tmp_path):
 
     def protocol(*more):
         path, *flags, _ = plan.evaluation_flags(base, job, "teacher", more)
-        return command_line.load_config(path.removeprefix("--config="), flags)
+        return config_flag.load_config(path.removeprefix("--config="), flags)
 
     assert plan.evaluated(job, "teacher") is None
     folder = job.evaluation("teacher")

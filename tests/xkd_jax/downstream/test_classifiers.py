@@ -97,7 +97,7 @@ def test_svm_says_which_fit_was_cut_short(capsys):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(80, 20)).astype(np.float32), np.eye(2, dtype=bool)[np.arange(80) % 2]
     list(fitted("svm", (x, y), [x], **{"svm.c": (1e-5, 1e5), "svm.max_iterations": 5}))
-    [line] = capsys.readouterr().out.splitlines()
+    [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: the SVM with C=100000 did not converge in 5 iterations")
 
 
