@@ -29,10 +29,9 @@ from collections.abc import Callable
 
 import ml_collections
 import numpy as np
-import tqdm
 from absl import flags, logging
 
-from input_pipeline import config_flag, cores, program
+from input_pipeline import config_flag, cores, program, progress
 
 _PARTS = 10  # parts of the run; the result is the median of their rates
 _BATCH_SIZE = 32  # largest batch, so that a part has several batches and memory stays small
@@ -86,16 +85,16 @@ def _measure_loader(
     with contextlib.closing(batches):
         for _ in range(3):  # skip tracing, the first reads and prefetched batches
             next(batches)
-        progress = tqdm.tqdm(total=_PARTS * part * batch_size, desc="making clips", unit="clip")
+        bar = progress.bar("making clips", _PARTS * part * batch_size, "clip")
         for _ in range(_PARTS):
             wall, processor = time.perf_counter(), time.process_time()
             for _ in range(part):
                 next(batches)
-                progress.update(batch_size)
+                bar.update(batch_size)
             walls.append(time.perf_counter() - wall)
             processors.append(time.process_time() - processor)
             memory.append(_rss_mb())
-        progress.close()
+        bar.close()
     rate = part * batch_size / np.array(walls)
     return {
         "clips": _PARTS * part * batch_size,

@@ -5,8 +5,8 @@ import os
 import pathlib
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import ml_collections
 from absl import app, flags
@@ -98,9 +98,22 @@ def parse(
     return rest
 
 
-def changed(values: flags.FlagValues = flags.FLAGS) -> dict[str, Any]:
-    """Returns the fields of the config that parsed flags have set, by name, as `batch_size`."""
-    return config_flags.get_override_values(values["config"])
+class Origin(NamedTuple):
+    """Where a config comes from.
+
+    Attributes:
+        file: Value of --config.
+        changed: Values of the fields that flags have set, by name, such as `data.path`.
+    """
+
+    file: str
+    changed: Mapping[str, Any]
+
+
+def origin(values: flags.FlagValues = flags.FLAGS) -> Origin:
+    """Returns where the config of parsed flags comes from."""
+    flag = values["config"]
+    return Origin(config_flags.get_config_filename(flag), config_flags.get_override_values(flag))
 
 
 def load_config(path: str, overrides: Sequence[str]) -> ml_collections.ConfigDict:

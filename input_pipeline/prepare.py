@@ -25,7 +25,6 @@ from collections.abc import Mapping, Sequence
 import av
 import numpy as np
 import PIL
-import tqdm
 
 from input_pipeline import (
     atomic,
@@ -34,6 +33,7 @@ from input_pipeline import (
     manifest,
     metadata,
     program,
+    progress,
     records,
     report,
     shards,
@@ -258,8 +258,8 @@ def _write_shards(task: Task, jobs: Sequence[shards.Job]) -> None:
         beam.write_shards(waiting, task.beam)
         return
     name = f"preparing {task.dataset}"
-    with tqdm.tqdm(None, name, total, initial=done, unit="recording", disable=None) as progress:
-        workers.write_shards(waiting, task.workers, progress.update)
+    with progress.bar(name, total, "recording", done=done) as bar:
+        workers.write_shards(waiting, task.workers, bar.update)
 
 
 def _write_report(

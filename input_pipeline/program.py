@@ -7,14 +7,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
-from input_pipeline import signals, terminal
+from input_pipeline import quiet_import, signals, terminal
 
 # Errors in flags, files and folders, which a program reports in one line.
 USER_ERRORS = (ValueError, OSError)
-# Settings of TensorFlow, which reads them when it is imported. They hide what it logs about itself.
-# The second also makes it compute without oneDNN, which it announces otherwise. Views are the same
-# with and without, bit for bit.
-_TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
 
 
 def start() -> None:
@@ -26,8 +22,7 @@ def start() -> None:
     _open_missing_streams()
     signals.install()
     guard_outputs()
-    for name, value in _TENSORFLOW.items():
-        os.environ.setdefault(name, value)
+    _quieten_tensorflow()
     sys.argv[1:] = expand_home(sys.argv[1:])
 
 
@@ -36,6 +31,12 @@ def guard_outputs() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # None if the process was started without it
             terminal.guard(stream)
+
+
+def _quieten_tensorflow() -> None:
+    """Silences TensorFlow's messages about itself, unless the user asks for them."""
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") >= "2":  # not for information
+        sys.meta_path.insert(0, quiet_import.Finder())
 
 
 def _open_missing_streams() -> None:

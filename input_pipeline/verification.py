@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import PIL.Image
-import tqdm
 
-from input_pipeline import manifest, metadata, picture, records, report
+from input_pipeline import manifest, metadata, picture, progress, records, report
 
 if typing.TYPE_CHECKING:
     from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -234,4 +233,4 @@ def _decode_jpeg(data: bytes, recipe: records.Recipe) -> None:
 
 
 def _with_progress(items: Iterable[_T], total: int, unit: str) -> Iterable[_T]:
-    return tqdm.tqdm(items, "verifying", total, unit=unit, disable=None, leave=False)
+    return progress.bar("verifying", total, unit, items)

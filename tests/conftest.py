@@ -12,9 +12,7 @@ from tests import compile_cache, damage, session, xla_flags
 # Set these before anything imports jax.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags.EIGHT_DEVICES}"
-# As programs set them.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 compile_cache.use()
 
 # A background process of a shell without job control ignores SIGINT, one that nohup started ignores

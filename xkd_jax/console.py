@@ -1,20 +1,27 @@
 """What a run prints. Only the first process prints, so that each line appears once."""
 
 import sys
+from typing import TextIO
+
+import tqdm
 
 from xkd_jax import processes
 
 
 def say(text: str) -> None:
     """Prints text to stdout at once."""
-    if processes.is_first():
-        print(text, flush=True)
+    _print(text, sys.stdout)
 
 
 def warn(text: str) -> None:
     """Prints a warning to stderr at once."""
+    _print(f"warning: {text}", sys.stderr)
+
+
+def _print(text: str, stream: TextIO) -> None:
     if processes.is_first():
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        tqdm.tqdm.write(text, stream)  # above the progress bar, if there is one
+        stream.flush()
 
 
 class Once:

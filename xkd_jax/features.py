@@ -37,9 +37,8 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import tqdm
 
-from input_pipeline import cores, program, sealed, terminal
+from input_pipeline import cores, program, progress, sealed, terminal
 from xkd_jax import command_line, encoders
 from xkd_jax.interop import pretrained
 from xkd_jax.models.xkd import MODALITIES
@@ -241,13 +240,13 @@ def run(flags: argparse.Namespace) -> None:
         print(f"going on from {len(results)} files of an interrupted run")
     saved = time.monotonic()
     remaining = [name for name in names if name not in done]
-    progress = tqdm.tqdm(total=len(names), initial=len(results), unit="file")
+    bar = progress.bar("encoding", len(names), "file", done=len(results))
     try:
         for result in extract(
             encoder, root, remaining, flags.batch_size, flags.windows, flags.threads
         ):
             results.append(result)
-            progress.update()
+            bar.update()
             if time.monotonic() - saved > _SAVE_SECONDS:
                 _write_partial(partial, results, key)
                 saved = time.monotonic()
@@ -256,7 +255,7 @@ def run(flags: argparse.Namespace) -> None:
             _write_partial(partial, results, key)
         raise
     finally:
-        progress.close()
+        bar.close()
 
     places = {name: place for place, name in enumerate(names)}
     results.sort(key=lambda result: places[result.name])

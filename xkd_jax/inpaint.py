@@ -27,9 +27,8 @@ import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
-import tqdm
 
-from input_pipeline import program
+from input_pipeline import program, progress
 from xkd_jax import command_line
 
 SECONDS = 60.0
@@ -106,7 +105,7 @@ def inpaint(
     starts = np.arange(0, max(shown - 1e-3, 1e-3), length)
     clips = [
         media.read_clip(path, start, length, rate, view["video"]["size"], samples, info)
-        for start in tqdm.tqdm(starts, desc="reading", unit="clip", leave=False)
+        for start in progress.bar("reading", len(starts), "clip", starts)
     ]
     size = view["video"]["size"]
     video = np.stack([[preprocessing.central_square(f, size) for f in c.frames] for c in clips])
@@ -128,7 +127,7 @@ def inpaint(
     )
     reconstructed = [
         _cut_or_pad(sound.waveforms([row], audio)[0], len(clips[0].waveform))
-        for row in tqdm.tqdm(rows[2], desc="sound", unit="clip", leave=False)
+        for row in progress.bar("sound", len(rows[2]), "clip", rows[2])
     ]
     waves = np.stack([[c.waveform for c in clips], reconstructed])
     skipped = round(-last / rate * samples)
@@ -193,7 +192,7 @@ def write(path: pathlib.Path, restored: Restored, ratio: float) -> None:
         if restored.waveforms is not None:
             sound = container.add_stream("aac", rate=restored.sample_rate, layout="mono")
         count = restored.frames.shape[1]
-        progress = tqdm.tqdm(total=count * len(passes), desc="writing", unit="frame", leave=False)
+        bar = progress.bar("writing", count * len(passes), "frame")
         written = 0  # samples
         for number, playing in enumerate(passes):
             for n in range(count):
@@ -208,8 +207,8 @@ def write(path: pathlib.Path, restored: Restored, ratio: float) -> None:
                     block = np.pad(block, (0, until - written - len(block)))
                     _encode_sound(container, sound, block, written, restored.sample_rate)
                 written = until
-                progress.update()
-        progress.close()
+                bar.update()
+        bar.close()
         container.mux(video.encode(None))
         if sound is not None:
             container.mux(sound.encode(None))

@@ -40,10 +40,9 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import ml_collections
 from absl import flags, logging
 
 from input_pipeline import config_flag, program, signals
@@ -60,8 +59,6 @@ TASKS = {
     "compare": "xkd_jax.downstream.compare",
     "finetune": "xkd_jax.downstream.finetune",
 }
-
-
 # File of the workdir that has the whole config, by task.
 _WHOLE_CONFIG = {
     "pretrain": "config.json",
@@ -137,12 +134,12 @@ def define_flags(values: flags.FlagValues, argv: Sequence[str]) -> Flags:
     return defined
 
 
-def main(parsed: Flags, changed: Mapping[str, Any]) -> None:
+def main(parsed: Flags, origin: config_flag.Origin) -> None:
     """Runs the task of the config, and reports errors in one line.
 
     Args:
         parsed: The parsed flags.
-        changed: Fields of the config that flags have set, from `config_flag.changed`.
+        origin: Where the config comes from.
 
     Raises:
         SystemExit: The task has failed, or there is nothing left to train.
@@ -151,7 +148,7 @@ def main(parsed: Flags, changed: Mapping[str, Any]) -> None:
 
     with contextlib.ExitStack() as together:  # in it, an error ends all processes of the run
         try:
-            _run(parsed, changed, together)
+            _run(parsed, origin, together)
         except train.FinishedError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(ALREADY_FINISHED)
@@ -161,7 +158,7 @@ def main(parsed: Flags, changed: Mapping[str, Any]) -> None:
             sys.exit(f"error: {program.one_line(error)}{_hint(error)}")
 
 
-def _run(parsed: Flags, changed: Mapping[str, Any], together: contextlib.ExitStack) -> None:
+def _run(parsed: Flags, origin: config_flag.Origin, together: contextlib.ExitStack) -> None:
     """Joins the other processes, if there are any, and runs the task."""
     from xkd_jax import console, peers, processes, workdir
 
@@ -182,16 +179,23 @@ def _run(parsed: Flags, changed: Mapping[str, Any], together: contextlib.ExitSta
     # The program that started this run may have been killed while a run before it was saving.
     patience = _PATIENCE if os.environ.get(signals.STARTED_BY_A_PROGRAM) else 0
     with workdir.claimed(folder, patience) if writes else contextlib.nullcontext():
-        console.say(_first_lines(config, changed, folder))
+        console.say(_first_lines(config.task, origin, folder))
         task(config, folder)
 
 
-def _first_lines(config: ml_collections.ConfigDict, changed: Mapping[str, Any], folder: str) -> str:
-    """Formats which run this is: its task, what flags have changed, and where the rest is."""
-    lines = [f"{config.task} in {folder}; {_WHOLE_CONFIG[config.task]} there has the whole config"]
-    if changed:
-        lines.append("changed from the config's file:")
-        lines += [f"  {name}={value!r}" for name, value in changed.items()]
+def _first_lines(task: str, origin: config_flag.Origin, folder: str) -> str:
+    """Formats what runs: the config's file, what flags have changed in it, and where all of it is.
+
+    Args:
+        task: Name of the task.
+        origin: Where the config comes from.
+        folder: Folder of the run.
+    """
+    whole = os.path.join(folder, _WHOLE_CONFIG[task])
+    lines = [f"Task {task} of {origin.file}; the whole config goes to {whole}"]
+    if origin.changed:
+        lines.append("Changed by flags:")
+        lines += [f"  config.{name} = {value!r}" for name, value in origin.changed.items()]
     return "\n".join(lines)
 
 
@@ -220,7 +224,7 @@ def call(*argv: str) -> int:
 
     def parse_and_run() -> None:
         config_flag.parse(command, __doc__, defined.config, values)
-        main(defined, config_flag.changed(values))
+        main(defined, config_flag.origin(values))
 
     return command_line.exit_code(parse_and_run)
 
@@ -235,7 +239,7 @@ def run() -> None:
         command_line.quieten_libraries()
         command_line.use_most_memory_of_gpus()
         command_line.keep_compiled_programs()
-        main(defined, config_flag.changed(flags.FLAGS))
+        main(defined, config_flag.origin(flags.FLAGS))
 
     config_flag.run(start, __doc__, defined.config)
 

@@ -20,9 +20,8 @@ from collections.abc import Sequence
 
 import ml_collections
 import numpy as np
-import tqdm
 
-from input_pipeline import atomic, cores, media, user_cache
+from input_pipeline import atomic, cores, media, progress, user_cache
 from input_pipeline.datasets import UnusableError, folder_index, listing, probing, splits
 from input_pipeline.terminal import printable
 
@@ -369,9 +368,7 @@ def _examine(
     try:
         with crew as look, concurrent.futures.ThreadPoolExecutor(threads) as pool:
             results = zip(paths, pool.map(examine, paths), strict=True)
-            for path, result in tqdm.tqdm(
-                results, "examining files", len(paths), unit="file", disable=None
-            ):
+            for path, result in progress.bar("examining files", len(paths), "file", results):
                 looks[path] = result
                 if time.monotonic() - saved > _SAVE_SECONDS:
                     folder_index.save(index, known | looks)

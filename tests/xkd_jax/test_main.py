@@ -53,9 +53,9 @@ def test_flags_are_of_one_call(seen, tmp_path):
     assert (one.seed, one.batch_size, first) == (5, 4, f"{tmp_path / 'one'}")
     assert (two.seed, two.batch_size, second) == (3, 24, f"{tmp_path / 'two'}")
     assert output.splitlines() == [
-        f"pretrain in {tmp_path / 'one'}; config.json there has the whole config",
-        "changed from the config's file:",
-        "  seed=5",
+        f"Task pretrain of {runs.TINY}; the whole config goes to {tmp_path}/one/config.json",
+        "Changed by flags:",
+        "  config.seed = 5",
     ]
     code, output = runs.call()
     assert code == 1 and "--workdir=FOLDER is missing" in output

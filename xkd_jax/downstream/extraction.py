@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import tqdm
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from input_pipeline import progress
 from xkd_jax import augment, console, processes, sharding
 from xkd_jax.downstream.backbones import Backbones, weights_digest
 from xkd_jax.downstream.feature_cache import FeatureCache
@@ -153,13 +153,13 @@ def extract(
     remaining = np.bincount(part_of) * count
     with (
         contextlib.closing(_encoded(protocol, source, wanted, mesh, threads, prefetch)) as batches,
-        tqdm.tqdm(
-            desc=title,
-            total=len(example_ids) * count,
-            initial=(len(example_ids) - len(wanted)) * count,
-            unit="clip",
-            disable=None if saved else True,
-        ) as progress,
+        progress.bar(
+            title,
+            len(example_ids) * count,
+            "clip",
+            done=(len(example_ids) - len(wanted)) * count,
+            shown=processes.is_first(),
+        ) as bar,
     ):
         for batch in batches:
             rows = np.flatnonzero(batch["valid"])
@@ -171,7 +171,7 @@ def extract(
             for part in np.unique(part_of[places]):
                 if saved and not remaining[part]:
                     saved.write(part, arrays)
-            progress.update(len(rows))
+            bar.update(len(rows))
     return features
 
 

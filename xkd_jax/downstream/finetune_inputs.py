@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import ml_collections
 import numpy as np
-import tqdm
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from input_pipeline import progress
 from xkd_jax import augment, console, processes, sharding
 from xkd_jax.downstream import backbones, selection
 from xkd_jax.downstream.extraction import mark_replaced
@@ -190,11 +190,10 @@ class Predictor:
                 for batch in mark_replaced(clips, recordings.source)
             )
             on_devices = stack.enter_context(sharding.Prefetch(inputs, self._mesh))
-            disable = None if processes.is_first() else True
-            steps = evaluation_clips.steps
-            progress = tqdm.tqdm(on_devices, title, steps, unit="batch", disable=disable)
+            steps, shown = evaluation_clips.steps, processes.is_first()
+            bar = progress.bar(title, steps, "batch", on_devices, shown=shown)
             previous = None
-            for batch in progress:
+            for batch in bar:
                 # The devices compute one batch while the host fetches the previous one.
                 predicted = self._predict(params, batch)
                 if previous is not None:

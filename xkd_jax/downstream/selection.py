@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import tqdm
 
+from input_pipeline import progress
 from xkd_jax.downstream.classifiers import Classifier
 from xkd_jax.downstream.metrics import Metric
 
@@ -202,7 +202,7 @@ def fit(
     x, y = train.clips()
     fits = classifier.fit(x, y, [part.clips()[0] for part in parts])
     count = len(classifier.candidates)
-    for value, scores in tqdm.tqdm(fits, doing, count, unit=classifier.varied, disable=None):
+    for value, scores in progress.bar(doing, count, classifier.varied, fits):
         yield value, [of_recordings(s, len(p)) for s, p in zip(scores, parts, strict=True)]
 
 

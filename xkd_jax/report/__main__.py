@@ -33,7 +33,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from input_pipeline import atomic, program
+from input_pipeline import atomic, program, progress
 from input_pipeline.terminal import printable
 from xkd_jax import command_line
 
@@ -224,11 +224,9 @@ class _Progress:
 
     def advance(self, task: str, count: int) -> None:
         """Adds finished clips to the bar of a task, and starts the bar if the task is new."""
-        import tqdm
-
         if task != self._task:
             self.close()
-            self._task, self._bar = task, tqdm.tqdm(desc=task, unit="clip", leave=False)
+            self._task, self._bar = task, progress.bar(task, None, "clip")
         self._bar.update(count)
 
     def close(self) -> None:
