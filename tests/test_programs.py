@@ -82,7 +82,7 @@ WRONG = {
     "input_pipeline.inspect": (("--data=DIR", "two\nlines"), "two lines"),
     "input_pipeline.benchmark": (("--config=configs/demo.py", "extra"), "extra"),
 }
-# Its owner changes it in its own time.
+# Programs whose parser is still argparse's own.
 OTHERS = {"input_pipeline.datasets.generated"}
 
 

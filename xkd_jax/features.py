@@ -301,6 +301,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     add("--threads", type=program.count, metavar="N", help="threads that decode (one per core)")
     flags = parser.parse_args(arguments)
+    command_line.quieten_libraries()
     command_line.keep_compiled_programs()
     with program.errors_in_one_line():
         run(flags)

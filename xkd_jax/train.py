@@ -160,7 +160,7 @@ def train(
         stall_watch.beat(step)
         interval = telemetry.Window(config.batch_size)
         data_metrics = data_log.metrics if data_log else dict
-        if look is None or jax.process_index():
+        if look is None or not processes.is_first():
             look = _ignore_line
         monitor = _Monitor(interval, log, config.log.every_steps, data_metrics, look)
         figures_every = config.log.images_every_steps if figures else 0
