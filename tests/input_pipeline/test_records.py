@@ -123,6 +123,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_that_takes_no_files_is_an_error_that_names_the_file():
+    with pytest.raises(OSError, match=r"'/proc/file'$"):
+        atomic.write_text("/proc/file", "text")
+
+
 def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path):
     path = tmp_path / "file"
     atomic.write_text(path, "old")
