@@ -25,11 +25,13 @@ for flag in "$@"; do
 done
 
 data=(--config.data.dataset=generated --config.data.path=data/shapes
-    --config.data.generated.train=1024 --config.data.generated.test=256 "${data_flags[@]}")
+    --config.data.generated.train=1024 --config.data.generated.val=256
+    --config.data.generated.test=256 "${data_flags[@]}")
 if ((${#data_flags[@]} == 0)); then
     # Preparing pays off for any data that are read often: decoding videos costs more than these
     # networks.
-    python -m input_pipeline.datasets.generated --output=data/shapes --train=1024 --test=256
+    python -m input_pipeline.datasets.generated --output=data/shapes \
+        --train=1024 --val=256 --test=256
     python -m input_pipeline.prepare --dataset=generated --source=data/shapes \
         --output=data/shapes_prepared --short_side=64
     data=(--config.data.dataset=prepared --config.data.path=data/shapes_prepared)

@@ -11,21 +11,19 @@ MODULES = {
     for package in ("xkd_jax", "input_pipeline")
     for path in sorted((ROOT / package).rglob("*.py"))
 }
-# The generated data have their own parser, progress bar and drafts.
-GENERATED = "input_pipeline/datasets/generated.py"
 
 
 @pytest.mark.parametrize(
     ("pattern", "places"),
     [
-        (r"argparse\.ArgumentParser\b", {"input_pipeline/program.py", GENERATED}),
+        (r"argparse\.ArgumentParser\b", {"input_pipeline/program.py"}),
         (r"DEFINE_config_file", {"input_pipeline/config_flag.py"}),
         (r"app\.run\(", {"input_pipeline/config_flag.py"}),
         (r"\bflock\(", {"input_pipeline/file_lock.py"}),
         (r"sched_getaffinity", {"input_pipeline/cores.py"}),
-        (r"cpu_count\(", {"input_pipeline/cores.py", GENERATED}),
+        (r"cpu_count\(", {"input_pipeline/cores.py"}),
         (r"\bfsync\(", {"input_pipeline/atomic.py"}),
-        (r"tqdm\.tqdm\(", {"input_pipeline/progress.py", GENERATED}),
+        (r"tqdm\.tqdm\(", {"input_pipeline/progress.py"}),
         (r"process_index\(\) == 0|if (not )?jax\.process_index", {"xkd_jax/processes.py"}),
         (r"process_count=jax", set()),
         (r"ONEDNN|TF_CPP_MIN_LOG_LEVEL", {"input_pipeline/program.py"}),

@@ -12,7 +12,6 @@ if __name__ == "__main__":  # before what takes long to import
 
     program.start()
 
-import argparse
 import concurrent.futures
 import fractions
 import json
@@ -22,9 +21,8 @@ import threading
 
 import av
 import ml_collections
-import tqdm
 
-from input_pipeline import atomic, sealed
+from input_pipeline import atomic, cores, program, progress, sealed
 from input_pipeline.datasets import folder, listing, tree
 from input_pipeline.datasets.shapes import (
     CLASS_NAMES,
@@ -123,11 +121,11 @@ def generate(
     for parent in {path.parent for path in missing}:
         parent.mkdir(parents=True, exist_ok=True)
     atomic.write_text(marker, json.dumps(origin))
-    with concurrent.futures.ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+    with concurrent.futures.ThreadPoolExecutor(threads or cores.count()) as pool:
         jobs = [pool.submit(write_clip, path, seed, *wanted[path]) for path in missing]
         try:
             done = concurrent.futures.as_completed(jobs)
-            for job in tqdm.tqdm(done, "generating clips", len(jobs), unit="clip", disable=None):
+            for job in progress.bar("generating clips", len(jobs), "clip", done):
                 job.result()
         finally:
             pool.shutdown(cancel_futures=True)
@@ -186,9 +184,7 @@ def open_generated(
 
 def main() -> None:
     """Writes a data set as the command line says."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.Parser("input_pipeline.datasets.generated", __doc__)
     parser.add_argument("--output", required=True, help="folder of the splits, made if need be")
     parser.add_argument("--train", type=int, default=512, help="clips of the train split (512)")
     parser.add_argument("--test", type=int, default=128, help="clips of the test split (128)")
@@ -196,7 +192,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of all that is random (0)")
     parser.add_argument("--threads", type=int, default=0, help="clips at once (0: one a core)")
     flags = parser.parse_args()
-    generate(flags.output, flags.train, flags.test, flags.seed, flags.threads, flags.val)
+    with program.errors_in_one_line():
+        generate(flags.output, flags.train, flags.test, flags.seed, flags.threads, flags.val)
     print(
         f"{flags.output}: {flags.train} clips to train on, {flags.val} to choose on, {flags.test} "
         "to test on"
