@@ -164,7 +164,7 @@ class Span:
             self.first_decoded = min(self.first_decoded, decoded)
             self.goes_back |= decoded < self._last_decoded - _BACKWARDS
             self._last_decoded = decoded
-        self._latest = max(self._latest, (time, (packet.duration or 0) * self._unit))
+        self._latest = max(self._latest, (time, self._duration(packet) * self._unit))
         if packet.is_keyframe:
             self.keyframes.append(time)
         if time < self._earliest[0]:
@@ -185,6 +185,15 @@ class Span:
         """When the last packet's presentation ends, in seconds on the container's clock."""
         time, duration = self._latest
         return time + (duration or self.usual_duration)
+
+    def _duration(self, packet: av.Packet) -> int:
+        """Returns a packet's duration in the stream's unit, 0 if it states none.
+
+        It is negative where an Ogg ends before its last packet would begin. FFmpeg computes it
+        without a sign, in 32 bits.
+        """
+        stated = packet.duration or 0
+        return stated - (1 << 32) if self._sample_rate and stated >= 1 << 31 else stated
 
     def _skipped(self, packet: av.Packet) -> float:
         """Returns the seconds at a packet's start that are never heard, as the decoder settles."""

@@ -94,6 +94,36 @@ def test_more_channels_than_can_be_mixed_are_no_silence(tmp_path):
             use(path)
 
 
+def end_earlier(path, samples):
+    """Makes a Vorbis file in Ogg state that it ends by some samples earlier."""
+    data = path.read_bytes()
+    start = data.rindex(b"OggS")  # of the last page
+    page = bytearray(data[start:])
+    (end,) = struct.unpack_from("<q", page, 6)
+    struct.pack_into("<q", page, 6, end - samples)
+    struct.pack_into("<I", page, 22, 0)
+    checksum = 0
+    for byte in page:
+        checksum ^= byte << 24
+        for _ in range(8):
+            checksum = (checksum << 1 ^ 0x104C11DB7 * (checksum >> 31)) & 0xFFFFFFFF
+    struct.pack_into("<I", page, 22, checksum)
+    path.write_bytes(data[:start] + page)
+
+
+@pytest.mark.parametrize("samples", [100, 1500])
+def test_an_ogg_may_end_before_its_last_packet(tmp_path, samples):
+    rate = 48000
+    sound = np.tile(media_files.clock_sound(np.arange(2 * rate) / rate), (2, 1))
+    path = write_sound(tmp_path / "a.ogg", sound, "stereo", "vorbis", rate, strict="experimental")
+    whole = sound_of(path)
+    end_earlier(path, samples)
+    part = sound_of(path)
+    assert len(part) == pytest.approx(len(whole) - samples * SAMPLE_RATE / rate, abs=1)
+    inner = slice(0, len(part) - 100)
+    np.testing.assert_allclose(part[inner], whole[inner], atol=1e-3)
+
+
 def with_times(path, change):
     """Copies a sound file and changes its packets' (N,) times in seconds."""
     copy = path.with_name("changed" + path.suffix)
