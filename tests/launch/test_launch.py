@@ -4,12 +4,13 @@ import os
 import pathlib
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import time
 
 import pytest
+
+from tests.launch.fakes import tool
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPTS = sorted([*ROOT.glob("launch/*.sh"), ROOT / ".ci/run"])
@@ -77,6 +78,7 @@ def test_a_pod_is_deleted_on_request():
         ("local_processes.sh", ["two"], "the first argument is 'two'"),
         ("local_processes.sh", ["2", "--config=x"], "--workdir=FOLDER is missing"),
         ("local_processes.sh", ["2", "--restarts=x"], "--restarts=x; allowed: a whole number"),
+        ("real_sound.sh", ["runs/none"], "the checkpoint is 'runs/none', which does not exist"),
     ],
 )
 def test_wrong_arguments(script, arguments, message):
@@ -85,7 +87,9 @@ def test_wrong_arguments(script, arguments, message):
     assert f"error: {message}" in done.stderr
 
 
-@pytest.mark.parametrize("script", ["tpu_pod.sh", "slurm.sh", "local_processes.sh"])
+@pytest.mark.parametrize(
+    "script", ["tpu_pod.sh", "slurm.sh", "local_processes.sh", "real_sound.sh"]
+)
 def test_help(script):
     done = run(script, "--help")
     assert done.returncode == 0
@@ -158,11 +162,6 @@ def test_a_preempted_pod_is_replaced_and_the_run_begun_again(cloud):
     assert log.count("--command=mount it") == 2
     assert log.count("python -m xkd_jax.main") == 2
     assert "delete" not in log
-
-
-def tool(path, text):
-    path.write_text(f"#!/usr/bin/env bash\n{text}\n")
-    path.chmod(path.stat().st_mode | stat.S_IEXEC)
 
 
 @pytest.fixture

@@ -1,0 +1,131 @@
+"""The comparison on recordings of languages, with a package and programs made by the test."""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.launch.fakes import tool
+
+ROOT = pathlib.Path(__file__).parents[2]
+# Commands that launch/real_sound.sh needs beside those of Debian's packages.
+TOOLS = (
+    *("bash", "basename", "cat", "cksum", "cp", "dirname", "mkdir", "mktemp", "mv", "python3"),
+    *("rm", "sed", "tail"),
+)
+RECORDINGS = {"cs": (20, 10), "ml": (30, 200), "nn": (24, 0)}  # letters and syllables
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """The scripts in a folder of their own, with an apt-get, and a Python that logs programs.
+
+    The apt-get gives a package with `RECORDINGS` unless the file `failure` exists.
+    """
+    if not shutil.which("dpkg-deb"):
+        pytest.skip("needs dpkg-deb")
+    root = tmp_path / "repository"
+    shutil.copytree(ROOT / "launch", root / "launch")
+    shutil.copy(ROOT / "requirements.txt", root)
+    (root / "runs/demo").mkdir(parents=True)
+
+    content = tmp_path / "content"
+    (content / "DEBIAN").mkdir(parents=True)
+    (content / "DEBIAN/control").write_text(
+        "Package: klettres-data\nVersion: 4:1\nArchitecture: all\nMaintainer: a <a@b>\n"
+        "Description: a\n"
+    )
+    share = content / "usr/share/klettres"
+    for language, counts in RECORDINGS.items():
+        for kind, count in zip(("alpha", "syllab"), counts, strict=True):
+            (share / language / kind).mkdir(parents=True)
+            for number in range(count):
+                (share / language / kind / f"a-{number:03d}.ogg").write_text(f"{kind} {number}")
+        (share / language / "sounds.xml").write_text("<klettres/>")
+    (share / "pics").mkdir()
+    (share / "pics/kids.svg").write_text("<svg/>")
+    build = ["dpkg-deb", "-Znone", "--build", content, tmp_path / "klettres-data_4%3a1_all.deb"]
+    subprocess.run(build, check=True, capture_output=True)
+
+    (tmp_path / "bin").mkdir()
+    for name in (*TOOLS, "dpkg-deb", "tar"):
+        (tmp_path / "bin" / name).symlink_to(shutil.which(name))
+    tool(
+        tmp_path / "bin/apt-get",
+        f"""
+        echo "apt-get $*" >> {tmp_path}/log
+        echo "W: not in the sandbox" >&2
+        if [ -e {tmp_path}/failure ]; then echo "E: Unable to locate package" >&2; exit 100; fi
+        cp {tmp_path}/*.deb .""",
+    )
+    (tmp_path / "venv/bin").mkdir(parents=True)
+    (tmp_path / "venv/xkd-lock").symlink_to(pathlib.Path(sys.prefix, "xkd-lock"))
+    tool(tmp_path / "venv/bin/python", f'echo "$*" >> {tmp_path}/log')
+    return root
+
+
+def real_sound(repository, *arguments):
+    return subprocess.run(
+        ["bash", repository / "launch/real_sound.sh", *arguments],
+        env={
+            "PATH": str(repository.parent / "bin"),
+            "XKD_VENV": str(repository.parent / "venv"),
+            "XKD_LOCK": str(ROOT / "requirements.txt"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
+def test_real_sounds_are_laid_out_prepared_and_compared(repository, tmp_path):
+    done = real_sound(repository, "--workdir=out")
+    assert done.returncode == 0, done.stderr
+    assert "Left out nn, which has 24 recordings; at least 25 are needed" in done.stdout
+    assert done.stdout.endswith("  cs      24   6\n  ml      80  20\n")
+
+    data = repository / "data"
+    files = {str(path.relative_to(data)) for path in data.rglob("*") if path.is_file()}
+    letters = ["alpha-a-004", "alpha-a-009", "alpha-a-014", "alpha-a-019"]
+    tested = {f"klettres/test/cs/{name}.ogg" for name in (*letters, "syllab-a-004", "syllab-a-009")}
+    assert {name for name in files if name.startswith("klettres/test/cs/")} == tested
+    assert len(files) == 130, "nothing but the recordings is left"
+    syllable = data / "klettres/train/cs/syllab-a-000.ogg"
+    assert syllable.read_text() == "syllab 0"
+    numbers = [int(path.stem[-3:]) for path in data.glob("klettres/*/ml/syllab-*")]
+    assert max(numbers) == 199 and len(numbers) == 87, "a language's recordings are spread evenly"
+
+    commands = (tmp_path / "log").read_text().splitlines()
+    assert len(commands) == 3
+    assert commands[0] == "apt-get download klettres-data"
+    assert commands[1] == (
+        "-m input_pipeline.prepare --dataset=folder --require=sound --source=data/klettres "
+        "--output=data/klettres_prepared"
+    )
+    assert "--config=configs/eval/compare.py --config.checkpoint=runs/demo " in commands[2]
+    assert commands[2].endswith("--config.modalities=('audio',) --workdir=out")
+
+    again = real_sound(repository, "runs/demo")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "log").read_text().count("apt-get") == 1, "the recordings are reused"
+
+
+def test_real_sounds_that_cannot_be_had(repository, tmp_path):
+    (tmp_path / "failure").touch()
+    done = real_sound(repository)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: apt-get cannot download klettres-data (E: Unable to locate package); "
+        "try again after 'apt-get update'\n"
+    )
+    assert not list((repository / "data").iterdir())
+
+    (tmp_path / "bin/apt-get").unlink()
+    done = real_sound(repository)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: apt-get is not on this machine; allowed: a system with Debian's packages\n"
+    )
+    assert not list((repository / "data").iterdir())
