@@ -1,23 +1,22 @@
 #!/usr/bin/env bash
-# Shows what a checkpoint has learned on recordings that nobody made for it: letters and syllables
-# spoken in some twenty languages, to be classified by language.
+# Shows what a checkpoint has learned on recordings that nobody made for it, of speech in fifteen
+# languages. Classifiers of languages learn from spoken letters and are tested on spoken syllables.
 #
 #   bash launch/real_sound.sh [CHECKPOINT] [flags of xkd_jax.main, such as --workdir=OUT]
 #
 # CHECKPOINT (default runs/demo) is a run, one of its checkpoints, or an export. The recordings are
 # those of KLettres, a program of KDE (https://apps.kde.org/klettres), under the GNU General Public
-# License, version 2 or later. They come from Debian's package klettres-data, which apt-get downloads
-# (40 MB) and nothing installs: it needs no rights, and a package list as `apt-get update` makes it.
+# License, version 2 or later. They come from Debian's package klettres-data, which is downloaded by
+# apt-get (40 MB) but not installed. So no rights are needed, but the lists of `apt-get update` are.
 # The same command again reuses data/klettres, data/klettres_prepared and the extracted features.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 PACKAGE=klettres-data
-LEAST=25  # languages with fewer recordings are left out
-MOST=100  # recordings of a language, so that none outweighs the others
-TESTED=5  # each fifth of them is for testing
+LEAST=20 # languages with fewer letters or syllables are left out
+MOST=100 # syllables of a language, so that none outweighs the others
 
-usage() { sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 fail() {
     echo "error: $1" >&2
     exit 1
@@ -45,30 +44,32 @@ fetch() {
     dpkg-deb -x "$1/$PACKAGE"_*.deb "$1"
 }
 
-# Moves the recordings LANGUAGE/{alpha,syllab}/*.ogg of folder $1 to {train,test}/LANGUAGE in $2.
+# Moves the letters and syllables of each language in folder $1 to {train,test}/LANGUAGE in $2.
 lay_out() {
     local LC_ALL=C # sorts the files alike on all machines
-    local folder language files count wanted kept split file i
+    local folder language letters syllables
     for folder in "$1"/*/; do
         language="$(basename "$folder")"
-        files=("$folder"{alpha,syllab}/*.ogg)
-        count=${#files[@]}
-        ((count)) || continue # pictures
-        if ((count < LEAST)); then
-            echo "Left out $language, which has $count recordings; at least $LEAST are needed"
-            continue
+        letters=("$folder"alpha/*.ogg) syllables=("$folder"syllab/*.ogg)
+        if ((${#letters[@]} >= LEAST && ${#syllables[@]} >= LEAST)); then
+            mkdir -p "$2"/{train,test}/"$language"
+            mv "${letters[@]}" "$2/train/$language"
+            spread "${syllables[@]}" | xargs -d '\n' mv -t "$2/test/$language"
+        elif ((${#letters[@]} + ${#syllables[@]})); then # no folder of pictures
+            echo "Left out $language, which has ${#letters[@]} letters and ${#syllables[@]}" \
+                "syllables; at least $LEAST of each are needed"
         fi
-        mkdir -p "$2"/{train,test}/"$language"
-        wanted=$((count < MOST ? count : MOST)) kept=0
-        for ((i = 0; i < count; i++)); do
-            # Takes as many as are wanted, evenly spread.
-            (((i + 1) * wanted / count > i * wanted / count)) || continue
-            if ((++kept % TESTED)); then split=train; else split="test"; fi
-            file="${files[i]#"$folder"}"
-            mv "${files[i]}" "$2/$split/$language/${file/\//-}" # such as alpha-a-1.ogg
-        done
     done
-    [[ -d "$2" ]] || fail "$PACKAGE has no language with at least $LEAST recordings in share/klettres"
+    [[ -d "$2" ]] || fail "$PACKAGE has no language with at least $LEAST letters and syllables"
+}
+
+# Prints the arguments, or $MOST of them, evenly spread.
+spread() {
+    local i count=$# most=$(($# < MOST ? $# : MOST))
+    for ((i = 0; i < count; i++)); do
+        if (((i + 1) * most / count > i * most / count)); then echo "$1"; fi
+        shift
+    done
 }
 
 source launch/environment.sh
@@ -82,7 +83,7 @@ if [[ ! -d data/klettres ]]; then
     lay_out "$temporary/usr/share/klettres" "$temporary/klettres"
     mv "$temporary/klettres" data/klettres # complete or not there
 fi
-echo "Recordings in data/klettres, to train on and to test on:"
+echo "Letters to train on and syllables to test on, in data/klettres:"
 for folder in data/klettres/train/*/; do
     language="$(basename "$folder")"
     train=("$folder"*) tested=("data/klettres/test/$language"/*)
