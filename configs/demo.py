@@ -13,7 +13,7 @@ from configs import base
 
 
 def get_config():
-    """The base recipe with a small model, short clips and two thousand steps."""
+    """The base recipe with a small model, short clips and three thousand steps."""
     config = base.get_config()
     config.data.dataset = "generated"
     config.data.path = "data/shapes"
@@ -22,7 +22,7 @@ def get_config():
     config.data.generated.val = 256
     config.data.generated.test = 256
     config.batch_size = 16
-    config.steps = 2000
+    config.steps = 3000
 
     video, audio = config.views.video, config.views.audio
     video.global_frames = video.local_frames = 16  # clips of two seconds
