@@ -46,6 +46,7 @@ def data_flags(videos, tmp_path_factory):
         "generated": [
             f"--config.data.path={prepared.with_name('generated')}",
             "--config.data.generated.train=2",
+            "--config.data.generated.val=0",
             "--config.data.generated.test=2",
         ],
     }

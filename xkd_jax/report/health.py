@@ -279,7 +279,8 @@ def _by_course(history: History) -> list[Finding]:
                 Finding(
                     "warning",
                     f"The total loss has risen by {smooth[-1] / smooth[lowest] - 1:.0%} since its "
-                    "lowest. Distillation may while teachers widen; reconstruction must not.",
+                    "lowest. Distillation rises while teachers come to tell more clips apart; "
+                    "reconstruction must not rise.",
                     int(steps[known][lowest + 1]),
                     (_REMEDIES["rate"],),
                 )
