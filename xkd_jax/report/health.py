@@ -26,6 +26,9 @@ NOTHING_TO_FOLLOW = (
 )
 SAME = 0.02  # KL at most so: nothing is left to learn from the teacher
 UNIFORM = 0.97  # entropy at least so: the output tells nothing
+# Share of a teacher's outputs that differs between clips. From here on, a KL divergence that falls
+# means that the student learns.
+APART = 0.1
 # Share of log n, the most that outputs can tell of n clips.
 INFORMATIVE = 0.1
 # Clips that it takes to judge by what outputs tell.
@@ -207,7 +210,10 @@ def _by_monitors(history: History, most: float, remedies: Mapping[str, str]) -> 
         )
     if found:
         return found
+    apart = {m: _known(history, f"between_clips/{m}_teacher")[1][-1:] for m in MODALITIES}
     for m in MODALITIES:
+        if (apart[OTHER[m]] >= APART).any():
+            continue
         for name, floor in (
             (f"distillation/{m}", 3 * NOTHING_TO_FOLLOW),
             (f"kl/{OTHER[m]}_to_{m}", 5 * SAME),
@@ -240,11 +246,14 @@ def _by_monitors(history: History, most: float, remedies: Mapping[str, str]) -> 
         ]
         if lowest:
             numbers = ", ".join(f"{name} {share:.0%}" for name, share in lowest)
+            differing = [f"{x[0]:.0%} of the {m} teacher's" for m, x in apart.items() if len(x)]
+            between = f"of the outputs, {' and '.join(differing)} differ between clips; "
             found.append(
                 Finding(
                     "good",
-                    "No monitor of collapse is near its end: KL divergence and distillation are "
-                    f"far from 0 (of log J: {numbers}), and no output is uniform.",
+                    f"No monitor of collapse is near its end: {between if differing else ''}KL "
+                    f"divergence and distillation are above 0 (of log J: {numbers}), and no output "
+                    "is uniform.",
                 )
             )
     return found

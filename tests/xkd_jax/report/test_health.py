@@ -95,10 +95,18 @@ def test_outputs_alike_for_all_clips_are_collapse_long_before_kl_shows_it(judge)
 
 
 def test_on_the_way_to_collapse_is_a_warning(judge):
-    values = np.geomspace(3, 0.3, 10)
-    verdict = judge([log_line(s, kl=v) for s, v in zip(steps(), values, strict=True)])
+    def falling(share):
+        between = {f"between_clips/{m}_teacher": share for m in ("video", "audio")}
+        values = np.geomspace(3, 0.3, 10)
+        return judge([log_line(s, kl=v, **between) for s, v in zip(steps(), values, strict=True)])
+
+    verdict = falling(0.05)
     assert verdict.level == "warning"
     assert "on its way to collapse" in verdict.findings[0].text
+    # A student that learns, of teachers that tell clips apart.
+    verdict = falling(0.4)
+    assert verdict.level == "good"
+    assert "40% of the video teacher's and 40% of the audio teacher's" in str(verdict.findings)
 
 
 def test_one_low_value_is_no_collapse(judge):
