@@ -20,7 +20,13 @@ _DROPPED = r"/^I[0-9]\{4\} /d;/^WARNING: All log messages before absl::Initializ
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """Finder of the module tensorflow. Put it first in `sys.meta_path`."""
+    """Finder of the module tensorflow. Put it first in `sys.meta_path`.
+
+    It stays there: a library that only asks whether there is a TensorFlow finds it too.
+    """
+
+    def __init__(self) -> None:
+        self._searching = False
 
     def find_spec(
         self,
@@ -29,10 +35,13 @@ class Finder(importlib.abc.MetaPathFinder):
         target: types.ModuleType | None = None,
     ) -> importlib.machinery.ModuleSpec | None:
         """Finds the module, with a loader that filters stderr."""
-        if name != "tensorflow":
+        if name != "tensorflow" or self._searching:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        self._searching = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self._searching = False
         if spec is not None:
             load = spec.loader.exec_module
 

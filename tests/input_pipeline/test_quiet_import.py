@@ -57,3 +57,18 @@ def test_a_program_imports_tensorflow_in_silence():
         [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True
     )
     assert (done.stdout, done.stderr) == ("True\n", "said\n")
+
+
+def test_a_library_that_only_asks_for_tensorflow_does_not_end_the_filter(tmp_path):
+    (tmp_path / "tensorflow.py").write_text("import os\nos.write(2, b'I0000 oneDNN is on\\n')\n")
+    code = (
+        "import importlib.util, sys\n"
+        "from input_pipeline import quiet_import\n"
+        "sys.meta_path.insert(0, quiet_import.Finder())\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "assert importlib.util.find_spec('tensorflow') is not None\n"
+        "import tensorflow\n"
+        "print('imported')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("imported\n", "")
