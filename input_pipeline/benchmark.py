@@ -14,7 +14,7 @@ prints one line of JSON, which docs/data.md explains:
 """
 
 if __name__ == "__main__":  # before the slow imports
-    from input_pipeline import program
+    from input_pipeline.programs import program
 
     program.start()
 
@@ -31,7 +31,8 @@ import ml_collections
 import numpy as np
 from absl import flags, logging
 
-from input_pipeline import config_flag, cores, program, progress
+from input_pipeline import cores
+from input_pipeline.programs import config_flag, program, progress
 
 _PARTS = 10  # parts of the run; the result is the median of their rates
 _BATCH_SIZE = 32  # largest batch, so that a part has several batches and memory stays small
@@ -113,7 +114,7 @@ def _measure_stages(source: object, config: ml_collections.ConfigDict) -> dict[s
     import tensorflow as tf
 
     from input_pipeline import reading, views
-    from input_pipeline.datasets import NativeSource
+    from input_pipeline.sources import NativeSource
 
     view_config = config.views
     indices = np.arange(_STAGE_CLIPS) * max(1, len(source) // _STAGE_CLIPS) % len(source)

@@ -16,10 +16,10 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipeline import reading, views
-from input_pipeline.datasets import ClipSource
 from input_pipeline.reading import MODALITIES
+from input_pipeline.sources import ClipSource
 from input_pipeline.spectrogram import log_mel
-from input_pipeline.views import Purpose
+from input_pipeline.views import Draw
 
 PLACEMENTS = ("uniform", "random")
 CROPS = (1, 3)
@@ -155,7 +155,7 @@ class EvaluationClips:
         if "video" in self._modalities:
             size = tf.shape(clip.frames)[1:3]
             if self._augment:
-                crop_key = views.draw_key(key, Purpose.VIDEO_GLOBAL_CROP, clip_index)
+                crop_key = views.draw_key(key, Draw.VIDEO_GLOBAL_CROP, clip_index)
                 scale = video.global_scale
                 boxes = [views.draw_video_crop(crop_key, size, scale, video.aspect_ratio)]
             else:
@@ -166,7 +166,7 @@ class EvaluationClips:
         if "audio" in self._modalities:
             waveform = clip.waveform
             if self._augment:
-                gain_key = views.draw_key(key, Purpose.AUDIO_GLOBAL_GAIN, clip_index)
+                gain_key = views.draw_key(key, Draw.AUDIO_GLOBAL_GAIN, clip_index)
                 waveform = views.draw_gain(gain_key, audio.global_gain) * waveform
             entries["audio"] = log_mel(waveform, audio.global_frames, audio)
         return entries

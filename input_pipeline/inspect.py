@@ -12,7 +12,7 @@ that were taken when they were written, and the first record of each shard is de
 """
 
 if __name__ == "__main__":  # before the slow imports
-    from input_pipeline import program
+    from input_pipeline.programs import program
 
     program.start()
 
@@ -25,8 +25,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from input_pipeline import atomic, program, verification
 from input_pipeline.caption import as_caption
+from input_pipeline.files import atomic
+from input_pipeline.prepared import verification
+from input_pipeline.programs import program
 
 if typing.TYPE_CHECKING:
     import ml_collections
@@ -125,8 +127,9 @@ def contact_sheet(folder: pathlib.Path, split: str, clips: int) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from input_pipeline import reading, records
+    from input_pipeline import reading
     from input_pipeline.datasets import prepared
+    from input_pipeline.prepared import records
     from xkd_jax.config import pretraining
 
     config = pretraining.get_config()

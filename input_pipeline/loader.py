@@ -19,8 +19,8 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipeline import processor_time, reading, views
-from input_pipeline.datasets import ClipSource
 from input_pipeline.reading import MODALITIES, Batches, ReadError
+from input_pipeline.sources import ClipSource
 
 __all__ = ["Batches", "Loader", "ReadError", "epoch_order"]
 

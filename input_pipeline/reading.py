@@ -11,7 +11,6 @@ import gc
 import itertools
 import re
 import traceback
-import typing
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 
@@ -20,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipeline import cores, processor_time
-from input_pipeline.datasets import ClipSource, NativeSource, UnusableError
+from input_pipeline.sources import ClipSource, ClipTensors, NativeSource, UnusableError
 
 # TensorFlow only feeds the accelerator, and must not take its memory.
 tf.config.set_visible_devices([], "GPU")
@@ -49,20 +48,6 @@ def _close_batches() -> None:
 
 class ReadError(OSError):
     """An example that cannot be read. The message names it; `__cause__` is the original error."""
-
-
-class ClipTensors(typing.NamedTuple):
-    """A clip inside the pipeline.
-
-    Attributes:
-        frames: (T, h, w, 3) uint8. None if frames were not requested.
-        waveform: (S,) float32. S is known when the graph is built. Zeros if there is no sound.
-        has_audio: () bool.
-    """
-
-    frames: tf.Tensor | None
-    waveform: tf.Tensor
-    has_audio: tf.Tensor
 
 
 class ClipReader:

@@ -1,7 +1,7 @@
 """The views of a clip, on TensorFlow ops: crops of its frames and log-mels of its sound.
 
-Every random draw is stateless. Its key is (seed, epoch, example id, purpose), plus the index of the
-view if there are several of a kind. A view is therefore the same in any order, on any thread and on
+Every random draw is stateless. Its key is (seed, epoch, example id, what is drawn), plus the index
+of the view if there are several of a kind. A view is therefore the same in any order, on any thread and on
 any machine, and adding a local view does not change the others. Drawing and applying a draw are
 separate functions, so each can be used and tested alone.
 
@@ -21,8 +21,8 @@ from input_pipeline.spectrogram import log_mel
 _TRIES = 10
 
 
-class Purpose(enum.IntEnum):
-    """What a draw is for. The values define what a seed means: add new ones, never renumber."""
+class Draw(enum.IntEnum):
+    """What is drawn. The values define what a seed means: add new ones, never renumber."""
 
     CLIP_POSITION = 0
     VIDEO_GLOBAL_CROP = 1
@@ -48,18 +48,18 @@ def example_key(seed: int, epoch: int | tf.Tensor, example_id: int | tf.Tensor) 
     return _fold(tf.constant([seed, 0], tf.int64), epoch, example_id)
 
 
-def draw_key(key: tf.Tensor, purpose: Purpose, view: int | tf.Tensor = 0) -> tf.Tensor:
+def draw_key(key: tf.Tensor, draw: Draw, view: int | tf.Tensor = 0) -> tf.Tensor:
     """Makes the key of one draw.
 
     Args:
         key: (2,) int64 key from `example_key`.
-        purpose: What the draw is for.
+        draw: What is drawn.
         view: Index of the view among those of its kind.
 
     Returns:
         (2,) int64 key for the `tf.random.stateless_*` functions.
     """
-    return _fold(key, purpose, view)
+    return _fold(key, draw, view)
 
 
 def _fold(key: tf.Tensor, *numbers: int | tf.Tensor) -> tf.Tensor:
@@ -78,7 +78,7 @@ def clip_position(key: tf.Tensor, clip: int | tf.Tensor = 0) -> tf.Tensor:
     Returns:
         () float32, uniform in [0, 1). 0 is the first possible clip of the recording, 1 the last.
     """
-    return tf.random.stateless_uniform([], draw_key(key, Purpose.CLIP_POSITION, clip))
+    return tf.random.stateless_uniform([], draw_key(key, Draw.CLIP_POSITION, clip))
 
 
 def training_views(
@@ -154,7 +154,7 @@ def global_video(key: tf.Tensor, frames: tf.Tensor, video: ml_collections.Config
     Returns:
         (T, global_size, global_size, 3) uint8.
     """
-    crop_key = draw_key(key, Purpose.VIDEO_GLOBAL_CROP)
+    crop_key = draw_key(key, Draw.VIDEO_GLOBAL_CROP)
     box = draw_video_crop(crop_key, tf.shape(frames)[1:3], video.global_scale, video.aspect_ratio)
     return resized_video_crop(frames, box, video.global_size)
 
@@ -173,8 +173,8 @@ def local_video(
     Returns:
         (local_frames, local_size, local_size, 3) uint8.
     """
-    start = draw_video_window(draw_key(key, Purpose.VIDEO_LOCAL_WINDOW, view), video)
-    crop_key = draw_key(key, Purpose.VIDEO_LOCAL_CROP, view)
+    start = draw_video_window(draw_key(key, Draw.VIDEO_LOCAL_WINDOW, view), video)
+    crop_key = draw_key(key, Draw.VIDEO_LOCAL_CROP, view)
     box = draw_video_crop(crop_key, tf.shape(frames)[1:3], video.local_scale, video.aspect_ratio)
     window = frames[start : start + video.local_frames]
     resized = resized_video_crop(window, box, video.local_size)
@@ -271,7 +271,7 @@ def global_audio(
     Returns:
         (mel_bands, global_frames) float32.
     """
-    gain = draw_gain(draw_key(key, Purpose.AUDIO_GLOBAL_GAIN), audio.global_gain)
+    gain = draw_gain(draw_key(key, Draw.AUDIO_GLOBAL_GAIN), audio.global_gain)
     return log_mel(gain * waveform, audio.global_frames, audio)
 
 
@@ -290,13 +290,13 @@ def local_audio(
         (mel_bands, local_frames) float32.
     """
     length = round(audio.local_seconds * audio.sample_rate)
-    window_key = draw_key(key, Purpose.AUDIO_LOCAL_WINDOW, view)
+    window_key = draw_key(key, Draw.AUDIO_LOCAL_WINDOW, view)
     start = draw_audio_window(window_key, waveform.shape[0], length, audio.local_start_step)
-    gain = draw_gain(draw_key(key, Purpose.AUDIO_LOCAL_GAIN, view), audio.local_gain)
+    gain = draw_gain(draw_key(key, Draw.AUDIO_LOCAL_GAIN, view), audio.local_gain)
     source = log_mel(gain * tf.slice(waveform, [start], [length]), audio.local_frames, audio)
     size = (audio.mel_bands, audio.local_frames)
     canvas = [int(extent * n) for extent, n in zip(audio.local_crop_canvas, size, strict=True)]
-    crop_key = draw_key(key, Purpose.AUDIO_LOCAL_CROP, view)
+    crop_key = draw_key(key, Draw.AUDIO_LOCAL_CROP, view)
     box = draw_audio_crop(crop_key, size, audio.local_crop_extent, canvas)
     return resized_audio_crop(source, box, canvas)
 

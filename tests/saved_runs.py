@@ -6,9 +6,9 @@ import jax
 import numpy as np
 
 from tests.tiny import random_params, tiny_config
-from xkd_jax.checkpoint import Checkpoints
-from xkd_jax.models import xkd
-from xkd_jax.train_step import TrainState
+from xkd_jax.method.models import xkd
+from xkd_jax.method.train_step import TrainState
+from xkd_jax.run.checkpoint import Checkpoints
 
 
 def save_run(workdir: pathlib.Path, variant: str = "xkd", step: int = 7):

@@ -16,17 +16,17 @@ MODULES = {
 @pytest.mark.parametrize(
     ("pattern", "places"),
     [
-        (r"argparse\.ArgumentParser\b", {"input_pipeline/program.py"}),
-        (r"DEFINE_config_file", {"input_pipeline/config_flag.py"}),
-        (r"app\.run\(", {"input_pipeline/config_flag.py"}),
-        (r"\bflock\(", {"input_pipeline/file_lock.py"}),
+        (r"argparse\.ArgumentParser\b", {"input_pipeline/programs/program.py"}),
+        (r"DEFINE_config_file", {"input_pipeline/programs/config_flag.py"}),
+        (r"app\.run\(", {"input_pipeline/programs/config_flag.py"}),
+        (r"\bflock\(", {"input_pipeline/files/file_lock.py"}),
         (r"sched_getaffinity", {"input_pipeline/cores.py"}),
         (r"cpu_count\(", {"input_pipeline/cores.py"}),
-        (r"\bfsync\(", {"input_pipeline/atomic.py"}),
-        (r"tqdm\.tqdm\(", {"input_pipeline/progress.py"}),
-        (r"process_index\(\) == 0|if (not )?jax\.process_index", {"xkd_jax/processes.py"}),
+        (r"\bfsync\(", {"input_pipeline/files/atomic.py"}),
+        (r"tqdm\.tqdm\(", {"input_pipeline/programs/progress.py"}),
+        (r"process_index\(\) == 0|if (not )?jax\.process_index", {"xkd_jax/run/processes.py"}),
         (r"process_count=jax", set()),
-        (r"ONEDNN|TF_CPP_MIN_LOG_LEVEL", {"input_pipeline/program.py"}),
+        (r"ONEDNN|TF_CPP_MIN_LOG_LEVEL", {"input_pipeline/programs/program.py"}),
     ],
 )
 def test_it_is_written_once(pattern, places):

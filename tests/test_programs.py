@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from input_pipeline import program
+from input_pipeline.programs import program
 from tests.integration import runs
 
 ROOT = pathlib.Path(__file__).parent.parent

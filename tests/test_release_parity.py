@@ -23,10 +23,10 @@ from scipy.stats import entropy
 
 from configs import base
 from tests import xla_flags
-from xkd_jax import train_step
 from xkd_jax.interop import release
-from xkd_jax.models import xkd
-from xkd_jax.models.xkd import MODALITIES, Views
+from xkd_jax.method import train_step
+from xkd_jax.method.models import xkd
+from xkd_jax.method.models.xkd import MODALITIES, Views
 
 VARIANTS = {"ms": "xkd", "mas": "xkd_mas", "mats": "xkd_mats"}
 DIRECTORIES = os.environ.get(

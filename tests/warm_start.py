@@ -28,8 +28,12 @@ _SOCKET, _LOG = "warm.socket", "warm.log"
 # All that the programs import sooner or later, but for the programs themselves.
 _IMPORTS = (
     *("clu.metric_writers", "sklearn.svm", "matplotlib.figure"),
-    *("xkd_jax.pretrain", "xkd_jax.compile_check", "xkd_jax.ablation.tables"),
-    *("xkd_jax.downstream.probe", "xkd_jax.downstream.compare", "xkd_jax.downstream.finetune"),
+    *("xkd_jax.pretrain", "xkd_jax.measure.compile_check", "xkd_jax.ablation.tables"),
+    *(
+        "xkd_jax.downstream.probe",
+        "xkd_jax.downstream.compare",
+        "xkd_jax.downstream.finetuning.finetune",
+    ),
     *("input_pipeline.datasets", "input_pipeline.loader", "input_pipeline.evaluation"),
 )
 

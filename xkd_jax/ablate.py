@@ -30,7 +30,7 @@ continue. Exit codes: 0 done, or stopped on request; 1 an error, or a run has fa
 """
 
 if __name__ == "__main__":  # before the slow imports
-    from input_pipeline import program
+    from input_pipeline.programs import program
 
     program.start()
 
@@ -46,7 +46,7 @@ from collections.abc import Iterator, Sequence
 
 import ml_collections
 
-from input_pipeline import config_flag, program, signals
+from input_pipeline.programs import config_flag, program, signals
 from xkd_jax.ablation import plan, rows, tables
 from xkd_jax.main import ALREADY_FINISHED
 

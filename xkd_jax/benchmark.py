@@ -7,8 +7,8 @@ input_pipeline.benchmark measures the data loader.
 
 - `milliseconds_per_step`: median, and the 10th and 90th percentile; `clips_per_second`: from the
   median, over all devices.
-- `gflops_per_clip`: operations of the matrix products, by part (xkd_jax/flops.py). The compiler's
-  own count is useless here: it counts a scan over layers as one layer.
+- `gflops_per_clip`: operations of the matrix products, by part (xkd_jax/measure/flops.py). The
+  compiler's own count is useless here: it counts a scan over layers as one layer.
 - `share_of_matmul_rate`: operations per second, relative to those of one large matrix product of
   the same dtype. The latter are `matmul_tflops` per device, measured before and after the steps.
 - `peak_memory_gb`: of a device; on a CPU, of the process. `temporaries_gb`: memory that the
@@ -24,7 +24,7 @@ Flags:
 """
 
 if __name__ == "__main__":  # before the slow imports
-    from input_pipeline import program
+    from input_pipeline.programs import program
 
     program.start()
 
@@ -45,10 +45,14 @@ import numpy as np
 import optax
 from absl import flags
 
-from input_pipeline import config_flag, program
-from xkd_jax import command_line, config_check, flops, pretrain, sharding, train, train_step
-from xkd_jax.models import xkd
-from xkd_jax.models.xkd import MODALITIES
+from input_pipeline.programs import config_flag, program
+from xkd_jax import pretrain, sharding
+from xkd_jax.config import checks
+from xkd_jax.measure import flops
+from xkd_jax.method import train_step
+from xkd_jax.method.models import xkd
+from xkd_jax.method.models.xkd import MODALITIES
+from xkd_jax.run import command_line, loop
 
 # Side of the large matrix product by platform; one takes half a second or less.
 _MATMUL_SIDE = {"cpu": 4096, "gpu": 8192, "tpu": 8192}
@@ -78,10 +82,10 @@ def benchmark(
         ValueError: The config is impossible.
     """
     started = started or time.time()
-    config_check.check_step(config)
+    checks.check_step(config)
     mesh = sharding.make_mesh(config.parallel.fsdp)
     sharding.check_batch_size(config.batch_size, mesh, accumulate=config.parallel.accumulate)
-    dtype = pretrain.compute_dtype(config)
+    dtype = sharding.compute_dtype(config.compute_dtype)
     model = xkd.build(config, dtype)
     total_steps = 1_000_000
     numbers = train_step.hyperparameters(config, total_steps, _STEPS_PER_EPOCH)
@@ -96,7 +100,7 @@ def benchmark(
     before = time.perf_counter()
     # Compiles before the state exists, so that the peak does not include both.
     placed = sharding.placed(shapes, shardings)
-    step = train.compile_step(step_fn, placed, batch, mesh, (numbers,))
+    step = loop.compile_step(step_fn, placed, batch, mesh, (numbers,))
     compile_seconds = time.perf_counter() - before
     memory = step.memory_analysis()
     state = init()

@@ -20,7 +20,7 @@ one file is usable.
 """
 
 if __name__ == "__main__":  # before the slow imports
-    from input_pipeline import program
+    from input_pipeline.programs import program
 
     program.start()
 
@@ -38,10 +38,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from input_pipeline import cores, program, progress, sealed, terminal
-from xkd_jax import command_line, encoders
-from xkd_jax.interop import pretrained
-from xkd_jax.models.xkd import MODALITIES
+from input_pipeline import cores
+from input_pipeline.files import sealed
+from input_pipeline.programs import program, progress, terminal
+from xkd_jax.encoders import descriptions, pretrained_encoder
+from xkd_jax.method.models.xkd import MODALITIES
+from xkd_jax.run import command_line
 
 _SAVE_SECONDS = 60.0  # between two saves of the results so far
 _SHOWN = 3  # number of files that are named for each reason
@@ -98,7 +100,7 @@ def find(path: pathlib.Path, modality: str) -> tuple[pathlib.Path, list[str], li
 
 
 def extract(
-    encoder: encoders.PretrainedEncoder,
+    encoder: pretrained_encoder.PretrainedEncoder,
     root: pathlib.Path,
     names: Sequence[str],
     batch_size: int,
@@ -142,14 +144,14 @@ def extract(
 
 
 def _decode(
-    encoder: encoders.PretrainedEncoder, path: pathlib.Path, windows: int
+    encoder: pretrained_encoder.PretrainedEncoder, path: pathlib.Path, windows: int
 ) -> tuple[str, list[np.ndarray], str]:
     """Returns a file's stamp, its views, and the reason if there are no views."""
-    from input_pipeline import media
+    from input_pipeline.media import reader
 
     try:
         return _stamp(path), encoder.views(path, windows=windows), ""
-    except media.MediaError as error:
+    except reader.MediaError as error:
         return _stamp(path), [], error.reason
 
 
@@ -161,7 +163,7 @@ def _stamp(path: pathlib.Path) -> str:
     return f"{status.st_size}:{status.st_mtime_ns}"
 
 
-def identity(encoder: encoders.PretrainedEncoder, windows: int) -> str:
+def identity(encoder: pretrained_encoder.PretrainedEncoder, windows: int) -> str:
     """Computes a digest of everything that features depend on, except the files."""
     digest = hashlib.sha256(
         json.dumps([encoder.modality, encoder.sizes, windows, encoder.description]).encode()
@@ -225,7 +227,7 @@ def run(flags: argparse.Namespace) -> None:
     root, names, left_out = find(pathlib.Path(flags.input), flags.modality)
     output = pathlib.Path(flags.output)
     command_line.check_output(output)
-    encoder = encoders.load_encoder(
+    encoder = pretrained_encoder.load_encoder(
         flags.checkpoint, flags.modality, flags.network, batch_size=flags.batch_size
     )
     partial = output.with_name(f".{output.name}.partial")
@@ -287,7 +289,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--modality", choices=MODALITIES, default="video", help="modality to encode (video)")
     add(
         "--network",
-        choices=tuple(pretrained.NETWORKS),
+        choices=tuple(descriptions.NETWORKS),
         default="teacher",
         help="network to encode with (teacher)",
     )

@@ -15,7 +15,7 @@ original patches, which the network does not predict.
 """
 
 if __name__ == "__main__":  # before the slow imports
-    from input_pipeline import program
+    from input_pipeline.programs import program
 
     program.start()
 
@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from input_pipeline import program, progress
-from xkd_jax import command_line
+from input_pipeline.programs import program, progress
+from xkd_jax.run import command_line
 
 SECONDS = 60.0
 _PANEL = 224  # approximate pixels of a frame's side in the output
@@ -81,8 +81,9 @@ def inpaint(
         ValueError: The folder holds no decoder of video, the file is not usable, or all or none of
             the patches would be dropped.
     """
-    from input_pipeline import media
-    from xkd_jax import augment, preprocessing
+    from input_pipeline.media import reader
+    from xkd_jax.encoders import preprocessing
+    from xkd_jax.method import augment
     from xkd_jax.report import networks, reconstructions, sound
 
     if not path.is_file():
@@ -96,7 +97,7 @@ def inpaint(
     view = {m: model.view(m) for m in model.modalities}
     rate, samples = view["video"]["frame_rate"], model.config.views.audio.sample_rate
     length = view["video"]["frames"] / rate
-    info = media.probe(path)
+    info = reader.measure(path)
     has_sound = info.has_audio and model.holds("student", "audio", "decoder")
     for m in ("video", "audio") if has_sound else ("video",):
         _check_ratio(ratio, int(np.prod(model.grid(m))), m)
@@ -104,7 +105,7 @@ def inpaint(
     shown = min(info.duration, max(seconds, length))
     starts = np.arange(0, max(shown - 1e-3, 1e-3), length)
     clips = [
-        media.read_clip(path, start, length, rate, view["video"]["size"], samples, info)
+        reader.read_clip(path, start, length, rate, view["video"]["size"], samples, info)
         for start in progress.bar("reading", len(starts), "clip", starts)
     ]
     size = view["video"]["size"]
@@ -138,7 +139,7 @@ def inpaint(
 
 
 def _check_ratio(ratio: float, tokens: int, modality: str) -> None:
-    from xkd_jax.models.masked_autoencoder import kept_count
+    from xkd_jax.method.models.masked_autoencoder import kept_count
 
     if not 0 < kept_count(tokens, ratio) < tokens:
         raise ValueError(

@@ -32,7 +32,7 @@ plus the signal's number, such as 130 and 143: stopped with nothing to save.
 """
 
 if __name__ == "__main__":  # before the slow imports
-    from input_pipeline import program
+    from input_pipeline.programs import program
 
     program.start()
 
@@ -45,8 +45,8 @@ from typing import NamedTuple
 
 from absl import flags, logging
 
-from input_pipeline import config_flag, program, signals
-from xkd_jax import command_line
+from input_pipeline.programs import config_flag, program, signals
+from xkd_jax.run import command_line
 
 # Exit code if there is nothing left to train, so that scripts can tell it from a failure.
 ALREADY_FINISHED = 3
@@ -57,7 +57,7 @@ TASKS = {
     "pretrain": "xkd_jax.pretrain",
     "probe": "xkd_jax.downstream.probe",
     "compare": "xkd_jax.downstream.compare",
-    "finetune": "xkd_jax.downstream.finetune",
+    "finetune": "xkd_jax.downstream.finetuning.finetune",
 }
 # File of the workdir that has the whole config, by task.
 _WHOLE_CONFIG = {
@@ -144,15 +144,15 @@ def main(parsed: Flags, origin: config_flag.Origin) -> None:
     Raises:
         SystemExit: The task has failed, or there is nothing left to train.
     """
-    from xkd_jax import checkpoint, train
+    from xkd_jax.run import checkpoint, loop
 
     with contextlib.ExitStack() as together:  # in it, an error ends all processes of the run
         try:
             _run(parsed, origin, together)
-        except train.FinishedError as error:
+        except loop.FinishedError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(ALREADY_FINISHED)
-        except (train.NonFiniteError, checkpoint.SaveError, *program.USER_ERRORS) as error:
+        except (loop.NonFiniteError, checkpoint.SaveError, *program.USER_ERRORS) as error:
             if os.environ.get("XKD_TRACEBACK"):
                 raise
             sys.exit(f"error: {program.one_line(error)}{_hint(error)}")
@@ -160,13 +160,13 @@ def main(parsed: Flags, origin: config_flag.Origin) -> None:
 
 def _run(parsed: Flags, origin: config_flag.Origin, together: contextlib.ExitStack) -> None:
     """Joins the other processes, if there are any, and runs the task."""
-    from xkd_jax import console, peers, processes, workdir
+    from xkd_jax.run import console, peers, processes, workdir
 
     config, folder = parsed.config.value, parsed.workdir.value
     if config.get("task") not in TASKS:
         raise ValueError(f"config.task is {config.get('task')!r}; allowed: {', '.join(TASKS)}")
     if parsed.compile_for.value:
-        from xkd_jax import compile_check
+        from xkd_jax.measure import compile_check
 
         return compile_check.check(config, parsed.compile_for.value)
     group = processes.find(parsed.coordinator.value, parsed.processes.value, parsed.process.value)

@@ -7,26 +7,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from xkd_jax import (
-    checkpoint,
-    collapse,
-    config_check,
-    console,
-    data_log,
-    processes,
-    schedules,
-    sharding,
-    train,
-    train_step,
-)
-from xkd_jax.interop import pretrained
-from xkd_jax.models import xkd
-from xkd_jax.report import reconstructions
+from xkd_jax import sharding
+from xkd_jax.config import checks
+from xkd_jax.encoders import descriptions, pretrained
+from xkd_jax.method import schedules, train_step
+from xkd_jax.method.models import xkd
+from xkd_jax.report import collapse, reconstructions
+from xkd_jax.run import checkpoint, console, data_log, loop, processes
 
 if TYPE_CHECKING:
     from input_pipeline.loader import Loader
@@ -51,17 +42,17 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> train_step.Trai
             another model, or the run has already reached its end.
         NonFiniteError: The loss or a gradient is not a finite number.
     """
-    config_check.check(config)
+    checks.check(config)
     mesh = sharding.make_mesh(config.parallel.fsdp)
     sharding.check_batch_size(config.batch_size, mesh, accumulate=config.parallel.accumulate)
     loader = make_loader(config)
     total_steps = schedules.total_steps(config.steps, config.epochs, loader.steps_per_epoch)
 
-    model = xkd.build(config, compute_dtype(config))
+    model = xkd.build(config, sharding.compute_dtype(config.compute_dtype))
     numbers = train_step.hyperparameters(config, total_steps, loader.steps_per_epoch)
     console.say(describe(model, config, total_steps))
     weights = given_weights(config, model, workdir)
-    return train.train(
+    return loop.train(
         init=lambda trees: train_step.init_state(model, numbers, config.seed).replace(**trees),
         init_args=(weights,),
         step_fn=train_step.make_train_step(model, config),
@@ -139,7 +130,7 @@ def given_weights(
     path = config.init_from
     if not path or checkpoint.latest_step(workdir) is not None:
         return {}
-    description, trees = pretrained.load(path, pretrained.everything)
+    description, trees = pretrained.load(path, descriptions.everything)
     if description["config"]:  # exports of encoders alone have none
         _check_same_model(config, description["config"]["model"])
     params = jax.eval_shape(model.init, jax.random.key(0))
@@ -165,15 +156,13 @@ def given_weights(
 def _check_same_model(config: ml_collections.ConfigDict, their_model: dict[str, Any]) -> None:
     """Refuses weights of another model. Shapes alone do not show the heads and the norms."""
     their_model = ml_collections.ConfigDict(their_model)
-    for field in config_check.fields_of(config.model):
+    for field in checks.fields_of(config.model):
         their_value = functools.reduce(operator.getitem, field.split("."), their_model)
         our_value = functools.reduce(operator.getitem, field.split("."), config.model)
         if isinstance(our_value, tuple):
             their_value = tuple(their_value)  # files store tuples as lists
         if our_value != their_value and not field.endswith(".mask_ratio"):
-            config_check.refuse(
-                config, f"model.{field}", f"{their_value!r}, as in config.init_from"
-            )
+            checks.refuse(config, f"model.{field}", f"{their_value!r}, as in config.init_from")
 
 
 def make_probe(
@@ -188,19 +177,13 @@ def make_probe(
     return online.make(config, model, mesh)
 
 
-def compute_dtype(config: ml_collections.ConfigDict) -> jnp.dtype:
-    """Returns the dtype of matrix products; "auto" is float32 on CPUs and bfloat16 elsewhere."""
-    if config.compute_dtype == "auto":
-        return jnp.dtype(jnp.float32 if sharding.platform() == "cpu" else jnp.bfloat16)
-    return jnp.dtype(config.compute_dtype)
-
-
 def describe(model: xkd.XKD, config: ml_collections.ConfigDict, total_steps: int) -> str:
     """Describes a run in several lines: devices, parameters of each part, steps."""
+    dtype = sharding.compute_dtype(config.compute_dtype)
     counts = xkd.count_parameters(jax.eval_shape(model.init, jax.random.key(0)))
     lines = [
         f"{jax.device_count()} {jax.devices()[0].device_kind} device(s), "
-        f"{jax.process_count()} process(es); computing in {compute_dtype(config).name}",
+        f"{jax.process_count()} process(es); computing in {dtype.name}",
         f"{model.variant}, {sum(counts.values()) / 1e6:.1f}M trained parameters:",
         *(f"  {part:<18} {count / 1e6:8.2f}M" for part, count in counts.items()),
         f"{total_steps} steps of {config.batch_size} clips",

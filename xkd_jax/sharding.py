@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -61,6 +62,17 @@ def platform() -> str:
     """
     device = jax.sharding.get_abstract_mesh().abstract_device
     return device.platform if device else jax.default_backend()
+
+
+def compute_dtype(name: str) -> jnp.dtype:
+    """Returns the dtype of matrix products.
+
+    Args:
+        name: Name of the dtype, or "auto": float32 on CPUs, bfloat16 elsewhere.
+    """
+    if name == "auto":
+        return jnp.dtype(jnp.float32 if platform() == "cpu" else jnp.bfloat16)
+    return jnp.dtype(name)
 
 
 def check_batch_size(

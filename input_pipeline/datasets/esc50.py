@@ -4,7 +4,7 @@ import collections
 import pathlib
 
 from input_pipeline.datasets import listing
-from input_pipeline.records import Role
+from input_pipeline.prepared.records import Role
 
 
 def recordings(root: pathlib.Path) -> listing.Listing:

@@ -21,9 +21,13 @@ from collections.abc import Sequence
 import ml_collections
 import numpy as np
 
-from input_pipeline import atomic, cores, media, progress, user_cache
-from input_pipeline.datasets import UnusableError, folder_index, listing, probing, splits
-from input_pipeline.terminal import printable
+from input_pipeline import cores
+from input_pipeline.datasets import folder_index, listing, measuring, splits
+from input_pipeline.files import atomic, user_cache
+from input_pipeline.media import reader
+from input_pipeline.programs import progress
+from input_pipeline.programs.terminal import printable
+from input_pipeline.sources import UnusableError
 
 EXTENSIONS = listing.VIDEO_EXTENSIONS  # files with other extensions are ignored
 
@@ -67,7 +71,7 @@ class FolderSource:
         root: pathlib.Path,
         paths: list[str],
         folders: list[str],
-        infos: list[media.MediaInfo],
+        infos: list[reader.MediaInfo],
         stamps: list[tuple[int, int]],
         *,
         seconds: float,
@@ -109,7 +113,7 @@ class FolderSource:
         """Returns the path of a file."""
         return self._root / self._paths[index]
 
-    def read(self, index: int, position: float) -> media.Clip:
+    def read(self, index: int, position: float) -> reader.Clip:
         """Reads the clip of a file that starts at `position * max(0, duration - seconds)`.
 
         Args:
@@ -123,14 +127,14 @@ class FolderSource:
             UnusableError: Too large a share of the files has become unusable.
             media.MediaError: No file can be read.
         """
-        error: media.MediaError | None = None
+        error: reader.MediaError | None = None
         for step in range(len(self)):
             candidate = (index + step) % len(self)
             if step and self.name(candidate) in self._failed:
                 continue
             try:
                 clip = self._read(candidate, position)
-            except media.MediaError as failure:
+            except reader.MediaError as failure:
                 error = failure
                 self._note_failure(self.name(candidate), failure.reason)
                 continue
@@ -140,11 +144,11 @@ class FolderSource:
             return clip
         raise error or IndexError(index)
 
-    def _read(self, index: int, position: float) -> media.Clip:
+    def _read(self, index: int, position: float) -> reader.Clip:
         """Reads the clip of this very file; raises MediaError if that fails."""
         path, info = self._root / self._paths[index], self._infos[index]
         start = position * max(0.0, info.duration - self._form[0])
-        return media.read_clip(path, start, *self._form, info=info)
+        return reader.read_clip(path, start, *self._form, info=info)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -354,7 +358,7 @@ def _examine(
     """
     known = folder_index.load(index)
     many = len(paths) - len(known.keys() & paths) >= _MANY
-    crew = probing.crew(threads) if many else contextlib.nullcontext(probing.look)
+    crew = measuring.crew(threads) if many else contextlib.nullcontext(measuring.look)
 
     def examine(path: str) -> folder_index.Look:
         stamp = folder_index.stamp(root / path)

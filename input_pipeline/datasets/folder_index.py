@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 import av
 
-from input_pipeline import atomic, containers, media, sealed
+from input_pipeline.files import atomic, sealed
+from input_pipeline.media import containers, reader
 
 # Increase the number when the examination changes. What FFmpeg decodes depends on PyAV's build.
 _VERSION = f"4 {av.__version__}"
@@ -28,7 +29,7 @@ class Look:
     """
 
     stamp: tuple[int, int] | None
-    verdict: media.MediaInfo | str
+    verdict: reader.MediaInfo | str
 
     @property
     def lasts(self) -> bool:
@@ -85,10 +86,10 @@ def _look(fields: Mapping[str, object]) -> Look:
     if any(type(number) is not int for number in stamp):
         raise TypeError("size or time of change is not an integer")
     if "reason" in fields:
-        if fields["reason"] not in media.REASONS:
+        if fields["reason"] not in reader.REASONS:
             raise ValueError("unknown reason")
         return Look(stamp, fields["reason"])
-    info = media.MediaInfo(**fields["info"])
+    info = reader.MediaInfo(**fields["info"])
     times = (info.start, info.duration, info.sound_start, info.sound_duration)
     if type(info.has_picture) is not bool or not all(math.isfinite(time) for time in times):
         raise ValueError("a time is not finite, or has_picture is not a boolean")

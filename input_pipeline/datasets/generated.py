@@ -8,7 +8,7 @@ writes `DIR/{train,val,test}/<class>/<number>.mp4`, which the folder source read
 """
 
 if __name__ == "__main__":  # before what takes long to import
-    from input_pipeline import program
+    from input_pipeline.programs import program
 
     program.start()
 
@@ -22,7 +22,7 @@ import threading
 import av
 import ml_collections
 
-from input_pipeline import atomic, cores, program, progress, sealed
+from input_pipeline import cores
 from input_pipeline.datasets import folder, listing, tree
 from input_pipeline.datasets.shapes import (
     CLASS_NAMES,
@@ -33,6 +33,8 @@ from input_pipeline.datasets.shapes import (
     WIDTH,
     render,
 )
+from input_pipeline.files import atomic, sealed
+from input_pipeline.programs import program, progress
 
 _MARKER = "generated.json"  # beside the splits: which seed the files come from
 _VERSION = 2  # of what a seed gives

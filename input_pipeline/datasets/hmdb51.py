@@ -8,7 +8,7 @@ import pathlib
 import re
 
 from input_pipeline.datasets import listing
-from input_pipeline.records import Role
+from input_pipeline.prepared.records import Role
 
 _LIST = r"(.+)_test_split([1-9]\d*)\.txt"
 _ROLES = {"0": Role.UNUSED, "1": Role.TRAIN, "2": Role.TEST}

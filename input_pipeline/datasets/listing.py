@@ -16,7 +16,7 @@ import stat
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TextIO
 
-from input_pipeline.terminal import printable
+from input_pipeline.programs.terminal import printable
 
 # Extensions of the video and sound files in common use that FFmpeg reads.
 VIDEO_EXTENSIONS = frozenset(

@@ -16,10 +16,10 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
-from input_pipeline import manifest, metadata, records, verification
-from input_pipeline import picture as pictures
-from input_pipeline.media import Clip
-from input_pipeline.reading import ClipTensors
+from input_pipeline.media import picture as pictures
+from input_pipeline.media.reader import Clip
+from input_pipeline.prepared import manifest, metadata, records, verification
+from input_pipeline.sources import ClipTensors
 
 if typing.TYPE_CHECKING:
     from array_record.python.array_record_data_source import ArrayRecordDataSource

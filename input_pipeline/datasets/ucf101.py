@@ -8,7 +8,7 @@ import pathlib
 import re
 
 from input_pipeline.datasets import listing
-from input_pipeline.records import Role
+from input_pipeline.prepared.records import Role
 
 _LIST = r"(train|test)list0*([1-9]\d*)\.txt"
 _LINE = re.compile(r"(.*?)(?:\s+(\d+))?", re.DOTALL)  # names of files may have spaces

@@ -4,9 +4,9 @@ import dataclasses
 import pathlib
 import shutil
 
-from input_pipeline import containers
 from input_pipeline.datasets import listing
-from input_pipeline.records import Role
+from input_pipeline.media import containers
+from input_pipeline.prepared.records import Role
 from tests import media_files
 
 

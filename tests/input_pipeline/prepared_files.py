@@ -9,7 +9,7 @@ import PIL.Image
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from input_pipeline import manifest, metadata, records
+from input_pipeline.prepared import manifest, metadata, records
 from tests.media_files import clock_frame, clock_sound
 
 FRAME_RATE = 8.0

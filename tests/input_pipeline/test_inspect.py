@@ -9,7 +9,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from input_pipeline import inspect, report
+from input_pipeline import inspect
+from input_pipeline.prepared import preparation_report
 from tests.input_pipeline.prepared_files import clock_record, write_prepared
 
 REASONS = ["corrupt"] * 4 + ["no picture"]
@@ -21,14 +22,14 @@ def a_report(complete=True):
         for number, reason in enumerate(REASONS)
     ]
     splits = {
-        "test": report.split_counts([80], [160_000], 8.0, []),
-        "train": report.split_counts([80] * 1500, [0] * 1500, 8.0, REASONS, size=2**21),
+        "test": preparation_report.split_counts([80], [160_000], 8.0, []),
+        "train": preparation_report.split_counts([80] * 1500, [0] * 1500, 8.0, REASONS, size=2**21),
     }
     return {
         "dataset": "folder",
         "complete": complete,
         "splits": splits,
-        "total": report.total(splits.values()),
+        "total": preparation_report.total(splits.values()),
         "left_out": left_out,
     }
 
@@ -98,7 +99,7 @@ def test_a_missing_or_broken_report_is_one_line(tmp_path, capsys, monkeypatch, c
 
 
 def test_the_picture_shows_the_clips(folder, tmp_path, capsys, monkeypatch):
-    report.write(folder, a_report())
+    preparation_report.write(folder, a_report())
     output = tmp_path / "sub folder" / "clips.png"
     said = run(capsys, monkeypatch, "--data", folder, "--output", output, "--clips=9")
     assert said.startswith("folder\n")

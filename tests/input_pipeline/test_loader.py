@@ -20,7 +20,7 @@ import tensorflow as tf
 from configs import base
 from input_pipeline import reading, views
 from input_pipeline.loader import Loader, ReadError, epoch_order
-from input_pipeline.media import Clip
+from input_pipeline.media.reader import Clip
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 

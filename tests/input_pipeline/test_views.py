@@ -10,7 +10,7 @@ from scipy import stats
 
 from configs import base
 from input_pipeline import spectrogram, views
-from input_pipeline.views import Purpose
+from input_pipeline.views import Draw
 
 CONFIG = base.get_config().views
 VIDEO, AUDIO = CONFIG.video, CONFIG.audio
@@ -59,7 +59,7 @@ def test_keys_differ_by_seed_epoch_example_purpose_and_view():
     keys = [
         tuple(views.draw_key(key_of(example, epoch, seed), purpose, view).numpy())
         for seed, epoch, example, purpose, view in itertools.product(
-            range(2), range(3), range(3), list(Purpose)[:3], range(2)
+            range(2), range(3), range(3), list(Draw)[:3], range(2)
         )
     ]
     draws = [float(tf.random.stateless_uniform([], key)) for key in keys]
@@ -75,7 +75,7 @@ def test_the_meaning_of_a_seed_has_not_changed():
     """These numbers change only where everybody's data are meant to change."""
     key = key_of(5, epoch=3, seed=7)
     assert float(views.clip_position(key)) == pytest.approx(0.6935966, abs=1e-6)
-    crop_key = views.draw_key(key, Purpose.VIDEO_LOCAL_CROP, 1)
+    crop_key = views.draw_key(key, Draw.VIDEO_LOCAL_CROP, 1)
     box = views.draw_video_crop(crop_key, [112, 149], VIDEO.local_scale, VIDEO.aspect_ratio)
     np.testing.assert_array_equal(box, [23, 32, 58, 46])
 
@@ -88,7 +88,7 @@ def test_draws_are_independent_of_one_another():
             return tf.unstack(tf.cast(box, tf.float32))
 
         def canvas(view):
-            crop_key = views.draw_key(key, Purpose.AUDIO_LOCAL_CROP, view)
+            crop_key = views.draw_key(key, Draw.AUDIO_LOCAL_CROP, view)
             return tf.unstack(
                 tf.cast(
                     views.draw_audio_crop(crop_key, [80, 112], (0.6, 0.9), [80, 168]), tf.float32
@@ -96,25 +96,25 @@ def test_draws_are_independent_of_one_another():
             )
 
         def video_window(view):
-            window_key = views.draw_key(key, Purpose.VIDEO_LOCAL_WINDOW, view)
+            window_key = views.draw_key(key, Draw.VIDEO_LOCAL_WINDOW, view)
             return tf.cast(views.draw_video_window(window_key, VIDEO), tf.float32)
 
         def audio_window(view):
-            window_key = views.draw_key(key, Purpose.AUDIO_LOCAL_WINDOW, view)
+            window_key = views.draw_key(key, Draw.AUDIO_LOCAL_WINDOW, view)
             return tf.cast(views.draw_audio_window(window_key, SAMPLES, 16_000, 100), tf.float32)
 
-        top, left, height, width = crop(Purpose.VIDEO_GLOBAL_CROP, 0)
+        top, left, height, width = crop(Draw.VIDEO_GLOBAL_CROP, 0)
         numbers = [views.clip_position(key), height * width, height / width]
         numbers += [top / (4000 - height), left / (4000 - width)]
-        numbers.append(views.draw_gain(views.draw_key(key, Purpose.AUDIO_GLOBAL_GAIN), 0.1))
+        numbers.append(views.draw_gain(views.draw_key(key, Draw.AUDIO_GLOBAL_GAIN), 0.1))
         for view in range(2):
-            top, left, height, width = crop(Purpose.VIDEO_LOCAL_CROP, view)
+            top, left, height, width = crop(Draw.VIDEO_LOCAL_CROP, view)
             numbers += [height * width, height / width]
             numbers += [top / (4000 - height), left / (4000 - width)]
             band, frame, bands, count = canvas(view)
             numbers += [bands, count, band / (80 - bands + 1), frame / (168 - count + 1)]
             numbers += [video_window(view), audio_window(view)]
-            gain_key = views.draw_key(key, Purpose.AUDIO_LOCAL_GAIN, view)
+            gain_key = views.draw_key(key, Draw.AUDIO_LOCAL_GAIN, view)
             numbers.append(views.draw_gain(gain_key, 0.2))
         return tf.stack(numbers)
 
@@ -230,7 +230,7 @@ def test_global_video_is_a_crop_of_every_frame(frames):
     view = views.global_video(key_of(3), frames, VIDEO).numpy()
     assert view.shape == (32, 112, 112, 3)
     box = views.draw_video_crop(
-        views.draw_key(key_of(3), Purpose.VIDEO_GLOBAL_CROP),
+        views.draw_key(key_of(3), Draw.VIDEO_GLOBAL_CROP),
         frames.shape[1:3],
         VIDEO.global_scale,
         VIDEO.aspect_ratio,
@@ -305,7 +305,7 @@ def test_audio_windows_are_uniform_over_all_steps(seconds):
 
 def test_global_audio_is_the_log_mel_of_the_louder_or_softer_sound(waveform):
     key = key_of(4)
-    gain = views.draw_gain(views.draw_key(key, Purpose.AUDIO_GLOBAL_GAIN), AUDIO.global_gain)
+    gain = views.draw_gain(views.draw_key(key, Draw.AUDIO_GLOBAL_GAIN), AUDIO.global_gain)
     expected = spectrogram.log_mel(waveform * gain.numpy(), 448, AUDIO)
     view = views.global_audio(key, tf.constant(waveform), AUDIO)
     np.testing.assert_allclose(view, expected, atol=1e-5)
@@ -386,12 +386,12 @@ def test_audio_crops_lie_in_the_canvas():
 def test_local_audio_is_a_crop_of_the_log_mel_of_a_window(waveform):
     key = key_of(6)
     start = views.draw_audio_window(
-        views.draw_key(key, Purpose.AUDIO_LOCAL_WINDOW, 1), SAMPLES, 16_000, 100
+        views.draw_key(key, Draw.AUDIO_LOCAL_WINDOW, 1), SAMPLES, 16_000, 100
     ).numpy()
-    gain = views.draw_gain(views.draw_key(key, Purpose.AUDIO_LOCAL_GAIN, 1), AUDIO.local_gain)
+    gain = views.draw_gain(views.draw_key(key, Draw.AUDIO_LOCAL_GAIN, 1), AUDIO.local_gain)
     source = spectrogram.log_mel(gain * waveform[start : start + 16_000], 112, AUDIO).numpy()
     box = views.draw_audio_crop(
-        views.draw_key(key, Purpose.AUDIO_LOCAL_CROP, 1), (80, 112), (0.6, 1.5), (80, 168)
+        views.draw_key(key, Draw.AUDIO_LOCAL_CROP, 1), (80, 112), (0.6, 1.5), (80, 168)
     )
     view = views.local_audio(key, 1, tf.constant(waveform), AUDIO).numpy()
     assert view.shape == (80, 112)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from input_pipeline import prepare, shards
+from input_pipeline.prepare import __main__ as prepare
+from input_pipeline.prepare import shards
 from tests.integration import miniatures
 from tests.saved_runs import save_run
 

@@ -10,7 +10,7 @@ import pkgutil
 import pytest
 
 import configs
-from input_pipeline import prepare
+from input_pipeline.prepare import __main__ as prepare
 from tests.integration import runs
 from tests.media_files import write_media
 

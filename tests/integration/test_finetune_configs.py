@@ -12,7 +12,7 @@ import pytest
 
 import configs.eval
 from tests.integration import runs
-from xkd_jax.downstream import finetune, finetune_folder
+from xkd_jax.downstream.finetuning import finetune, finetune_folder
 
 # Data set of each config. The fast one is the one that no other test resembles.
 FAST = {"finetune_fsd50k": "fsd50k"}

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.integration import runs
-from xkd_jax import workdir
+from xkd_jax.run import workdir
 
 
 def start(folder, *flags, **options) -> subprocess.Popen:

@@ -40,7 +40,7 @@ def fastest_step(workdir):
     return min(json.loads(line)["speed/seconds_per_step"] for line in lines)
 
 
-@pytest.mark.slow  # two more runs; tests/xkd_jax/test_train.py always kills a toy run
+@pytest.mark.slow  # two more runs; tests/xkd_jax/run/test_loop.py always kills a toy run
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_at_a_random_instant(seed, data, undisturbed, tmp_path):
     flags = (data, f"--workdir={tmp_path}")

@@ -11,11 +11,12 @@ import signal
 import numpy as np
 import pytest
 
-from input_pipeline import signals
+from input_pipeline.programs import signals
 from tests.damage import damages
 from tests.media_files import write_media
 from tests.saved_runs import save_run
-from xkd_jax import encoders, features
+from xkd_jax import features
+from xkd_jax.encoders import pretrained_encoder
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +42,9 @@ def media(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def _compile_once():
-    load = encoders.load_encoder
+    load = pretrained_encoder.load_encoder
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoders, "load_encoder", functools.cache(load))
+        patch.setattr(pretrained_encoder, "load_encoder", functools.cache(load))
         yield
 
 
@@ -60,7 +61,7 @@ def test_files_under_a_folder(run, media, tmp_path, capsys):
     found = extract(run, media, tmp_path / "x.npz", "--threads=2")
     assert found["names"].tolist() == USED
     assert found["left_out"].tolist() == [["broken.mp4", "unreadable"], ["empty.mp4", "empty file"]]
-    expected = encoders.load_encoder(run).features([media / name for name in USED])
+    expected = pretrained_encoder.load_encoder(run).features([media / name for name in USED])
     np.testing.assert_allclose(found["features"], expected, rtol=1e-4, atol=1e-6)
     made_by = json.loads(str(found["encoder"]))
     assert (made_by["modality"], made_by["network"]) == ("video", "teacher")
@@ -75,7 +76,7 @@ def test_sound_by_the_student_in_windows(run, media, tmp_path):
     found = extract(run, media, tmp_path / "x.npz", *flags)
     assert found["names"].tolist() == ["a.mp4", "b.mp4", "d.mp4", "f.wav", "sub/c.mkv"]
     assert ["e.mp4", "no sound"] in found["left_out"].tolist()
-    encoder = encoders.load_encoder(run, "audio", "student")
+    encoder = pretrained_encoder.load_encoder(run, "audio", "student")
     expected = encoder.features([media / name for name in found["names"]], windows=2)
     np.testing.assert_allclose(found["features"], expected, rtol=1e-4, atol=1e-6)
 
@@ -117,7 +118,7 @@ def test_an_interrupted_run_goes_on(run, media, tmp_path, monkeypatch, capsys):
 
 def test_what_another_encoder_left_or_what_has_changed_is_not_taken(run, tmp_path):
     write_media(tmp_path / "a.mp4", 1.0)
-    encoder = encoders.load_encoder(run)
+    encoder = pretrained_encoder.load_encoder(run)
     stamp = features._stamp(tmp_path / "a.mp4")
     wrong = np.full(32, 9, np.float32)
     partial = tmp_path / ".x.npz.partial"
@@ -175,7 +176,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     def load(*arguments, **options):
         pytest.fail("loads the encoder first")
 
-    monkeypatch.setattr(encoders, "load_encoder", load)
+    monkeypatch.setattr(pretrained_encoder, "load_encoder", load)
     (tmp_path / "file").touch()
     for output in (tmp_path / "file" / "x.npz", tmp_path, pathlib.Path("/proc/x.npz")):
         with pytest.raises(SystemExit, match=f"^error: --output={output} cannot be written: "):

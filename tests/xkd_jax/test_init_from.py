@@ -8,10 +8,12 @@ import pytest
 
 from tests.saved_runs import save_run
 from tests.tiny import tiny_config
-from xkd_jax import checkpoint, pretrain, train_step
-from xkd_jax.config_check import ConfigError
+from xkd_jax import pretrain
+from xkd_jax.config.checks import ConfigError
 from xkd_jax.interop import export
-from xkd_jax.models import xkd
+from xkd_jax.method import train_step
+from xkd_jax.method.models import xkd
+from xkd_jax.run import checkpoint
 
 
 @pytest.fixture(scope="module", params=["xkd", "xkd_mas", "xkd_mats"])

@@ -10,7 +10,8 @@ import pytest
 from absl import flags, logging
 
 from tests.integration import runs
-from xkd_jax import pretrain, train
+from xkd_jax import pretrain
+from xkd_jax.run import loop
 
 
 @pytest.fixture
@@ -69,8 +70,8 @@ def test_exit_codes_and_messages(monkeypatch, tmp_path):
         return pretrain
 
     for error, code, told in (
-        (train.FinishedError("at its end"), 3, "error: at its end"),
-        (train.NonFiniteError("Step 3"), 1, "error: Step 3"),
+        (loop.FinishedError("at its end"), 3, "error: at its end"),
+        (loop.NonFiniteError("Step 3"), 1, "error: Step 3"),
         (ValueError("of a\nlibrary"), 1, "error: of a library (XKD_TRACEBACK=1 shows where)"),
     ):
         monkeypatch.setattr(pretrain, "pretrain", raising(error))

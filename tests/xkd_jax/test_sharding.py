@@ -5,8 +5,10 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from tests.tiny import tiny_config
-from xkd_jax import hlo, sharding, train_step
-from xkd_jax.models import vit, xkd
+from xkd_jax import sharding
+from xkd_jax.measure import hlo
+from xkd_jax.method import train_step
+from xkd_jax.method.models import vit, xkd
 
 
 @pytest.mark.parametrize(("fsdp", "data"), [(1, 8), (2, 4), (8, 1)])

@@ -4,7 +4,7 @@ As a program, it trains in its own process, which a test can kill.
 """
 
 if __name__ == "__main__":  # before the slow imports
-    from input_pipeline import program
+    from input_pipeline.programs import program
 
     program.start()
 
@@ -21,7 +21,8 @@ import numpy as np
 import optax
 
 from configs import base
-from xkd_jax import peers, processes, sharding, train
+from xkd_jax import sharding
+from xkd_jax.run import loop, peers, processes
 
 FEATURES = 6
 OPTIMIZER = optax.chain(
@@ -108,7 +109,7 @@ def run(workdir, total_steps, **changes):
         "workdir": workdir,
         "mesh": sharding.make_mesh(),
     } | changes
-    return train.train(saving=arguments["config"].saving, **arguments)
+    return loop.train(saving=arguments["config"].saving, **arguments)
 
 
 def main():

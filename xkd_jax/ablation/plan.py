@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from input_pipeline import sealed
-from xkd_jax import checkpoint, config_check
+from input_pipeline.files import sealed
 from xkd_jax.ablation import rows
-from xkd_jax.config import former_names
+from xkd_jax.config import checks, former_names
 from xkd_jax.downstream import results
+from xkd_jax.run import checkpoint
 
 EVALUATION = "configs/eval/compare.py"
 # Fields that may change when a run is resumed, because they do not change what it learns.
@@ -101,8 +101,8 @@ def impossible(base: Base, selected: Sequence[rows.Selected]) -> dict[str, str]:
     reasons = {}
     for row in _names(selected):
         try:
-            config_check.check_step(row_config(base, row, 0))
-        except config_check.ConfigError as error:
+            checks.check_step(row_config(base, row, 0))
+        except checks.ConfigError as error:
             reasons[row] = str(error)
     return reasons
 
@@ -134,7 +134,7 @@ def jobs(
             wanted.setdefault(runs[row], []).append(row)
     if not wanted:
         row, reason = next(iter(left_out.items()))
-        raise config_check.ConfigError(f"row {row} is impossible on {base.path}: {reason}")
+        raise checks.ConfigError(f"row {row} is impossible on {base.path}: {reason}")
     return [
         Job(run, seed, tuple(names), output / run / f"seed{seed}")
         for seed in seeds
@@ -207,7 +207,7 @@ def check_same_run(base: Base, job: Job) -> None:
     theirs = dict(_flat(_load(path)))
     for field, value in _flat(json.loads(_as_text(config.to_dict()))):
         if not field.startswith(_FREE) and theirs.get(field, value) != value:
-            raise config_check.ConfigError(
+            raise checks.ConfigError(
                 f"config.{field} is {value!r}; allowed: {theirs[field]!r}, as in the run in "
                 f"{job.workdir}, or another --output"
             )

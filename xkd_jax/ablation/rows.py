@@ -1,6 +1,6 @@
 """Every row of the paper's ablations as changes of a config, with the paper's numbers.
 
-The numbers are in `xkd_jax.downstream.published`; a row names their titles there. A row has no
+The numbers are in `xkd_jax.paper.published`; a row names their titles there. A row has no
 numbers if the paper only shows a curve or makes a remark. docs/method.md knows the paper's tables
 only as groups: Tables 1-3, Table S16, the comparison with other methods, and the studies of
 appendix B. So `table2` selects all rows of Tables 1-3, and so on; see `TABLES`.
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from xkd_jax.config import pretraining
-from xkd_jax.downstream import published
+from xkd_jax.paper import published
 
 
 class Times(NamedTuple):
@@ -31,7 +31,7 @@ class Row(NamedTuple):
         about: Short description.
         changes: Values, or `Times`, of the config's fields in which the pretraining differs from
             the study's default.
-        published: Titles of the row in the tables of `xkd_jax.downstream.published`.
+        published: Titles of the row in the tables of `xkd_jax.paper.published`.
         network: Network whose features are evaluated: `teacher` or `student`.
     """
 
@@ -48,7 +48,7 @@ class Study(NamedTuple):
         title: Title of the study.
         where: Place of its numbers in the paper.
         rows: Names of its rows in `ROWS`.
-        tables: Names of tables in `xkd_jax.downstream.published`. The first one decides which
+        tables: Names of tables in `xkd_jax.paper.published`. The first one decides which
             columns there are; numbers that it lacks are taken from the others.
         recipe: Fields in which all its pretrainings in the paper differ from configs/k400.py. The
             rows do not include them, because another base config has its own recipe.

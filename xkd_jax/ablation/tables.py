@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from input_pipeline import atomic
+from input_pipeline.files import atomic
 from xkd_jax.ablation import listing, plan, rows
 from xkd_jax.downstream import figures, metrics
 from xkd_jax.downstream.results import FILE, aligned, percent

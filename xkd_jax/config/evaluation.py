@@ -6,7 +6,7 @@ As in `pretraining`: default, allowed values, meaning.
 from xkd_jax.config import pretraining
 from xkd_jax.config.rules import PIXELS, SEED, SWITCH, TEXT, Rule, number, one_of, whole
 from xkd_jax.config.schema import Field, Section
-from xkd_jax.downstream import published
+from xkd_jax.paper import published
 
 _PAPER = sorted({f"{n.dataset}/{n.protocol}" for n in published.numbers()})
 

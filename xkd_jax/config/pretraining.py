@@ -4,7 +4,7 @@
 
 The defaults are the paper's recipe, with ViT-B for both modalities; the files in configs/ change
 some of them. Numbers of equations, tables and sections are those of the paper (arXiv 2211.13929).
-`rules` defines the rules; `xkd_jax.config_check` has those that involve several fields.
+`rules` defines the rules; `xkd_jax.config.checks` has those that involve several fields.
 """
 
 import ml_collections

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from xkd_jax import encoders
-from xkd_jax.config_check import ConfigError
-from xkd_jax.models.vit import init_params
+from xkd_jax.config.checks import ConfigError
+from xkd_jax.encoders import pretrained_encoder
+from xkd_jax.method.models.vit import init_params
 
 _LOG_MEL = ("sample_rate", "mel_bands", "window", "hop", "max_frequency", "log_offset")
 
 # Encoders by modality.
-Backbones = Mapping[str, encoders.PretrainedEncoder]
+Backbones = Mapping[str, pretrained_encoder.PretrainedEncoder]
 
 
 def load(
@@ -49,7 +49,7 @@ def load(
     for modality in modalities:
         size = frame_size or None if modality == "video" else None
         try:
-            encoder = encoders.load_encoder(
+            encoder = pretrained_encoder.load_encoder(
                 checkpoint, modality, network, frame_size=size, dtype=dtype.name
             )
         except ValueError as error:
@@ -110,7 +110,7 @@ def make_views(
     return ml_collections.ConfigDict({"video": video, "audio": audio})
 
 
-def _fresh(encoder: encoders.PretrainedEncoder, seed: int) -> Any:
+def _fresh(encoder: pretrained_encoder.PretrainedEncoder, seed: int) -> Any:
     """Draws weights as at the start of pretraining."""
     # The modalities have different draws.
     key = jax.random.fold_in(jax.random.key(seed), encoder.modality == "audio")

@@ -30,8 +30,8 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.svm import LinearSVC
 
 from input_pipeline import cores
-from xkd_jax import console
-from xkd_jax.config_check import ConfigError
+from xkd_jax.config.checks import ConfigError
+from xkd_jax.run import console
 
 Scored = Iterator[tuple[float, list[np.ndarray]]]
 

@@ -11,8 +11,8 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from xkd_jax import config_check, console, pretrain, processes, sharding
-from xkd_jax.config import probing, schema
+from xkd_jax import sharding
+from xkd_jax.config import checks, probing, schema
 from xkd_jax.downstream import (
     backbones,
     classifiers,
@@ -24,6 +24,7 @@ from xkd_jax.downstream import (
     sampling,
 )
 from xkd_jax.downstream.selection import Outcome
+from xkd_jax.run import console, processes
 
 PRETRAINED, UNTRAINED = "pretrained", "untrained"
 FUSED = "fused"
@@ -58,7 +59,7 @@ def compare(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] |
             config.checkpoint,
             config.modalities,
             config.network,
-            pretrain.compute_dtype(config),
+            sharding.compute_dtype(config.compute_dtype),
             config.frame_size,
             seed,
         )
@@ -67,7 +68,7 @@ def compare(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] |
     data = probe.open_data(config, encoders[PRETRAINED])
     parts = sampling.folds(config, data)
     if data.multi_label and "svm" in config.classifiers:
-        config_check.refuse(config, "classifiers", "'linear' and 'knn' for multi-label data")
+        checks.refuse(config, "classifiers", "'linear' and 'knn' for multi-label data")
     classifiers_by_name = {
         name: probe.make_classifier(_with_classifier(config, name), data, parts)
         for name in config.classifiers
@@ -117,7 +118,7 @@ def evaluate(
     cells: Cells = {}
     unreadable = set()
     for weights, backbones_of_weights in encoders.items():
-        samples = sampling.Sampled(config, backbones_of_weights, parts, cache)
+        samples = sampling.FeatureSource(config, backbones_of_weights, parts, cache)
         unreadable.update(samples.unreadable)
         if not processes.is_first():
             continue

@@ -19,15 +19,17 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from input_pipeline import progress
-from xkd_jax import augment, console, processes, sharding
+from input_pipeline.programs import progress
+from xkd_jax import sharding
 from xkd_jax.downstream.backbones import Backbones, weights_digest
 from xkd_jax.downstream.feature_cache import FeatureCache
-from xkd_jax.encoders import Form
-from xkd_jax.randomness import Purpose, example_keys
+from xkd_jax.encoders.pretrained_encoder import Form
+from xkd_jax.method import augment
+from xkd_jax.method.randomness import Purpose, example_keys
+from xkd_jax.run import console, processes
 
 if TYPE_CHECKING:  # imports TensorFlow
-    from input_pipeline.datasets import ClipSource
+    from input_pipeline.sources import ClipSource
 
 _VERSION = 1  # increased by every change of code that changes features
 _PART_ROWS = 512  # a part on disk has at least this many clips; an interruption costs about one

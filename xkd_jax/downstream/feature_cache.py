@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline import atomic, sealed
-from xkd_jax import console
+from input_pipeline.files import atomic, sealed
+from xkd_jax.run import console
 
 
 class FeatureCache:

@@ -13,8 +13,8 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from PIL import Image
 
-from input_pipeline import atomic
 from input_pipeline.caption import as_caption
+from input_pipeline.files import atomic
 
 DPI = 100
 INK, FAINT, GRAY = "#333333", "#bbbbbb", "#e8e8e8"

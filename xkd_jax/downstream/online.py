@@ -17,19 +17,21 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from xkd_jax import augment, console, processes, sharding
-from xkd_jax.config_check import ConfigError
-from xkd_jax.downstream import classifiers, extraction, labelled, metrics, selection
-from xkd_jax.interop.pretrained import NETWORKS
-from xkd_jax.models.vit import mean_token
-from xkd_jax.models.xkd import MODALITIES, XKD, modality_params
+from xkd_jax import sharding
+from xkd_jax.config.checks import ConfigError
+from xkd_jax.downstream import classifiers, extraction, labeled_data, metrics, selection
+from xkd_jax.encoders.descriptions import NETWORKS
+from xkd_jax.method import augment
+from xkd_jax.method.models.vit import mean_token
+from xkd_jax.method.models.xkd import MODALITIES, XKD, modality_params
+from xkd_jax.run import console, processes
 
 if TYPE_CHECKING:
-    from xkd_jax.train_step import TrainState
+    from xkd_jax.method.train_step import TrainState
 
 Metrics = dict[str, float]
 # Features by modality (or `fused`) and network, such as `fused_student`; and the targets.
-Labelled = tuple[dict[str, np.ndarray], np.ndarray]
+Labeled = tuple[dict[str, np.ndarray], np.ndarray]
 
 
 class Clips(NamedTuple):
@@ -89,11 +91,11 @@ def make(
     return probe
 
 
-def open_data(config: ml_collections.ConfigDict) -> labelled.LabelledData:
+def open_data(config: ml_collections.ConfigDict) -> labeled_data.LabeledData:
     """Opens the labeled data that `config.probe` names, or the run's own if it names none.
 
     Raises:
-        ConfigError: The data are unusable (see `labelled.open_labelled`).
+        ConfigError: The data are unusable (see `labeled.open_labeled`).
     """
     fields = config.probe
     source = fields if fields.path else config.data
@@ -114,14 +116,14 @@ def open_data(config: ml_collections.ConfigDict) -> labelled.LabelledData:
         }
     )
     try:
-        return labelled.open_labelled(data, config.views, picture=True)
+        return labeled_data.open_labeled(data, config.views, picture=True)
     except ConfigError as error:
         # The message names a field of an evaluation's config, which a pretraining does not have.
         prefix = "config.probe" if fields.path else "config.probe on the run's own data"
         raise ConfigError(f"{prefix}: {str(error).replace('config.data.', '')}") from error
 
 
-def choose(recordings: labelled.Recordings, count: int, seed: int) -> labelled.Recordings:
+def choose(recordings: labeled_data.Recordings, count: int, seed: int) -> labeled_data.Recordings:
     """Draws recordings at random, with classes as balanced as possible.
 
     A recording of several classes counts for its first one.
@@ -143,7 +145,7 @@ def choose(recordings: labelled.Recordings, count: int, seed: int) -> labelled.R
     return recordings.take(np.sort(drawn))
 
 
-def read(config: ml_collections.ConfigDict, recordings: labelled.Recordings) -> Clips:
+def read(config: ml_collections.ConfigDict, recordings: labeled_data.Recordings) -> Clips:
     """Reads this process's share of the middle clips of recordings."""
     from input_pipeline import evaluation  # imports TensorFlow
 
@@ -193,7 +195,7 @@ def make_encoder(model: XKD, mesh: Mesh) -> Callable[..., dict[str, jax.Array]]:
 
 def features(
     encode: Callable[..., dict[str, jax.Array]], state: "TrainState", clips: Clips, mesh: Mesh
-) -> Labelled:
+) -> Labeled:
     """Encodes a labeled set with all networks of a state.
 
     Args:
@@ -221,7 +223,7 @@ def features(
 
 
 def scores(
-    train: Labelled, test: Labelled, k: int, temperature: float, metric: metrics.Metric
+    train: Labeled, test: Labeled, k: int, temperature: float, metric: metrics.Metric
 ) -> Metrics:
     """Scores features by nearest neighbors.
 

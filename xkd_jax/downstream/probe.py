@@ -8,20 +8,15 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from xkd_jax import config_check, console, pretrain, processes, sharding
-from xkd_jax.downstream import (
-    backbones,
-    classifiers,
-    labelled,
-    metrics,
-    probe_rules,
-    published,
-    selection,
-)
+from xkd_jax import sharding
+from xkd_jax.config import checks
+from xkd_jax.downstream import backbones, classifiers, labeled_data, metrics, probe_rules, selection
 from xkd_jax.downstream import results as reporting
-from xkd_jax.downstream.labelled import LabelledData
-from xkd_jax.downstream.sampling import Fold, Sampled, folds
+from xkd_jax.downstream.labeled_data import LabeledData
+from xkd_jax.downstream.sampling import FeatureSource, Fold, folds
 from xkd_jax.downstream.selection import Outcome
+from xkd_jax.paper import published
+from xkd_jax.run import console, processes
 
 
 def probe(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] | None:
@@ -47,7 +42,7 @@ def probe(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] | N
     parts = folds(config, data)
     classifier = make_classifier(config, data, parts)
     cache = config.features.cache or os.path.join(workdir, "features")
-    samples = Sampled(config, encoders, parts, pathlib.Path(cache))
+    samples = FeatureSource(config, encoders, parts, pathlib.Path(cache))
     summary = None
     if processes.is_first():
         outcomes = evaluate(parts, samples, classifier, metrics.main_metric(data.multi_label))
@@ -62,39 +57,39 @@ def load_backbones(config: ml_collections.ConfigDict) -> backbones.Backbones:
         config.checkpoint,
         config.modalities,
         config.network,
-        pretrain.compute_dtype(config),
+        sharding.compute_dtype(config.compute_dtype),
         config.frame_size,
         config.seed if config.untrained else None,
     )
 
 
-def open_data(config: ml_collections.ConfigDict, encoders: backbones.Backbones) -> LabelledData:
+def open_data(config: ml_collections.ConfigDict, encoders: backbones.Backbones) -> LabeledData:
     """Opens the labeled data that a config names, with views as the encoders take them.
 
     Prints how many recordings have no sound if there is an audio encoder.
 
     Raises:
         ConfigError: There is an audio encoder but no recording has sound, or the data are unusable
-            (see `labelled.open_labelled`).
+            (see `labeled.open_labeled`).
     """
     views = backbones.make_views(encoders)
-    data = labelled.open_labelled(config.data, views, picture="video" in encoders)
+    data = labeled_data.open_labeled(config.data, views, picture="video" in encoders)
     silent, count = without_sound(data)
     if "audio" in encoders and silent == count:
-        config_check.refuse(config, "modalities", "('video',) for data without sound")
+        checks.refuse(config, "modalities", "('video',) for data without sound")
     if "audio" in encoders and silent:
         console.say(f"{silent} of {count} recordings have no sound: silence is used instead")
     return data
 
 
-def without_sound(data: LabelledData) -> tuple[int, int]:
+def without_sound(data: LabeledData) -> tuple[int, int]:
     """Returns the number of recordings without sound and the number of all recordings."""
-    audible = [source.has_audio[ids] for source, ids in labelled.all_recordings(data)]
+    audible = [source.has_audio[ids] for source, ids in labeled_data.all_recordings(data)]
     return int(sum(np.sum(~has) for has in audible)), sum(map(len, audible))
 
 
 def make_classifier(
-    config: ml_collections.ConfigDict, data: LabelledData, parts: Sequence[Fold]
+    config: ml_collections.ConfigDict, data: LabeledData, parts: Sequence[Fold]
 ) -> classifiers.Classifier:
     """Makes the classifier that a config names.
 
@@ -107,7 +102,7 @@ def make_classifier(
     classifier = classifiers.make(config.classifier, data.multi_label, config.seed)
     for fold in parts:
         if len(classifier.candidates) > 1 and fold.held is not None and not len(fold.held):
-            config_check.refuse(
+            checks.refuse(
                 config,
                 "data.held_out",
                 f"a share that holds out at least one of {len(fold.train)} recordings to choose "
@@ -119,7 +114,7 @@ def make_classifier(
 
 def evaluate(
     parts: Sequence[Fold],
-    samples: Sampled,
+    samples: FeatureSource,
     classifier: classifiers.Classifier,
     metric: metrics.Metric,
 ) -> dict[str, Outcome]:
@@ -136,24 +131,24 @@ def evaluate(
     """
     outcomes: dict[str, Outcome] = {}
     for fold in parts:
-        train, test = samples.of(fold.train, "train"), samples.of(fold.test, "test")
+        train, test = samples.load(fold.train, "train"), samples.load(fold.test, "test")
         if fold.held is None:
             chosen = next(iter(outcomes.values())).chosen
             outcomes[fold.name] = _evaluate_chosen(chosen, train, test, classifier, metric)
             continue
         held_out = None
         if len(fold.held):
-            held_out = samples.of(fold.held, "test")
+            held_out = samples.load(fold.held, "test")
             if fold.kept is not fold.train:
-                held_out = selection.Divided(samples.of(fold.kept, "train"), held_out)
+                held_out = selection.Divided(samples.load(fold.kept, "train"), held_out)
         outcomes[fold.name] = selection.evaluate(train, test, held_out, classifier, metric)
     return outcomes
 
 
 def _evaluate_chosen(
     chosen: float,
-    train: selection.Samples,
-    test: selection.Samples,
+    train: selection.LabeledFeatures,
+    test: selection.LabeledFeatures,
     classifier: classifiers.Classifier,
     metric: metrics.Metric,
 ) -> Outcome:
@@ -188,7 +183,7 @@ def describe(config: ml_collections.ConfigDict, encoders: backbones.Backbones) -
 
 
 def describe_data(
-    config: ml_collections.ConfigDict, data: LabelledData, unreadable: list[str]
+    config: ml_collections.ConfigDict, data: LabeledData, unreadable: list[str]
 ) -> dict[str, Any]:
     """Describes the data as plain values for `results.json`. Prints how many are unreadable."""
     if unreadable:
@@ -208,7 +203,7 @@ def _report(
     config: ml_collections.ConfigDict,
     workdir: str,
     encoders: backbones.Backbones,
-    data: LabelledData,
+    data: LabeledData,
     unreadable: list[str],
     outcomes: Mapping[str, Outcome],
 ) -> dict[str, Any]:

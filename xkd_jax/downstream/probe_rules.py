@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 import ml_collections
 
-from xkd_jax import config_check
-from xkd_jax.config import probing, schema
+from xkd_jax.config import checks, probing, schema
 from xkd_jax.config.rules import Rule
 
 RULES = schema.rules(probing.fields())
@@ -21,11 +20,9 @@ def check(config: ml_collections.ConfigDict, rules: Mapping[str, Rule] = RULES) 
     Raises:
         ConfigError: A field is not allowed. The message names it, its value and what is allowed.
     """
-    config_check.check_fields(config, rules)
+    checks.check_fields(config, rules)
     if not config.checkpoint:
-        config_check.refuse(
-            config, "checkpoint", "the folder of a run, an export or converted weights"
-        )
-    config_check.check_data(config)
+        checks.refuse(config, "checkpoint", "the folder of a run, an export or converted weights")
+    checks.check_data(config)
     if config.frame_size and "video" not in config.modalities:
-        config_check.refuse(config, "frame_size", "0 without video in config.modalities")
+        checks.refuse(config, "frame_size", "0 without video in config.modalities")

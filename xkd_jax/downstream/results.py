@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline import atomic
-from xkd_jax import console
+from input_pipeline.files import atomic
 from xkd_jax.downstream import figures, metrics
-from xkd_jax.downstream.published import Published
 from xkd_jax.downstream.selection import Outcome
+from xkd_jax.paper.published import Published
+from xkd_jax.run import console
 
 FILE = "results.json"
 _CONFUSED = 20  # number of confused pairs of classes to list

@@ -10,8 +10,8 @@ import numpy as np
 
 from xkd_jax import sharding
 from xkd_jax.downstream import backbones, extraction
-from xkd_jax.downstream.labelled import LabelledData, Recordings, held_out
-from xkd_jax.downstream.selection import Samples, fused
+from xkd_jax.downstream.labeled_data import LabeledData, Recordings, held_out
+from xkd_jax.downstream.selection import LabeledFeatures, fused
 
 
 class Fold(NamedTuple):
@@ -40,7 +40,7 @@ class Fold(NamedTuple):
             yield "test", self.held
 
 
-def folds(config: ml_collections.ConfigDict, data: LabelledData) -> list[Fold]:
+def folds(config: ml_collections.ConfigDict, data: LabeledData) -> list[Fold]:
     """Divides the recordings of each partition by their use.
 
     Args:
@@ -68,7 +68,7 @@ class _Pool(NamedTuple):
     features: extraction.Features
 
 
-class Sampled:
+class FeatureSource:
     """Features of all recordings of some folds, in training clips and in test clips.
 
     A recording is encoded once for each kind of clip that it is used with, however many partitions
@@ -125,7 +125,7 @@ class Sampled:
             unreadable.update(source.name(number) for number in example_ids[features.replaced])
         self.unreadable = sorted(unreadable)
 
-    def of(self, recordings: Recordings, use: str) -> Samples:
+    def load(self, recordings: Recordings, use: str) -> LabeledFeatures:
         """Returns the features of all readable recordings, with modalities concatenated.
 
         Args:
@@ -141,9 +141,9 @@ class Sampled:
         if not readable.any():
             raise ValueError(f"none of the {len(places)} {use} recordings could be read")
         rows = {m: features[places[readable]] for m, features in pool.features.of.items()}
-        return Samples(fused(rows), recordings.targets[readable])
+        return LabeledFeatures(fused(rows), recordings.targets[readable])
 
-    def seen_by(self, modality: str) -> "Sampled":
+    def seen_by(self, modality: str) -> "FeatureSource":
         """Returns a copy that has the features of one modality only."""
         alone = copy.copy(self)
         alone._pools = {

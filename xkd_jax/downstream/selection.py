@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from input_pipeline import progress
+from input_pipeline.programs import progress
 from xkd_jax.downstream.classifiers import Classifier
 from xkd_jax.downstream.metrics import Metric
 
 
 @dataclasses.dataclass(frozen=True)
-class Samples:
+class LabeledFeatures:
     """Features and classes of n recordings.
 
     Attributes:
@@ -45,9 +45,9 @@ class Samples:
     def __len__(self) -> int:
         return len(self.features)
 
-    def take(self, places: np.ndarray) -> "Samples":
+    def take(self, places: np.ndarray) -> "LabeledFeatures":
         """Selects recordings by indices or by an (n,) bool mask."""
-        return Samples(self.features[places], self.targets[places])
+        return LabeledFeatures(self.features[places], self.targets[places])
 
     def clips(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns one row per clip: (n * k, D) features and (n * k, C) targets."""
@@ -64,8 +64,8 @@ class Divided(NamedTuple):
             that candidates are compared under the conditions of the test.
     """
 
-    kept: Samples
-    held: Samples
+    kept: LabeledFeatures
+    held: LabeledFeatures
 
 
 def fused(features: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -133,9 +133,9 @@ class Outcome(NamedTuple):
 
 
 def evaluate(
-    train: Samples,
-    test: Samples,
-    held_out: Samples | Divided | None,
+    train: LabeledFeatures,
+    test: LabeledFeatures,
+    held_out: LabeledFeatures | Divided | None,
     classifier: Classifier,
     metric: Metric,
 ) -> Outcome:
@@ -159,7 +159,7 @@ def evaluate(
             "choose one on"
         )
     held_out_scores, validation = [], ()
-    if isinstance(held_out, Samples):  # the same fit serves for the choice and the test
+    if isinstance(held_out, LabeledFeatures):  # the same fit serves for the choice and the test
         validation = held_out
         fitted = list(fit(classifier, train, [validation, test], "choosing and testing"))
         held_out_scores = [scores for _, (scores, _) in fitted]
@@ -186,7 +186,7 @@ def evaluate(
 
 
 def fit(
-    classifier: Classifier, train: Samples, parts: Sequence[Samples], doing: str
+    classifier: Classifier, train: LabeledFeatures, parts: Sequence[LabeledFeatures], doing: str
 ) -> Iterator[tuple[float, list[np.ndarray]]]:
     """Trains on clips, and scores recordings by the mean over their clips.
 

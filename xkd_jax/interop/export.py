@@ -9,7 +9,7 @@ to continue, except the optimizer's state.
 """
 
 if __name__ == "__main__":  # before the slow imports
-    from input_pipeline import program
+    from input_pipeline.programs import program
 
     program.start()
 
@@ -18,14 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline import program
-from xkd_jax import command_line
+from input_pipeline.files import atomic
+from input_pipeline.programs import program
 from xkd_jax.config import pretraining
-from xkd_jax.interop import pretrained, release, torch_files
-from xkd_jax.models import xkd
-from xkd_jax.models.xkd import MODALITIES
+from xkd_jax.encoders import descriptions, exports, pretrained
+from xkd_jax.interop import release, torch_files
+from xkd_jax.method.models import xkd
+from xkd_jax.method.models.xkd import MODALITIES
+from xkd_jax.run import command_line
 
-FORMATS = (*pretrained.STORES, "release")
+FORMATS = (*exports.STORES, "release")
 
 Tensors = dict[str, np.ndarray]
 
@@ -36,7 +38,7 @@ def export(
     form: str = "orbax",
     everything: bool = False,
     overwrite: bool = False,
-) -> tuple[pretrained.Pretrained, bool]:
+) -> tuple[exports.Pretrained, bool]:
     """Exports weights.
 
     Args:
@@ -60,22 +62,22 @@ def export(
         raise ValueError(
             "--everything with --format=release: the release's training checkpoints need its "
             "optimizer's state, which we do not have; allowed with --everything: "
-            f"{', '.join(pretrained.STORES)}"
+            f"{', '.join(exports.STORES)}"
         )
-    wanted = pretrained.everything if everything else pretrained.encoders_only
+    wanted = descriptions.everything if everything else descriptions.encoders_only
     description, trees = pretrained.load(checkpoint, wanted)
     if everything and description["config"] is None:
         raise ValueError(f"--everything: {checkpoint} holds only encoders")
-    description = {**description, "networks": pretrained.contents(trees)}
+    description = {**description, "networks": descriptions.contents(trees)}
     if not everything:
         description["config"] = None
-    exported = pretrained.Pretrained(description, trees)
+    exported = exports.Pretrained(description, trees)
     if form == "release":
         return exported, write_release(pathlib.Path(output).absolute(), exported, overwrite)
-    return exported, pretrained.save(output, exported, form, overwrite)
+    return exported, exports.save(output, exported, form, overwrite)
 
 
-def write_release(folder: pathlib.Path, weights: pretrained.Pretrained, overwrite: bool) -> bool:
+def write_release(folder: pathlib.Path, weights: exports.Pretrained, overwrite: bool) -> bool:
     """Writes encoders as files of the authors' release, and their description as config.json.
 
     Args:
@@ -90,20 +92,20 @@ def write_release(folder: pathlib.Path, weights: pretrained.Pretrained, overwrit
         FileExistsError: `folder` holds something else, and `overwrite` is not set.
     """
     files = {f"xkd_{name}.pth.tar": tensors for name, tensors in backbones(weights).items()}
-    description = pretrained.as_json({**weights.description, "weights": "release"}, {})
+    description = exports.as_json({**weights.description, "weights": "release"}, {})
     if _holds(folder, files, description):
         return False
-    with pretrained.replacing(folder, overwrite) as draft:
+    with atomic.replacing_folder(folder, overwrite) as draft:
         for name, tensors in files.items():
             with open(draft / name, "wb") as file:
                 torch_files.write(file, tensors)
-        (draft / pretrained.CONFIG).write_text(description, "utf-8")
+        (draft / exports.CONFIG).write_text(description, "utf-8")
     return True
 
 
 def _holds(folder: pathlib.Path, files: dict[str, Tensors], description: str) -> bool:
     try:
-        if (folder / pretrained.CONFIG).read_text("utf-8") != description:
+        if (folder / exports.CONFIG).read_text("utf-8") != description:
             return False
         for name, tensors in files.items():
             existing = torch_files.read(folder / name)
@@ -116,17 +118,17 @@ def _holds(folder: pathlib.Path, files: dict[str, Tensors], description: str) ->
     return True
 
 
-def backbones(weights: pretrained.Pretrained) -> dict[str, Tensors]:
+def backbones(weights: exports.Pretrained) -> dict[str, Tensors]:
     """Converts encoders to the release's state dicts, by "vid_teacher" and so on."""
     held = {
         (root, m)
-        for network, root in pretrained.NETWORKS.items()
+        for network, root in descriptions.NETWORKS.items()
         for m in weights.description["networks"].get(network, ())
     }
     tensors = release.to_release(
         weights.trees,
         _model(weights.description),
-        lambda path: pretrained.encoders_only(path) and (path[1] == "shared" or path[:2] in held),
+        lambda path: descriptions.encoders_only(path) and (path[1] == "shared" or path[:2] in held),
     )
     files: dict[str, Tensors] = {}
     for name, tensor in tensors.items():
@@ -171,7 +173,7 @@ def main(arguments: list[str] | None = None) -> None:
         exported, written = export(
             flags.checkpoint, flags.output, flags.format, flags.everything, flags.overwrite
         )
-    print(pretrained.summary(exported.description))
+    print(descriptions.summary(exported.description))
     print(f"{flags.output}: {'written' if written else 'holds the same already, left as it is'}")
 
 

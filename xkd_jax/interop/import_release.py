@@ -8,7 +8,7 @@ projectors, decoders and centers. PyTorch is not needed, and no code in a file i
 """
 
 if __name__ == "__main__":  # before the slow imports
-    from input_pipeline import program
+    from input_pipeline.programs import program
 
     program.start()
 
@@ -21,14 +21,15 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from input_pipeline import program
-from xkd_jax import command_line
-from xkd_jax.interop import pretrained, release, sizes, torch_files
-from xkd_jax.models import xkd
-from xkd_jax.models.xkd import MODALITIES
+from input_pipeline.programs import program
+from xkd_jax.encoders import descriptions, exports
+from xkd_jax.interop import release, sizes, torch_files
+from xkd_jax.method.models import xkd
+from xkd_jax.method.models.xkd import MODALITIES
+from xkd_jax.run import command_line
 
 SUFFIX = ".pth.tar"
-ROOTS = pretrained.NETWORKS
+ROOTS = descriptions.NETWORKS
 _NAMED = re.compile(r"(vid|aud)_(teacher|student)\.pth(\.tar)?$")
 _SHOWN = 3  # keys named in an error
 
@@ -48,7 +49,7 @@ def backbone_files(prefix: str) -> dict[str, pathlib.Path]:
 
 def read_release(
     source: str, network: str | None = None, given: sizes.Given | None = None
-) -> pretrained.Pretrained:
+) -> exports.Pretrained:
     """Reads weights of the release.
 
     Args:
@@ -93,14 +94,14 @@ def read_release(
             file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files.values()
         },
     }
-    description = pretrained.describe(config.to_dict(), trees, provenance)
+    description = descriptions.describe(config.to_dict(), trees, provenance)
     # `describe` takes the length of the sound from the config's clip, which backbones do not have.
     if held and "audio" in description["preprocessing"]:
         view = description["preprocessing"]["audio"]
         view["seconds"] = _seconds(view["frames"], view["hop"], view["sample_rate"])
     if held:
         description["config"] = None  # decoders and projectors are not known
-    return pretrained.Pretrained(description, trees)
+    return exports.Pretrained(description, trees)
 
 
 def _seconds(frames: int, hop: int, sample_rate: int) -> float:
@@ -195,7 +196,7 @@ def main(arguments: list[str] | None = None) -> None:
     add = parser.add_argument
     add("--input", required=True, metavar="PREFIX_OR_FILE", help="the release's files")
     add("--output", required=True, metavar="DIR", help="folder to write")
-    add("--store", choices=pretrained.STORES, default="orbax", help="format of weights (orbax)")
+    add("--store", choices=exports.STORES, default="orbax", help="format of weights (orbax)")
     add("--overwrite", action="store_true", help="replace existing content of --output")
     add("--network", choices=tuple(ROOTS), help="network, if the file's name does not say which")
     group = parser.add_argument_group(
@@ -213,8 +214,8 @@ def main(arguments: list[str] | None = None) -> None:
     command_line.quieten_libraries()
     with program.errors_in_one_line():
         converted = read_release(flags.input, flags.network, given)
-        written = pretrained.save(flags.output, converted, flags.store, flags.overwrite)
-    print(pretrained.summary(converted.description))
+        written = exports.save(flags.output, converted, flags.store, flags.overwrite)
+    print(descriptions.summary(converted.description))
     print(f"{flags.output}: {'written' if written else 'holds the same already, left as it is'}")
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from xkd_jax.models.xkd import MODALITIES, XKD
+from xkd_jax.method.models.xkd import MODALITIES, XKD
 
 PREFIXES = {"video": "vid", "audio": "aud"}
 PATCH_EMBEDDINGS = {"video": "cuboid_embed", "audio": "patch_embed"}
@@ -167,7 +167,7 @@ def from_release(
 
     Returns:
         Trees of NumPy arrays under "params", "teacher" and "centers", as in
-        `xkd_jax.train_step.TrainState`, without what is not wanted.
+        `xkd_jax.method.train_step.TrainState`, without what is not wanted.
 
     Raises:
         KeyError: A tensor is missing; the message names it.

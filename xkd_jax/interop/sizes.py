@@ -15,8 +15,8 @@ import numpy as np
 
 from xkd_jax.config import pretraining
 from xkd_jax.interop.release import PATCH_EMBEDDINGS, PREFIXES
-from xkd_jax.models.patches import patch_values
-from xkd_jax.models.xkd import MODALITIES
+from xkd_jax.method.models.patches import patch_values
+from xkd_jax.method.models.xkd import MODALITIES
 
 Tensors = Mapping[str, np.ndarray]
 

@@ -22,7 +22,7 @@ used; then one line says why.
 """
 
 if __name__ == "__main__":  # before the slow imports
-    from input_pipeline import program
+    from input_pipeline.programs import program
 
     program.start()
 
@@ -33,9 +33,10 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from input_pipeline import atomic, program, progress
-from input_pipeline.terminal import printable
-from xkd_jax import command_line
+from input_pipeline.files import atomic
+from input_pipeline.programs import program, progress
+from input_pipeline.programs.terminal import printable
+from xkd_jax.run import command_line
 
 if TYPE_CHECKING:
     from xkd_jax.report.clips import Clips
@@ -147,8 +148,8 @@ def _networks(
     workdir: pathlib.Path, log: "History | None", missing: list[str]
 ) -> "Networks | None":
     """Loads the networks; returns None if the folder holds only a log."""
-    from xkd_jax.checkpoint import DamagedError
     from xkd_jax.report import networks
+    from xkd_jax.run.checkpoint import DamagedError
 
     try:
         return networks.load(workdir)

@@ -15,9 +15,9 @@ import ml_collections
 import numpy as np
 
 from input_pipeline import cores
-from input_pipeline.terminal import printable
-from xkd_jax import preprocessing
-from xkd_jax.models.xkd import MODALITIES
+from input_pipeline.programs.terminal import printable
+from xkd_jax.encoders import preprocessing
+from xkd_jax.method.models.xkd import MODALITIES
 
 
 class Clips(NamedTuple):
@@ -63,7 +63,7 @@ def of_run(config: ml_collections.ConfigDict, count: int, seed: int = 0) -> Clip
     """
     # Imported here because these import TensorFlow and scikit-learn.
     from input_pipeline import datasets, evaluation
-    from xkd_jax.config_check import ConfigError
+    from xkd_jax.config.checks import ConfigError
     from xkd_jax.downstream import extraction, online
 
     config = config.copy_and_resolve_references()
@@ -131,7 +131,7 @@ def of_files(
         FileNotFoundError: One of the paths does not exist.
         ValueError: No file is usable.
     """
-    from input_pipeline.media import MediaError
+    from input_pipeline.media.reader import MediaError
 
     paths, left_out = _find(inputs, "video" in views)
     paths = [paths[n] for n in np.unique(np.linspace(0, len(paths) - 1, count).astype(int))]
@@ -181,9 +181,9 @@ def _read(
     path: pathlib.Path, views: Mapping[str, Mapping[str, Any]]
 ) -> tuple[dict[str, np.ndarray], bool]:
     """Reads the views of a file's middle clip (silence if it has no sound), and if it has sound."""
-    from input_pipeline import media
+    from input_pipeline.media import reader
 
-    clip, has_sound = {}, media.probe(path).has_audio
+    clip, has_sound = {}, reader.measure(path).has_audio
     if "video" in views:
         [clip["video"]] = preprocessing.video_views_of_file(path, views["video"], (0.5,))
     if "audio" in views and has_sound:

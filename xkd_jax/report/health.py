@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from xkd_jax import collapse, data_log
-from xkd_jax.models.xkd import MODALITIES, OTHER
+from xkd_jax.method.models.xkd import MODALITIES, OTHER
+from xkd_jax.report import collapse
 from xkd_jax.report.history import History
 from xkd_jax.report.representations import OfClass
+from xkd_jax.run import data_log
 
 LEVELS = ("collapsed", "warning", "good", "note")
 

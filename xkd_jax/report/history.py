@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xkd_jax import data_log, telemetry
+from xkd_jax.run import data_log, telemetry
 
 # By title of a chart, the pattern of its metrics' names; in the order of the report.
 CHARTS = {

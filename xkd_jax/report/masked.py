@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xkd_jax import augment
-from xkd_jax.models import patches as patching
+from xkd_jax.method import augment
+from xkd_jax.method.models import patches as patching
 from xkd_jax.report import reconstructions
 from xkd_jax.report.networks import Networks
 
@@ -67,7 +67,7 @@ def restore(
     return restored
 
 
-def of_means(views: np.ndarray, patch: tuple[int, ...], modality: str) -> float:
+def loss_of_means(views: np.ndarray, patch: tuple[int, ...], modality: str) -> float:
     """Computes the error of predicting each patch's mean, the baseline that a network has to beat.
 
     It is slightly below 1: normalization divides by the unbiased variance, and patches without any

@@ -16,12 +16,13 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from xkd_jax import augment, checkpoint, losses
-from xkd_jax.interop import pretrained
-from xkd_jax.interop.pretrained import NETWORKS
-from xkd_jax.models import xkd
-from xkd_jax.models.vit import Encoder, mean_token
-from xkd_jax.models.xkd import MODALITIES
+from xkd_jax.encoders import descriptions, pretrained
+from xkd_jax.encoders.descriptions import NETWORKS
+from xkd_jax.method import augment, losses
+from xkd_jax.method.models import xkd
+from xkd_jax.method.models.vit import Encoder, mean_token
+from xkd_jax.method.models.xkd import MODALITIES
+from xkd_jax.run import checkpoint, saved_checkpoint
 
 
 class Encoded(NamedTuple):
@@ -49,7 +50,7 @@ class Reconstructed(NamedTuple):
         predictions: (n, N, P) float32, all patches, in the space of normalized patches.
         dropped: (n, N) float32, 1 where the network did not see the patch.
         errors: (n,) float32, mean squared error of the dropped, normalized patches. Predicting
-            each patch's mean gives about 1; see `masked.of_means`.
+            each patch's mean gives about 1; see `masked.loss_of_means`.
     """
 
     predictions: np.ndarray
@@ -62,8 +63,8 @@ class Networks:
     """Weights, their description, and the model they belong to.
 
     Attributes:
-        description: Description as from `xkd_jax.interop.pretrained.describe`.
-        trees: Trees of weights, as in `xkd_jax.interop.pretrained`.
+        description: Description as from `xkd_jax.encoders.descriptions.describe`.
+        trees: Trees of weights, as in `xkd_jax.encoders.pretrained`.
         model: The whole model, or None if the config is not known. `trees` may lack the weights
             of some of its parts.
         config: Config of the run, or None if it is not known.
@@ -98,7 +99,7 @@ class Networks:
 
     def grid(self, modality: str) -> tuple[int, ...]:
         """Returns the numbers of tokens along (time, height, width) or (frequency, time)."""
-        return pretrained.native_grid(self.description, modality)
+        return descriptions.native_grid(self.description, modality)
 
     def view(self, modality: str) -> Mapping[str, Any]:
         """Returns the preprocessing of one modality."""
@@ -269,7 +270,7 @@ def load(path: str | os.PathLike) -> Networks:
         DamagedError: The folder holds no weights that can be read, or its config fits no model.
         MismatchError: The weights do not fit the model of the folder's config.
     """
-    description, trees = pretrained.load(path, pretrained.everything)
+    description, trees = pretrained.load(path, descriptions.everything)
     if not description["config"]:
         return Networks(description, trees, None, None)
     config = ml_collections.ConfigDict(description["config"])
@@ -277,7 +278,7 @@ def load(path: str | os.PathLike) -> Networks:
         model = xkd.build(config)
         expected = jax.eval_shape(functools.partial(_fresh, model))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise pretrained.DamagedError(
+        raise saved_checkpoint.DamagedError(
             f"{path} cannot be used: no model can be built from its config "
             f"({type(error).__name__}: {error})"
         ) from error

@@ -18,8 +18,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from xkd_jax import augment
-from xkd_jax.models import patches as patching
+from xkd_jax.method import augment
+from xkd_jax.method.models import patches as patching
 
 ROWS = ("original", "masked", "reconstructed")
 GRAY = 0.5  # brightness of dropped patches, in [0, 1]

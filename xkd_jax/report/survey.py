@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from xkd_jax.models.xkd import OTHER
+from xkd_jax.method.models.xkd import OTHER
 from xkd_jax.report import masked, representations
 from xkd_jax.report.clips import Clips
 from xkd_jax.report.health import Measured
@@ -82,7 +82,7 @@ def take(
             restored[m] = masked.restore(
                 networks, m, views[m], examples, BATCH_SIZE, lambda n: advance("masking", n * count)
             )
-            baselines[m] = masked.of_means(views[m], networks.patch(m), m)
+            baselines[m] = masked.loss_of_means(views[m], networks.patch(m), m)
 
     logs = {
         key: _log_probabilities(networks, *key, out.projections)

@@ -6,10 +6,10 @@ import shlex
 
 import pytest
 
-from input_pipeline import config_flag
+from input_pipeline.programs import config_flag
 from tests.tiny import tiny_config
 from xkd_jax.ablation import plan, rows
-from xkd_jax.config_check import ConfigError
+from xkd_jax.config.checks import ConfigError
 
 DEMO = "configs/demo.py"
 OUTPUT = pathlib.Path("out")

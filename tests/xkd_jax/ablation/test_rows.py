@@ -5,9 +5,9 @@ import re
 import pytest
 
 from configs import ablation, base
-from xkd_jax import config_check
 from xkd_jax.ablation import listing, rows
-from xkd_jax.downstream import published
+from xkd_jax.config import checks
+from xkd_jax.paper import published
 
 # All tables of the paper in which pretraining varies.
 TABLES = {table for study in rows.STUDIES.values() for table in study.tables}
@@ -16,7 +16,7 @@ TABLES = {table for study in rows.STUDIES.values() for table in study.tables}
 @pytest.mark.parametrize("name", rows.ROWS)
 def test_every_row_is_a_config_that_can_be_trained(name):
     config = ablation.get_config(name)
-    config_check.check_step(config)
+    checks.check_step(config)
     assert config.epochs == 400
     for field, value in rows.changed(base.get_config(), rows.ROWS[name]).items():
         assert rows.value_of(config, field) == value

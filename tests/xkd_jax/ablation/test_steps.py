@@ -14,9 +14,10 @@ import pytest
 
 from configs import base
 from tests.tiny import random_params, tiny_batch, tiny_config
-from xkd_jax import config_check, train_step
 from xkd_jax.ablation import rows
-from xkd_jax.models import xkd
+from xkd_jax.config import checks
+from xkd_jax.method import train_step
+from xkd_jax.method.models import xkd
 
 # One row for each kind of shape, see above.
 SHAPED = ("xkd_audioset", "projector_layers_2", "local_4s_1s", "views_2_1", "mask_v0.90_a0.85")
@@ -33,7 +34,7 @@ def make_config(name):
     if name == "xkd_audioset":  # larger than the other encoder, but not as large as ViT-L
         config.model.video.encoder = base.transformer((48, 3, 4))
         config.model.video.decoder = base.transformer((24, 2, 2))
-    config_check.check_step(config)
+    checks.check_step(config)
     return config
 
 

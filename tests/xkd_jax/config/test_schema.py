@@ -8,9 +8,9 @@ from input_pipeline import datasets
 from xkd_jax.config import finetuning, former_names, pretraining, probing, schema
 from xkd_jax.config.rules import one_of, whole
 from xkd_jax.config.schema import Field, Section
-from xkd_jax.downstream import rand_augment
-from xkd_jax.interop import pretrained
-from xkd_jax.models import xkd
+from xkd_jax.downstream.finetuning import rand_augment
+from xkd_jax.encoders import descriptions
+from xkd_jax.method.models import xkd
 
 TASKS = {
     "pretrain": pretraining.fields(),
@@ -70,7 +70,7 @@ def test_the_names_are_those_of_the_modules_that_give_them_a_meaning():
     assert base["model.variant"].allowed == one_of(*xkd.VARIANTS).allowed
     assert pretraining.get_config().xkd.reconstruct == xkd.MODALITIES
     probe = schema.rules(probing.fields())
-    assert probe["network"].allowed == one_of(*pretrained.NETWORKS).allowed
+    assert probe["network"].allowed == one_of(*descriptions.NETWORKS).allowed
     magnitude = schema.rules(finetuning.fields("video"))["augmentation.rand_augment.magnitude"]
     assert magnitude.holds(rand_augment.LARGEST)
     assert not magnitude.holds(rand_augment.LARGEST + 0.01)

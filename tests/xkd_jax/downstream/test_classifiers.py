@@ -5,7 +5,7 @@ import pytest
 from sklearn.svm import LinearSVC
 
 from xkd_jax.config import probing, schema
-from xkd_jax.config_check import ConfigError
+from xkd_jax.config.checks import ConfigError
 from xkd_jax.downstream import classifiers
 
 NAMES = ("svm", "linear", "knn")

@@ -10,8 +10,8 @@ from PIL import Image
 from configs.eval import compare as compare_config
 from tests.input_pipeline.prepared_files import write_prepared
 from tests.saved_runs import save_run
-from tests.xkd_jax.downstream import labelled_clips
-from xkd_jax.config_check import ConfigError
+from tests.xkd_jax.downstream import labeled_clips
+from xkd_jax.config.checks import ConfigError
 from xkd_jax.downstream import compare
 from xkd_jax.downstream.selection import Candidate, Outcome
 
@@ -26,7 +26,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     splits = {
-        split: [labelled_clips.record(f"{split}{n}", n % 3) for n in range(count)]
+        split: [labeled_clips.record(f"{split}{n}", n % 3) for n in range(count)]
         for split, count in (("train", 15), ("test", 6))
     }
     return write_prepared(tmp_path_factory.mktemp("data") / "prepared", splits)
@@ -70,7 +70,7 @@ def test_a_comparison(run, data, tmp_path, capsys):
 
 
 def test_one_modality_with_several_classes_a_recording(run, tmp_path):
-    data = labelled_clips.multi_label(tmp_path / "data")
+    data = labeled_clips.multi_label(tmp_path / "data")
     config = make_config(run, data, modalities=("audio",))
     with pytest.raises(
         ConfigError, match=r"config\.classifiers is .*; allowed: 'linear' and 'knn'"

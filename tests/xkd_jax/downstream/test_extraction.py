@@ -11,9 +11,10 @@ from configs import base
 from input_pipeline import datasets, evaluation
 from tests.input_pipeline.prepared_files import clock_record, write_prepared
 from tests.media_files import write_media
-from xkd_jax import encoders, sharding
-from xkd_jax.config_check import ConfigError
+from xkd_jax import sharding
+from xkd_jax.config.checks import ConfigError
 from xkd_jax.downstream import backbones, extraction
+from xkd_jax.encoders import pretrained_encoder
 
 RECORDINGS = 7
 AUGMENT = ml_collections.ConfigDict(
@@ -307,7 +308,7 @@ def test_sound_alone_is_cut_to_its_own_length(run):
 
 
 def test_picture_and_sound_of_different_lengths_are_refused(run, both):
-    longer = encoders.load_encoder(run, "audio", seconds=2.0)
+    longer = pretrained_encoder.load_encoder(run, "audio", seconds=2.0)
     with pytest.raises(ConfigError, match="encoders that see 1 s of video and 2 s of audio: one"):
         backbones.make_views({"video": both["video"], "audio": longer})
 

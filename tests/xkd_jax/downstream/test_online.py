@@ -11,12 +11,13 @@ import pytest
 from tests.input_pipeline.prepared_files import write_prepared
 from tests.saved_runs import save_run
 from tests.tiny import random_params, tiny_config
-from tests.xkd_jax.downstream.labelled_clips import record
-from xkd_jax import encoders, pretrain, sharding
-from xkd_jax.config_check import ConfigError
-from xkd_jax.downstream import labelled, metrics, online
-from xkd_jax.models import xkd
-from xkd_jax.train_step import TrainState
+from tests.xkd_jax.downstream.labeled_clips import record
+from xkd_jax import pretrain, sharding
+from xkd_jax.config.checks import ConfigError
+from xkd_jax.downstream import labeled_data, metrics, online
+from xkd_jax.encoders import pretrained_encoder
+from xkd_jax.method.models import xkd
+from xkd_jax.method.train_step import TrainState
 
 NAMES = [f"probe/{m}_{n}" for n in ("teacher", "student") for m in ("video", "audio", "fused")]
 
@@ -81,7 +82,7 @@ def test_features_are_those_of_load_encoder(data, tmp_path):
     for modality in ("video", "audio"):
         views = np.concatenate([batch[modality] for batch in clips.batches])[used]
         for network in ("teacher", "student"):
-            encoder = encoders.load_encoder(tmp_path / "run", modality, network)
+            encoder = pretrained_encoder.load_encoder(tmp_path / "run", modality, network)
             expected = encoder.encode_views(views)
             np.testing.assert_allclose(
                 found[f"{modality}_{network}"], expected, rtol=1e-4, atol=1e-5
@@ -108,7 +109,7 @@ def test_wrong_labels_are_not_found_by_a_program_that_is_made_once(data):
 
 def recordings(labels):
     targets = np.eye(3, dtype=bool)[labels]
-    return labelled.Recordings(None, np.arange(len(labels)), targets)
+    return labeled_data.Recordings(None, np.arange(len(labels)), targets)
 
 
 def test_recordings_are_drawn_evenly_from_the_classes():
@@ -130,9 +131,9 @@ def test_data_that_cannot_serve_are_refused_in_one_line(data, tmp_path):
     config = make_config(data, **{"probe.test_split": "nowhere"})
     with pytest.raises(ConfigError, match=r"^config\.probe on the run's own data: .*'nowhere'"):
         online.open_data(config)
-    unlabelled = write_prepared(tmp_path / "none", {"train": [record("a"), record("b")]})
+    unlabeled = write_prepared(tmp_path / "none", {"train": [record("a"), record("b")]})
     with pytest.raises(ConfigError, match=r"^config\.probe: .* labeled data"):
-        online.open_data(make_config(data, **{"probe.path": str(unlabelled)}))
+        online.open_data(make_config(data, **{"probe.path": str(unlabeled)}))
 
 
 def lines(workdir):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from configs.eval import probe as probe_config
-from input_pipeline.records import Role
+from input_pipeline.prepared.records import Role
 from tests.input_pipeline.prepared_files import clock_record, write_prepared
-from xkd_jax.config_check import ConfigError
+from xkd_jax.config.checks import ConfigError
 from xkd_jax.downstream import backbones, extraction, metrics, probe, sampling, selection
 
 TRAIN, TEST = Role.TRAIN, Role.TEST
@@ -60,11 +60,13 @@ class Identified:
 
     unreadable = ()
 
-    def of(self, recordings, use):
+    def load(self, recordings, use):
         source = float(id(recordings.source) % 9973)
         numbers = recordings.example_ids.astype(np.float32)
         features = np.stack([numbers, np.full_like(numbers, source)], axis=-1)
-        return selection.Samples(np.repeat(features[:, None], 2, axis=1), recordings.targets)
+        return selection.LabeledFeatures(
+            np.repeat(features[:, None], 2, axis=1), recordings.targets
+        )
 
 
 def evaluate(config, data):
@@ -143,7 +145,7 @@ def test_features_go_with_their_recordings(kinds, encoders, run, monkeypatch, tm
     monkeypatch.setattr(sampling.extraction, "extract", numbered(calls))
     data = probe.open_data(config, encoders)
     parts = sampling.folds(config, data)
-    samples = sampling.Sampled(config, {"video": encoders["video"]}, parts, tmp_path)
+    samples = sampling.FeatureSource(config, {"video": encoders["video"]}, parts, tmp_path)
     assert len(calls) == (1 if same else 2)
     for clips, views, example_ids in calls:
         np.testing.assert_array_equal(example_ids, np.arange(COUNT))
@@ -151,7 +153,7 @@ def test_features_go_with_their_recordings(kinds, encoders, run, monkeypatch, tm
     assert samples.unreadable == ["3"]
     for partition in data.partitions:
         for use, part in (("train", partition.train), ("test", partition.test)):
-            found = samples.of(part, use)
+            found = samples.load(part, use)
             readable = part.example_ids != 3
             np.testing.assert_array_equal(found.features[:, 0, 0], part.example_ids[readable])
             np.testing.assert_array_equal(found.targets, part.targets[readable])
@@ -167,9 +169,9 @@ def test_what_is_chosen_on_is_seen_as_what_is_tested(kinds, encoders, run, monke
     for kind, divided in (("pile", True), ("splits", False)):
         config = config_for(run, kinds[kind])
         [fold] = sampling.folds(config, probe.open_data(config, encoders))
-        samples = sampling.Sampled(config, {"video": encoders["video"]}, [fold], tmp_path)
-        assert samples.of(fold.held, "test").features.shape[1] == config.clips.test.count == 1
-        assert samples.of(fold.kept, "train").features.shape[1] == config.clips.train.count == 2
+        samples = sampling.FeatureSource(config, {"video": encoders["video"]}, [fold], tmp_path)
+        assert samples.load(fold.held, "test").features.shape[1] == config.clips.test.count == 1
+        assert samples.load(fold.kept, "train").features.shape[1] == config.clips.train.count == 2
         assert (fold.kept is fold.train) is not divided
         if divided:
             both = [*fold.kept.example_ids, *fold.held.example_ids]

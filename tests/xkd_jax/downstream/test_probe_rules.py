@@ -6,11 +6,11 @@ import pkgutil
 import re
 
 import pytest
+from tests.xkd_jax.test_config_check import put
 
 import configs.eval
 from configs.eval import probe
-from tests.xkd_jax.test_config_check import put
-from xkd_jax.config_check import ConfigError, fields_of
+from xkd_jax.config.checks import ConfigError, fields_of
 from xkd_jax.downstream import probe_rules
 
 FIELDS = list(fields_of(probe.get_config()))

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from xkd_jax.downstream import results
-from xkd_jax.downstream.published import Published
 from xkd_jax.downstream.selection import Candidate, Outcome
+from xkd_jax.paper.published import Published
 
 NAMES = ("bounce", "collide", "tick", "flash")
 

@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 from xkd_jax.config import probing, schema
-from xkd_jax.downstream import classifiers, labelled, metrics, selection
-from xkd_jax.downstream.selection import Samples
+from xkd_jax.downstream import classifiers, labeled_data, metrics, selection
+from xkd_jax.downstream.selection import LabeledFeatures
 
 NAMES = ("svm", "linear", "knn")
 CLASSES, WIDTH = 5, 12
@@ -29,16 +29,16 @@ def recordings(count, clips=3, seed=0, own=0.3):
     centers = np.random.default_rng(9).normal(size=(CLASSES, WIDTH))[labels]
     features = centers[:, None] + own * rng.normal(size=(count, 1, WIDTH))
     features = features + 0.1 * rng.normal(size=(count, clips, WIDTH))
-    return Samples(features.astype(np.float32), np.eye(CLASSES, dtype=bool)[labels])
+    return LabeledFeatures(features.astype(np.float32), np.eye(CLASSES, dtype=bool)[labels])
 
 
 def shuffled(samples, seed=3):
     order = np.random.default_rng(seed).permutation(len(samples))
-    return Samples(samples.features, samples.targets[order])
+    return LabeledFeatures(samples.features, samples.targets[order])
 
 
 def divided(train, share=0.25):
-    return selection.Divided(*labelled.held_out(train, share, seed=0))
+    return selection.Divided(*labeled_data.held_out(train, share, seed=0))
 
 
 def evaluate(name, train, test, **changes):
@@ -69,7 +69,7 @@ def test_a_split_by_clips_would_be_caught_by_that():
     """The test above can fail: with clips held out one by one, the same features look perfect."""
     train = shuffled(recordings(200, own=3.0))
     x, y = train.clips()
-    by_clip = Samples(x[:, None], y)
+    by_clip = LabeledFeatures(x[:, None], y)
     outcome = evaluate("knn", by_clip, recordings(20), **{"knn.k": (1, 2)})
     assert outcome.candidates[0].held_out > 0.9
 
@@ -111,13 +111,15 @@ def scored_as(by_candidate):
     return classifiers.Classifier("C", tuple(by_candidate), fit)
 
 
-def labelled_by_feature(count):
+def labeled_by_feature(count):
     labels = np.arange(count) % CLASSES
-    return Samples(labels[:, None, None].astype(np.float32), np.eye(CLASSES, dtype=bool)[labels])
+    return LabeledFeatures(
+        labels[:, None, None].astype(np.float32), np.eye(CLASSES, dtype=bool)[labels]
+    )
 
 
 def test_the_choice_is_made_on_held_out_recordings_and_the_best_on_test_is_told_beside():
-    train, validation, test = (labelled_by_feature(count) for count in (50, 20, 40))
+    train, validation, test = (labeled_by_feature(count) for count in (50, 20, 40))
     # Shares of correct recordings on the validation set (20) and on the test set (40).
     classifier = scored_as(
         {0.1: {20: 0.5, 40: 0.9}, 1.0: {20: 0.8, 40: 0.6}, 10.0: {20: 0.8, 40: 0.7}}
@@ -141,7 +143,7 @@ def test_a_validation_split_is_not_trained_on():
 def test_held_out_recordings_may_be_seen_in_other_clips_to_choose_on_them():
     train, test = recordings(80), recordings(40, seed=1)
     held = np.arange(80) % 4 == 0
-    others = Samples(train.features[held][:, :1] + 100, train.targets[held])
+    others = LabeledFeatures(train.features[held][:, :1] + 100, train.targets[held])
     seen = []
     kind = make("knn")
 
@@ -179,7 +181,10 @@ def test_scores_are_means_over_a_recordings_clips():
 @pytest.mark.parametrize("name", ["linear", "knn"])
 def test_several_classes_a_recording(name):
     train, test = recordings(80), recordings(40, seed=1)
-    both = [Samples(s.features, s.targets | np.roll(s.targets, 1, axis=1)) for s in (train, test)]
+    both = [
+        LabeledFeatures(s.features, s.targets | np.roll(s.targets, 1, axis=1))
+        for s in (train, test)
+    ]
     metric = metrics.MEAN_AVERAGE_PRECISION
     outcome = selection.evaluate(*both, divided(both[0]), make(name, multi_label=True), metric)
     assert metric.overall(outcome.scores, outcome.targets) > 0.95
@@ -207,7 +212,7 @@ def test_a_single_candidate_needs_nothing_held_out():
 )
 def test_samples_that_cannot_be(features, message):
     with pytest.raises(ValueError, match=message):
-        Samples(features, np.eye(2, dtype=bool)[[0, 1, 0, 1]])
+        LabeledFeatures(features, np.eye(2, dtype=bool)[[0, 1, 0, 1]])
 
 
 def test_fused_features_are_of_unit_length_side_by_side():

@@ -7,7 +7,7 @@ import pytest
 
 from tests.media_files import write_media
 from tests.saved_runs import save_run
-from xkd_jax.models.xkd import MODALITIES
+from xkd_jax.method.models.xkd import MODALITIES
 
 
 def log_line(step: int, distillation: float = 3.0, kl: float = 2.0, **more: float) -> dict:

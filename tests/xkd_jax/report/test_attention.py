@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from xkd_jax import losses
+from xkd_jax.method import losses
 from xkd_jax.report import attention
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from tests.damage import damages
 from tests.xkd_jax.report.conftest import log_line, write_log
-from xkd_jax import telemetry
 from xkd_jax.report import history
+from xkd_jax.run import telemetry
 
 
 def test_reads_what_telemetry_writes_and_where_the_run_was_started_again(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import base
-from xkd_jax import preprocessing
+from xkd_jax.encoders import preprocessing
 from xkd_jax.report import sound
 
 AUDIO = {**base.get_config().views.audio, "frames": 224, "seconds": 2.0}

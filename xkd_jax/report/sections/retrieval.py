@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from xkd_jax.models.xkd import OTHER
+from xkd_jax.method.models.xkd import OTHER
 from xkd_jax.report import attention, representations
 from xkd_jax.report.page import Section, escape, grid, image, table
 from xkd_jax.report.survey import Survey

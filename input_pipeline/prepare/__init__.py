@@ -1,0 +1,1 @@
+"""Raw media made into prepared data."""

@@ -1,0 +1,1 @@
+"""How every program of both packages starts, stops and talks to people."""

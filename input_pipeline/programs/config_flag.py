@@ -1,0 +1,187 @@
+"""The flag --config of programs: the file of an experiment, and flags that set its fields."""
+
+import itertools
+import os
+import pathlib
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import ml_collections
+from absl import app, flags
+from ml_collections import config_flags
+
+from input_pipeline.programs import program
+
+HELP = {"--help", "-help", "-h", "--h", "-?", "--helpshort", "-helpshort"}
+
+
+def define(
+    values: flags.FlagValues = flags.FLAGS, argv: Sequence[str] | None = None
+) -> flags.FlagHolder:
+    """Defines the flag --config.
+
+    Args:
+        values: Where to define it.
+        argv: The command line, the program's name first, whose config file defines more flags; that
+            of the process by default.
+
+    Returns:
+        The flag, which holds a `ConfigDict` once the command line is parsed.
+    """
+    return config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "The experiment: a file such as configs/k400.py.",
+        lock_config=True,
+        sys_argv=None if argv is None else list(argv),
+        flag_values=values,
+    )
+
+
+def run(main: Callable[[], None], text: str, config: flags.FlagHolder) -> None:
+    """Runs a program whose flags are defined: parses them, and calls it.
+
+    Args:
+        main: The program.
+        text: Text that --help prints.
+        config: The flag --config.
+    """
+    app.run(lambda _: main(), flags_parser=lambda argv: parse(argv, text, config))
+
+
+def parse(
+    argv: list[str],
+    help_text: str,
+    config: flags.FlagHolder,
+    values: flags.FlagValues = flags.FLAGS,
+) -> list[str]:
+    """Parses the flags. A wrong one is reported in one line, with exit code 1.
+
+    Args:
+        argv: The command line, the program's name first.
+        help_text: Text that --help prints.
+        config: The flag --config.
+        values: Where the flags are defined.
+
+    Returns:
+        The program's name, alone in a list, as absl wants it.
+
+    Raises:
+        SystemExit: A flag is wrong, an argument is no flag, or there is only text to print.
+    """
+    if HELP & set(argv):
+        print(help_text)
+        sys.exit(0)
+    path = _config_path(argv)
+    if path and not path.is_file():
+        problem = "a folder" if path.is_dir() else "no such file"
+        sys.exit(f"error: --config={path}: {problem}; the shipped ones are configs/*.py")
+    # config_flags loads every config file into this module, where a former get_config would stay.
+    sys.modules.pop("config_config", None)
+    try:
+        rest = values(argv)
+    except Exception as error:  # a config file is a program and may raise anything
+        sys.exit(f"error: {(path and _config_file_error(error, path)) or _flag_error(error)}")
+    if len(rest) > 1:
+        sys.exit(f"error: unexpected argument {rest[1]!r}; allowed: flags, see --help")
+    if isinstance(config.value, str):  # text to print, such as that of configs/ablation.py:list
+        print(config.value)
+        sys.exit(0)
+    if not isinstance(config.value, ml_collections.ConfigDict):
+        sys.exit(
+            f"error: --config={path}: get_config() returns {type(config.value).__name__}; "
+            "allowed: a ConfigDict, such as configs/base.py's"
+        )
+    _expand_home(config.value)
+    return rest
+
+
+class Origin(NamedTuple):
+    """Where a config comes from.
+
+    Attributes:
+        file: Value of --config.
+        changed: Values of the fields that flags have set, by name, such as `data.path`.
+    """
+
+    file: str
+    changed: Mapping[str, Any]
+
+
+def origin(values: flags.FlagValues = flags.FLAGS) -> Origin:
+    """Returns where the config of parsed flags comes from."""
+    flag = values["config"]
+    return Origin(config_flags.get_config_filename(flag), config_flags.get_override_values(flag))
+
+
+def load_config(path: str, overrides: Sequence[str]) -> ml_collections.ConfigDict:
+    """Loads a config as --config=PATH and --config.FIELD=VALUE do, without defining these flags.
+
+    Args:
+        path: Value of --config.
+        overrides: Flags of the form `--config.FIELD=VALUE`.
+
+    Returns:
+        The config.
+
+    Raises:
+        SystemExit: There is no such config, or a flag is wrong; the message is one line.
+    """
+    argv = ["", f"--config={path}", *overrides]
+    values = flags.FlagValues()
+    config = define(values, argv)
+    parse(argv, "", config, values)
+    return config.value
+
+
+def _expand_home(config: ml_collections.ConfigDict) -> None:
+    """Expands `~` in the paths of a config file; in flags it is expanded already."""
+    for name, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            _expand_home(value)
+        elif isinstance(value, str) and value.startswith("~"):
+            config[name] = os.path.expanduser(value)
+
+
+def _config_path(argv: list[str]) -> pathlib.Path | None:
+    """Returns the file that --config names, which absl knows only after running the file."""
+    for flag, following in itertools.pairwise([*argv, ""]):
+        if flag.split("=")[0] in ("--config", "-config"):
+            value = flag.partition("=")[2] if "=" in flag else following
+            return pathlib.Path(value.partition(":")[0])
+    return None
+
+
+def _config_file_error(error: BaseException, path: pathlib.Path) -> str | None:
+    """Describes in one line what is wrong with a config file.
+
+    Args:
+        error: Error that parsing the flags has raised.
+        path: Path of the config file.
+
+    Returns:
+        The description; None if the error does not come from the file.
+    """
+    while error.__context__:  # goes to the first cause
+        error = error.__context__
+    where = f"--config={path}"
+    if isinstance(error, AttributeError) and error.name == "get_config":
+        return f"{where}: has no function get_config"
+    if isinstance(error, SyntaxError):
+        return f"{where}: {program.one_line(error)}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f.lineno for f in frames if pathlib.Path(f.filename).absolute() == path.absolute()]
+    if not lines:
+        return None
+    return f"{where}, line {lines[-1]}: {type(error).__name__}: {program.one_line(error)}"
+
+
+def _flag_error(error: BaseException) -> str:
+    if not isinstance(error, (AttributeError, KeyError)):
+        return program.one_line(error)
+    reason = error.args[0]  # names the unknown field and the nearest known one
+    while isinstance(reason, Exception):
+        reason = reason.args[0]
+    return f"no such field in the config: {' '.join(str(reason).split())}"

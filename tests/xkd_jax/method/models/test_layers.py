@@ -1,0 +1,94 @@
+"""The layers have the values and gradients of Flax's."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from xkd_jax.method.models import layers
+
+TOLERANCE = {"float32": 2e-6, "bfloat16": 2e-2}
+
+
+class OneProduct(nn.Module):
+    heads: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, tokens):
+        batch, count, width = tokens.shape
+        qkv = nn.Dense(3 * width, use_bias=False, dtype=self.dtype, name="qkv")(tokens)
+        qkv = qkv.reshape(batch, count, 3, self.heads, width // self.heads)
+        return qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+
+
+class Named(nn.Module):
+    heads: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, tokens):
+        return layers.QueryKeyValue(self.heads, self.dtype, name="qkv")(tokens)
+
+
+def assert_alike(ours, flaxs, dtype):
+    """Compares values and gradients of two modules with the same parameters."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    # Far from zero and with outliers, where sums of squares would lose precision.
+    x = (5 + jax.random.normal(keys[0], (3, 7, 24)) ** 3).astype(dtype)
+    params = flaxs.init(keys[1], x)
+    params = jax.tree.map(lambda p: p + 0.3 * jax.random.normal(keys[2], p.shape), params)
+    assert jax.tree.map(jnp.shape, ours.init(keys[1], x)) == jax.tree.map(jnp.shape, params)
+
+    def run(module):
+        values, pull_back = jax.vjp(module.apply, params, x)
+        weights = [
+            jax.random.normal(jax.random.fold_in(keys[2], n), value.shape, value.dtype)
+            for n, value in enumerate(jax.tree.leaves(values))
+        ]
+        return values, pull_back(jax.tree.unflatten(jax.tree.structure(values), weights))
+
+    def close(actual, expected):
+        assert actual.dtype == expected.dtype
+        actual, expected = (np.asarray(a, np.float32) for a in (actual, expected))
+        np.testing.assert_allclose(
+            actual, expected, atol=TOLERANCE[dtype] * np.abs(expected).max(), rtol=0
+        )
+
+    jax.tree.map(close, jax.jit(run, static_argnums=0)(ours), jax.jit(run, static_argnums=0)(flaxs))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_layer_norm(dtype):
+    flaxs = nn.LayerNorm(epsilon=1e-5, dtype=dtype, use_fast_variance=False)
+    assert_alike(layers.LayerNorm(jnp.dtype(dtype)), flaxs, dtype)
+
+
+def test_layer_norm_of_a_token_without_variance():
+    norm = layers.LayerNorm()
+    x = jnp.full((1, 2, 8), 3.0)
+    variables = norm.init(jax.random.key(0), x)
+    value, gradient = jax.value_and_grad(lambda x: norm.apply(variables, x)[0, 0, 0])(x)
+    assert value == 0 and np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_queries_keys_and_values(dtype):
+    assert_alike(Named(4, jnp.dtype(dtype)), OneProduct(4, jnp.dtype(dtype)), dtype)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_gelu_is_exact(dtype):
+    x = jnp.linspace(-6, 6, 97).astype(dtype)
+    assert layers.gelu(x).dtype == dtype
+    wide = np.asarray(x, np.float64)
+    phi = 0.5 * (1 + np.vectorize(math.erf)(wide / np.sqrt(2)))
+    np.testing.assert_allclose(
+        np.asarray(layers.gelu(x), np.float64), wide * phi, atol=TOLERANCE[dtype], rtol=0
+    )
+    slope = jax.vmap(jax.grad(layers.gelu))(x)
+    expected = phi + wide * np.exp(-(wide**2) / 2) / np.sqrt(2 * np.pi)
+    np.testing.assert_allclose(np.asarray(slope, np.float64), expected, atol=TOLERANCE[dtype])

@@ -1,0 +1,184 @@
+"""Refuses impossible configs before anything is compiled, in one line that says what is allowed.
+
+`xkd_jax.config` has the rules for single fields. The rules here involve several fields.
+"""
+
+import difflib
+import math
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import ml_collections
+
+from xkd_jax.config import pretraining, schema
+from xkd_jax.config.rules import Rule
+from xkd_jax.method.models.masked_autoencoder import kept_count
+from xkd_jax.method.models.patches import token_grid
+from xkd_jax.method.models.xkd import MODALITIES, view_extents
+
+# Rules for the fields of a pretraining's config.
+RULES = schema.rules(pretraining.fields())
+
+
+class ConfigError(ValueError):
+    """A field of the config has a value that cannot work; the message is one line."""
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Checks a pretraining config.
+
+    Args:
+        config: Config to check, see `xkd_jax.config.pretraining`.
+
+    Raises:
+        ConfigError: A field is wrong. The message names it, its value and what is allowed.
+    """
+    check_step(config)
+    check_data(config)
+
+
+def check_step(config: ml_collections.ConfigDict) -> None:
+    """Checks a pretraining config, but not whether its data exist.
+
+    Args:
+        config: Config to check, see `xkd_jax.config.pretraining`.
+
+    Raises:
+        ConfigError: A field is wrong. The message names it, its value and what is allowed.
+    """
+    check_fields(config, RULES)
+    if not config.steps and not config.epochs:
+        refuse(config, "steps", "at least 1, or config.epochs above 0")
+    _check_views(config)
+    _check_model(config)
+    if config.model.variant == "xkd_mats" and config.xkd.ema_video != config.xkd.ema_audio:
+        refuse(
+            config,
+            "xkd.ema_audio",
+            f"config.xkd.ema_video={config.xkd.ema_video}: both teachers are one in xkd_mats",
+        )
+
+
+def check_fields(config: ml_collections.ConfigDict, rules: Mapping[str, Rule]) -> None:
+    """Checks that a config has exactly the fields of a table, and that each follows its rule.
+
+    Args:
+        config: Config to check.
+        rules: Rules by the names of fields, such as `model.video.patch`.
+
+    Raises:
+        ConfigError: A field is wrong. The message names it, its value and what is allowed.
+    """
+    _check_names(config, rules)
+    for field, rule in rules.items():
+        if not rule.holds(_value(config, field)):
+            refuse(config, field, rule.allowed)
+
+
+def fields_of(config: ml_collections.ConfigDict, prefix: str = "") -> Iterator[str]:
+    """Yields the names of all fields, such as `model.video.patch`, in the config's order."""
+    for name, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            yield from fields_of(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _check_names(config: ml_collections.ConfigDict, rules: Mapping[str, Rule]) -> None:
+    """Refuses missing and unknown fields. Flags cannot cause these, but a config file can."""
+    fields = list(fields_of(config))
+    for field in rules:
+        if field not in fields:
+            raise ConfigError(f"config.{field} is missing; start from one of the shipped configs")
+    for field in fields:
+        if field not in rules:
+            nearest = difflib.get_close_matches(field, rules, n=1, cutoff=0)[0]
+            raise ConfigError(f"config.{field} is not a field; the nearest is config.{nearest}")
+
+
+def check_data(config: ml_collections.ConfigDict) -> None:
+    """Checks that the data of a config exist.
+
+    Args:
+        config: Config to check.
+
+    Raises:
+        ConfigError: `data.path` is wrong. The message says what is allowed.
+    """
+    if not config.data.path:
+        refuse(config, "data.path", "the folder of the media files")
+    # A generated data set is created if it does not exist.
+    path = pathlib.Path(os.path.expanduser(config.data.path))
+    if config.data.dataset != "generated" and not path.is_dir():
+        refuse(config, "data.path", "an existing folder")
+
+
+def _check_views(config: ml_collections.ConfigDict) -> None:
+    video, audio = config.views.video, config.views.audio
+    if video.local_frames > video.global_frames:
+        refuse(config, "views.video.local_frames", f"at most the clip's {video.global_frames}")
+    seconds = video.global_frames / video.frame_rate
+    if audio.local_seconds > seconds:
+        refuse(config, "views.audio.local_seconds", f"at most the clip's {seconds:g}")
+    for view, length in (("global", seconds), ("local", audio.local_seconds)):
+        frames = 1 + round(length * audio.sample_rate) // audio.hop
+        if audio[f"{view}_frames"] > frames:
+            refuse(
+                config,
+                f"views.audio.{view}_frames",
+                f"at most {frames}, the hops of {length:g} s",
+            )
+    if 2 * audio.max_frequency > audio.sample_rate:
+        refuse(config, "views.audio.max_frequency", f"at most {audio.sample_rate / 2:g}")
+    if video.local_blur_kernel % 2 == 0 or video.local_blur_kernel // 2 >= video.local_size:
+        refuse(
+            config, "views.video.local_blur_kernel", "an odd number whose half fits into the view"
+        )
+
+
+def _check_model(config: ml_collections.ConfigDict) -> None:
+    for m in MODALITIES:
+        patch = config.model[m].patch
+        for view in ("global", "local"):
+            extents = view_extents(config.views, m, view)
+            if any(n % p for n, p in zip(extents, patch, strict=True)):
+                refuse(
+                    config,
+                    f"model.{m}.patch",
+                    f"divisors of the {view} view's {_times(extents)} (config.views.{m})",
+                )
+        ratio = config.model[m].mask_ratio
+        patches = math.prod(token_grid(view_extents(config.views, m), patch))
+        if not (0 < ratio < 1 and 0 < kept_count(patches, ratio) < patches):
+            refuse(
+                config,
+                f"model.{m}.mask_ratio",
+                f"between 0 and 1, so that some of the {patches} patches are kept and some dropped",
+            )
+        for network in ("encoder", "decoder"):
+            prefix, size = f"model.{m}.{network}", config.model[m][network]
+            if size.width % size.heads:
+                refuse(config, f"{prefix}.heads", f"a divisor of {prefix}.width={size.width}")
+    if config.model.variant != "xkd" and config.model.video.encoder != config.model.audio.encoder:
+        refuse(
+            config,
+            "model.variant",
+            "'xkd' unless both encoders have the same size: the other variants share their blocks",
+        )
+
+
+def _value(config: ml_collections.ConfigDict, field: str) -> Any:
+    for name in field.split("."):
+        config = config[name]
+    return config
+
+
+def refuse(config: ml_collections.ConfigDict, field: str, allowed: str) -> None:
+    """Raises a `ConfigError` that names a field, its value and what is allowed."""
+    raise ConfigError(f"config.{field} is {_value(config, field)!r}; allowed: {allowed}")
+
+
+def _times(extents: tuple[int, ...]) -> str:
+    return "x".join(map(str, extents))

@@ -1,0 +1,1 @@
+"""Finetuning an encoder with labels."""

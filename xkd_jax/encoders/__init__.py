@@ -1,0 +1,1 @@
+"""Pretrained encoders: weights with their description, and raw media made into views."""

@@ -1,0 +1,1 @@
+"""Memory, traffic and arithmetic of a step, from its program."""

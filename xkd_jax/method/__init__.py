@@ -1,0 +1,1 @@
+"""The method: what a developer of methods edits."""

@@ -1,0 +1,120 @@
+"""Logs which data a run uses, and which recordings could not be read during the run."""
+
+import json
+import math
+import pathlib
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Self
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from input_pipeline.files import atomic
+from input_pipeline.programs.terminal import printable
+
+if TYPE_CHECKING:
+    from input_pipeline.sources import ClipSource
+
+# Metric: number of clips since the last line of the log that replace one of another recording.
+REPLACED = "data/replaced"
+# Metric: number of cores that made batches, on average since the last line of the log.
+LOADER_CORES = "speed/loader_cores"
+
+_NAMED = 5  # recordings that the last line of the log names
+
+
+class DataLog:
+    """The log of a data source. Use it as a context manager.
+
+    At its end it prints which recordings could not be read, and adds them to
+    `<workdir>/unreadable-<process>.json`, which holds the reasons by name for all starts of the
+    run.
+
+    Args:
+        source: Source of the run's clips.
+        workdir: Folder of the run.
+        processor_seconds: Function that returns the processor time spent on batches so far, in
+            seconds, or NaN; None if it is not to be logged.
+    """
+
+    def __init__(
+        self,
+        source: "ClipSource",
+        workdir: pathlib.Path,
+        processor_seconds: Callable[[], float] | None = None,
+    ) -> None:
+        self._source = source
+        self._workdir = workdir
+        self._processor_seconds = processor_seconds
+        self._logged = 0
+        self._logged_seconds, self._logged_at = 0.0, time.perf_counter()
+
+    @property
+    def inventory(self) -> Mapping[str, int | str]:
+        """Inventory of the source, see `ClipSource`; saved with every checkpoint."""
+        return self._source.inventory
+
+    def metrics(self) -> dict[str, float]:
+        """Returns what is to be logged about the data since the last call.
+
+        Returns:
+            `REPLACED`, summed over all processes, which must all call this; and `LOADER_CORES` of
+            this process, where it is known.
+        """
+        count = self._source.replaced
+        new, self._logged = count - self._logged, count
+        if jax.process_count() > 1:
+            new = np.sum(multihost_utils.process_allgather(np.int32(new)))
+        return {REPLACED: float(new)} | self._loader_cores()
+
+    def _loader_cores(self) -> dict[str, float]:
+        seconds = self._processor_seconds() if self._processor_seconds else math.nan
+        if math.isnan(seconds):
+            return {}
+        now = time.perf_counter()
+        cores = (seconds - self._logged_seconds) / (now - self._logged_at)
+        self._logged_seconds, self._logged_at = seconds, now
+        return {LOADER_CORES: cores}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        failed = self._source.failed
+        if not failed:
+            return
+        path = self._workdir / f"unreadable-{jax.process_index():05d}.json"
+        known = read(self._workdir, path.name) | failed
+        try:
+            atomic.write_text(path, json.dumps(known, indent=1))
+            where = f" (all in {path})"
+        except OSError as error:  # must not hide the error that ends the run
+            where = f" ({path} cannot be written: {error.strerror})"
+        print(  # each process its own
+            f"{self._source.replaced} clips were of other recordings, since {len(failed)} could "
+            f"not be read: {in_words(failed)}{where}",
+            flush=True,
+        )
+
+
+def read(workdir: pathlib.Path, pattern: str = "unreadable-*.json") -> dict[str, str]:
+    """Reads the reasons, by name, why recordings could not be read in a run so far."""
+    reasons: dict[str, str] = {}
+    for path in sorted(workdir.glob(pattern)):
+        try:
+            content = json.loads(path.read_bytes())
+            reasons |= {str(name): str(reason) for name, reason in content.items()}
+        except (OSError, ValueError, AttributeError, RecursionError):
+            print(f"{path} is damaged: its list of unreadable recordings is lost", flush=True)
+    return reasons
+
+
+def in_words(failed: Mapping[str, str]) -> str:
+    """Formats the first recordings with their reasons, printable, and the number of the others."""
+    named = [
+        f"{printable(name)} ({printable(reason)})" for name, reason in list(failed.items())[:_NAMED]
+    ]
+    more = len(failed) - len(named)
+    return ", ".join(named) + (f" and {more} more" if more else "")
