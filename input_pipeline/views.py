@@ -1,9 +1,9 @@
 """The views of a clip, on TensorFlow ops: crops of its frames and log-mels of its sound.
 
 Every random draw is stateless. Its key is (seed, epoch, example id, what is drawn), plus the index
-of the view if there are several of a kind. A view is therefore the same in any order, on any thread and on
-any machine, and adding a local view does not change the others. Drawing and applying a draw are
-separate functions, so each can be used and tested alone.
+of the view if there are several of a kind. A view is therefore the same in any order, on any thread
+and on any machine, and adding a local view does not change the others. Drawing and applying a draw
+are separate functions, so each can be used and tested alone.
 
 Frames leave this module as uint8. The accelerator flips, colors, grays, blurs and normalizes them.
 """
