@@ -121,10 +121,10 @@ class Loader:
 
         Returns:
             A generator of batches. A batch has the views of `views.training_views` for the
-            requested modalities, with a leading axis of the local batch size B, and `has_audio`
-            (B,) bool, `example_id` (B,) int64 and `epoch` (B,) int32. Closing or dropping the
-            generator stops its threads. The generator raises `ReadError` if the source cannot read
-            an example.
+            requested modalities, with a leading axis of the local batch size B, and `has_video`
+            (B,) bool, `has_audio` (B,) bool, `example_id` (B,) int64 and `epoch` (B,) int32.
+            Closing or dropping the generator stops its threads. The generator raises `ReadError` if
+            the source cannot read an example.
         """
         reader = reading.ClipReader(self.source, self._config, "video" in self._modalities)
         self._meter = reader.meter
@@ -155,6 +155,7 @@ class Loader:
         clip = reader(row["example_id"], views.clip_position(key))
         return {
             **views.training_views(key, clip.frames, clip.waveform, self._config, self._modalities),
+            "has_video": clip.has_video,
             "has_audio": clip.has_audio,
             "example_id": row["example_id"],
             "epoch": tf.cast(row["epoch"], tf.int32),

@@ -94,14 +94,17 @@ class ClipReader:
         else:
             clip = ClipTensors(
                 *tf.numpy_function(
-                    self._guarded(self._read), [index, position], (tf.uint8, tf.float32, tf.bool)
+                    self._guarded(self._read),
+                    [index, position],
+                    (tf.uint8, tf.float32, tf.bool, tf.bool),
                 )
             )
         frames = clip.frames
         if self._picture:
             frames = tf.ensure_shape(frames, [self._frames, None, None, 3])
         waveform = tf.ensure_shape(clip.waveform, [self._samples])
-        return ClipTensors(frames, waveform, tf.ensure_shape(clip.has_audio, []))
+        flags = (tf.ensure_shape(flag, []) for flag in (clip.has_video, clip.has_audio))
+        return ClipTensors(frames, waveform, *flags)
 
     def failure(self, index: int, error: Exception) -> ReadError:
         """Makes the error that names the example that could not be read.
@@ -124,11 +127,11 @@ class ClipReader:
 
     def _read(
         self, index: np.int64, position: np.float32
-    ) -> tuple[np.ndarray, np.ndarray, np.bool]:
+    ) -> tuple[np.ndarray, np.ndarray, np.bool, np.bool]:
         clip = self._source.read(int(index), float(position))
         if next(self._reads) % _READS_PER_COLLECTION == 0:
             gc.collect()
-        return clip.frames, clip.waveform, np.bool(clip.has_audio)
+        return clip.frames, clip.waveform, np.bool(clip.has_video), np.bool(clip.has_audio)
 
     def _guarded(self, read: Callable) -> Callable:
         """Wraps a function so that its errors are kept in `failures`."""

@@ -33,6 +33,7 @@ class ClipSource(typing.Protocol):
         roles: (N, K) int64, role of each recording in each of the K official partitions. See
             `records.Role`.
         partitions: Names of the K partitions; empty where the splits are the partition.
+        has_video: (N,) bool, whether the recording has a picture. Clips without one are black.
         has_audio: (N,) bool, whether the recording has sound. Clips without sound are silent.
         fingerprint: Digest of the recordings' names and of what changes when a file changes. Equal
             fingerprints mean equal clips.
@@ -48,6 +49,7 @@ class ClipSource(typing.Protocol):
     class_names: tuple[str, ...]
     roles: np.ndarray
     partitions: tuple[str, ...]
+    has_video: np.ndarray
     has_audio: np.ndarray
     fingerprint: str
     inventory: Mapping[str, int | str]
@@ -78,13 +80,15 @@ class ClipTensors(typing.NamedTuple):
     """A clip inside the pipeline.
 
     Attributes:
-        frames: (T, h, w, 3) uint8. None if frames were not requested.
+        frames: (T, h, w, 3) uint8. None if frames were not requested. Black if there is no picture.
         waveform: (S,) float32. S is known when the graph is built. Zeros if there is no sound.
+        has_video: () bool.
         has_audio: () bool.
     """
 
     frames: "tf.Tensor | None"
     waveform: "tf.Tensor"
+    has_video: "tf.Tensor"
     has_audio: "tf.Tensor"
 
 

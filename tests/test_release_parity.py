@@ -111,11 +111,13 @@ def run_step(vectors: dict[str, np.ndarray], compiler_options: dict[str, Any]) -
             full=jnp.moveaxis(vectors["in/video_global"], 1, -1),
             local=jnp.moveaxis(local_views(vectors["in/video_local"], 4), 2, -1),
             noise=jnp.asarray(vectors["in/video_mask_noise"]),
+            present=jnp.ones(meta["batch"]),
         ),
         "audio": Views(
             full=jnp.asarray(vectors["in/audio_global"][:, 0]),
             local=jnp.asarray(local_views(vectors["in/audio_local"], 3)[:, :, 0]),
             noise=jnp.asarray(vectors["in/audio_mask_noise"]),
+            present=jnp.ones(meta["batch"]),
         ),
     }
 
@@ -128,7 +130,7 @@ def run_step(vectors: dict[str, np.ndarray], compiler_options: dict[str, Any]) -
         opt_state=train_step.make_optimizer(numbers).init(trees["params"]),
         seed=np.uint32(0),
     )
-    batch = {"has_audio": np.zeros(meta["batch"], bool)}
+    batch = {name: np.ones(meta["batch"], bool) for name in ("has_video", "has_audio")}
     with mock.patch.object(train_step, "make_views", lambda *_: views):
         step = jax.jit(train_step.make_train_step(model, config)).lower(state, batch, numbers)
     after, terms = step.compile(compiler_options)(state, batch, numbers)

@@ -55,6 +55,7 @@ def tiny_batch(config, seed: int = 0) -> dict[str, np.ndarray]:
         "video_local": pixels(size, n, video.local_frames, side, side, 3),
         "audio_global": log_mels(size, audio.mel_bands, audio.global_frames),
         "audio_local": log_mels(size, audio.local_count, audio.mel_bands, audio.local_frames),
+        "has_video": np.ones(size, bool),
         "has_audio": np.ones(size, bool),
         "example_id": np.arange(size, dtype=np.int64),
         "epoch": np.zeros(size, np.int32),

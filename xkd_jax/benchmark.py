@@ -169,6 +169,7 @@ def noise(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
     }
     return {
         **batch,
+        "has_video": np.ones(rows, bool),
         "has_audio": np.ones(rows, bool),
         "example_id": np.arange(rows, dtype=np.int64) + jax.process_index() * rows,
         "epoch": np.zeros(rows, np.int32),
@@ -231,7 +232,7 @@ def measure_parts(
             for m in MODALITIES
         }
         terms, _ = train_step.loss_terms(
-            outputs, teacher, state.centers, temperatures, numbers, config.xkd
+            outputs, teacher, present, state.centers, temperatures, numbers, config.xkd
         )
         return terms["total"]
 
@@ -242,6 +243,7 @@ def measure_parts(
         momenta = {m: jnp.asarray(0.997) for m in MODALITIES}
         return params, train_step.follow(model.teacher_target(params), teacher, momenta), opt_state
 
+    present = {m: views[m].present for m in MODALITIES}
     latents = {m: student[m].latent for m in MODALITIES}
     features = {
         m: jnp.zeros((*student[m].projections.shape[:2], getattr(model, m).encoder.width))

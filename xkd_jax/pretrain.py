@@ -21,6 +21,7 @@ from xkd_jax.run import checkpoint, console, data_log, loop, processes
 
 if TYPE_CHECKING:
     from input_pipeline.loader import Loader
+    from input_pipeline.sources import ClipSource
 
 # Number of examples in the pictures of reconstructions.
 PICTURED = 4
@@ -77,15 +78,47 @@ def make_loader(config: ml_collections.ConfigDict) -> "Loader":
     # Imported here because it imports TensorFlow.
     from input_pipeline import datasets, loader
 
+    source = datasets.open_dataset(config.data, config.views, picture=False)
     return loader.Loader(
-        datasets.open_dataset(config.data, config.views),
+        source,
         config.views,
         batch_size=config.batch_size,
         seed=config.seed,
         **processes.place(),
         threads=config.data.threads,
         prefetch=config.data.prefetch,
+        example_ids=choose_examples(config, source),
     )
+
+
+def choose_examples(config: ml_collections.ConfigDict, source: "ClipSource") -> np.ndarray:
+    """Chooses the recordings to train on by `config.data.require`. Says how many are left out.
+
+    Args:
+        config: Config of the run.
+        source: Source of the clips, with N recordings.
+
+    Returns:
+        (n,) int64, their indices.
+
+    Raises:
+        ConfigError: Picture and sound are required, and no recording has both.
+    """
+    usable = source.has_video & source.has_audio
+    if config.data.require == "any" or usable.all():
+        return np.arange(len(source))
+    problems = {
+        "sound": int(np.sum(~source.has_audio)),
+        "a picture": int(np.sum(~source.has_video)),
+    }
+    reasons = ", ".join(f"{count} without {name}" for name, count in problems.items() if count)
+    if not usable.any():
+        checks.refuse(config, "data.require", f"'any': of {len(source)} recordings, {reasons}")
+    console.say(
+        f"{np.sum(~usable)} of {len(source)} recordings are left out: {reasons} "
+        "(config.data.require='any' trains on them too)"
+    )
+    return np.flatnonzero(usable)
 
 
 def batch_shapes(config: ml_collections.ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
@@ -98,6 +131,7 @@ def batch_shapes(config: ml_collections.ConfigDict) -> dict[str, jax.ShapeDtypeS
         "video_local": (local, np.uint8),
         "audio_global": ((audio.mel_bands, audio.global_frames), np.float32),
         "audio_local": ((audio.local_count, audio.mel_bands, audio.local_frames), np.float32),
+        "has_video": ((), np.bool_),
         "has_audio": ((), np.bool_),
         "example_id": ((), np.int64),
         "epoch": ((), np.int32),
@@ -194,28 +228,34 @@ def describe(model: xkd.XKD, config: ml_collections.ConfigDict, total_steps: int
 def make_figures(
     model: xkd.XKD, config: ml_collections.ConfigDict, mesh: Mesh
 ) -> Callable[[train_step.TrainState, Any], dict[str, np.ndarray]]:
-    """Builds a function `(state, batch) -> {name: (H, W, 3) uint8}` that draws reconstructions."""
+    """Builds a function `(state, batch) -> {name: (H, W, 3) uint8}` that draws reconstructions.
+
+    A modality that none of the first examples has is not drawn.
+    """
 
     # Every process gets all pictures, wherever their examples are.
     @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, PartitionSpec()))
     def reconstruct(
         state: train_step.TrainState, batch: dict[str, jax.Array]
-    ) -> dict[str, tuple[jax.Array, ...]]:
+    ) -> tuple[dict[str, tuple[jax.Array, ...]], dict[str, jax.Array]]:
         batch = jax.tree.map(lambda x: x[:PICTURED], batch)
         views = train_step.make_views(model, config.views, batch, state.seed)
         views = {m: v._replace(local=v.local[:, :0]) for m, v in views.items()}
         students = model.study(state.params, views)
-        return {m: (views[m].full, s.predictions, s.mask.dropped) for m, s in students.items()}
+        drawn = {m: (views[m].full, s.predictions, s.mask.dropped) for m, s in students.items()}
+        return drawn, {m: v.present for m, v in views.items()}
 
     def figures(state: train_step.TrainState, batch: Any) -> dict[str, np.ndarray]:
-        outputs = jax.tree.map(np.asarray, reconstruct(state, batch))
-        return {
-            "reconstruction/video": reconstructions.video_picture(
+        outputs, present = jax.tree.map(np.asarray, reconstruct(state, batch))
+        pictures = {}
+        if present["video"].any():
+            pictures["reconstruction/video"] = reconstructions.video_picture(
                 *outputs["video"], model.video.patch, config.views.video.frame_rate
-            ),
-            "reconstruction/audio": reconstructions.audio_picture(
+            )
+        if present["audio"].any():
+            pictures["reconstruction/audio"] = reconstructions.audio_picture(
                 *outputs["audio"], model.audio.patch, config.views.audio
-            ),
-        }
+            )
+        return pictures
 
     return figures

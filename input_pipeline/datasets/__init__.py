@@ -15,8 +15,8 @@ def open_dataset(
     Args:
         data: `data` section of the config (xkd_jax/config/pretraining.py).
         views: `views` section of the config: length, frame rate, size and sample rate of the clips.
-        picture: Whether frames will be read. If so, prepared data with recordings that have none
-            are refused; every file of a folder has some.
+        picture: Whether every recording must have a picture. If so, prepared data with recordings
+            that have none are refused; every file of a folder has one.
 
     Returns:
         The source. Its files are scanned, and at least one is usable.

@@ -63,6 +63,7 @@ class FolderSource:
         class_names: Names of the classes' folders, sorted.
         roles: (N, 0) int64, empty because a folder has no official partitions.
         partitions: Empty tuple.
+        has_video: (N,) bool, True: files without a picture are not usable.
         has_audio: (N,) bool, whether the file has sound.
     """
 
@@ -100,6 +101,7 @@ class FolderSource:
         self.label_sets = [(numbers[name],) if name else () for name in folders]
         self.labels = np.array([*map(numbers.get, folders)], np.int64) if all(folders) else None
         self.roles, self.partitions = np.zeros((len(paths), 0), np.int64), ()
+        self.has_video = np.ones(len(paths), bool)
         self.has_audio = np.array([info.has_audio for info in infos], bool)
 
     def __len__(self) -> int:

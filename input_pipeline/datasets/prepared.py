@@ -44,6 +44,7 @@ class PreparedSource:
         class_names: Names of the classes in the order of their indices; empty without labels.
         roles: (N, K) int64, role of each record in each partition. See `records.Role`.
         partitions: Names of the K partitions.
+        has_video: (N,) bool, whether the record has frames.
         has_audio: (N,) bool, whether the record has sound.
         failed: Empty: a record that cannot be read raises an error.
         replaced: 0: no record takes another one's place.
@@ -75,6 +76,7 @@ class PreparedSource:
         self.class_names = recipe.class_names
         self.roles = index.roles
         self.partitions = recipe.partitions
+        self.has_video = np.asarray(index.frames) > 0
         self.has_audio = np.asarray(index.samples) > 0
         self.failed: dict[str, str] = {}
         self.replaced = 0
@@ -87,7 +89,7 @@ class PreparedSource:
         return self._index.names[index]
 
     def read(self, index: int, position: float) -> Clip:
-        """Reads the clip of a record at a position; black if the record has no frames.
+        """Reads the clip of a record at a position.
 
         Args:
             index: Index of the record, in [0, N).
@@ -96,16 +98,13 @@ class PreparedSource:
         Returns:
             The clip.
         """
-        has_picture = bool(self._index.frames[index])
-        clip = self.decode(
-            tf.constant(self.fetch(index)), tf.constant(position, tf.float32), has_picture
-        )
-        black = np.zeros((len(self._offsets), 1, 1, 3), np.uint8)
+        clip = self.decode(tf.constant(self.fetch(index)), tf.constant(position, tf.float32), True)
         return Clip(
-            clip.frames.numpy() if has_picture else black,
+            clip.frames.numpy(),
             clip.waveform.numpy(),
             bool(clip.has_audio),
             padded=bool(self._length(index) < self._span),
+            has_video=bool(clip.has_video),
         )
 
     @functools.cached_property
@@ -138,12 +137,13 @@ class PreparedSource:
 
         The R possible starts are stored frames. The clip starts at number `floor(position * R)`, so
         a uniform position makes all of them equally likely. A record shorter than the clip repeats
-        from its beginning, picture and sound alike. Missing sound is silence.
+        from its beginning, picture and sound alike. Missing sound is silence; missing frames are
+        black, of one pixel.
 
         Args:
             stored: () string, result of `fetch`.
             position: () float32, in [0, 1].
-            picture: Whether to decode the frames too, of which the record must then have some.
+            picture: Whether to decode the frames too.
 
         Returns:
             The clip.
@@ -168,8 +168,16 @@ class PreparedSource:
         frames = None
         if picture:
             indices = (start + self._offsets) % length
-            frames = self._frames(tf.gather(record["frames"], indices))
-        return ClipTensors(frames, waveform, heard > 0)
+            decoded = functools.partial(self._gathered, record["frames"], indices)
+            black = tf.zeros([len(self._offsets), 1, 1, 3], tf.uint8)
+            # The branch is left out where every record has frames, as it costs a little time.
+            every = self.has_video.all()
+            frames = decoded() if every else tf.cond(shown > 0, decoded, lambda: black)
+        return ClipTensors(frames, waveform, shown > 0, heard > 0)
+
+    def _gathered(self, files: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
+        """Decodes some of a record's JPEG files."""
+        return self._frames(tf.gather(files, indices))
 
     def _length(self, index: int) -> tf.Tensor:
         """Returns the number of a record's frames; without picture, those its sound would have."""
@@ -249,7 +257,7 @@ def open_prepared(
         data: `data` section of the config (xkd_jax/config/pretraining.py). An empty `data.split`
             means the only split, or "train" if there are several.
         views: `views` section of the config.
-        picture: Whether frames will be read.
+        picture: Whether every recording must have a picture.
 
     Returns:
         The source.

@@ -58,12 +58,14 @@ class Clip:
         waveform: (S,) float32 in [-1, 1], mono. Zeros if the file has no sound.
         has_audio: Whether the file has sound.
         padded: Whether the file is shorter than the clip, so that the clip repeats it.
+        has_video: Whether the file has a picture. Otherwise the frames are black.
     """
 
     frames: np.ndarray
     waveform: np.ndarray
     has_audio: bool
     padded: bool = False
+    has_video: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

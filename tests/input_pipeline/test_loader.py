@@ -194,6 +194,7 @@ def test_batches_hold_what_the_contract_says(batches):
         "video_local": ((4, 2, 4, 16, 16, 3), np.uint8),
         "audio_global": ((4, 80, 112), np.float32),
         "audio_local": ((4, 2, 80, 56), np.float32),
+        "has_video": ((4,), bool),
         "has_audio": ((4,), bool),
         "example_id": ((4,), np.int64),
         "epoch": ((4,), np.int32),

@@ -108,6 +108,10 @@ def fields() -> Section:
     # folder: top-level folder of `path` to read, where "train" also finds one named Training;
     # empty: all of them. prepared: split to read; empty: train, or the only one.
     data.split = Field("", TEXT)
+    # both: train on recordings with picture and sound alone, as the release does. any: train on all
+    # of them; a recording without sound, or without a picture, teaches only the masked autoencoder
+    # of what it has. Files of a folder all have a picture; prepare sounds first.
+    data.require = Field("both", one_of("both", "any"))
     # Decoding threads; 0: one per core. Changes the speed, never the data.
     data.threads = Field(0, whole(0, 1024))
     data.prefetch = Field(2, whole(1, 1024))  # batches prepared ahead of the step

@@ -38,9 +38,10 @@ class Clips(NamedTuple):
     """Views of one clip of each of n recordings.
 
     Attributes:
-        batches: This process's share of each batch: `video` (B, T, P, P, 3) uint8, `audio`
-            (B, F, W) float32 and `used` (B,) bool. `used` is False for padding rows of the last
-            batch, and for rows in which the source substituted another recording.
+        batches: This process's share of each batch: `video` (B, T, P, P, 3) uint8, unless the
+            recordings have no picture, `audio` (B, F, W) float32 and `used` (B,) bool. `used` is
+            False for padding rows of the last batch, and for rows in which the source substituted
+            another recording.
         targets: (n, C) bool. Targets of the rows of all processes, without padding.
     """
 
@@ -61,7 +62,8 @@ def make(
     Returns:
         Function `(state, step) -> (state, metrics)` for `train.train`. It returns the state
         unchanged, and a float for each of `probe/video_teacher`, `probe/audio_teacher`,
-        `probe/fused_teacher` and the same three of the student.
+        `probe/fused_teacher` and the same three of the student. If the recordings have no picture,
+        only those of audio.
 
     Raises:
         ConfigError: A field is not allowed or the data do not fit it.
@@ -116,7 +118,7 @@ def open_data(config: ml_collections.ConfigDict) -> labeled_data.LabeledData:
         }
     )
     try:
-        return labeled_data.open_labeled(data, config.views, picture=True)
+        return labeled_data.open_labeled(data, config.views, picture=False)
     except ConfigError as error:
         # The message names a field of an evaluation's config, which a pretraining does not have.
         prefix = "config.probe" if fields.path else "config.probe on the run's own data"
@@ -126,7 +128,8 @@ def open_data(config: ml_collections.ConfigDict) -> labeled_data.LabeledData:
 def choose(recordings: labeled_data.Recordings, count: int, seed: int) -> labeled_data.Recordings:
     """Draws recordings at random, with classes as balanced as possible.
 
-    A recording of several classes counts for its first one.
+    A recording of several classes counts for its first one. Recordings without a picture are left
+    out if others have one.
 
     Args:
         recordings: Recordings to draw from.
@@ -136,6 +139,9 @@ def choose(recordings: labeled_data.Recordings, count: int, seed: int) -> labele
     Returns:
         The drawn recordings, in their original order.
     """
+    has_video = recordings.source.has_video[recordings.example_ids]
+    if has_video.any():
+        recordings = recordings.take(has_video)
     order = np.random.Generator(np.random.Philox(seed)).permutation(len(recordings))
     classes = recordings.targets.argmax(axis=1)[order]
     rank = np.zeros(len(order), np.int64)  # position of each recording within its class
@@ -149,10 +155,12 @@ def read(config: ml_collections.ConfigDict, recordings: labeled_data.Recordings)
     """Reads this process's share of the middle clips of recordings."""
     from input_pipeline import evaluation  # imports TensorFlow
 
+    has_video = recordings.source.has_video[recordings.example_ids].any()
     evaluation_clips = evaluation.EvaluationClips(
         recordings.source,
         config.views,
         config.batch_size,
+        modalities=MODALITIES if has_video else ("audio",),
         example_ids=recordings.example_ids,
         **processes.place(),
         threads=config.data.threads,
@@ -161,7 +169,7 @@ def read(config: ml_collections.ConfigDict, recordings: labeled_data.Recordings)
     with contextlib.closing(evaluation_clips.batches()) as clips:
         batches = [
             {
-                "video": batch["video"][:, 0],  # the only crop
+                **({"video": batch["video"][:, 0]} if has_video else {}),  # the only crop
                 "audio": batch["audio"],
                 "used": batch["valid"] & ~batch["replaced"],
             }
@@ -175,15 +183,18 @@ def make_encoder(model: XKD, mesh: Mesh) -> Callable[..., dict[str, jax.Array]]:
     """Makes the jitted function `(params, teacher, batch) -> features`, once per model and mesh.
 
     Features are (B, D) float32 by names such as `video_teacher`: means of the patch tokens after
-    the final norm. The output also has `used` (B,) bool. Each process gets whole batches.
+    the final norm. They are of the modalities in the batch. The output also has `used` (B,) bool.
+    Each process gets whole batches.
     """
 
     @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, PartitionSpec()))
     def encode(params: Any, teacher: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        views = {"video": augment.normalize(batch["video"]), "audio": batch["audio"]}
+        views = {m: batch[m] for m in MODALITIES if m in batch}
+        if "video" in views:
+            views["video"] = augment.normalize(views["video"])
         weights = {"params": params, "teacher": teacher}
         out = {"used": batch["used"]}
-        for m in MODALITIES:
+        for m in views:
             for network, root in NETWORKS.items():
                 parts = modality_params(weights[root], m)
                 tokens = getattr(model, m).encode(parts, views[m]).tokens
@@ -216,8 +227,11 @@ def features(
     used = rows.pop("used")
     by_name = {}
     for network in NETWORKS:
-        by_modality = {m: rows[f"{m}_{network}"][used] for m in MODALITIES}
-        by_modality["fused"] = selection.fused(by_modality)
+        by_modality = {
+            m: rows[f"{m}_{network}"][used] for m in MODALITIES if f"{m}_{network}" in rows
+        }
+        if len(by_modality) == len(MODALITIES):
+            by_modality["fused"] = selection.fused(by_modality)
         by_name |= {f"{m}_{network}": x for m, x in by_modality.items()}
     return by_name, clips.targets[used]
 
@@ -240,6 +254,8 @@ def scores(
     settings = ml_collections.ConfigDict({"k": (k,), "temperature": temperature})
     values = {}
     for name, x in train[0].items():
+        if name not in test[0]:
+            continue
         fits = classifiers.nearest_neighbors(settings, x, train[1], [test[0][name]])
         [(_, [votes])] = fits
         values[f"probe/{name}"] = metric.overall(votes, test[1])

@@ -3,6 +3,9 @@
 Numbers are those of the paper (arXiv 2211.13929); where the authors' release differs, the
 function says so, and `docs/method.md` section 6 has the whole table. `B` is the global batch, `N`
 tokens, `D` width, `H` heads and `J` the projector's outputs.
+
+Not every example has both modalities. `weights` are 1 for the examples that count and 0 for the
+others, which then change no value and get no gradient. If no example counts, a mean is 0.
 """
 
 from collections.abc import Sequence
@@ -11,37 +14,56 @@ import jax
 import jax.numpy as jnp
 
 
-def reconstruction_loss(
-    predictions: jax.Array, targets: jax.Array, dropped: jax.Array
-) -> jax.Array:
-    """Mean squared error of the dropped patches (Eqs. 1-2).
+def mean(values: jax.Array, weights: jax.Array) -> jax.Array:
+    """Averages over the examples that count.
 
     Args:
-      predictions: (B, N, P) float.
-      targets: (B, N, P) float, each patch normalised by its own mean and standard deviation.
-      dropped: (B, N) float, 1 where the student did not see the patch.
+        values: (..., B) float32.
+        weights: (B,) float32, 1 for an example that counts, otherwise 0.
 
     Returns:
-      () float32.
+        () float32.
+    """
+    return _over(values, jnp.broadcast_to(weights, values.shape))
+
+
+def _over(values: jax.Array, weights: jax.Array) -> jax.Array:
+    """Returns the mean of values with weights of the same shape; 0 if all weights are 0."""
+    return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1.0)
+
+
+def reconstruction_loss(
+    predictions: jax.Array, targets: jax.Array, dropped: jax.Array, weights: jax.Array
+) -> jax.Array:
+    """Computes the mean squared error of the dropped patches (Eqs. 1-2).
+
+    Args:
+        predictions: (B, N, P) float.
+        targets: (B, N, P) float, each patch normalized by its own mean and standard deviation.
+        dropped: (B, N) float, 1 where the student did not see the patch.
+        weights: (B,) float32.
+
+    Returns:
+        () float32.
     """
     error = jnp.square(predictions.astype(jnp.float32) - targets).mean(axis=-1)
-    return jnp.sum(error * dropped) / jnp.sum(dropped)
+    return _over(error, dropped * weights[:, None])
 
 
 def cross_modal_attention(attention: jax.Array, other: jax.Array, mode: str = "mean") -> jax.Array:
-    """How much each token of one modality matters in view of the other modality (Eq. 4).
+    """Weighs each token of one modality by what matters to the other modality (Eq. 4).
 
     `mean over N' of (A outer A')`, over `mean over N of A`; the mean of the outer product is
     `A * mean(A')`, so the outer product is never built.
 
     Args:
-      attention: A (B, H, N), the CLS row of this modality's last attention map.
-      other: A' (B, H', N'), that of the other modality. Where H' is not H, it is averaged over
-        its heads.
-      mode: `mean`, Eq. 4; `softmax`, a softmax over tokens instead of the division (Eq. S3).
+        attention: A (B, H, N), the CLS row of this modality's last attention map.
+        other: A' (B, H', N'), that of the other modality. Where H' is not H, it is averaged over
+          its heads.
+        mode: `mean`, Eq. 4; `softmax`, a softmax over tokens instead of the division (Eq. S3).
 
     Returns:
-      (B, H, N) float32.
+        (B, H, N) float32.
     """
     level = other.mean(axis=-1, keepdims=True)
     if other.shape[1] != attention.shape[1]:
@@ -52,18 +74,18 @@ def cross_modal_attention(attention: jax.Array, other: jax.Array, mode: str = "m
 
 
 def refine(tokens: jax.Array, attention: jax.Array, weight: str = "root") -> jax.Array:
-    """Scales tokens by their cross-modal attention, keeping their mean's energy (Eqs. 5-6).
+    """Scales tokens by their cross-modal attention and keeps their mean's energy (Eqs. 5-6).
 
     `f' = w a f` with `a` the attention averaged over heads, and `w` from `E0 = |mean_n f|^2` and
     `E1 = |mean_n (a f)|^2`, per example.
 
     Args:
-      tokens: f (B, N, D) float, without CLS.
-      attention: (B, H, N) float, from `cross_modal_attention`.
-      weight: `root`, w = sqrt(E0 / E1), the release's; `ratio`, w = E0 / E1, the paper's.
+        tokens: f (B, N, D) float, without CLS.
+        attention: (B, H, N) float, from `cross_modal_attention`.
+        weight: `root`, w = sqrt(E0 / E1), the release's; `ratio`, w = E0 / E1, the paper's.
 
     Returns:
-      (B, N, D) float32.
+        (B, N, D) float32.
     """
     tokens = tokens.astype(jnp.float32)
     weighted = attention.mean(axis=1)[..., None] * tokens
@@ -76,7 +98,7 @@ def refine(tokens: jax.Array, attention: jax.Array, weight: str = "root") -> jax
 
 
 def squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Squared Euclidean distances (n, m) float32 between rows of x (n, J) and y (m, J)."""
+    """Returns squared Euclidean distances (n, m) float32 between rows of x (n, J) and y (m, J)."""
     x, y = x.astype(jnp.float32), y.astype(jnp.float32)
     # Full precision on accelerators too: the terms are near J = 8192 and their difference matters.
     product = jnp.dot(x, y.T, precision=jax.lax.Precision.HIGHEST)
@@ -85,33 +107,42 @@ def squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def maximum_mean_discrepancy(
-    x: jax.Array, y: jax.Array, gammas: Sequence[float], root: bool = False
+    x: jax.Array,
+    y: jax.Array,
+    x_weights: jax.Array,
+    y_weights: jax.Array,
+    gammas: Sequence[float],
+    root: bool = False,
 ) -> jax.Array:
-    """Squared MMD between two samples, biased estimate (Eqs. 7-8; Gretton et al. 2012).
+    """Estimates the squared MMD between two samples, with bias (Eqs. 7-8; Gretton et al. 2012).
 
     `mean k(x, x') + mean k(y, y') - 2 mean k(x, y)` with `k(x, y) = sum over gamma of
     exp(-gamma |x - y|^2)`.
 
     Args:
-      x: (n, J) float, over the global batch.
-      y: (m, J) float, over the global batch.
-      gammas: inverse widths of the kernels.
-      root: whether to return the distance itself (the paper writes the norm) and not its square.
+        x: (n, J) float, over the global batch.
+        y: (m, J) float, over the global batch.
+        x_weights: (n,) float32.
+        y_weights: (m,) float32.
+        gammas: Inverse widths of the kernels.
+        root: Whether to return the distance itself (the paper writes the norm) and not its square.
 
     Returns:
-      () float32.
+        () float32.
     """
 
     def kernel(distances: jax.Array) -> jax.Array:
         return sum(jnp.exp(-gamma * distances) for gamma in gammas)
 
-    def within(z: jax.Array) -> jax.Array:
+    def within(z: jax.Array, weights: jax.Array) -> jax.Array:
         # A row's distance to itself is exactly 0; rounding would make it some 1e-3, which the
         # narrowest kernel would take for far away.
         distances = squared_distances(z, z)
-        return kernel(jnp.where(jnp.eye(len(z), dtype=bool), 0.0, distances)).mean()
+        distances = jnp.where(jnp.eye(len(z), dtype=bool), 0.0, distances)
+        return _over(kernel(distances), jnp.outer(weights, weights))
 
-    squared = within(x) + within(y) - 2.0 * kernel(squared_distances(x, y)).mean()
+    between = _over(kernel(squared_distances(x, y)), jnp.outer(x_weights, y_weights))
+    squared = within(x, x_weights) + within(y, y_weights) - 2.0 * between
     if root:
         # The gradient of a root at 0 is infinite.
         return jnp.sqrt(jnp.maximum(squared, 1e-12))
@@ -121,54 +152,70 @@ def maximum_mean_discrepancy(
 def teacher_log_probabilities(
     projections: jax.Array, center: jax.Array, temperature: jax.Array | float
 ) -> jax.Array:
-    """`log softmax((t - c) / tau_t)`, the centred and sharpened teacher (Eq. 10).
+    """Returns `log softmax((t - c) / tau_t)`, the centered and sharpened teacher (Eq. 10).
 
     Args:
-      projections: t (B, J) float32, unnormalised.
-      center: c (J,) float32.
-      temperature: tau_t.
+        projections: t (B, J) float32, unnormalized.
+        center: c (J,) float32.
+        temperature: tau_t.
 
     Returns:
-      (B, J) float32.
+        (B, J) float32.
     """
     return jax.nn.log_softmax((projections - center) / temperature, axis=-1)
 
 
 def distillation_loss(
-    teacher_log_probs: jax.Array, student: jax.Array, temperature: float
+    teacher_log_probs: jax.Array, student: jax.Array, temperature: float, weights: jax.Array
 ) -> jax.Array:
-    """Cross-entropy from one modality's teacher to the other's student (Eq. 11).
+    """Computes the cross-entropy from one modality's teacher to the other's student (Eq. 11).
 
     Args:
-      teacher_log_probs: (B, J) float32, from `teacher_log_probabilities`.
-      student: s (V, B, J) float32, the projections of V student views of the same examples.
-      temperature: tau_s.
+        teacher_log_probs: (B, J) float32, from `teacher_log_probabilities`.
+        student: s (V, B, J) float32, the projections of V student views of the same examples.
+        temperature: tau_s.
+        weights: (B,) float32.
 
     Returns:
-      () float32, averaged over views and batch.
+        () float32, averaged over views and batch.
     """
     log_probs = jax.nn.log_softmax(student / temperature, axis=-1)
-    return -jnp.sum(jnp.exp(teacher_log_probs) * log_probs, axis=-1).mean()
+    return mean(-jnp.sum(jnp.exp(teacher_log_probs) * log_probs, axis=-1), weights)
 
 
-def entropy(log_probs: jax.Array) -> jax.Array:
-    """Mean entropy in nats, () float32, of distributions (..., J) given by their logarithms."""
-    return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1).mean()
-
-
-def share_between(outputs: jax.Array) -> jax.Array:
-    """Share of the outputs' mean square that differs between examples: 0 where all are the same.
+def entropy(log_probs: jax.Array, weights: jax.Array) -> jax.Array:
+    """Computes the mean entropy of distributions, in nats.
 
     Args:
-      outputs: (B, J) float32, of a batch.
+        log_probs: (..., B, J) float32, their logarithms.
+        weights: (B,) float32.
 
     Returns:
-      () float32 in [0, 1 - 1 / B].
+        () float32.
     """
-    common = jnp.square(outputs.mean(axis=0)).mean()
-    return 1 - common / jnp.maximum(jnp.square(outputs).mean(), jnp.finfo(jnp.float32).tiny)
+    return mean(-jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1), weights)
 
 
-def update_center(center: jax.Array, projections: jax.Array, momentum: float) -> jax.Array:
-    """Moves a teacher's centre (J,) towards its mean output over the global batch (B, J)."""
-    return momentum * center + (1.0 - momentum) * projections.mean(axis=0)
+def mean_output(outputs: jax.Array, weights: jax.Array) -> jax.Array:
+    """Averages outputs (B, J) float32 over the examples that count, (B,) float32, to (J,)."""
+    return jnp.sum(weights[:, None] * outputs, axis=0) / jnp.maximum(jnp.sum(weights), 1.0)
+
+
+def share_between(outputs: jax.Array, weights: jax.Array) -> jax.Array:
+    """Returns the share of the outputs' mean square that differs between examples.
+
+    Args:
+        outputs: (B, J) float32, of a batch.
+        weights: (B,) float32.
+
+    Returns:
+        () float32 in [0, 1 - 1 / B]: 0 where all outputs are the same; 1 if no example counts.
+    """
+    common = jnp.square(mean_output(outputs, weights)).mean()
+    total = mean(jnp.square(outputs).mean(axis=-1), weights)
+    return 1 - common / jnp.maximum(total, jnp.finfo(jnp.float32).tiny)
+
+
+def update_center(center: jax.Array, output: jax.Array, momentum: float) -> jax.Array:
+    """Moves a teacher's center (J,) towards its mean output over the global batch, (J,)."""
+    return momentum * center + (1.0 - momentum) * output

@@ -177,11 +177,13 @@ def make_views(
                 keys(Purpose.VIDEO_LOCAL), batch["video_local"], views.video
             ),
             noise=noise(Purpose.VIDEO_MASK, model.video.token_count),
+            present=batch["has_video"].astype(jnp.float32),
         ),
         "audio": Views(
             full=batch["audio_global"],
             local=batch["audio_local"],
             noise=noise(Purpose.AUDIO_MASK, model.audio.token_count),
+            present=batch["has_audio"].astype(jnp.float32),
         ),
     }
 
@@ -189,6 +191,7 @@ def make_views(
 def loss_terms(
     student: dict[str, StudentOutput],
     teacher: dict[str, WholeOutput],
+    present: dict[str, jax.Array],
     centers: dict[str, jax.Array],
     temperatures: dict[str, jax.Array],
     numbers: Hyperparameters,
@@ -196,9 +199,14 @@ def loss_terms(
 ) -> tuple[Metrics, Metrics]:
     """Computes every term of the objective, and monitors of collapse that are not optimized.
 
+    An example counts only where it has the modalities that a number is about: both of them for
+    alignment, distillation and whatever is measured on the teachers, whose outputs are refined by
+    the other modality.
+
     Args:
         student: Outputs of each student, by modality.
         teacher: Outputs of each teacher, by modality.
+        present: (B,) float32 by modality, 1 if the example has it, otherwise 0.
         centers: Center of each teacher's outputs, (J,) float32, by modality.
         temperatures: Temperature of each teacher, () float32, by modality.
         numbers: Hyperparameters of the run.
@@ -213,13 +221,15 @@ def loss_terms(
             share of each network's outputs that differs between clips, goes to 0 much earlier.
     """
     terms, monitors = OrderedDict(), OrderedDict()
+    paired = present["video"] * present["audio"]
     for m in MODALITIES:
         terms[f"reconstruction/{m}"] = losses.reconstruction_loss(
-            student[m].predictions, student[m].targets, student[m].mask.dropped
+            student[m].predictions, student[m].targets, student[m].mask.dropped, present[m]
         )
 
     def mmd(x: jax.Array, y: jax.Array) -> jax.Array:
-        return losses.maximum_mean_discrepancy(x, y, numbers.mmd_gammas, xkd.mmd_root)
+        weights = [jnp.tile(paired, len(z) // len(paired)) for z in (x, y)]
+        return losses.maximum_mean_discrepancy(x, y, *weights, numbers.mmd_gammas, xkd.mmd_root)
 
     # All views of the global batch together are the sample of a student's outputs in the MMD.
     outputs = {m: s.projections.reshape(-1, s.projections.shape[-1]) for m, s in student.items()}
@@ -237,14 +247,19 @@ def loss_terms(
     }
     for m in MODALITIES:
         terms[f"distillation/{m}"] = losses.distillation_loss(
-            log_probs[OTHER[m]], student[m].projections, numbers.student_temperature
+            log_probs[OTHER[m]], student[m].projections, numbers.student_temperature, paired
         )
-        monitors[f"between_clips/{m}_teacher"] = losses.share_between(teacher[m].projections)
+        monitors[f"between_clips/{m}_teacher"] = losses.share_between(
+            teacher[m].projections, paired
+        )
         # The last local view: like the teacher's view, it is not masked.
-        monitors[f"between_clips/{m}_student"] = losses.share_between(student[m].projections[-1])
-        monitors[f"entropy/{m}_teacher"] = losses.entropy(log_probs[m])
+        monitors[f"between_clips/{m}_student"] = losses.share_between(
+            student[m].projections[-1], present[m]
+        )
+        monitors[f"entropy/{m}_teacher"] = losses.entropy(log_probs[m], paired)
         monitors[f"entropy/{m}_student"] = losses.entropy(
-            jax.nn.log_softmax(student[m].projections / numbers.student_temperature, axis=-1)
+            jax.nn.log_softmax(student[m].projections / numbers.student_temperature, axis=-1),
+            present[m],
         )
     for m in MODALITIES:
         teacher_entropy = monitors[f"entropy/{OTHER[m]}_teacher"]
@@ -265,7 +280,8 @@ class Derivatives(NamedTuple):
         gradients: Gradients of the total loss, in the structure of the students' parameters.
         terms: Terms of the objective, see `loss_terms`.
         monitors: Monitors of collapse, see `loss_terms`.
-        outputs: Mean projection of each teacher, (1, J), by modality.
+        outputs: Mean projection of each teacher, (J,), by modality, over the examples that have
+            both modalities; the center itself if there are none.
     """
 
     gradients: Params
@@ -296,14 +312,21 @@ def differentiate(
         The gradients, with the terms that they are of.
     """
     teacher = model.teach(state.teacher, views)
+    present = {m: v.present for m, v in views.items()}
 
     def objective(params: Params) -> tuple[jax.Array, tuple[Metrics, Metrics]]:
         student = model.study(params, views)
-        terms, monitors = loss_terms(student, teacher, state.centers, temperatures, numbers, xkd)
+        terms, monitors = loss_terms(
+            student, teacher, present, state.centers, temperatures, numbers, xkd
+        )
         return terms["total"], (terms, monitors)
 
     gradients, (terms, monitors) = jax.grad(objective, has_aux=True)(state.params)
-    outputs = {m: t.projections.mean(axis=0, keepdims=True) for m, t in teacher.items()}
+    paired = present["video"] * present["audio"]
+    outputs = {
+        m: jnp.where(paired.any(), losses.mean_output(t.projections, paired), state.centers[m])
+        for m, t in teacher.items()
+    }
     return Derivatives(gradients, terms, monitors, outputs)
 
 
@@ -368,6 +391,7 @@ def make_train_step(
         for m in MODALITIES:
             metrics[f"schedule/ema_{m}"] = momenta[m]
             metrics[f"schedule/teacher_temperature_{m}"] = temperatures[m]
+        metrics["data/with_picture"] = batch["has_video"].mean(dtype=jnp.float32)
         metrics["data/with_sound"] = batch["has_audio"].mean(dtype=jnp.float32)
         return new_state, metrics
 
@@ -428,7 +452,7 @@ def move_centers(
 
     Args:
         centers: Centers that this step has used, (J,) float32, by modality.
-        outputs: Outputs of the teachers, (B, J), or their means over the batch, (1, J).
+        outputs: Mean outputs of the teachers, (J,) float32, by modality.
         momentum: () float32, the share of a center that stays.
 
     Returns:

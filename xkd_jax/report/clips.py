@@ -75,7 +75,7 @@ def of_run(config: ml_collections.ConfigDict, count: int, seed: int = 0) -> Clip
     try:
         data = online.open_data(config)
     except ConfigError:  # the data have no labels or cannot be split
-        source = datasets.open_dataset(config.data, config.views)
+        source = datasets.open_dataset(config.data, config.views, picture=False)
         ids = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).astype(np.int64))
         labels, class_names, origin = None, (), f"{len(ids)} of the run's own training clips"
     else:
@@ -88,14 +88,17 @@ def of_run(config: ml_collections.ConfigDict, count: int, seed: int = 0) -> Clip
             if data.partitions[0].name != "random"
             else f"{len(ids)} clips of the run's data, which it may have been trained on"
         )
-    loader = evaluation.EvaluationClips(source, config.views, 16, example_ids=ids)
-    views: dict[str, list[np.ndarray]] = {m: [] for m in MODALITIES}
+    modalities = MODALITIES if source.has_video[ids].any() else ("audio",)
+    loader = evaluation.EvaluationClips(
+        source, config.views, 16, modalities=modalities, example_ids=ids
+    )
+    views: dict[str, list[np.ndarray]] = {m: [] for m in modalities}
     used, has_sound = [], []
     with contextlib.closing(loader.batches()) as batches:
         for batch in extraction.mark_replaced(batches, source):
             rows = batch["valid"]
-            views["video"].append(batch["video"][rows, 0])
-            views["audio"].append(batch["audio"][rows])
+            for m in modalities:
+                views[m].append(batch[m][rows, 0] if m == "video" else batch[m][rows])
             used.append(~batch["replaced"][rows])
             has_sound.append(batch["has_audio"][rows])
     good = np.concatenate(used)

@@ -246,7 +246,8 @@ def _reconstruct(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns the fields of `Reconstructed` of a batch."""
     mask, _, predictions, targets = part.restore(weights, _seen(modality, views), noise, ratio)
-    errors = jax.vmap(losses.reconstruction_loss)(predictions, targets, mask.dropped)
+    error_of_one = functools.partial(losses.reconstruction_loss, weights=jnp.ones(1))
+    errors = jax.vmap(error_of_one)(predictions[:, None], targets[:, None], mask.dropped[:, None])
     return predictions, mask.dropped, errors
 
 

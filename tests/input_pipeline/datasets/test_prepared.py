@@ -210,6 +210,7 @@ def test_the_fingerprint_follows_the_records(folder, tmp_path):
 
 def test_says_which_records_have_sound(folder):
     np.testing.assert_array_equal(opened(folder).has_audio, [True, True, False, True, True])
+    assert opened(folder).has_video.all()
     assert opened(folder, "test", picture=False).has_audio.all()
 
 
@@ -236,6 +237,31 @@ def test_threads_and_the_first_step_change_nothing(folder, threads):
     assert {int(i) for batch in once for i in batch["example_id"]} == {0, 1, 2, 3, 4}
     for batch in once:
         np.testing.assert_array_equal(batch["has_audio"], batch["example_id"] != 2)
+
+
+def test_batches_of_pictures_sounds_and_both(tmp_path):
+    """What a recording lacks is black or silent, and a flag says so."""
+    forms = [{}, {"picture": False}, {"sound": 0.0}]
+    records = [clock_record(f"{n}", 3.0, **form) for n, form in enumerate(forms)]
+    folder = write_prepared(tmp_path, {"train": records})
+    with pytest.raises(ValueError, match="1 of 3 recordings without picture"):
+        opened(folder)
+    source = opened(folder, picture=False)
+    np.testing.assert_array_equal(source.has_video, [True, False, True])
+    np.testing.assert_array_equal(source.has_audio, [True, True, False])
+    silence = None
+    for batch in Loader(source, views_of(), 4, seed=7).batches(0, 3):
+        np.testing.assert_array_equal(batch["has_video"], batch["example_id"] != 1)
+        np.testing.assert_array_equal(batch["has_audio"], batch["example_id"] != 2)
+        for row, example in enumerate(batch["example_id"]):
+            assert batch["video_global"][row].any() == batch["video_local"][row].any()
+            assert batch["video_global"][row].any() == (example != 1)
+            if example == 2:
+                silence = batch["audio_global"][row] if silence is None else silence
+                np.testing.assert_array_equal(batch["audio_global"][row], silence)
+            else:
+                assert np.ptp(batch["audio_global"][row]) > 0
+    assert silence is not None and np.ptp(silence) == 0
 
 
 @pytest.mark.slow

@@ -154,6 +154,38 @@ def test_epochs_mask_anew(config, one_device):
     assert metrics["reconstruction/audio"] != later["reconstruction/audio"]
 
 
+@pytest.mark.parametrize(("modality", "flag"), [("video", "has_video"), ("audio", "has_audio")])
+def test_a_missing_modality_teaches_nothing(config, one_device, modality, flag):
+    """Whatever stands in its place changes no loss, no gradient, no center and no monitor."""
+    run, _ = one_device
+    batch = tiny_batch(config)
+    batch[flag][[0, 2]] = False
+    other = {name: np.copy(x) for name, x in batch.items()}
+    for name in (f"{modality}_global", f"{modality}_local"):
+        other[name][[0, 2]] = other[name][[1, 1]]
+    (state, [metrics]), (same_state, [same]) = run([batch]), run([other])
+    assert metrics == same
+    jax.tree.map(np.testing.assert_array_equal, state, same_state)
+    del other[flag]
+    _, [taught] = run([other | {flag: np.ones_like(batch[flag])}])
+    for name in (f"reconstruction/{modality}", "alignment/student", "distillation/video"):
+        assert taught[name] != metrics[name]
+
+
+def test_without_any_pair_only_reconstruction_teaches(config, one_device):
+    run, before = one_device
+    silent = tiny_batch(config) | {"has_audio": np.zeros(config.batch_size, bool)}
+    after, [metrics] = run([silent])
+    assert metrics["reconstruction/video"] > 0
+    assert metrics["reconstruction/audio"] == 0
+    for name, value in metrics.items():
+        if name.startswith(("alignment", "distillation", "kl", "entropy/video_teacher")):
+            np.testing.assert_allclose(value, 0.0, atol=1e-5, err_msg=name)
+        if name.startswith("gradient_norm/audio"):
+            assert value == 0, name
+    jax.tree.map(np.testing.assert_array_equal, after.centers, before.centers)
+
+
 def test_learns_to_reconstruct_a_pattern(config, one_device):
     run, _ = one_device
     batch = tiny_batch(config)
@@ -233,6 +265,7 @@ def test_bfloat16_leaves_losses_in_float32_and_near(config):
     views = jax.jit(
         lambda batch: train_step.make_views(xkd.build(config), config.views, batch, jnp.uint32(0))
     )(tiny_batch(config))
+    present = {m: v.present for m, v in views.items()}
     temperatures = {"video": 0.1, "audio": 0.07}
     centers = {m: jnp.zeros(64) for m in MODALITIES}
     numbers = train_step.hyperparameters(config, config.steps, 10.0)
@@ -246,7 +279,7 @@ def test_bfloat16_leaves_losses_in_float32_and_near(config):
             student = model.study(params, views)
             teacher = model.teach(model.teacher_target(params), views)
             return train_step.loss_terms(
-                student, teacher, centers, temperatures, numbers, config.xkd
+                student, teacher, present, centers, temperatures, numbers, config.xkd
             )[0]
 
         losses[dtype] = terms(params)

@@ -41,11 +41,13 @@ class Views(NamedTuple):
         full: Normalized global views, (B, T, H, W, 3) or (B, F, T) float.
         local: Normalized local views, (B, n, T', H', W', 3) or (B, n, F, T') float.
         noise: (B, N) float, which decides the patches that the student's global view loses.
+        present: (B,) float32, 1 if the example has this modality, otherwise 0.
     """
 
     full: jax.Array
     local: jax.Array
     noise: jax.Array
+    present: jax.Array
 
 
 class WholeOutput(NamedTuple):

@@ -25,6 +25,7 @@ def random_views(model, config, local_counts=(1, 1)):
             rng.normal(size=(batch, *size[name])).astype(np.float32),
             rng.normal(size=(batch, *local[name])).astype(np.float32),
             rng.uniform(size=(batch, getattr(model, name).token_count)).astype(np.float32),
+            np.ones(batch, np.float32),
         )
         for name in MODALITIES
     }
