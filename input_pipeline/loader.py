@@ -34,6 +34,7 @@ class Loader:
         source: Source of the clips.
         batch_size: Number of rows in a batch, over all processes.
         local_batch_size: Number of rows of a batch that this process makes.
+        example_count: Number of examples to draw from.
         steps_per_epoch: Number of batches in an epoch. A float, as it need not be whole.
     """
 
@@ -82,7 +83,8 @@ class Loader:
             )
         self.batch_size = batch_size
         self.local_batch_size = batch_size // process_count
-        self.steps_per_epoch = len(example_ids) / batch_size
+        self.example_count = len(example_ids)
+        self.steps_per_epoch = self.example_count / batch_size
         self._first_row = process_index * self.local_batch_size
         self.source = source
         self._example_ids = np.array(example_ids, np.int64)

@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Shows what a checkpoint has learned on recordings that nobody made for it, of speech in fifteen
-# languages. Classifiers of languages learn from spoken letters and are tested on spoken syllables.
+# Shows what is learned from recordings that nobody made for it, of speech in fifteen languages.
+# A small model is pretrained on spoken letters, on sound alone and without labels. Then classifiers
+# of languages learn from the letters' features and are tested on those of spoken syllables.
 #
-#   bash launch/real_sound.sh [CHECKPOINT] [flags of xkd_jax.main, such as --workdir=OUT]
+#   bash launch/real_sound.sh [CHECKPOINT] [flags of the comparison, such as --workdir=OUT]
 #
-# CHECKPOINT (default runs/demo) is a run, one of its checkpoints, or an export. The recordings are
-# those of KLettres, a program of KDE (https://apps.kde.org/klettres), under the GNU General Public
-# License, version 2 or later. They come from Debian's package klettres-data, which is downloaded by
-# apt-get (40 MB) but not installed. So no rights are needed, but the lists of `apt-get update` are.
-# The same command again reuses data/klettres, data/klettres_prepared and the extracted features.
+# With CHECKPOINT (a run, one of its checkpoints, or an export, such as runs/demo) nothing is
+# pretrained, and its features are compared. The recordings are those of KLettres, a program of KDE
+# (https://apps.kde.org/klettres), under the GNU General Public License, version 2 or later. They
+# come from Debian's package klettres-data, which is downloaded by apt-get (40 MB) but not
+# installed. So no rights are needed, but the lists of `apt-get update` are.
+# The same command again reuses data/klettres, data/klettres_prepared, the run in runs/klettres and
+# the extracted features.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -16,19 +19,19 @@ PACKAGE=klettres-data
 LEAST=20 # languages with fewer letters or syllables are left out
 MOST=100 # syllables of a language, so that none outweighs the others
 
-usage() { sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 fail() {
     echo "error: $1" >&2
     exit 1
 }
 
-checkpoint=runs/demo
+checkpoint=""
 case "${1:-}" in
     -h | --help) usage && exit 0 ;;
     -* | "") ;;
     *) checkpoint="$1" && shift ;;
 esac
-[[ -e "$checkpoint" || "$checkpoint" == *://* ]] ||
+[[ -z "$checkpoint" || -e "$checkpoint" || "$checkpoint" == *://* ]] ||
     fail "the checkpoint is '$checkpoint', which does not exist; bash launch/demo.sh makes runs/demo"
 
 # Downloads the package and unpacks it into folder $1, without installing it.
@@ -92,6 +95,14 @@ done
 
 python -m input_pipeline.prepare --dataset=folder --require=sound --source=data/klettres \
     --output=data/klettres_prepared
+if [[ -z "$checkpoint" ]]; then
+    checkpoint=runs/klettres
+    status=0
+    python -m xkd_jax.main --config=configs/demo.py --workdir="$checkpoint" \
+        --config.data.dataset=prepared --config.data.path=data/klettres_prepared \
+        --config.data.require=any || status=$?
+    ((status == 0 || status == 3)) || exit "$status" # 3: the run was complete already
+fi
 python -m xkd_jax.main --config=configs/eval/compare.py --config.checkpoint="$checkpoint" \
-    --workdir=runs/klettres --config.data.dataset=prepared --config.data.path=data/klettres_prepared \
+    --workdir=runs/klettres_compared --config.data.dataset=prepared --config.data.path=data/klettres_prepared \
     --config.modalities="('audio',)" "$@"

@@ -68,7 +68,9 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> train_step.Trai
         evaluate=make_probe(config, model, mesh),
         evaluate_every=config.probe.every_steps,
         steps_per_epoch=loader.steps_per_epoch,
-        data_log=data_log.DataLog(loader.source, pathlib.Path(workdir), loader.processor_seconds),
+        data_log=data_log.DataLog(
+            loader.source, pathlib.Path(workdir), loader.processor_seconds, loader.example_count
+        ),
         look=collapse.Watch().look,
     )
 

@@ -101,17 +101,21 @@ def test_real_sounds_are_laid_out_prepared_and_compared(repository, tmp_path):
     assert numbers == list(range(1, 200, 2)), "they are spread evenly"
 
     commands = (tmp_path / "log").read_text().splitlines()
-    assert len(commands) == 3
+    assert len(commands) == 4
     assert commands[0] == "apt-get download klettres-data"
     assert commands[1] == (
         "-m input_pipeline.prepare --dataset=folder --require=sound --source=data/klettres "
         "--output=data/klettres_prepared"
     )
-    assert "--config=configs/eval/compare.py --config.checkpoint=runs/demo " in commands[2]
-    assert commands[2].endswith("--config.modalities=('audio',) --workdir=out")
+    assert "--config=configs/demo.py --workdir=runs/klettres " in commands[2]
+    assert commands[2].endswith("--config.data.require=any")
+    assert "--config=configs/eval/compare.py --config.checkpoint=runs/klettres " in commands[3]
+    assert commands[3].endswith("--config.modalities=('audio',) --workdir=out")
 
     again = real_sound(repository, "runs/demo")
     assert again.returncode == 0, again.stderr
+    [comparison] = (tmp_path / "log").read_text().splitlines()[5:]
+    assert "--config.checkpoint=runs/demo " in comparison
     assert (tmp_path / "log").read_text().count("apt-get") == 1, "the recordings are reused"
 
 

@@ -32,7 +32,7 @@ CHARTS = {
     "Teachers' temperatures": r"schedule/teacher_temperature_",
     "Throughput, clips per second": r"speed/clips_per_second$",
     "Share of the time spent waiting for data": r"speed/data_wait$",
-    "Share of the clips with sound": r"data/with_sound$",
+    "Share of the clips with sound, with a picture": r"data/with_",
     "Clips of other recordings than those asked for": r"data/replaced$",
 }
 OTHERS = "Others"
@@ -48,6 +48,7 @@ class History(NamedTuple):
         resumes: Steps after which the run was resumed, as far as is known.
         torn: Number of lines that could not be read.
         unreadable: Why recordings could not be read, by their names.
+        data: Numbers of recordings; None if they are not known.
     """
 
     steps: np.ndarray
@@ -55,6 +56,7 @@ class History(NamedTuple):
     resumes: list[int]
     torn: int
     unreadable: Mapping[str, str] = types.MappingProxyType({})
+    data: data_log.Counts | None = None
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -84,8 +86,28 @@ def read(workdir: pathlib.Path) -> History | None:
         name: np.array([lines[step].get(name, math.nan) for step in steps]) for name in names
     }
     resumes = _resumes(workdir / "tensorboard", steps)
+    for name in _meaningless(metrics):
+        del metrics[name]
     unreadable = data_log.read(workdir)
-    return History(np.array(steps, np.int64), metrics, resumes, torn, unreadable)
+    data = data_log.read_counts(workdir)
+    return History(np.array(steps, np.int64), metrics, resumes, torn, unreadable, data)
+
+
+def _meaningless(metrics: Mapping[str, np.ndarray]) -> list[str]:
+    """Lists the metrics about a modality that no recording of the run has, or about pairs of both.
+
+    They are constants: losses and norms of nothing.
+    """
+    flags = {"video": "data/with_picture", "audio": "data/with_sound"}
+    absent = [m for m, flag in flags.items() if flag in metrics and not np.any(metrics[flag] > 0)]
+    patterns = [rf"(reconstruction|gradient_norm|update_norm)/{m}\b" for m in absent]
+    patterns += [rf"(entropy|between_clips)/{m}_" for m in absent]
+    if absent:
+        patterns += [
+            r"(alignment|distillation|kl|center_norm)/",
+            r"(entropy|between_clips)/.*_teacher",
+        ]
+    return [name for name in metrics if any(re.match(pattern, name) for pattern in patterns)]
 
 
 def charts(history: History) -> dict[str, list[str]]:
@@ -96,8 +118,12 @@ def charts(history: History) -> dict[str, list[str]]:
         chart `OTHERS`, so that a new term is not missed.
     """
     unused = [name for name in history.metrics if not re.match(_LEFT_OUT, name)]
-    if not np.nan_to_num(history.metrics.get(data_log.REPLACED, 0)).any():
-        unused = [name for name in unused if name != data_log.REPLACED]
+    uneventful = {data_log.REPLACED: 0, "data/with_picture": 1}  # values that say nothing
+    unused = [
+        name
+        for name in unused
+        if name not in uneventful or np.nanmax(np.abs(history.metrics[name] - uneventful[name])) > 0
+    ]
     titled = {}
     for title, pattern in CHARTS.items():
         titled[title] = [name for name in unused if re.match(pattern, name)]

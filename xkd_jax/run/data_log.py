@@ -5,14 +5,15 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from input_pipeline.files import atomic
+from input_pipeline.files import atomic, sealed
 from input_pipeline.programs.terminal import printable
+from xkd_jax.run import processes
 
 if TYPE_CHECKING:
     from input_pipeline.sources import ClipSource
@@ -22,19 +23,38 @@ REPLACED = "data/replaced"
 # Metric: number of cores that made batches, on average since the last line of the log.
 LOADER_CORES = "speed/loader_cores"
 
+COUNTS = "data.json"
+
 _NAMED = 5  # recordings that the last line of the log names
+
+
+class Counts(NamedTuple):
+    """Numbers of recordings in a run's data.
+
+    Attributes:
+        recordings: All of them.
+        used: Those that the run draws from.
+        without_sound: Those without sound.
+        without_picture: Those without a picture.
+    """
+
+    recordings: int
+    used: int
+    without_sound: int
+    without_picture: int
 
 
 class DataLog:
     """The log of a data source. Use it as a context manager.
 
-    At its end it prints which recordings could not be read, and adds them to
-    `<workdir>/unreadable-<process>.json`, which holds the reasons by name for all starts of the
-    run.
+    At its start it writes `<workdir>/data.json`: numbers of recordings. At its end it prints which
+    recordings could not be read, and adds them to `<workdir>/unreadable-<process>.json`, which
+    holds the reasons by name for all starts of the run.
 
     Args:
         source: Source of the run's clips.
         workdir: Folder of the run.
+        used: Number of recordings that the run draws from; by default all.
         processor_seconds: Function that returns the processor time spent on batches so far, in
             seconds, or NaN; None if it is not to be logged.
     """
@@ -44,9 +64,11 @@ class DataLog:
         source: "ClipSource",
         workdir: pathlib.Path,
         processor_seconds: Callable[[], float] | None = None,
+        used: int | None = None,
     ) -> None:
         self._source = source
         self._workdir = workdir
+        self._used = len(source) if used is None else used
         self._processor_seconds = processor_seconds
         self._logged = 0
         self._logged_seconds, self._logged_at = 0.0, time.perf_counter()
@@ -79,6 +101,14 @@ class DataLog:
         return {LOADER_CORES: cores}
 
     def __enter__(self) -> Self:
+        if processes.is_first():
+            counts = Counts(
+                recordings=len(self._source),
+                used=self._used,
+                without_sound=int(np.sum(~self._source.has_audio)),
+                without_picture=int(np.sum(~self._source.has_video)),
+            )
+            atomic.write_text(self._workdir / COUNTS, json.dumps(counts._asdict(), indent=1))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -97,6 +127,16 @@ class DataLog:
             f"not be read: {in_words(failed)}{where}",
             flush=True,
         )
+
+
+def read_counts(workdir: pathlib.Path) -> Counts | None:
+    """Reads the numbers of recordings of a run; returns None if they are missing or damaged."""
+    try:
+        values = sealed.load_json(workdir / COUNTS)
+        counts = Counts(**values)
+    except (OSError, ValueError, TypeError):
+        return None
+    return counts if all(type(count) is int for count in counts) else None
 
 
 def read(workdir: pathlib.Path, pattern: str = "unreadable-*.json") -> dict[str, str]:

@@ -87,3 +87,21 @@ def test_every_metric_is_in_one_chart_and_one_alone(tmp_path):
     shown = [name for names in history.charts(found).values() for name in names]
     assert sorted(shown) == sorted(set(found.metrics) - {"speed/seconds_per_step"})
     assert history.charts(found)["Others"] == ["of_a_new_term"]
+
+
+def test_numbers_about_a_modality_that_no_recording_has_are_left_out(tmp_path):
+    values = {"data/with_sound": 1.0, "reconstruction/video": 0.0, "entropy/audio_teacher": 0.0}
+    sound = {"reconstruction/audio": 0.5, "entropy/audio_student": 2.0}
+    lines = [
+        log_line(step, **values, **sound, **{"data/with_picture": float(step > later)})
+        for step, later in ((1, 9), (2, 9))
+    ]
+    for name in ("sound", "some"):
+        (tmp_path / name).mkdir()
+    write_log(tmp_path / "sound", lines)
+    metrics = history.read(tmp_path / "sound").metrics
+    assert not values.keys() & metrics.keys() - {"data/with_sound"}
+    assert sound.keys() <= metrics.keys()
+    assert not [name for name in metrics if name.startswith(("kl", "alignment", "center"))]
+    write_log(tmp_path / "some", [*lines, log_line(3, **values, **{"data/with_picture": 0.1})])
+    assert values.keys() <= history.read(tmp_path / "some").metrics.keys()

@@ -371,6 +371,11 @@ class Source:
         self.inventory = {"recordings": recordings, "digest": f"of {recordings}"}
         self.failed = {}
         self.replaced = 0
+        self.has_video = np.ones(recordings, bool)
+        self.has_audio = np.arange(recordings) > 1
+
+    def __len__(self):
+        return len(self.has_video)
 
 
 def test_processes_with_different_data_are_refused(tmp_path, monkeypatch):
@@ -390,6 +395,13 @@ def test_processes_with_different_data_are_refused(tmp_path, monkeypatch):
     with pytest.raises(processes.GroupError, match="the data of process 1 differs"):
         toy.run(tmp_path / "refused", 1, data_log=data_log.DataLog(Source(), tmp_path))
     assert complete_steps(tmp_path / "refused") == []
+
+
+def test_a_run_keeps_the_numbers_of_its_recordings(tmp_path):
+    toy.run(tmp_path, 1, data_log=data_log.DataLog(Source(), tmp_path, used=10))
+    assert data_log.read_counts(tmp_path) == data_log.Counts(12, 10, 2, 0)
+    (tmp_path / data_log.COUNTS).write_text('{"recordings": 12, "used": "x"}')
+    assert data_log.read_counts(tmp_path) is None
 
 
 def test_data_that_end_the_reading_end_the_run_after_a_save(tmp_path, undisturbed, capsys):

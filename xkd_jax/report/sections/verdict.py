@@ -8,6 +8,7 @@ from xkd_jax.report.health import Verdict
 from xkd_jax.report.networks import Networks
 from xkd_jax.report.page import Section, escape
 from xkd_jax.report.survey import Survey
+from xkd_jax.run import data_log
 
 _SHOWN_LEFT_OUT = 20  # files
 
@@ -93,6 +94,17 @@ def facts_of(
             )
     if log is not None and len(log):
         rows.append(("log", f"{len(log)} lines up to step {log.steps[-1]}"))
+        if log.data is not None:
+            rows.append(("data", _data(log.data)))
     if survey is not None:
         rows.append(("clips", survey.clips.origin))
     return rows
+
+
+def _data(counts: data_log.Counts) -> str:
+    """Says how many recordings a run draws from, and what others lack."""
+    lacking = {"sound": counts.without_sound, "picture": counts.without_picture}
+    words = [f"{count} have no {name}" for name, count in lacking.items() if count]
+    if words and counts.used < counts.recordings:
+        words.append(f"{counts.recordings - counts.used} of these are left out")
+    return "; ".join([f"{counts.recordings} recordings", *words])
