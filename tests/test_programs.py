@@ -32,7 +32,7 @@ def test_every_program_starts_in_the_same_way(path):
     _, first, *_ = ast.parse(path.read_text()).body
     assert ast.unparse(first).splitlines() == [
         "if __name__ == '__main__':",
-        "    from input_pipeline import program",
+        "    from input_pipeline.programs import program",
         "    program.start()",
     ]
 

@@ -27,6 +27,7 @@ GRACE = 5.0  # seconds in which the main thread has to leave
 
 _request: Callable[[int], None] | None = None  # called at a signal, instead of ending the program
 _ending: int | None = None  # signal that is ending the program
+_ignored = False  # whether the program ends by itself, with a message of its own
 _done = False  # whether the program has done what a signal requested, and ends by itself
 _terminals: tuple[int, ...] = ()  # outputs that are terminals, which a hangup closes
 
@@ -90,6 +91,17 @@ def requests(handler: Callable[[int], None]) -> Iterator[None]:
             signal.signal(number, before)
 
 
+@contextlib.contextmanager
+def ignored() -> Iterator[None]:
+    """Ignores signals within the context, in which the program ends by itself. For any thread."""
+    global _ignored
+    _ignored = True
+    try:
+        yield
+    finally:
+        _ignored = False
+
+
 def finish() -> None:
     """Notes that a signal's request is done. Another signal does not change the exit code, 0."""
     global _done
@@ -118,6 +130,8 @@ def _handle(number: int, frame: object) -> None:
     global _ending
     if number == signal.SIGHUP:
         _detach_terminals()
+    if _ignored:
+        return
     if _request:
         _request(number)
     elif _ending is None and not _done:
@@ -138,7 +152,7 @@ def _watch(reading: int) -> None:
             if _done:
                 os._exit(0)
             # Meanwhile the main thread may have entered a context in which signals are requests.
-            if not _request or _ending is not None:
+            if not _ignored and (not _request or _ending is not None):
                 end(128 + number, last_line(number))
 
 

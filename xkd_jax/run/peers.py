@@ -97,14 +97,16 @@ class Peers:
     def _end_all(self, code: int, reason: str, line: str) -> None:
         """Tells the others to end, with the reason, and ends this process, with its own message."""
         self._left.set()
-        with contextlib.suppress(jax.errors.JaxRuntimeError):
-            # Raises if another process was first.
-            self._client.key_value_set(f"{_END}first", f"{code} {reason}")
-            # The service ends with process 0, which waits until the others have read this.
-            end = time.monotonic() + 5 * _PERIOD
-            while self._index == 0 and time.monotonic() < end and not self._others_left():
-                time.sleep(_PERIOD / 10)
-        self._end(code, line)
+        # When another process has ended, the launcher sends SIGTERM.
+        with signals.ignored():
+            with contextlib.suppress(jax.errors.JaxRuntimeError):
+                # Raises if another process was first.
+                self._client.key_value_set(f"{_END}first", f"{code} {reason}")
+                # The service ends with process 0, which waits until the others have read this.
+                end = time.monotonic() + 5 * _PERIOD
+                while self._index == 0 and time.monotonic() < end and not self._others_left():
+                    time.sleep(_PERIOD / 10)
+            self._end(code, line)
 
     def _say(self, sign: str) -> None:
         self._client.key_value_set(f"{_ALIVE}{self._index}", sign, allow_overwrite=True)

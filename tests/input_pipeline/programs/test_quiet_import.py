@@ -9,7 +9,7 @@ import pytest
 from input_pipeline.programs import quiet_import
 
 PROGRAM = """
-from input_pipeline import program
+from input_pipeline.programs import program
 program.start()
 import sys
 import tensorflow
@@ -37,7 +37,7 @@ def test_other_lines_pass(capfd):
 def test_what_is_written_before_a_crash_is_shown():
     code = (
         "import os\n"
-        "from input_pipeline import quiet_import\n"
+        "from input_pipeline.programs import quiet_import\n"
         "with quiet_import.filtered():\n"
         "    os.write(2, b'last words')\n"
         "    os.abort()"
@@ -63,7 +63,7 @@ def test_a_library_that_only_asks_for_tensorflow_does_not_end_the_filter(tmp_pat
     (tmp_path / "tensorflow.py").write_text("import os\nos.write(2, b'I0000 oneDNN is on\\n')\n")
     code = (
         "import importlib.util, sys\n"
-        "from input_pipeline import quiet_import\n"
+        "from input_pipeline.programs import quiet_import\n"
         "sys.meta_path.insert(0, quiet_import.Finder())\n"
         f"sys.path.insert(0, {str(tmp_path)!r})\n"
         "assert importlib.util.find_spec('tensorflow') is not None\n"

@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).parents[3]
 ALL = pytest.mark.parametrize("number", signals.NUMBERS, ids=lambda number: number.name)
 BEGIN = """
 import gc, hashlib, os, signal, sys, time
-from input_pipeline import signals
+from input_pipeline.programs import signals
 
 signals.GRACE = 0.3
 signals.install()
@@ -57,6 +57,16 @@ def test_it_leaves_in_order(number):
     process = waiting("try: wait()\nfinally: print('tidied')")
     process.send_signal(number)
     assert ended(process) == (128 + number, "tidied\n", line(number))
+
+
+@ALL
+def test_it_does_not_change_how_a_program_ends_by_itself(number):
+    process = waiting(
+        "with signals.ignored():\n  print('waits', flush=True)\n  time.sleep(1)\n"
+        "  signals.end(7, 'error: its own')"
+    )
+    process.send_signal(number)
+    assert ended(process) == (7, "", "error: its own\n")
 
 
 @pytest.mark.parametrize(

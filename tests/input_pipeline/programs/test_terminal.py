@@ -85,7 +85,7 @@ def test_an_output_that_cannot_be_written_is_an_error_of_its_own():
     stream.close()
 
 
-START = "from input_pipeline import program; program.start()"
+START = "from input_pipeline.programs import program; program.start()"
 
 
 def run(code, redirections=""):

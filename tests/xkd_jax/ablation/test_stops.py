@@ -14,7 +14,7 @@ from xkd_jax import ablate
 # Stands for a training: waits, and logs the signal that ends it.
 RUN = """
 import os, sys, time
-from input_pipeline import signals
+from input_pipeline.programs import signals
 
 signals.install()
 try:
@@ -26,7 +26,7 @@ except signals.Stopped as stopped:
 """
 ABLATE = """
 import collections, pathlib, sys
-from input_pipeline import signals
+from input_pipeline.programs import signals
 signals.install()
 from xkd_jax import ablate
 

@@ -117,7 +117,7 @@ KILLED_WHILE_WRITING = """
 import os, signal, sys, time
 import jax.numpy as jnp
 import numpy as np
-from xkd_jax import checkpoint
+from xkd_jax.run import checkpoint
 
 noise = np.random.default_rng(0).random(50_000_000, np.float32)  # zeros compress to nothing
 with checkpoint.Checkpoints(sys.argv[1], config={}, every_steps=1, keep=1) as checkpoints:

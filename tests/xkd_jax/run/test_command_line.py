@@ -11,10 +11,11 @@ from xkd_jax.run import command_line
 MEMORY_SHARES = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
 TORN_CHECKPOINT = """
 import pathlib, sys
-from xkd_jax import command_line
+from xkd_jax.run import command_line
 command_line.quieten_libraries()
 import jax, jax.numpy as jnp
-from xkd_jax import checkpoint, sharding
+from xkd_jax.run import checkpoint
+from xkd_jax import sharding
 
 folder, mesh = pathlib.Path(sys.argv[1]), sharding.make_mesh()
 state = {f"w{i}": jax.random.normal(jax.random.key(i), (300, 100)) for i in range(40)}

@@ -139,7 +139,7 @@ def test_a_broken_connection_is_the_lost_process_s_fault(run):
 
 LOSES_PROCESS_0 = """
 import os, signal, sys, time
-from xkd_jax import peers, processes
+from xkd_jax.run import peers, processes
 
 index = int(sys.argv[1])
 processes.join(processes.Group(sys.argv[2], 2, index, "flags"), 60)

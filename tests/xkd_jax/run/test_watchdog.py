@@ -7,7 +7,7 @@ from xkd_jax.run import watchdog
 
 HANGS = """
 import sys, time
-from xkd_jax import watchdog
+from xkd_jax.run import watchdog
 
 def waits_forever():
     time.sleep(1000)

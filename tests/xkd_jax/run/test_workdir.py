@@ -10,7 +10,7 @@ from xkd_jax.run import workdir
 
 HOLDER = """
 import sys
-from xkd_jax import workdir
+from xkd_jax.run import workdir
 
 with workdir.claimed(sys.argv[1]):
     print("claimed", flush=True)
