@@ -13,7 +13,7 @@ from input_pipeline.programs import program
 from tests.integration import runs
 
 ROOT = pathlib.Path(__file__).parent.parent
-INNER = {"probing"}  # processes that programs start, speak with, and end
+INNER = {"measuring"}  # processes that programs start, speak with, and end
 PROGRAMS = [
     path
     for package in ("xkd_jax", "input_pipeline")
@@ -23,7 +23,9 @@ PROGRAMS = [
 
 
 def test_the_programs_are_found():
-    assert {"main", "prepare", "features", "inspect"} <= {path.stem for path in PROGRAMS}
+    assert {"main", "features", "inspect"} <= {path.stem for path in PROGRAMS}
+    packages = {path.parent.name for path in PROGRAMS if path.stem == "__main__"}
+    assert packages == {"prepare", "report"}
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -301,7 +301,8 @@ def test_what_the_vectors_do_not_tell_of_a_step(vectors, step):
         **norms("gradient_norm", moment),
         **norms("parameter_norm", before.params),
         **dict.fromkeys(norms("update_norm", before.params), 0.0),
-        "data/with_sound": 0.0,
+        "data/with_picture": 1.0,
+        "data/with_sound": 1.0,
         "schedule/learning_rate": 1e-4 * 50 / 300,
     }
     meta = json.loads(vectors["meta"].tobytes())

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.input_pipeline.test_prepared import opened, views_of
 
 from input_pipeline import evaluation, views
 from input_pipeline.evaluation import EvaluationClips
 from input_pipeline.reading import ReadError
 from input_pipeline.spectrogram import log_mel
+from tests.input_pipeline.datasets.test_prepared import opened, views_of
 from tests.input_pipeline.prepared_files import clock_record, write_prepared
 from tests.input_pipeline.test_loader import FakeSource, small_config
 from tests.media_files import seen_times

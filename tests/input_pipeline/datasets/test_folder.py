@@ -272,8 +272,10 @@ def test_only_new_and_changed_files_are_looked_at_again(root, clip_file, monkeyp
     break_files(root, clip_file)
     first = open_dataset(*settings(root))
     looked = []
-    probe = reader.measure
-    monkeypatch.setattr(reader, "probe", lambda path: (looked.append(path.name), probe(path))[1])
+    measure = reader.measure
+    monkeypatch.setattr(
+        reader, "measure", lambda path: (looked.append(path.name), measure(path))[1]
+    )
     second = open_dataset(*settings(root))
     assert looked == [] and second.report == first.report
     np.testing.assert_array_equal(first.read(1, 0.4).frames, second.read(1, 0.4).frames)
@@ -381,7 +383,7 @@ def test_many_files_are_looked_at_in_processes_with_the_same_outcome(
     expected = folder._examine(root, paths_of(root), cache / "one", 2)
     monkeypatch.setattr(folder, "_MANY", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(reader, "probe", lambda path: pytest.fail("in this process"))
+        patch.setattr(reader, "measure", lambda path: pytest.fail("in this process"))
         assert folder._examine(root, paths_of(root), cache / "other", 2) == expected
         assert len(folder_index.load(cache / "other")) == len(expected) == 11
 

@@ -269,7 +269,7 @@ def test_two_real_processes_make_the_one_batch(folder, tmp_path):
     """Each process knows only its number. Together they make the batch of a single process."""
     program = textwrap.dedent("""
         import pickle, sys
-        from tests.input_pipeline import test_prepared as here
+        from tests.input_pipeline.datasets import test_prepared as here
         folder, output = sys.argv[1:]
         batches = here.batches_of(folder, process_index=1, process_count=2)
         open(output, "wb").write(pickle.dumps(batches))

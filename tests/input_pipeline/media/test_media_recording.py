@@ -5,10 +5,10 @@ import weakref
 import av
 import numpy as np
 import pytest
-from tests.input_pipeline.test_media import broken_files
 
 from input_pipeline.media import reader
 from tests import media_files
+from tests.input_pipeline.media.test_reader import broken_files
 
 FRAME_RATE, SHORT_SIDE, SAMPLE_RATE = 8, 48, 16000
 FORM = {"frame_rate": FRAME_RATE, "short_side": SHORT_SIDE, "sample_rate": SAMPLE_RATE}

@@ -7,13 +7,13 @@ import re
 
 import numpy as np
 import pytest
-from tests.input_pipeline.test_prepared import data_of, views_of
 
 from input_pipeline import inspect
 from input_pipeline.datasets import prepared
 from input_pipeline.files import sealed
 from input_pipeline.prepared import manifest, records, verification
 from tests.damage import damages
+from tests.input_pipeline.datasets.test_prepared import data_of, views_of
 from tests.input_pipeline.prepared_files import clock_record, jpeg, write_prepared
 
 TRAIN = [clock_record(f"{number}.mp4", 2.0, size=(16, 16), labels=(number,)) for number in range(3)]

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import types
 
 import jax
 import numpy as np
@@ -107,9 +108,10 @@ def test_wrong_labels_are_not_found_by_a_program_that_is_made_once(data):
     assert encode._cache_size() == 1
 
 
-def recordings(labels):
+def recordings(labels, has_video=True):
     targets = np.eye(3, dtype=bool)[labels]
-    return labeled_data.Recordings(None, np.arange(len(labels)), targets)
+    source = types.SimpleNamespace(has_video=np.broadcast_to(has_video, len(labels)))
+    return labeled_data.Recordings(source, np.arange(len(labels)), targets)
 
 
 def test_recordings_are_drawn_evenly_from_the_classes():
@@ -120,6 +122,10 @@ def test_recordings_are_drawn_evenly_from_the_classes():
     assert drawn.example_ids.tolist() == online.choose(everything, 10, seed=0).example_ids.tolist()
     assert drawn.example_ids.tolist() != online.choose(everything, 10, seed=1).example_ids.tolist()
     assert len(online.choose(everything, 99, seed=0)) == 27
+    has_video = np.arange(27) % 2 == 0
+    some = online.choose(recordings([0] * 27, has_video), 99, seed=0)
+    np.testing.assert_array_equal(some.example_ids, np.flatnonzero(has_video))
+    assert len(online.choose(recordings([0] * 27, has_video=False), 99, seed=0)) == 27
 
 
 def test_its_own_data_go_before_those_of_the_run(data, tmp_path):

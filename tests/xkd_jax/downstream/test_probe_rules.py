@@ -6,10 +6,10 @@ import pkgutil
 import re
 
 import pytest
-from tests.xkd_jax.test_config_check import put
 
 import configs.eval
 from configs.eval import probe
+from tests.xkd_jax.config.test_checks import put
 from xkd_jax.config.checks import ConfigError, fields_of
 from xkd_jax.downstream import probe_rules
 

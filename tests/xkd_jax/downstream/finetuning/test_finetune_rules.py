@@ -6,10 +6,10 @@ import pkgutil
 import re
 
 import pytest
-from tests.xkd_jax.test_config_check import HOSTILE, put
 
 import configs.eval
 from configs.eval import finetune_audio, finetune_video
+from tests.xkd_jax.config.test_checks import HOSTILE, put
 from xkd_jax.config import checks
 from xkd_jax.downstream.finetuning import finetune_rules
 from xkd_jax.paper import published
