@@ -198,13 +198,24 @@ def _lacking(networks: "Networks", survey: "Survey") -> list[str]:
     lines = []
     absent = [m for m in ("video", "audio") if m not in networks.modalities]
     lines += [f"Anything about {m}: the folder holds no {m} encoder." for m in absent]
-    without_decoder = [m for m in networks.modalities if m not in survey.restored]
+    seen = survey.clips.views
+    lines += [
+        f"Anything about {m}: none of the clips has {'a picture' if m == 'video' else 'sound'}."
+        for m in networks.modalities
+        if m not in seen
+    ]
+    without_decoder = [m for m in networks.modalities if m in seen and m not in survey.restored]
     if without_decoder:
         lines.append(
             f"Reconstructions of {' and '.join(without_decoder)}: the folder holds encoders but no "
             "decoders (xkd_jax.interop.export --everything keeps them)."
         )
-    if not survey.outputs:
+    if len(networks.modalities) > len(seen):
+        lines.append(
+            "Outputs, their collapse and retrieval: students and teachers of the two modalities "
+            "meet only in clips that have both."
+        )
+    elif not survey.outputs:
         lines.append(
             "Outputs, their collapse and retrieval: the folder holds no projectors, which make "
             "video and audio comparable."

@@ -84,10 +84,12 @@ def take(
             )
             baselines[m] = masked.loss_of_means(views[m], networks.patch(m), m)
 
+    # Where clips have one modality of two, no student of theirs has followed a teacher.
+    is_paired = len(views) == len(networks.modalities)
     logs = {
         key: _log_probabilities(networks, *key, out.projections)
         for key, out in encoded.items()
-        if out.projections is not None
+        if out.projections is not None and is_paired
     }
     spreads = {}
     if count > 1:
