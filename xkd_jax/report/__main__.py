@@ -72,8 +72,9 @@ def report(
         FileNotFoundError: `workdir` or one of `inputs` does not exist.
         ValueError: `workdir` holds neither weights nor a log, or no input is usable.
     """
-    from xkd_jax.report import health, page
+    from xkd_jax.report import page
     from xkd_jax.report import survey as surveys
+    from xkd_jax.report.health.verdict import judge
     from xkd_jax.report.sections import (
         attention,
         reconstruction,
@@ -97,7 +98,7 @@ def report(
         missing += _lacking(networks, survey)
     measured = None if survey is None else surveys.measured(survey, networks)
     config = None if networks is None or networks.config is None else networks.config
-    judgment = health.judge(log, config, networks and networks.outputs, measured)
+    judgment = judge(log, config, networks and networks.outputs, measured)
 
     parts = [
         verdict.build(

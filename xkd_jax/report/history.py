@@ -33,10 +33,22 @@ CHARTS = {
     "Throughput, clips per second": r"speed/clips_per_second$",
     "Share of the time spent waiting for data": r"speed/data_wait$",
     "Share of the clips with sound, with a picture": r"data/with_",
-    "Clips of other recordings than those asked for": r"data/replaced$",
+    "Clips taken from other recordings than the requested ones": r"data/replaced$",
 }
 OTHERS = "Others"
 _LEFT_OUT = r"speed/seconds_per_step$"  # the inverse of the throughput
+
+
+class Known(NamedTuple):
+    """The k lines of a log in which a metric is a finite number.
+
+    Attributes:
+        steps: (k,) int64, increasing.
+        values: (k,) float64.
+    """
+
+    steps: np.ndarray
+    values: np.ndarray
 
 
 class History(NamedTuple):
@@ -61,11 +73,16 @@ class History(NamedTuple):
     def __len__(self) -> int:
         return len(self.steps)
 
+    def known(self, name: str) -> Known:
+        """Returns the finite values of a metric, none if the log lacks it."""
+        values = self.metrics.get(name, np.full(len(self), math.nan))
+        finite = np.isfinite(values)
+        return Known(self.steps[finite], values[finite])
+
     def last(self, name: str) -> float:
         """Returns the last finite value of a metric; NaN if there is none."""
-        values = self.metrics.get(name, np.array([math.nan]))
-        finite = values[np.isfinite(values)]
-        return float(finite[-1]) if len(finite) else math.nan
+        values = self.known(name).values
+        return float(values[-1]) if len(values) else math.nan
 
 
 def read(workdir: pathlib.Path) -> History | None:

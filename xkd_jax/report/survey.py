@@ -8,7 +8,7 @@ import numpy as np
 from xkd_jax.method.models.xkd import OTHER
 from xkd_jax.report import masked, representations
 from xkd_jax.report.clips import Clips
-from xkd_jax.report.health import Measured
+from xkd_jax.report.health.outputs import Measured
 from xkd_jax.report.networks import Encoded, Networks
 
 BATCH_SIZE = 8

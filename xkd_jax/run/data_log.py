@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 
 from input_pipeline.files import atomic, sealed
 from input_pipeline.programs.terminal import printable
+from input_pipeline.programs.wording import counted
 from xkd_jax.run import processes
 
 if TYPE_CHECKING:
@@ -123,8 +124,7 @@ class DataLog:
         except OSError as error:  # must not hide the error that ends the run
             where = f" ({path} cannot be written: {error.strerror})"
         print(  # each process its own
-            f"{self._source.replaced} clips were of other recordings, since {len(failed)} could "
-            f"not be read: {in_words(failed)}{where}",
+            f"{replaced_in_words(self._source.replaced, failed)}{where}",
             flush=True,
         )
 
@@ -151,7 +151,20 @@ def read(workdir: pathlib.Path, pattern: str = "unreadable-*.json") -> dict[str,
     return reasons
 
 
-def in_words(failed: Mapping[str, str]) -> str:
+def replaced_in_words(count: int, failed: Mapping[str, str]) -> str:
+    """Says how many clips were replaced, and why.
+
+    Args:
+        count: Number of clips that replace one of another recording.
+        failed: Why recordings could not be read, by their names; empty if this is not known.
+    """
+    text = f"{counted(count, 'clip')} taken from other recordings than the requested ones"
+    if not failed:
+        return text
+    return f"{text}; {counted(len(failed), 'recording')} could not be read: {_in_words(failed)}"
+
+
+def _in_words(failed: Mapping[str, str]) -> str:
     """Formats the first recordings with their reasons, printable, and the number of the others."""
     named = [
         f"{printable(name)} ({printable(reason)})" for name, reason in list(failed.items())[:_NAMED]

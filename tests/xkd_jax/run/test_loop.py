@@ -433,8 +433,8 @@ def test_clips_of_other_recordings_are_counted_and_named(tmp_path, capsys):
     assert [line["data/replaced"] for line in lines(tmp_path)] == [6, 0]
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == (
-        "6 clips were of other recordings, since 3 could not be read: \\x1b0.mp4 (truncated), "
-        "\\x1b1.mp4 (truncated), \\x1b2.mp4 (truncated) "
+        "6 clips taken from other recordings than the requested ones; 3 recordings could not be "
+        "read: \\x1b0.mp4 (truncated), \\x1b1.mp4 (truncated), \\x1b2.mp4 (truncated) "
         f"(all in {tmp_path}/unreadable-00000.json)"
     )
     source = Source()

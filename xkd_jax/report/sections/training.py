@@ -6,7 +6,7 @@ import numpy as np
 
 from xkd_jax.report import history
 from xkd_jax.report.charts import Lines, Mark
-from xkd_jax.report.health import Verdict
+from xkd_jax.report.health.verdict import Verdict
 from xkd_jax.report.page import Section, grid
 
 

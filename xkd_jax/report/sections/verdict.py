@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xkd_jax.report import history
-from xkd_jax.report.health import Verdict
+from xkd_jax.report.health.verdict import Verdict
 from xkd_jax.report.networks import Networks
 from xkd_jax.report.page import Section, escape
 from xkd_jax.report.survey import Survey

@@ -1,0 +1,145 @@
+"""What the monitors of collapse say, which a run logs (docs/method.md, section 4.7).
+
+The paper's signs of collapse are a KL divergence or a distillation loss that goes to 0 (section 4.3
+and appendix B). Bounds are shares of log J, the entropy of J equally likely outputs, because no
+number of nats fits projectors of all sizes.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from xkd_jax.method.models.xkd import MODALITIES, OTHER
+from xkd_jax.report import collapse
+from xkd_jax.report.health.findings import Advice, Finding, since
+from xkd_jax.report.history import History
+
+# Shares of log J. Collapsed: distillation or KL at most this, entropy at least this.
+DISTILLATION_GONE = 0.05
+KL_GONE = 0.02
+ENTROPY_UNIFORM = 0.97
+# Share of a teacher's outputs that differs between clips. From this share on, a KL divergence that
+# falls means that the student learns.
+CLIPS_APART = 0.1
+
+
+def find(history: History, outputs: int, advice: Advice) -> list[Finding]:
+    """Finds collapse; if there is none, metrics on their way to it; if there are none, says so.
+
+    Args:
+        history: Log of the run.
+        outputs: J, the number of a projector's outputs.
+        advice: Remedies that are left to try.
+    """
+    log_j = math.log(outputs)
+    collapses = [f for m in MODALITIES for f in _collapses(history, m, log_j, advice)]
+    return collapses or _approaches(history, log_j, advice) or _all_clear(history, log_j)
+
+
+def _collapses(history: History, m: str, log_j: float, advice: Advice) -> list[Finding]:
+    """Finds what has collapsed in a modality."""
+    teacher = OTHER[m]
+    check = functools.partial(_beyond_bound, history, log_j, advice)
+    # If distillation has gone to 0, KL has too, and tells nothing more.
+    student = check(
+        f"distillation/{m}",
+        lambda share: share <= DISTILLATION_GONE,
+        f"The {teacher} teacher puts out the same single output for every clip, and the {m} "
+        "student has learned it by heart: distillation is almost 0",
+        ("centering", "soften", "batch"),
+    ) or check(
+        f"kl/{teacher}_to_{m}",
+        lambda share: share <= KL_GONE,
+        f"The {m} student's distribution is that of the {teacher} teacher: their KL "
+        "divergence has gone to 0",
+        ("norm", "alignment", "centering", "sharpen", "rate"),
+    )
+    uniform_teacher = check(
+        f"entropy/{m}_teacher",
+        lambda share: share >= ENTROPY_UNIFORM,
+        f"The {m} teacher gives every output the same probability, which tells its student nothing",
+        ("norm", "sharpen", "slow", "rate"),
+    )
+    uniform_student = check(
+        f"entropy/{m}_student",
+        lambda share: share >= ENTROPY_UNIFORM,
+        f"The {m} student gives every output about the same probability, whatever it sees",
+        ("norm", "alignment", "sharpen", "rate"),
+    )
+    findings = (_alike_outputs(history, m, advice), student, uniform_teacher, uniform_student)
+    return [finding for finding in findings if finding]
+
+
+def _beyond_bound(
+    history: History,
+    log_j: float,
+    advice: Advice,
+    name: str,
+    is_beyond: Callable[[np.ndarray], np.ndarray],
+    text: str,
+    remedies: tuple[str, ...],
+) -> Finding | None:
+    """Finds collapse in a metric, whose shares of log J are beyond a bound up to the end."""
+    steps, values = history.known(name)
+    began = since(steps, is_beyond(values / log_j))
+    if began is None or began == steps[-1]:  # one value is no stretch
+        return None
+    numbers = f"{name} is {values[-1]:.3g} nats; log J is {log_j:.3g}"
+    return Finding("collapsed", f"{text} ({numbers}).", began, advice.select(*remedies))
+
+
+def _alike_outputs(history: History, m: str, advice: Advice) -> Finding | None:
+    """Finds collapse in the share of a teacher's outputs that differs between clips."""
+    name = f"between_clips/{m}_teacher"
+    steps, shares = history.known(name)
+    began = since(steps, (shares <= collapse.SHARE) & (steps >= collapse.FROM_STEP))
+    if began is None:
+        return None
+    text = (
+        f"The {m} teacher's outputs hardly depend on the clip: "
+        f"{shares[-1]:.2%} of them differs between clips ({name})."
+    )
+    remedies = advice.select("alignment", "norm", "centering", "soften", "slow", "batch")
+    return Finding("collapsed", text, began, remedies)
+
+
+def _approaches(history: History, log_j: float, advice: Advice) -> list[Finding]:
+    """Finds metrics that fall towards a collapse, of teachers that do not tell clips apart."""
+    findings = []
+    for m in MODALITIES:
+        if history.last(f"between_clips/{OTHER[m]}_teacher") >= CLIPS_APART:
+            continue
+        for name, bound in (
+            (f"distillation/{m}", 3 * DISTILLATION_GONE),
+            (f"kl/{OTHER[m]}_to_{m}", 5 * KL_GONE),
+        ):
+            shares = history.known(name).values / log_j
+            first_half = shares[: -(-len(shares) // 2)]
+            if len(shares) < 4 or shares[-1] >= min(bound, 0.6 * np.median(first_half)):
+                continue
+            text = (
+                f"{name} is falling towards 0 ({shares[-1] * log_j:.3g} nats, {shares[-1]:.0%} of "
+                "log J): on its way to collapse."
+            )
+            remedies = advice.select("centering", "norm", "alignment")
+            findings.append(Finding("warning", text, remedies=remedies))
+    return findings
+
+
+def _all_clear(history: History, log_j: float) -> list[Finding]:
+    """States that no monitor is near a collapse, with its numbers; nothing without monitors."""
+    names = [name for m in MODALITIES for name in (f"kl/{OTHER[m]}_to_{m}", f"distillation/{m}")]
+    shares = {name: history.last(name) / log_j for name in names}
+    numbers = ", ".join(f"{name} {x:.0%}" for name, x in shares.items() if not math.isnan(x))
+    if not numbers:
+        return []
+    apart = {m: history.last(f"between_clips/{m}_teacher") for m in MODALITIES}
+    differing = [f"{x:.0%} of the {m} teacher's" for m, x in apart.items() if not math.isnan(x)]
+    between = f"of the outputs, {' and '.join(differing)} differ between clips; "
+    text = (
+        f"No monitor of collapse is near its end: {between if differing else ''}KL divergence and "
+        f"distillation are above 0 (of log J: {numbers}), and no output is uniform."
+    )
+    return [Finding("good", text)]
