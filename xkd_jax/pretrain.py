@@ -53,26 +53,25 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> train_step.Trai
     numbers = train_step.hyperparameters(config, total_steps, loader.steps_per_epoch)
     console.say(describe(model, config, total_steps))
     weights = given_weights(config, model, workdir)
-    return loop.train(
+    task = loop.Task(
         init=lambda trees: train_step.init_state(model, numbers, config.seed).replace(**trees),
         init_args=(weights,),
         step_fn=train_step.make_train_step(model, config),
         step_args=(numbers,),
         batches=loader.batches,
         total_steps=total_steps,
-        config=config,
-        saving=config.saving,
-        workdir=workdir,
-        mesh=mesh,
-        figures=make_figures(model, config, mesh),
-        evaluate=make_probe(config, model, mesh),
-        evaluate_every=config.probe.every_steps,
         steps_per_epoch=loader.steps_per_epoch,
         data_log=data_log.DataLog(
             loader.source, pathlib.Path(workdir), loader.processor_seconds, loader.example_count
         ),
+    )
+    hooks = loop.Hooks(
+        figures=make_figures(model, config, mesh),
+        evaluate=make_probe(config, model, mesh),
+        evaluate_every=config.probe.every_steps,
         look=collapse.Watch().look,
     )
+    return loop.train(task, config, workdir, mesh, hooks)
 
 
 def make_loader(config: ml_collections.ConfigDict) -> "Loader":

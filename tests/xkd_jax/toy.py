@@ -98,18 +98,17 @@ def batches(start_step, delay=0.0, nan_at=None):
         yield example
 
 
-def run(workdir, total_steps, **changes):
-    """Trains the toy with this file's defaults; `changes` override arguments of `train.train`."""
-    arguments = {
-        "init": init,
-        "step_fn": step_fn,
-        "batches": batches,
-        "total_steps": total_steps,
-        "config": get_config(steps=total_steps),
-        "workdir": workdir,
-        "mesh": sharding.make_mesh(),
-    } | changes
-    return loop.train(saving=arguments["config"].saving, **arguments)
+def task(total_steps, **changes):
+    """Returns the toy as a task of the loop; `changes` override fields of it."""
+    return loop.Task(init, step_fn, batches, total_steps)._replace(**changes)
+
+
+def run(workdir, total_steps, config=None, **changes):
+    """Trains the toy; `changes` override fields of the task or give hooks."""
+    hooks = {name: changes.pop(name) for name in loop.Hooks._fields if name in changes}
+    config = config or get_config(steps=total_steps)
+    mesh = sharding.make_mesh()
+    return loop.train(task(total_steps, **changes), config, workdir, mesh, loop.Hooks(**hooks))
 
 
 def main():

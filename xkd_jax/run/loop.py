@@ -14,7 +14,7 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -29,12 +29,12 @@ from xkd_jax.run import (
     bottlenecks,
     checkpoint,
     console,
-    data_log,
     interruption,
     processes,
     telemetry,
     watchdog,
 )
+from xkd_jax.run.data_log import DataLog
 
 
 class FinishedError(ValueError):
@@ -49,31 +49,10 @@ class NonFiniteError(RuntimeError):
     """A metric of the step is not a finite number."""
 
 
-def train(
-    *,
-    init: Callable[..., Any],
-    step_fn: Callable[..., tuple[Any, dict[str, jax.Array]]],
-    batches: Callable[[int], Iterator[Any]],
-    total_steps: int,
-    config: ml_collections.ConfigDict,
-    saving: Mapping[str, int],
-    workdir: str | os.PathLike,
-    mesh: Mesh,
-    init_args: tuple[Any, ...] = (),
-    step_args: tuple[Any, ...] = (),
-    figures: Callable[[Any, Any], dict[str, np.ndarray]] | None = None,
-    evaluate: Callable[[Any, int], tuple[Any, dict[str, float]]] | None = None,
-    evaluate_every: int = 0,
-    steps_per_epoch: float | None = None,
-    data_log: data_log.DataLog | None = None,
-    look: Callable[[int, Mapping[str, float]], None] | None = None,
-) -> Any:
-    """Trains to `total_steps`, from the newest checkpoint in the workdir or from the beginning.
+class Task(NamedTuple):
+    """What is trained, on which data and for how long.
 
-    SIGTERM and SIGINT end the training early, after a save. The same call then continues from
-    there.
-
-    Args:
+    Attributes:
         init: Function of `init_args` that builds the initial state: a pytree of arrays with a field
             `step`, `()` int32, the number of steps done. It is traced.
         step_fn: Pure function `(state, batch, *step_args) -> (state, metrics)`. It is traced once.
@@ -83,15 +62,29 @@ def train(
             of the next batch, and so on without end. A batch is a pytree of NumPy arrays, whose
             first axis has this process's examples.
         total_steps: Steps of the whole run.
-        config: A `ConfigDict` with `batch_size`, `epochs`, `steps` and `log` as in
-            `xkd_jax/config/pretraining.py`; the whole config is saved with every checkpoint.
-        saving: When to save and what to keep: section `saving` of the config.
-        workdir: Folder of the run; it is created if it does not exist.
-        mesh: Device mesh of the run, from `sharding.make_mesh`.
         init_args: Pytrees of arrays that are too large to be constants of a program, such as
             pretrained weights.
         step_args: Pytrees of arrays that are inputs of the compiled step, not constants, so that
             runs with other numbers share the program.
+        steps_per_epoch: Steps per epoch, for the log; or None.
+        data_log: Log of the data source; or None. Its metrics are logged with those of the step,
+            and its inventory is saved with every checkpoint.
+    """
+
+    init: Callable[..., Any]
+    step_fn: Callable[..., tuple[Any, dict[str, jax.Array]]]
+    batches: Callable[[int], Iterator[Any]]
+    total_steps: int
+    init_args: tuple[Any, ...] = ()
+    step_args: tuple[Any, ...] = ()
+    steps_per_epoch: float | None = None
+    data_log: DataLog | None = None
+
+
+class Hooks(NamedTuple):
+    """What is called between two steps.
+
+    Attributes:
         figures: Function `(state, batch) -> dict` of `(H, W, 3)` uint8 images, called every
             `config.log.images_every_steps` and at the end; or None.
         evaluate: Function `(state, step) -> (state, metrics)` that evaluates the state between two
@@ -100,13 +93,50 @@ def train(
             logged with those of the step. The logged speeds do not include its time.
         evaluate_every: Steps between two evaluations. There is always one at the end of the run; 0
             makes no others.
-        steps_per_epoch: Steps per epoch, for the log; or None.
-        data_log: Log of the data source; or None. Its metrics are logged with those of the step,
-            and its inventory is saved with every checkpoint.
         look: Function `(step, metrics)` that process 0 calls with each line of the log; or None.
+    """
+
+    figures: Callable[[Any, Any], dict[str, np.ndarray]] | None = None
+    evaluate: Callable[[Any, int], tuple[Any, dict[str, float]]] | None = None
+    evaluate_every: int = 0
+    look: Callable[[int, Mapping[str, float]], None] | None = None
+
+    def evaluates(self, step: int, ends: bool) -> bool:
+        """Returns whether to evaluate after a step, which may be the last one."""
+        if self.evaluate is None:
+            return False
+        return ends or bool(self.evaluate_every and step % self.evaluate_every == 0)
+
+    def draws(self, step: int, ends: bool, every: int) -> bool:
+        """Returns whether to draw figures after a step, which may be the last one."""
+        return bool(self.figures and every) and (ends or step % every == 0)
+
+
+NO_HOOKS = Hooks()
+
+
+def train(
+    task: Task,
+    config: ml_collections.ConfigDict,
+    workdir: str | os.PathLike,
+    mesh: Mesh,
+    hooks: Hooks = NO_HOOKS,
+) -> Any:
+    """Trains to the last step, from the newest checkpoint in the workdir or from the beginning.
+
+    SIGTERM and SIGINT end the training early, after a save. The same call then continues from
+    there.
+
+    Args:
+        task: What to train, on which data and for how long.
+        config: A `ConfigDict` with `batch_size`, `epochs`, `steps`, `log` and `saving` as in
+            `xkd_jax/config/pretraining.py`; the whole config is saved with every checkpoint.
+        workdir: Folder of the run; it is created if it does not exist.
+        mesh: Device mesh of the run, from `sharding.make_mesh`.
+        hooks: What to call between two steps.
 
     Returns:
-        The state at step `total_steps`, or at an earlier step if a signal ended the run.
+        The state at the last step, or at an earlier step if a signal ended the run.
 
     Raises:
         ValueError: The mesh does not divide the batch.
@@ -120,38 +150,33 @@ def train(
     """
     sharding.check_batch_size(config.batch_size, mesh)
     workdir = pathlib.Path(workdir)
-    plain_config = config.to_dict()
-    inventory = data_log.inventory if data_log else None
+    plain_config, total_steps = config.to_dict(), task.total_steps
+    inventory = task.data_log.inventory if task.data_log else None
     processes.check_same(json.dumps(inventory, sort_keys=True), "the data")
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(interruption.Interruption())
         checkpoints = stack.enter_context(
-            checkpoint.Checkpoints(
-                workdir,
-                config=plain_config,
-                data=inventory,
-                **saving,
-            )
+            checkpoint.Checkpoints(workdir, config=plain_config, data=inventory, **config.saving)
         )
         _refuse_finished_run(checkpoints.latest_step, total_steps, config, workdir)
         stack.enter_context(_stating_what_is_saved(checkpoints))
-        state = _initial_state(init, init_args, checkpoints, mesh)
+        state = _initial_state(task, checkpoints, mesh)
         step = int(state.step)
         log = stack.enter_context(
             telemetry.Telemetry(
                 workdir,
                 start_step=step,
                 total_steps=total_steps,
-                steps_per_epoch=steps_per_epoch,
+                steps_per_epoch=task.steps_per_epoch,
             )
         )
         log.config(plain_config)
-        if data_log:
-            stack.enter_context(data_log)
-        data = _endless(stack.enter_context(sharding.Prefetch(batches(step), mesh)), step)
+        if task.data_log:
+            stack.enter_context(task.data_log)
+        data = _endless(stack.enter_context(sharding.Prefetch(task.batches(step), mesh)), step)
         first = next(data)
-        step_args = sharding.replicate(step_args, mesh)
-        step_fn = compile_step(step_fn, state, first, mesh, step_args)
+        step_args = sharding.replicate(task.step_args, mesh)
+        step_fn = compile_step(task.step_fn, state, first, mesh, step_args)
         data = itertools.chain([first], data)
 
         stall_watch = stack.enter_context(
@@ -159,11 +184,9 @@ def train(
         )
         stall_watch.beat(step)
         interval = telemetry.Interval(config.batch_size)
-        data_metrics = data_log.metrics if data_log else dict
-        if look is None or not processes.is_first():
-            look = _ignore_line
+        data_metrics = task.data_log.metrics if task.data_log else dict
+        look = hooks.look if hooks.look and processes.is_first() else _ignore_line
         monitor = _Monitor(interval, log, config.log.every_steps, data_metrics, look)
-        figures_every = config.log.images_every_steps if figures else 0
         while step < total_steps and not stop.requested(step):
             try:
                 with interval.waiting():
@@ -177,11 +200,11 @@ def train(
             stall_watch.beat(step)
             ends = step == total_steps
             saves = checkpoints.due(step) or ends
-            draws = figures_every and (step % figures_every == 0 or ends)
-            if evaluate and (ends or (evaluate_every and step % evaluate_every == 0)):
+            draws = hooks.draws(step, ends, config.log.images_every_steps)
+            if hooks.evaluates(step, ends):
                 monitor.settle(logs=False)
                 with interval.pause(), stall_watch.pause():
-                    state, evaluation = evaluate(state, step)
+                    state, evaluation = hooks.evaluate(state, step)
                 monitor.add(evaluation)
             elif saves or draws:
                 monitor.settle()
@@ -190,7 +213,7 @@ def train(
                     checkpoints.save(step, state)
             if draws:
                 with interval.pause(), stall_watch.pause():
-                    log.images(step, figures(state, batch))
+                    log.images(step, hooks.figures(state, batch))
         monitor.finish()
         checkpoints.save(step, state)  # not saved yet if a signal ended the loop
     if step < total_steps:
@@ -207,7 +230,7 @@ def compile_step(
     """Compiles the step ahead of time, and prints how long it took.
 
     Args:
-        step_fn: Function `(state, batch, *step_args) -> (state, metrics)`, see `train`.
+        step_fn: Function `(state, batch, *step_args) -> (state, metrics)`, see `Task`.
         state: A pytree of arrays, or of `jax.ShapeDtypeStruct` with shardings.
         batch: A pytree of arrays, or of `jax.ShapeDtypeStruct` with shardings.
         mesh: Device mesh of the run.
@@ -344,23 +367,15 @@ class _Monitor:
 
 
 def last_state(
-    *,
-    init: Callable[..., Any],
-    config: ml_collections.ConfigDict,
-    saving: Mapping[str, int],
-    workdir: str | os.PathLike,
-    mesh: Mesh,
-    init_args: tuple[Any, ...] = (),
+    task: Task, config: ml_collections.ConfigDict, workdir: str | os.PathLike, mesh: Mesh
 ) -> Any:
     """Loads the state of a run's newest checkpoint, or builds the initial state.
 
     Args:
-        init: As for `train`.
+        task: As for `train`.
         config: As for `train`.
-        saving: As for `train`.
         workdir: As for `train`.
         mesh: As for `train`.
-        init_args: As for `train`.
 
     Returns:
         The state, on the mesh.
@@ -369,8 +384,8 @@ def last_state(
         checkpoint.MismatchError: The checkpoint in the workdir is of another model.
         checkpoint.DamagedError: The newest checkpoint in the workdir cannot be read.
     """
-    with checkpoint.Checkpoints(workdir, config=config.to_dict(), **saving) as checkpoints:
-        return _initial_state(init, init_args, checkpoints, mesh)
+    with checkpoint.Checkpoints(workdir, config=config.to_dict(), **config.saving) as checkpoints:
+        return _initial_state(task, checkpoints, mesh)
 
 
 def _refuse_non_finite(step: int, metrics: Mapping[str, float]) -> None:
@@ -418,20 +433,17 @@ def _refuse_finished_run(
     )
 
 
-def _initial_state(
-    init: Callable[..., Any],
-    init_args: tuple[Any, ...],
-    checkpoints: checkpoint.Checkpoints,
-    mesh: Mesh,
-) -> Any:
+def _initial_state(task: Task, checkpoints: checkpoint.Checkpoints, mesh: Mesh) -> Any:
     """Restores the newest checkpoint, or if there is none builds the first state, on the mesh."""
-    abstract = jax.eval_shape(init, *init_args)
+    abstract = jax.eval_shape(task.init, *task.init_args)
     shardings = sharding.state_shardings(abstract, mesh)
     abstract = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings
     )
     state = checkpoints.restore(abstract)
-    return jax.jit(init, out_shardings=shardings)(*init_args) if state is None else state
+    if state is not None:
+        return state
+    return jax.jit(task.init, out_shardings=shardings)(*task.init_args)
 
 
 def _endless(batches: Iterator[Any], step: int) -> Iterator[Any]:

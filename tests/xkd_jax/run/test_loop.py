@@ -184,14 +184,12 @@ def test_an_evaluation_that_is_not_finite_stops_the_run(tmp_path):
 
 def test_the_last_state_of_a_run_can_be_had_again(tmp_path):
     state = jax.device_get(toy.run(tmp_path, 7))
-    arguments = {
-        "init": toy.init,
-        "config": toy.get_config(),
-        "saving": toy.get_config().saving,
-        "mesh": sharding.make_mesh(),
-    }
-    assert_same_bits(loop.last_state(workdir=tmp_path, **arguments), state)
-    assert int(loop.last_state(workdir=tmp_path / "none", **arguments).step) == 0
+
+    def last_state(workdir):
+        return loop.last_state(toy.task(7), toy.get_config(), workdir, sharding.make_mesh())
+
+    assert_same_bits(last_state(tmp_path), state)
+    assert int(last_state(tmp_path / "none").step) == 0
 
 
 def test_a_run_may_begin_with_weights_that_are_given(tmp_path):
@@ -199,15 +197,8 @@ def test_a_run_may_begin_with_weights_that_are_given(tmp_path):
         return toy.init().replace(params={"w": weights, "b": jnp.zeros(1)})
 
     weights = np.arange(toy.FEATURES, dtype=np.float32)[:, None]
-    config = toy.get_config()
-    state = loop.last_state(
-        init=init,
-        init_args=(weights,),
-        config=config,
-        saving=config.saving,
-        workdir=tmp_path,
-        mesh=sharding.make_mesh(),
-    )
+    task = toy.task(1, init=init, init_args=(weights,))
+    state = loop.last_state(task, toy.get_config(), tmp_path, sharding.make_mesh())
     np.testing.assert_array_equal(state.params["w"], weights)
 
 

@@ -159,8 +159,8 @@ def run_partition(setting: Setting, partition: Partition, workdir: pathlib.Path)
     every = max(every, 1) if config.evaluation.every_epochs else 0
     evaluations = math.ceil(total_steps / every) if every else 1
     numbers = finetune_step.hyperparameters(config, total_steps, loader.steps_per_epoch)
-    run = {
-        "init": functools.partial(
+    task = loop.Task(
+        init=functools.partial(
             finetune_step.init_state,
             setting.model,
             numbers,
@@ -168,28 +168,21 @@ def run_partition(setting: Setting, partition: Partition, workdir: pathlib.Path)
             evaluations,
             config.selection.epoch == "best",
         ),
-        "init_args": (setting.encoder,),
-        "config": config,
-        "saving": config.saving,
-        "workdir": workdir,
-        "mesh": mesh,
-    }
+        init_args=(setting.encoder,),
+        step_fn=finetune_step.make_train_step(setting.model, config, setting.multi_label, mesh),
+        step_args=(numbers,),
+        batches=finetune_inputs.training_batches(loader, kept, config.modality),
+        total_steps=total_steps,
+        steps_per_epoch=loader.steps_per_epoch,
+        data_log=data_log.DataLog(loader.source, workdir),
+    )
     evaluator = Evaluator(setting, every, held_out, partition.test)
     console.say(describe(setting, partition, kept, held_out, total_steps))
     try:
-        state = loop.train(
-            step_fn=finetune_step.make_train_step(setting.model, config, setting.multi_label, mesh),
-            step_args=(numbers,),
-            batches=finetune_inputs.training_batches(loader, kept, config.modality),
-            total_steps=total_steps,
-            evaluate=evaluator,
-            evaluate_every=every,
-            steps_per_epoch=loader.steps_per_epoch,
-            data_log=data_log.DataLog(loader.source, workdir),
-            **run,
-        )
+        hooks = loop.Hooks(evaluate=evaluator, evaluate_every=every)
+        state = loop.train(task, config, workdir, mesh, hooks)
     except loop.FinishedError:  # trained, but not tested yet
-        state = loop.last_state(**run)
+        state = loop.last_state(task, config, workdir, mesh)
     if int(state.step) < total_steps:
         return None
     steps = [
@@ -227,7 +220,7 @@ class Evaluator:
         self._tested: tuple[int, finetune_inputs.Predictions] | None = None
 
     def __call__(self, state: FinetuneState, step: int) -> tuple[FinetuneState, dict[str, float]]:
-        """Scores a state. This is the argument `evaluate` of `train.train`.
+        """Scores a state. This is the hook `evaluate` of `loop.Hooks`.
 
         Args:
             state: State to score. Its buffers are donated.
