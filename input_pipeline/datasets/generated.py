@@ -23,7 +23,7 @@ import av
 import ml_collections
 
 from input_pipeline import cores
-from input_pipeline.datasets import folder, listing, tree
+from input_pipeline.datasets import folder, folder_source, listing, tree
 from input_pipeline.datasets.shapes import (
     CLASS_NAMES,
     FRAME_RATE,
@@ -152,7 +152,7 @@ def recordings(root: pathlib.Path) -> listing.Listing:
 
 def open_generated(
     data: ml_collections.ConfigDict, views: ml_collections.ConfigDict
-) -> folder.FolderSource:
+) -> folder_source.FolderSource:
     """Opens the generated clips in `data.path`, after making those that are not yet there.
 
     Args:

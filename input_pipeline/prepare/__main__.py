@@ -34,7 +34,7 @@ from input_pipeline.prepare import beam, shards, workers
 from input_pipeline.prepare import output_plan as plans
 from input_pipeline.prepare.output_plan import PrepareError
 from input_pipeline.prepared import manifest, metadata, preparation_report, records, verification
-from input_pipeline.programs import program, progress, terminal
+from input_pipeline.programs import program, progress, terminal, wording
 
 _VERSION = 2  # increases when the same files and settings give other data
 _FEWEST_SHARDS = 16  # shards of a split with that many recordings, so that many processes have work
@@ -303,7 +303,7 @@ def _judge(task: Task, result: Mapping[str, object]) -> None:
         PrepareError: Too much is left out.
     """
     total = result["total"]
-    reasons = f"{preparation_report.in_words(total['reasons'])} (see {task.output / 'report.json'})"
+    reasons = f"{wording.in_words(total['reasons'])} (see {task.output / 'report.json'})"
     if total["kept"] + total["not_read"] == 0:
         raise PrepareError(f"--source is {str(task.source)!r}, where nothing is usable: {reasons}")
     bad = _bad_fraction(total)
@@ -412,9 +412,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{total['sound_seconds']:.0f} s of sound, {total['without_sound']} without sound"
     )
     if total["left_out"]:
-        summary += (
-            f"; left out {total['left_out']}: {preparation_report.in_words(total['reasons'])}"
-        )
+        summary += f"; left out {total['left_out']}: {wording.in_words(total['reasons'])}"
     print(f"{summary} (see {task.output / 'report.json'})")
     return 0
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from input_pipeline.files import atomic, sealed
 from input_pipeline.prepared import records
+from input_pipeline.programs import wording
 
 CLIP_SECONDS = 4.0  # length of a training clip; shorter recordings are repeated to fill it
 
@@ -59,7 +60,7 @@ def split_counts(
         "without_sound": sum(count == 0 for count in samples),
         "shorter_than_a_clip": sum(value < CLIP_SECONDS for value in seconds),
         "bytes": size,
-        "reasons": dict(sorted(reason_counts.items(), key=lambda item: (-item[1], item[0]))),
+        "reasons": wording.frequent_first(reason_counts),
     }
 
 
@@ -71,13 +72,8 @@ def total(splits: Iterable[Mapping[str, object]]) -> dict[str, object]:
         for name in COUNTS:
             sums[name] = round(sums[name] + counts[name], 3)
         reasons.update(counts["reasons"])
-    sums["reasons"] = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+    sums["reasons"] = wording.frequent_first(reasons)
     return sums
-
-
-def in_words(reasons: Mapping[str, int]) -> str:
-    """Formats reasons and their counts for people."""
-    return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
 
 
 def write(folder: str | os.PathLike, values: Mapping[str, object]) -> None:

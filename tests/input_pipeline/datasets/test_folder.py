@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from configs import base
-from input_pipeline.datasets import folder, folder_index, measuring, open_dataset
+from input_pipeline.datasets import folder, folder_index, folder_source, measuring, open_dataset
 from input_pipeline.media import containers, reader
 from input_pipeline.sources import UnusableError
 from tests import media_files
@@ -471,10 +471,9 @@ def test_when_nothing_can_be_read_that_is_an_error(root):
 def test_many_files_that_vanish_are_neither_written_nor_told_one_by_one(tmp_path, monkeypatch):
     names = [f"{number}.mp4" for number in range(2000)]
     info = reader.MediaInfo(0.0, 1.0, 0.0, 0.0, True)
-    source = folder.FolderSource(
-        tmp_path, names, [""] * 2000, [info] * 2000, [(1, 1)] * 2000,
-        seconds=1.0, frame_rate=8.0, short_side=32, sample_rate=16000, left_out={},
-    )  # fmt: skip
+    files = [folder_source.MediaFile(name, "", info, (1, 1)) for name in names]
+    form = folder_source.ClipForm(seconds=1.0, frame_rate=8.0, short_side=32, sample_rate=16000)
+    source = folder_source.FolderSource(tmp_path, files, form, left_out={})
     written = []
     monkeypatch.setattr(source, "write_report", lambda: written.append(len(source.failed)))
     with pytest.warns(UserWarning) as caught, pytest.raises(reader.MediaError):

@@ -1,6 +1,6 @@
 import pytest
 
-from input_pipeline.programs.wording import counted
+from input_pipeline.programs import wording
 
 
 @pytest.mark.parametrize(
@@ -16,4 +16,9 @@ from input_pipeline.programs.wording import counted
     ],
 )
 def test_counted(count, noun, text):
-    assert counted(count, noun) == text
+    assert wording.counted(count, noun) == text
+
+
+def test_reasons_are_listed_with_the_most_frequent_first():
+    counts = wording.frequent_first({"corrupt": 1, "empty file": 2, "cannot be accessed": 1})
+    assert wording.in_words(counts) == "2 empty file, 1 cannot be accessed, 1 corrupt"
