@@ -8,6 +8,7 @@ In the last batch, some processes may have nothing but padding.
 """
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Sequence
 
@@ -25,6 +26,44 @@ PLACEMENTS = ("uniform", "random")
 CROPS = (1, 3)
 
 
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What to make of each recording.
+
+    Attributes:
+        clips: Number of clips.
+        placement: Where the clips start. "uniform" spaces them evenly from the first to the last
+            possible place, and puts a single clip in the middle. "random" draws each place, keyed
+            by seed, recording and clip.
+        crops: Number of square crops of the frames. 1 takes the central square. 3 takes the squares
+            at both ends of the longer side and the central one.
+        augment: Whether to draw a resized crop and a volume as for training's global views, in
+            place of the central square. The draws are keyed like the places.
+        seed: Seed of all draws, not negative.
+
+    Raises:
+        ValueError: A value is not allowed.
+    """
+
+    clips: int = 1
+    placement: str = "uniform"
+    crops: int = 1
+    augment: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        _check("placement", self.placement, PLACEMENTS)
+        _check("crops", self.crops, CROPS)
+        if self.clips < 1:
+            raise ValueError(f"clips is {self.clips}; allowed: 1 or more")
+        if self.augment and self.crops != 1:
+            raise ValueError(f"crops is {self.crops}; allowed with augment: 1")
+
+
+MIDDLE_CLIP = Recipe()  # the central square of the clip in the middle
+
+
 class EvaluationClips:
     """Batches of one pass over the recordings.
 
@@ -40,14 +79,10 @@ class EvaluationClips:
         source: ClipSource,
         config: ml_collections.ConfigDict,
         batch_size: int,
+        recipe: Recipe = MIDDLE_CLIP,
         *,
-        clips: int = 1,
-        placement: str = "uniform",
-        crops: int = 1,
-        augment: bool = False,
         modalities: Sequence[str] = MODALITIES,
         example_ids: Sequence[int] | None = None,
-        seed: int = 0,
         process_index: int = 0,
         process_count: int = 1,
         threads: int = 0,
@@ -60,17 +95,9 @@ class EvaluationClips:
             config: `views` section of the config with which the source was opened. The clips have
                 the length and size of its global views.
             batch_size: Number of rows in a batch, over all processes.
-            clips: Number of clips of each recording.
-            placement: Where the clips start. "uniform" spaces them evenly from the first to the
-                last possible place, and puts a single clip in the middle. "random" draws each
-                place, keyed by seed, recording and clip.
-            crops: Number of square crops of the frames. 1 takes the central square. 3 takes the
-                squares at both ends of the longer side and the central one.
-            augment: Whether to draw a resized crop and a volume as for training's global views, in
-                place of the central square. The draws are keyed like the places.
+            recipe: What to make of each recording.
             modalities: Modalities to make, from `MODALITIES`.
             example_ids: Ids of the recordings, in order. Defaults to all.
-            seed: Seed of all draws, not negative.
             process_index: Index of this process, from 0.
             process_count: Number of processes.
             threads: Number of threads that decode. 0 means one for each core that this process may
@@ -78,15 +105,9 @@ class EvaluationClips:
             prefetch: Number of batches made ahead.
 
         Raises:
-            ValueError: A value is not allowed, or the processes cannot share a batch evenly.
+            ValueError: A modality is unknown, or the processes cannot share a batch evenly.
         """
-        _check("placement", placement, PLACEMENTS)
-        _check("crops", crops, CROPS)
         reading.check_modalities(modalities)
-        if clips < 1:
-            raise ValueError(f"clips is {clips}; allowed: 1 or more")
-        if augment and crops != 1:
-            raise ValueError(f"crops is {crops}; allowed with augment: 1")
         if batch_size % process_count:
             raise ValueError(
                 f"batch_size is {batch_size}; allowed: a multiple of {process_count} processes"
@@ -96,17 +117,13 @@ class EvaluationClips:
         self._example_ids = np.array(example_ids, np.int64)
         self.batch_size = batch_size
         self.local_batch_size = batch_size // process_count
-        self.rows = len(self._example_ids) * clips
+        self.rows = len(self._example_ids) * recipe.clips
         self.steps = -(-self.rows // batch_size)
         self._first_row = process_index * self.local_batch_size
         self._source = source
         self._config = config
-        self._clips = clips
-        self._placement = placement
-        self._crops = crops
-        self._augment = augment
+        self._recipe = recipe
         self._modalities = tuple(modalities)
-        self._seed = seed
         self._threads = threads
         self._prefetch = prefetch
 
@@ -139,33 +156,34 @@ class EvaluationClips:
     def _rows(self, step: int) -> dict[str, np.ndarray]:
         first = step * self.batch_size + self._first_row
         rows = np.arange(first, min(first + self.local_batch_size, self.rows))
-        numbers, clips = np.divmod(rows, self._clips)
+        numbers, clips = np.divmod(rows, self._recipe.clips)
         return {"example_id": self._example_ids[numbers], "clip": clips.astype(np.int32)}
 
     def _load(self, reader: reading.ClipReader, row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Reads one clip and makes the requested entries of its row."""
         video, audio, clip_index = self._config.video, self._config.audio, row["clip"]
-        key = views.example_key(self._seed, 0, row["example_id"])
-        if self._placement == "random":
+        recipe = self._recipe
+        key = views.example_key(recipe.seed, 0, row["example_id"])
+        if recipe.placement == "random":
             position = views.clip_position(key, clip_index)
         else:
-            position = tf.constant(uniform_positions(self._clips), tf.float32)[clip_index]
+            position = tf.constant(uniform_positions(recipe.clips), tf.float32)[clip_index]
         clip = reader(row["example_id"], position)
         entries = {"has_audio": clip.has_audio, **row}
         if "video" in self._modalities:
             size = tf.shape(clip.frames)[1:3]
-            if self._augment:
+            if recipe.augment:
                 crop_key = views.draw_key(key, Draw.VIDEO_GLOBAL_CROP, clip_index)
                 scale = video.global_scale
                 boxes = [views.draw_video_crop(crop_key, size, scale, video.aspect_ratio)]
             else:
-                boxes = square_crops(size, self._crops)
+                boxes = square_crops(size, recipe.crops)
             entries["video"] = tf.stack(
                 [views.resized_video_crop(clip.frames, box, video.global_size) for box in boxes]
             )
         if "audio" in self._modalities:
             waveform = clip.waveform
-            if self._augment:
+            if recipe.augment:
                 gain_key = views.draw_key(key, Draw.AUDIO_GLOBAL_GAIN, clip_index)
                 waveform = views.draw_gain(gain_key, audio.global_gain) * waveform
             entries["audio"] = log_mel(waveform, audio.global_frames, audio)
@@ -191,7 +209,7 @@ class EvaluationClips:
         size = video.global_size
         specs = {"has_audio": ((), bool), "example_id": ((), np.int64), "clip": ((), np.int32)}
         if "video" in self._modalities:
-            specs["video"] = ((self._crops, video.global_frames, size, size, 3), np.uint8)
+            specs["video"] = ((self._recipe.crops, video.global_frames, size, size, 3), np.uint8)
         if "audio" in self._modalities:
             specs["audio"] = ((audio.mel_bands, audio.global_frames), np.float32)
         return specs

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from input_pipeline import evaluation, views
-from input_pipeline.evaluation import EvaluationClips
+from input_pipeline.evaluation import EvaluationClips, Recipe
 from input_pipeline.reading import ReadError
 from input_pipeline.spectrogram import log_mel
 from tests.input_pipeline.datasets.test_prepared import opened, views_of
@@ -34,7 +34,7 @@ def joined(batches):
 
 @pytest.mark.parametrize(("count", "clips", "batch_size"), [(10, 1, 4), (10, 3, 4), (3, 2, 16)])
 def test_every_clip_of_every_recording_once_and_in_order(count, clips, batch_size):
-    batches = passed(FakeSource(count), batch_size=batch_size, clips=clips)
+    batches = passed(FakeSource(count), batch_size=batch_size, recipe=Recipe(clips=clips))
     rows = joined(batches)
     np.testing.assert_array_equal(rows["example_id"], np.repeat(np.arange(count), clips))
     np.testing.assert_array_equal(rows["clip"], np.tile(np.arange(clips), count))
@@ -42,7 +42,7 @@ def test_every_clip_of_every_recording_once_and_in_order(count, clips, batch_siz
 
 
 def test_batches_have_one_shape_and_say_what_fills_them_up():
-    batches = passed(FakeSource(5), clips=2, crops=3)
+    batches = passed(FakeSource(5), recipe=Recipe(clips=2, crops=3))
     expected = {
         "video": ((4, 3, 8, 24, 24, 3), np.uint8),
         "audio": ((4, 80, 112), np.float32),
@@ -80,8 +80,9 @@ def test_a_choice_of_recordings():
 @pytest.mark.parametrize("threads", [1, 8])
 def test_threads_change_nothing(threads):
     source = FakeSource(slow=0.02)
-    ours = joined(passed(source, clips=2, placement="random", threads=threads))
-    expected = joined(passed(clips=2, placement="random", threads=2))
+    recipe = Recipe(clips=2, placement="random")
+    ours = joined(passed(source, recipe=recipe, threads=threads))
+    expected = joined(passed(recipe=recipe, threads=2))
     for name, array in expected.items():
         np.testing.assert_array_equal(ours[name], array, err_msg=name)
     assert source.most_running <= threads
@@ -93,13 +94,13 @@ def test_threads_change_nothing(threads):
 @pytest.mark.parametrize(("clips", "positions"), [(1, [0.5]), (2, [0, 1]), (3, [0, 0.5, 1])])
 def test_uniform_clips_reach_from_the_first_place_to_the_last(clips, positions):
     source = FakeSource(2)
-    passed(source, clips=clips, threads=1)
+    passed(source, recipe=Recipe(clips=clips), threads=1)
     assert source.reads == [(index, position) for index in range(2) for position in positions]
 
 
 def test_uniform_clips_of_prepared_data(tmp_path):
     write_prepared(tmp_path, {"train": [clock_record("a.mp4", 6.0), clock_record("b.mp4", 1.0)]})
-    rows = joined(passed(opened(tmp_path), views_of(), clips=3))
+    rows = joined(passed(opened(tmp_path), views_of(), recipe=Recipe(clips=3)))
     assert rows["video"].shape == (6, 1, 16, 32, 32, 3)
     starts = [seen_times(video[0, :1])[0] for video in rows["video"]]
     np.testing.assert_allclose(starts, [0, 2, 4, 0, 0, 0], atol=1e-3)
@@ -107,9 +108,10 @@ def test_uniform_clips_of_prepared_data(tmp_path):
 
 
 def test_random_clips_are_keyed_by_seed_recording_and_clip():
-    def positions(**options):
+    def positions(seed=0, **options):
         source = FakeSource(4)
-        passed(source, clips=3, placement="random", threads=1, **options)
+        recipe = Recipe(clips=3, placement="random", seed=seed)
+        passed(source, recipe=recipe, threads=1, **options)
         return source.reads
 
     once = positions()
@@ -143,7 +145,7 @@ def test_clips_are_resized_square_crops_and_log_mels(size):
     config = small_config()
     config.video.global_size = size
     source = FakeSource(2)
-    rows = joined(passed(source, config, clips=2, crops=3))
+    rows = joined(passed(source, config, recipe=Recipe(clips=2, crops=3)))
     for row, (example, position) in enumerate([(0, 0.0), (0, 1.0), (1, 0.0), (1, 1.0)]):
         clip = source.read(example, position)
         for crop, left in enumerate((0, 4, 8)):
@@ -155,11 +157,11 @@ def test_clips_are_resized_square_crops_and_log_mels(size):
 
 
 def test_augmented_clips_differ_and_are_repeatable():
-    options = {"clips": 2, "augment": True, "modalities": ("video", "audio")}
-    rows, again = (joined(passed(FakeSource(2), **options)) for _ in range(2))
+    augmented = Recipe(clips=2, augment=True)
+    rows, again = (joined(passed(FakeSource(2), recipe=augmented)) for _ in range(2))
     for name in rows:
         np.testing.assert_array_equal(rows[name], again[name])
-    plain = joined(passed(FakeSource(2), clips=2))
+    plain = joined(passed(FakeSource(2), recipe=Recipe(clips=2)))
     assert (rows["video"] != plain["video"]).any(axis=(1, 2, 3, 4, 5)).all()
     # Clips with sound are louder or softer by a tenth at most.
     loudness = (rows["audio"] - plain["audio"])[rows["has_audio"]] * 4.410007
@@ -196,12 +198,22 @@ def test_closing_stops_reading():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("fields", "message"),
     [
         ({"placement": "even"}, "placement is 'even'; allowed: 'uniform', 'random'"),
         ({"crops": 2}, "crops is 2; allowed: 1, 3"),
         ({"crops": 3, "augment": True}, "crops is 3; allowed with augment: 1"),
         ({"clips": 0}, "clips is 0; allowed: 1 or more"),
+    ],
+)
+def test_refuses_impossible_recipes(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**fields)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
         ({"modalities": ()}, r"modalities is \(\); allowed: one or both of"),
         ({"modalities": ("text",)}, r"modalities is \('text',\); allowed: one or both"),
         ({"process_count": 3}, "batch_size is 4; allowed: a multiple of 3 processes"),

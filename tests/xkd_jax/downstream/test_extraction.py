@@ -79,7 +79,7 @@ def assert_same(found, expected):
 def test_features_are_what_the_encoders_make_of_the_clips(both, data, whole):
     made = protocol(both)
     passing = evaluation.EvaluationClips(
-        open_source(data, made.views), made.views, RECORDINGS * 2, clips=2
+        open_source(data, made.views), made.views, RECORDINGS * 2, evaluation.Recipe(clips=2)
     )
     [batch] = passing.batches()
     found, _ = whole
