@@ -3,6 +3,7 @@
 import itertools
 import os
 import pathlib
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -83,7 +84,8 @@ def parse(
     try:
         rest = values(argv)
     except Exception as error:  # a config file is a program and may raise anything
-        sys.exit(f"error: {(path and _config_file_error(error, path)) or _flag_error(error)}")
+        problem = (path and _config_file_error(error, path)) or _former_name(argv)
+        sys.exit(f"error: {problem or _flag_error(error)}")
     if len(rest) > 1:
         sys.exit(f"error: unexpected argument {rest[1]!r}; allowed: flags, see --help")
     if isinstance(config.value, str):  # text to print, such as that of configs/ablation.py:list
@@ -145,13 +147,39 @@ def _expand_home(config: ml_collections.ConfigDict) -> None:
             config[name] = os.path.expanduser(value)
 
 
-def _config_path(argv: list[str]) -> pathlib.Path | None:
-    """Returns the file that --config names, which absl knows only after running the file."""
+def _config_value(argv: Sequence[str]) -> str:
+    """Returns the value of --config, or "". absl knows it only after running the file."""
     for flag, following in itertools.pairwise([*argv, ""]):
         if flag.split("=")[0] in ("--config", "-config"):
-            value = flag.partition("=")[2] if "=" in flag else following
-            return pathlib.Path(value.partition(":")[0])
+            return flag.partition("=")[2] if "=" in flag else following
+    return ""
+
+
+def _config_path(argv: Sequence[str]) -> pathlib.Path | None:
+    """Returns the file that --config names."""
+    value = _config_value(argv)
+    return pathlib.Path(value.partition(":")[0]) if value else None
+
+
+def _former_name(argv: Sequence[str]) -> str | None:
+    """Describes the first flag that names a field as earlier versions did; None if none does."""
+    from xkd_jax.config import former_names
+
+    for flag in argv:
+        match = re.match(r"--?config\.([^=]+)", flag)
+        today = former_names.todays(match[1]) if match else None
+        if today and _has_field(load_config(_config_value(argv), []), today):
+            return f"{flag}: this field is now called config.{today}"
     return None
+
+
+def _has_field(config: ml_collections.ConfigDict, name: str) -> bool:
+    """Returns whether a config has a field, such as `selection.epoch`."""
+    for part in name.split("."):
+        if not isinstance(config, ml_collections.ConfigDict) or part not in config:
+            return False
+        config = config[part]
+    return True
 
 
 def _config_file_error(error: BaseException, path: pathlib.Path) -> str | None:

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from input_pipeline import datasets
-from xkd_jax.config import finetuning, former_names, pretraining, probing, schema
+from xkd_jax.config import finetuning, pretraining, probing, schema
 from xkd_jax.config.rules import one_of, whole
 from xkd_jax.config.schema import Field, Section
 from xkd_jax.downstream.finetuning import rand_augment
@@ -74,20 +74,3 @@ def test_the_names_are_those_of_the_modules_that_give_them_a_meaning():
     magnitude = schema.rules(finetuning.fields("video"))["augmentation.rand_augment.magnitude"]
     assert magnitude.holds(rand_augment.LARGEST)
     assert not magnitude.holds(rand_augment.LARGEST + 0.01)
-
-
-@pytest.mark.parametrize(
-    ("saved", "today"),
-    [
-        ({"checkpoint": {"keep": 3}, "seed": 1}, {"saving": {"keep": 3}, "seed": 1}),
-        (
-            {"checkpoint": "RUN", "augment": {"gain": 1}},
-            {"checkpoint": "RUN", "augmentation": {"gain": 1}},
-        ),
-        ({"selection": "best"}, {"selection": {"epoch": "best"}}),
-        ({"selection": {"tune_on": "first"}}, {"selection": {"tune_on": "first"}}),
-    ],
-)
-def test_saved_configs_are_read_with_the_names_of_today(saved, today):
-    assert former_names.renamed(saved) == today
-    assert former_names.renamed(today) == today
