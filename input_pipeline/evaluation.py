@@ -53,8 +53,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        _check("placement", self.placement, PLACEMENTS)
-        _check("crops", self.crops, CROPS)
+        for name, allowed in (("placement", PLACEMENTS), ("crops", CROPS)):
+            if (value := getattr(self, name)) not in allowed:
+                raise ValueError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}")
         if self.clips < 1:
             raise ValueError(f"clips is {self.clips}; allowed: 1 or more")
         if self.augment and self.crops != 1:
@@ -239,8 +240,3 @@ def square_crops(frame_size: tf.Tensor, crops: int) -> list[tf.Tensor]:
     margin = frame_size - side
     corners = [margin // 2] if crops == 1 else [margin * 0, margin // 2, margin]
     return [tf.concat([corner, [side, side]], axis=0) for corner in corners]
-
-
-def _check(name: str, value: object, allowed: Sequence[object]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}")

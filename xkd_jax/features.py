@@ -41,6 +41,7 @@ import numpy as np
 from input_pipeline import cores
 from input_pipeline.files import sealed
 from input_pipeline.programs import program, progress, terminal
+from input_pipeline.programs.wording import counted
 from xkd_jax.encoders import descriptions, pretrained_encoder
 from xkd_jax.method.models.xkd import MODALITIES
 from xkd_jax.run import command_line
@@ -239,7 +240,7 @@ def run(flags: argparse.Namespace) -> None:
     }
     results = [done[name] for name in names if name in done]
     if results:
-        print(f"going on from {len(results)} files of an interrupted run")
+        print(f"going on from {counted(len(results), 'file')} of an interrupted run")
     saved = time.monotonic()
     remaining = [name for name in names if name not in done]
     bar = progress.bar("encoding", len(names), "file", done=len(results))
@@ -275,7 +276,9 @@ def run(flags: argparse.Namespace) -> None:
     for line in report(results):
         print(line)
     if not used:
-        raise ValueError(f"none of the {len(names)} files of --input={flags.input} is usable")
+        raise ValueError(
+            f"none of {counted(len(names), 'file')} of --input={flags.input} is usable"
+        )
     print(f"{output}: {used} x {encoder.sizes.width} features of {flags.modality}")
 
 

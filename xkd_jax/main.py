@@ -43,7 +43,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from absl import flags, logging
+from absl import flags
 
 from input_pipeline.programs import config_flag, program, signals
 from xkd_jax.run import command_line
@@ -234,8 +234,6 @@ def run() -> None:
     defined = define_flags(flags.FLAGS, sys.argv)
 
     def start() -> None:
-        if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.WARNING)
         command_line.quieten_libraries()
         command_line.use_most_memory_of_gpus()
         command_line.keep_compiled_programs()

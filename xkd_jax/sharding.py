@@ -16,6 +16,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from input_pipeline.programs.wording import counted
+
 # Axes that a batch is split over. `fsdp` is data parallelism that also splits the state.
 BATCH_AXES = ("data", "fsdp")
 
@@ -44,7 +46,9 @@ def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mes
     count = len(devices) if devices is not None else jax.device_count()
     if fsdp < 1 or count % fsdp:
         allowed = ", ".join(str(n) for n in range(1, count + 1) if count % n == 0)
-        raise ValueError(f"config.parallel.fsdp is {fsdp}; allowed with {count} devices: {allowed}")
+        raise ValueError(
+            f"config.parallel.fsdp is {fsdp}; allowed with {counted(count, 'device')}: {allowed}"
+        )
     # Auto lets the compiler propagate shardings; jax.make_mesh now defaults to Explicit.
     return jax.make_mesh(
         (count // fsdp, fsdp),
@@ -96,7 +100,8 @@ def check_batch_size(
     nearest = [size for size in (below, below + unit) if size > 0]
     parts = f" times config.parallel.accumulate={accumulate}" if accumulate > 1 else ""
     raise ValueError(
-        f"config.{field}={batch_size} does not split evenly over {mesh.size} devices{parts}; "
+        f"config.{field}={batch_size} does not split evenly over "
+        f"{counted(mesh.size, 'device')}{parts}; "
         f"the nearest allowed: {' or '.join(map(str, nearest[:2]))}."
     )
 

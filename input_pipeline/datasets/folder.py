@@ -19,7 +19,7 @@ from input_pipeline import cores
 from input_pipeline.datasets import folder_index, listing, measuring, splits
 from input_pipeline.datasets.folder_source import ClipForm, FolderSource, MediaFile
 from input_pipeline.files import user_cache
-from input_pipeline.programs import progress, wording
+from input_pipeline.programs import notices, progress, wording
 from input_pipeline.programs.terminal import printable
 
 EXTENSIONS = listing.VIDEO_EXTENSIONS  # files with other extensions are ignored
@@ -49,8 +49,11 @@ def open_folder(data: ml_collections.ConfigDict, views: ml_collections.ConfigDic
     paths, others, unreadable = listing.find_files(root, EXTENSIONS)
     ignored = len(others)
     if not paths:
-        content = f"only {ignored} files of other kinds" if ignored else "nothing"
-        content += f", and {len(unreadable)} folders that cannot be read" if unreadable else ""
+        content = (
+            f"only {wording.counted(ignored, 'file')} of other kinds" if ignored else "nothing"
+        )
+        if unreadable:
+            content += f", and {wording.counted(len(unreadable), 'folder')} that cannot be read"
         raise ValueError(
             f"config.data.path is {str(root)!r}, which holds {content}; "
             f"allowed: a folder with media files ({', '.join(sorted(EXTENSIONS))})"
@@ -88,7 +91,7 @@ def open_folder(data: ml_collections.ConfigDict, views: ml_collections.ConfigDic
     report = source.report
     pointer = f" (see {cache / 'report.json'})" if source.write_report() else ""
     reasons = wording.in_words(report["reasons"])
-    summary = f"left out {len(left_out)} of {count} files: {reasons}{pointer}"
+    summary = f"left out {len(left_out)} of {wording.counted(count, 'file')}: {reasons}{pointer}"
     if not usable:
         raise ValueError(f"config.data.path is {str(root)!r}, where no file is usable: {summary}")
     if len(left_out) > data.max_bad_fraction * count:
@@ -96,12 +99,14 @@ def open_folder(data: ml_collections.ConfigDict, views: ml_collections.ConfigDic
             f"config.data.max_bad_fraction is {data.max_bad_fraction}, "
             f"but {len(left_out) / count:.2g} of {str(root)!r} is unusable: {summary}"
         )
-    print(
-        f"{root}: {len(usable)} files, {report['picture_seconds']:.0f} s of picture, "
-        f"{report['sound_seconds']:.0f} s of sound" + (f"; {summary}" if left_out else "")
+    # A run may open the same data twice: to train on, and for its online probe.
+    notices.say_once(
+        f"{root}: {wording.counted(len(usable), 'file')}, "
+        f"{report['picture_seconds']:.0f} s of picture, {report['sound_seconds']:.0f} s of sound"
+        + (f"; {summary}" if left_out else "")
     )
     for note in _notes(source, paths):
-        print(f"{root}: {note}")
+        notices.say_once(f"{root}: {note}")
     return source
 
 

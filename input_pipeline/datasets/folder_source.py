@@ -237,7 +237,8 @@ class FolderSource:
             reasons = wording.in_words(counted_reasons(self._left_out | self.failed))
             raise UnusableError(
                 f"config.data.max_bad_fraction is {self._max_bad_fraction}, but by now "
-                f"{bad} of {files} files of {str(self._root)!r} cannot be used: {reasons}"
+                f"{bad} of {wording.counted(files, 'file')} of {str(self._root)!r} cannot be used: "
+                f"{reasons}"
             )
         if count <= _WARNINGS:
             last = "; more such files are only counted" if count == _WARNINGS else ""

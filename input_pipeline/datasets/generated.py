@@ -35,6 +35,7 @@ from input_pipeline.datasets.shapes import (
 )
 from input_pipeline.files import atomic, sealed
 from input_pipeline.programs import program, progress
+from input_pipeline.programs.wording import counted
 
 _MARKER = "generated.json"  # beside the splits: which seed the files come from
 _VERSION = 2  # of what a seed gives
@@ -113,9 +114,9 @@ def generate(
         )
     if present - wanted.keys():
         raise ValueError(
-            f"config.data.generated asks for {len(wanted)} clips, but {str(output)!r} holds "
-            f"{len(present - wanted.keys())} beyond these; allowed: at least as many as are there, "
-            "or another config.data.path"
+            f"config.data.generated asks for {counted(len(wanted), 'clip')}, but "
+            f"{str(output)!r} holds {len(present - wanted.keys())} beyond these; allowed: at "
+            "least as many as are there, or another config.data.path"
         )
     missing = [path for path in wanted if path not in present]
     if not missing:
@@ -197,8 +198,8 @@ def main() -> None:
     with program.errors_in_one_line():
         generate(flags.output, flags.train, flags.test, flags.seed, flags.threads, flags.val)
     print(
-        f"{flags.output}: {flags.train} clips to train on, {flags.val} to choose on, {flags.test} "
-        "to test on"
+        f"{flags.output}: {counted(flags.train, 'clip')} to train on, {flags.val} to choose on, "
+        f"{flags.test} to test on"
     )
 
 

@@ -9,6 +9,7 @@ import re
 
 from input_pipeline.datasets import listing
 from input_pipeline.prepared.records import Role
+from input_pipeline.programs.wording import counted
 
 _LIST = r"(train|test)list0*([1-9]\d*)\.txt"
 _LINE = re.compile(r"(.*?)(?:\s+(\d+))?", re.DOTALL)  # names of files may have spaces
@@ -60,8 +61,8 @@ def recordings(root: pathlib.Path) -> listing.Listing:
         lister.add(listing.FULL, key, name, [label], roles[key])
     if contradictions:
         lister.note(
-            f"{len(contradictions)} lines give a class's name with another class's number, such as "
-            f"{contradictions[0]}; the name is used"
+            f"{counted(len(contradictions), 'line')} with a class's name and another class's "
+            f"number, such as {contradictions[0]}; the name is used"
         )
     return lister.listing(class_names, [str(number) for number in partitions])
 

@@ -243,7 +243,10 @@ def _write_shards(task: Task, jobs: Sequence[shards.Job]) -> None:
     total = sum(len(job.entries) for job in jobs)
     done = total - sum(len(job.entries) for job in waiting)
     if done:
-        print(f"{task.output}: continuing after {done} of {total} recordings", flush=True)
+        print(
+            f"{task.output}: continuing after {done} of {wording.counted(total, 'recording')}",
+            flush=True,
+        )
     if task.beam is not None:
         beam.write_shards(waiting, task.beam)
         return
@@ -408,7 +411,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     total = result["total"]
     summary = (
-        f"{task.output}: {total['kept']} recordings, {total['video_seconds']:.0f} s of picture and "
+        f"{task.output}: {wording.counted(total['kept'], 'recording')}, "
+        f"{total['video_seconds']:.0f} s of picture and "
         f"{total['sound_seconds']:.0f} s of sound, {total['without_sound']} without sound"
     )
     if total["left_out"]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from input_pipeline.prepared import manifest, preparation_report, records
+from input_pipeline.programs.wording import counted
 
 _TFDS_FILES = ("dataset_info.json", "features.json")  # written by TFDS
 
@@ -42,7 +43,7 @@ def find_shards(folder: str | os.PathLike, dataset: str, split: str) -> list[pat
     paths = [shard_path(folder, dataset, split, number, count) for number in range(len(names))]
     if not names or len(names) != count or names != [path.name for path in paths]:
         raise ValueError(
-            f"{os.fspath(folder)!r} holds {len(names)} shards of split {split!r}; "
+            f"{os.fspath(folder)!r} holds {counted(len(names), 'shard')} of split {split!r}; "
             f"allowed: {count or 'at least 1'}, all of the same data: {manifest.REMEDY}"
         )
     return paths

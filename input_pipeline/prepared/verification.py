@@ -14,6 +14,7 @@ import PIL.Image
 from input_pipeline.media import picture
 from input_pipeline.prepared import manifest, metadata, preparation_report, records
 from input_pipeline.programs import progress
+from input_pipeline.programs.wording import counted
 
 if typing.TYPE_CHECKING:
     from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -100,13 +101,13 @@ def verify(folder: pathlib.Path, write: bool = False) -> str:
         if problems:
             print("\n".join(problems))
             raise ValueError(
-                f"{len(problems)} of {len(files)} files in {folder} are not as they were written; "
-                f"{manifest.REMEDY}"
+                f"not as they were written: {len(problems)} of {counted(len(files), 'file')} in "
+                f"{folder}; {manifest.REMEDY}"
             )
         count = sum(_decode_some(folder, recipe, split) for split in recipe.contents.splits)
         return (
             f"{folder}: all {len(files)} files are as they were written; one record of each of "
-            f"{count} shards can be decoded"
+            f"{counted(count, 'shard')} can be decoded"
         )
     splits = metadata.splits(folder, recipe)
     count = sum(_read_through(folder, recipe, split) for split in splits)
@@ -148,7 +149,7 @@ def open_records(
         raise ValueError(f"its shards cannot be read ({error}); {manifest.REMEDY}") from None
     if len(stored) != len(index.names):
         raise ValueError(
-            f"it holds {len(stored)} records, but its index lists {len(index.names)}; "
+            f"it holds {counted(len(stored), 'record')}, but its index lists {len(index.names)}; "
             f"{manifest.REMEDY}"
         )
     return stored

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from input_pipeline.programs import program
@@ -44,12 +44,20 @@ def define(
 def run(main: Callable[[], None], text: str, config: flags.FlagHolder) -> None:
     """Runs a program whose flags are defined: parses them, and calls it.
 
+    Libraries log warnings and errors only, unless the flag --verbosity says otherwise.
+
     Args:
         main: The program.
         text: Text that --help prints.
         config: The flag --config.
     """
-    app.run(lambda _: main(), flags_parser=lambda argv: parse(argv, text, config))
+
+    def quiet_main(_: Sequence[str]) -> None:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)
+        main()
+
+    app.run(quiet_main, flags_parser=lambda argv: parse(argv, text, config))
 
 
 def parse(

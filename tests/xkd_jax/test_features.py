@@ -213,6 +213,6 @@ def test_what_cannot_work_is_one_line_and_not_success(run, media, tmp_path):
 
     assert "no such file or folder" in refuse(tmp_path / "nothing")
     assert "has no media files" in refuse(tmp_path)
-    assert "none of the 1 files" in refuse(media / "broken.mp4")
+    assert "none of 1 file" in refuse(media / "broken.mp4")
     assert "holds no weights" in refuse(media, checkpoint=media)
     assert "--windows: 0; allowed: 1 or more" in refuse(media, "--windows=0")

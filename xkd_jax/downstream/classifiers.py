@@ -12,6 +12,7 @@ some rows and scores others:
 Classifiers are deterministic. They never score a class without training clips highest.
 """
 
+import collections
 import dataclasses
 import functools
 import warnings
@@ -30,6 +31,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.svm import LinearSVC
 
 from input_pipeline import cores
+from input_pipeline.programs.wording import counted
 from xkd_jax.config.checks import ConfigError
 from xkd_jax.run import console
 
@@ -43,11 +45,13 @@ class Classifier(NamedTuple):
         varied: Name of the hyperparameter that varies, for display: C, epoch or k.
         candidates: Its values, in the order in which `fit` yields them.
         fit: Generator as described in the module's docstring.
+        conclude: Function that prints one warning about all fits so far, if one is due.
     """
 
     varied: str
     candidates: tuple[float, ...]
     fit: Callable[[np.ndarray, np.ndarray, Sequence[np.ndarray]], Scored]
+    conclude: Callable[[], None] = lambda: None
 
 
 def make(config: ml_collections.ConfigDict, multi_label: bool, seed: int) -> Classifier:
@@ -66,7 +70,9 @@ def make(config: ml_collections.ConfigDict, multi_label: bool, seed: int) -> Cla
             raise ConfigError(
                 "config.classifier.name is 'svm'; allowed for multi-label data: 'linear', 'knn'"
             )
-        return Classifier("C", tuple(config.svm.c), functools.partial(linear_svm, config.svm))
+        counts = Convergence(config.svm.max_iterations)
+        fit = functools.partial(linear_svm, config.svm, counts)
+        return Classifier("C", tuple(config.svm.c), fit, counts.warn)
     if config.name == "linear":
         settings = LinearLayer(multi_label=multi_label, **config.linear)
         epochs = tuple(float(epoch + 1) for epoch in range(settings.epochs))
@@ -75,18 +81,48 @@ def make(config: ml_collections.ConfigDict, multi_label: bool, seed: int) -> Cla
     return Classifier("k", k, functools.partial(nearest_neighbors, config.knn))
 
 
+class Convergence:
+    """Counts the fits of an SVM, and those that stop before they converge.
+
+    Args:
+        limit: Number of iterations after which a fit stops.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._fits = 0
+        self._cut_short: collections.Counter[float] = collections.Counter()
+
+    def count(self, c: float, iterations: int) -> None:
+        """Counts a fit with this C, which took so many iterations."""
+        self._fits += 1
+        if iterations >= self._limit:
+            self._cut_short[c] += 1
+
+    def warn(self) -> None:
+        """Prints a warning if some fits have been cut short, with their number for each C."""
+        if not self._cut_short:
+            return
+        numbers = ", ".join(f"{count} with C={c:g}" for c, count in self._cut_short.items())
+        console.warn(
+            f"{self._cut_short.total()} of {counted(self._fits, 'SVM fit')} stopped after "
+            f"{self._limit} iterations (config.classifier.svm.max_iterations) before converging: "
+            f"{numbers}"
+        )
+
+
 def linear_svm(
     config: ml_collections.ConfigDict,
+    convergence: Convergence,
     train_x: np.ndarray,
     train_y: np.ndarray,
     test_xs: Sequence[np.ndarray],
 ) -> Scored:
     """Fits scikit-learn's LinearSVC, one class against the rest, for each C.
 
-    Prints a warning for each fit that stops at `max_iterations`.
-
     Args:
         config: Section `classifier.svm`.
+        convergence: Counts of the fits; this adds to them.
         train_x: (S, D) float32. Features of the training clips.
         train_y: (S, C) bool. Their classes, exactly one per row.
         test_xs: (T, D) float32 each. Features of the clips to score.
@@ -105,12 +141,12 @@ def linear_svm(
             "of at least 2 classes"
         )
 
-    def fit(c: float) -> tuple[float, list[np.ndarray], bool]:
+    def fit(c: float) -> tuple[float, list[np.ndarray], int]:
         # The dual's solver draws random numbers, and takes several times as long for large C.
         svm = LinearSVC(C=c, dual=len(train_x) < train_x.shape[1], random_state=0)
         svm.set_params(max_iter=config.max_iterations)
         svm.fit(train_x, labels)
-        return c, [decisions(svm, x) for x in test_xs], svm.n_iter_ >= config.max_iterations
+        return c, [decisions(svm, x) for x in test_xs], int(svm.n_iter_)
 
     def decisions(svm: LinearSVC, x: np.ndarray) -> np.ndarray:
         values = svm.decision_function(x)
@@ -124,13 +160,9 @@ def linear_svm(
     # Threads are enough: liblinear releases the interpreter's lock.
     parallel = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the warning below names C
-        for c, scores, cut_short in parallel(joblib.delayed(fit)(c) for c in config.c):
-            if cut_short:
-                console.warn(
-                    f"the SVM with C={c:g} did not converge in "
-                    f"{config.max_iterations} iterations (config.classifier.svm.max_iterations)"
-                )
+        warnings.simplefilter("ignore", ConvergenceWarning)  # `convergence` warns of all at once
+        for c, scores, iterations in parallel(joblib.delayed(fit)(c) for c in config.c):
+            convergence.count(c, iterations)
             yield c, scores
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from input_pipeline.programs.wording import counted
 from xkd_jax import sharding
 from xkd_jax.config import checks, probing, schema
 from xkd_jax.downstream import (
@@ -128,6 +129,8 @@ def evaluate(
         for features, sampled in by_features.items():
             for name, classifier in classifiers_by_name.items():
                 cells[features, name, weights] = probe.evaluate(parts, sampled, classifier, metric)
+    for classifier in classifiers_by_name.values():
+        classifier.conclude()
     return cells, sorted(unreadable)
 
 
@@ -194,7 +197,8 @@ def _title(config: ml_collections.ConfigDict, cells: Cells) -> str:
     outcomes = next(iter(cells.values()))
     count = sum(len(outcome.targets) for outcome in outcomes.values())
     data_name = os.path.basename(os.path.normpath(config.data.path))
-    return f"{count} test recordings of {data_name}, {config.network} of {config.checkpoint}"
+    recordings = counted(count, "test recording")
+    return f"{recordings} of {data_name}, {config.network} of {config.checkpoint}"
 
 
 def _with_classifier(config: ml_collections.ConfigDict, name: str) -> ml_collections.ConfigDict:

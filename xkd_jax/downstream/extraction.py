@@ -20,6 +20,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from input_pipeline.programs import progress
+from input_pipeline.programs.wording import counted
 from xkd_jax import sharding
 from xkd_jax.downstream.backbones import Backbones, weights_digest
 from xkd_jax.downstream.feature_cache import FeatureCache
@@ -145,8 +146,8 @@ def extract(
     wanted = example_ids[missing[part_of]]
     if saved:
         console.say(
-            f"{title}: {count} from each of {len(example_ids)} recordings, "
-            f"{len(example_ids) - len(wanted)} of which are already in {saved.folder}"
+            f"{title}: {count} from each of {counted(len(example_ids), 'recording')}, "
+            f"{len(example_ids) - len(wanted)} of them already in {saved.folder}"
         )
     if not len(wanted):
         return features

@@ -16,6 +16,7 @@ import ml_collections
 import numpy as np
 from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 
+from input_pipeline.programs.wording import counted
 from xkd_jax.config.checks import ConfigError
 from xkd_jax.run import console
 
@@ -303,7 +304,8 @@ def _recordings(
         _refuse(data, "path", f"labeled data; no recording of {place} has a label")
     if not labeled.all():
         console.say(
-            f"{place}: {np.sum(~labeled)} of {len(source)} recordings have no label; left out"
+            f"{place}: left out {np.sum(~labeled)} of {counted(len(source), 'recording')} without "
+            "a label"
         )
     targets = np.zeros((len(source), len(class_names)), bool)
     targets[:, [class_names.index(name) for name in source.class_names]] = source_targets
@@ -356,8 +358,8 @@ def _check(data: ml_collections.ConfigDict, partition: Partition) -> None:
     unlearned = int(np.sum(partition.test.targets.any(axis=0) & ~learned))
     if unlearned:
         console.say(
-            f"partition {partition.name!r}: {unlearned} classes have test recordings but no "
-            "training recordings"
+            f"partition {partition.name!r}: {counted(unlearned, 'class')} with test "
+            "recordings but without training recordings"
         )
 
 

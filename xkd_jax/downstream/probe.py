@@ -8,6 +8,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from input_pipeline.programs.wording import counted
 from xkd_jax import sharding
 from xkd_jax.config import checks
 from xkd_jax.downstream import backbones, classifiers, labeled_data, metrics, probe_rules, selection
@@ -46,6 +47,7 @@ def probe(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any] | N
     summary = None
     if processes.is_first():
         outcomes = evaluate(parts, samples, classifier, metrics.main_metric(data.multi_label))
+        classifier.conclude()
         summary = _report(config, workdir, encoders, data, samples.unreadable, outcomes)
     processes.meet("results")
     return summary
@@ -78,7 +80,7 @@ def open_data(config: ml_collections.ConfigDict, encoders: backbones.Backbones) 
     if "audio" in encoders and silent == count:
         checks.refuse(config, "modalities", "('video',) for data without sound")
     if "audio" in encoders and silent:
-        console.say(f"{silent} of {count} recordings have no sound: silence is used instead")
+        console.say(f"silence in place of sound: {silent} of {counted(count, 'recording')}")
     return data
 
 
@@ -187,7 +189,7 @@ def describe_data(
 ) -> dict[str, Any]:
     """Describes the data as plain values for `results.json`. Prints how many are unreadable."""
     if unreadable:
-        console.say(f"{len(unreadable)} recordings could not be read and are left out")
+        console.say(f"left out {counted(len(unreadable), 'recording')} that could not be read")
     silent, count = without_sound(data)
     return {
         "dataset": config.data.dataset,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import ml_collections
 import numpy as np
 
+from input_pipeline.programs.wording import counted
 from xkd_jax import sharding
 from xkd_jax.downstream import backbones, extraction
 from xkd_jax.downstream.labeled_data import LabeledData, Recordings, held_out
@@ -139,7 +140,7 @@ class FeatureSource:
         places = np.searchsorted(pool.example_ids, recordings.example_ids)
         readable = ~pool.features.replaced[places]
         if not readable.any():
-            raise ValueError(f"none of the {len(places)} {use} recordings could be read")
+            raise ValueError(f"none of {counted(len(places), f'{use} recording')} could be read")
         rows = {m: features[places[readable]] for m, features in pool.features.of.items()}
         return LabeledFeatures(fused(rows), recordings.targets[readable])
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from input_pipeline import cores
 from input_pipeline.programs.terminal import printable
+from input_pipeline.programs.wording import counted
 from xkd_jax.encoders import preprocessing
 from xkd_jax.method.models.xkd import MODALITIES
 
@@ -83,10 +84,10 @@ def of_run(config: ml_collections.ConfigDict, count: int, seed: int = 0) -> Clip
         source, ids, class_names = recordings.source, recordings.example_ids, data.class_names
         labels = None if data.multi_label else recordings.targets.argmax(axis=1)
         origin = (
-            f"{len(ids)} clips of the run's data, split {data.partitions[0].name!r}, which it "
-            "was not trained on"
+            f"{counted(len(ids), 'clip')} of the run's data, split {data.partitions[0].name!r}, "
+            "which it was not trained on"
             if data.partitions[0].name != "random"
-            else f"{len(ids)} clips of the run's data, which it may have been trained on"
+            else f"{counted(len(ids), 'clip')} of the run's data, which it may have been trained on"
         )
     modalities = MODALITIES if source.has_video[ids].any() else ("audio",)
     loader = evaluation.EvaluationClips(
@@ -150,7 +151,7 @@ def of_files(
             advance(1)
     if not usable:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out[:3])
-        raise ValueError(f"--input: none of {len(paths)} files is usable ({reasons})")
+        raise ValueError(f"--input: none of {counted(len(paths), 'file')} is usable ({reasons})")
     folders = [printable(path.parent.name) for path in usable]
     class_names = tuple(sorted(set(folders)))
     labels = np.array([class_names.index(folder) for folder in folders])

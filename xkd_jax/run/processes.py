@@ -18,6 +18,7 @@ import numpy as np
 from jax._src import clusters, distributed
 from jax.experimental import multihost_utils
 
+from input_pipeline.programs.wording import counted
 from xkd_jax.run import peers, relay
 
 # JAX itself gives up with an abort and a stack trace, this many seconds after `join` does.
@@ -148,6 +149,12 @@ def check_same(text: str, subject: str) -> None:
 def is_first() -> bool:
     """Returns whether this is the process that writes files and prints: one of a run."""
     return jax.process_index() == 0
+
+
+def describe() -> str:
+    """Describes the hardware of the run, such as "8 TPU v5 lite devices, 2 processes"."""
+    devices = counted(jax.device_count(), f"{jax.devices()[0].device_kind} device")
+    return f"{devices}, {counted(jax.process_count(), 'process')}"
 
 
 def place() -> dict[str, int]:

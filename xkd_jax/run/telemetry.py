@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from input_pipeline.files import atomic
+from input_pipeline.programs.wording import counted
 from xkd_jax.run import console, processes
 
 # The last of the loss terms, which are at the beginning. The progress line shows all of them.
@@ -248,7 +249,7 @@ def drop_lines_after(path: pathlib.Path, step: int) -> None:
         if record is not None and record[0] <= step:
             remaining.append(line)
     if damaged:
-        console.say(f"{path}: {damaged} lines cannot be read and are dropped")
+        console.say(f"{path}: dropped {counted(damaged, 'line')} that cannot be read")
     atomic.write_bytes(path, b"".join(remaining))
 
 

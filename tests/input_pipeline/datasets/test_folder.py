@@ -88,6 +88,8 @@ def test_lists_files_in_order_with_labels_from_folders(root, capsys):
     assert report["picture_seconds"] == pytest.approx(12, abs=0.1)
     assert report["sound_seconds"] == pytest.approx(12, abs=0.3)
     assert "left out" not in capsys.readouterr().out
+    open_dataset(*settings(root))
+    assert capsys.readouterr().out == "", "said twice"
 
 
 def test_position_says_where_a_clip_starts(root):

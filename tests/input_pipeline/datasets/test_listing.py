@@ -217,7 +217,7 @@ def test_a_number_of_ucf101_against_its_name_is_said(tmp_path):
     found = ucf101.recordings(tmp_path)
     assert labels(found)["Biking/v_b.avi"] == ("Biking",) and len(labels(found)) == 4
     assert found.notes == (
-        "1 lines give a class's name with another class's number, such as trainlist01.txt:2; the "
+        "1 line with a class's name and another class's number, such as trainlist01.txt:2; the "
         "name is used",
     )
 

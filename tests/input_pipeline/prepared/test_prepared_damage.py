@@ -252,7 +252,7 @@ def test_inspect_verifies(folder, monkeypatch, capsys):
     )
     for name in ("features.json", "index-test.npz"):
         (folder / name).write_bytes((folder / name).read_bytes()[:-1] + b"?")
-    with pytest.raises(SystemExit, match=r"^error: 2 of 8 files in .* are not as they were"):
+    with pytest.raises(SystemExit, match=r"^error: not as they were written: 2 of 8 files in "):
         command(monkeypatch, "--data", folder, "--verify")
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["features.json", "index-test.npz"]

@@ -93,12 +93,20 @@ def test_svm_of_two_classes():
     np.testing.assert_array_equal(scores[:, 0], -scores[:, 1])
 
 
-def test_svm_says_which_fit_was_cut_short(capsys):
+def test_svm_says_once_how_many_fits_were_cut_short(capsys):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(80, 20)).astype(np.float32), np.eye(2, dtype=bool)[np.arange(80) % 2]
-    list(fitted("svm", (x, y), [x], **{"svm.c": (1e-5, 1e5), "svm.max_iterations": 5}))
+    config = section("svm", **{"svm.c": (1e-5, 1e5), "svm.max_iterations": 5})
+    classifier = classifiers.make(config, multi_label=False, seed=0)
+    for _ in range(3):
+        list(classifier.fit(x, y, [x]))
+    assert capsys.readouterr().err == ""
+    classifier.conclude()
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("warning: the SVM with C=100000 did not converge in 5 iterations")
+    assert line == (
+        "warning: 3 of 6 SVM fits stopped after 5 iterations "
+        "(config.classifier.svm.max_iterations) before converging: 3 with C=100000"
+    )
 
 
 def test_svm_refuses_what_it_cannot_do():

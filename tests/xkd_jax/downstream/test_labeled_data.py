@@ -90,7 +90,7 @@ def test_official_partitions_are_taken_as_they_are(official, capsys):
     assert first.validation is None and second.validation is None
     assert data.class_names == CLASSES and not data.multi_label
     assert classes(data, second.train) == [["run"], ["run"], ["bow"]]
-    assert "1 of 5 recordings have no label; left out" in capsys.readouterr().out
+    assert "left out 1 of 5 recordings without a label" in capsys.readouterr().out
     assert [first.train.without_sound, first.test.without_sound] == [1, 0]
     [(source, ids)] = labeled_data.all_recordings(data)
     assert [source.name(number) for number in ids] == ["a", "b", "c", "d"]
@@ -199,7 +199,7 @@ def test_a_stray_file_takes_no_labels_away(tmp_path, clip_file, capsys):
     root = folder(tmp_path / "data", clip_file, f"{paths} stray.mp4")
     [partition] = opened(root, "folder").partitions
     assert sorted(names(partition.train) + names(partition.test)) == sorted(paths.split())
-    assert "1 of 11 recordings have no label; left out" in capsys.readouterr().out
+    assert "left out 1 of 11 recordings without a label" in capsys.readouterr().out
 
 
 def test_a_folder_with_a_split_to_choose_on(tmp_path, clip_file):

@@ -211,7 +211,7 @@ def test_data_without_any_sound_cannot_be_listened_to(run, encoders, tmp_path, c
     made[5:] = rows(8, sound=0)[5:]
     some = write_prepared(tmp_path / "some", {"train": made})
     probe.open_data(config_for(run, some, modalities=("audio",)), encoders)
-    assert "3 of 8 recordings have no sound: silence is used instead" in capsys.readouterr().out
+    assert "silence in place of sound: 3 of 8 recordings" in capsys.readouterr().out
 
 
 # Whole probes.

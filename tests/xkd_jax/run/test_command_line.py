@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+from absl import logging
 
 from input_pipeline.programs import config_flag
 from xkd_jax.run import command_line
@@ -69,3 +70,13 @@ def test_tilde_in_a_config_file_is_the_home_folder(tmp_path, monkeypatch):
     config = config_flag.load_config(str(tmp_path / "mine.py"), [])
     assert config.checkpoint == "/home/me/run"
     assert config.data.to_dict() == {"path": "/home/me/videos", "split": "a~b"}
+
+
+def test_programs_with_a_config_let_libraries_log_no_more_than_warnings(monkeypatch):
+    monkeypatch.setattr(config_flag.app, "run", lambda main, flags_parser: main([]))
+    before, levels = logging.get_verbosity(), []
+    try:
+        config_flag.run(lambda: levels.append(logging.get_verbosity()), "", config=None)
+    finally:
+        logging.set_verbosity(before)
+    assert levels == [logging.WARNING]

@@ -16,6 +16,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
+from input_pipeline.programs.wording import counted
 from xkd_jax import sharding
 from xkd_jax.config import checks
 from xkd_jax.downstream import backbones, labeled_data, metrics, results
@@ -305,7 +306,8 @@ def split(
         checks.refuse(
             config,
             "data.held_out",
-            f"a larger share: this one holds out none of the {len(kept)} recordings to choose on",
+            "a larger share: this one holds out none of "
+            f"{counted(len(kept), 'recording')} to choose on",
         )
     return kept, held_out if len(held_out) else None
 
@@ -322,10 +324,10 @@ def describe(
     size = sum(x.size for x in jax.tree.leaves(setting.encoder)) / 1e6
     silent = f" ({kept.without_sound} without sound)" if config.modality == "audio" else ""
     return (
-        f"{jax.device_count()} {jax.devices()[0].device_kind} device(s), "
-        f"{jax.process_count()} process(es); computing in {setting.model.encoder.dtype.name}\n"
-        f"partition {partition.name}: {total_steps} steps of {config.batch_size} clips; encoder of "
-        f"{size:.1f}M parameters; {len(kept)} recordings to train on{silent}, "
+        f"{processes.describe()}; computing in {setting.model.encoder.dtype.name}\n"
+        f"partition {partition.name}: {counted(total_steps, 'step')} of "
+        f"{counted(config.batch_size, 'clip')}; encoder of "
+        f"{size:.1f}M parameters; {counted(len(kept), 'recording')} to train on{silent}, "
         f"{len(held_out or ())} to choose the epoch on, {len(partition.test)} to test on"
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from input_pipeline.programs import progress
+from input_pipeline.programs.wording import counted
 from xkd_jax import sharding
 from xkd_jax.downstream import backbones, selection
 from xkd_jax.downstream.extraction import mark_replaced
@@ -161,8 +162,8 @@ class Predictor:
         usable = ~np.concatenate(replaced)[:rows].reshape(len(recordings), -1).any(axis=1)
         if not usable.all():
             console.say(
-                f"{title}: {np.sum(~usable)} of {len(recordings)} recordings could not be read; "
-                "left out"
+                f"{title}: left out {np.sum(~usable)} of "
+                f"{counted(len(recordings), 'recording')} that could not be read"
             )
         return Predictions(means[usable], recordings.targets[usable])
 

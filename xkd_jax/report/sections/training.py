@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from input_pipeline.programs.wording import counted
 from xkd_jax.report import history
 from xkd_jax.report.charts import Lines, Mark
 from xkd_jax.report.health.verdict import Verdict
@@ -20,9 +21,9 @@ def build(log: history.History, judgment: Verdict) -> Section:
         if f.since is not None and f.level in ("collapsed", "warning")
     ]
     section.say(
-        f"{len(log)} lines of the log, steps {log.steps[0]} to {log.steps[-1]}. Point at a chart "
-        "to read values, drag to zoom all charts, double-click to reset. ↻ marks where the run was "
-        "resumed, ▲ a warning of the verdict.",
+        f"{counted(len(log), 'line')} of the log, steps {log.steps[0]} to {log.steps[-1]}. "
+        "Point at a chart to read values, drag to zoom all charts, double-click to reset. ↻ marks "
+        "where the run was resumed, ▲ a warning of the verdict.",
         "faint",
     )
     cards = []

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from input_pipeline.programs.wording import counted
 from xkd_jax.report import history
 from xkd_jax.report.health.verdict import Verdict
 from xkd_jax.report.networks import Networks
@@ -93,7 +94,7 @@ def facts_of(
                 )
             )
     if log is not None and len(log):
-        rows.append(("log", f"{len(log)} lines up to step {log.steps[-1]}"))
+        rows.append(("log", f"{counted(len(log), 'line')} up to step {log.steps[-1]}"))
         if log.data is not None:
             rows.append(("data", _data(log.data)))
     if survey is not None:
@@ -104,7 +105,7 @@ def facts_of(
 def _data(counts: data_log.Counts) -> str:
     """Says how many recordings a run draws from, and what others lack."""
     lacking = {"sound": counts.without_sound, "picture": counts.without_picture}
-    words = [f"{count} have no {name}" for name, count in lacking.items() if count]
+    words = [f"{count} without {name}" for name, count in lacking.items() if count]
     if words and counts.used < counts.recordings:
-        words.append(f"{counts.recordings - counts.used} of these are left out")
-    return "; ".join([f"{counts.recordings} recordings", *words])
+        words.append(f"{counts.recordings - counts.used} of these left out")
+    return "; ".join([counted(counts.recordings, "recording"), *words])
