@@ -217,8 +217,7 @@ def describe(model: xkd.XKD, config: ml_collections.ConfigDict, total_steps: int
     dtype = sharding.compute_dtype(config.compute_dtype)
     counts = xkd.count_parameters(jax.eval_shape(model.init, jax.random.key(0)))
     lines = [
-        f"{jax.device_count()} {jax.devices()[0].device_kind} device(s), "
-        f"{jax.process_count()} process(es); computing in {dtype.name}",
+        f"{processes.describe()}; computing in {dtype.name}",
         f"{model.variant}, {sum(counts.values()) / 1e6:.1f}M trained parameters:",
         *(f"  {part:<18} {count / 1e6:8.2f}M" for part, count in counts.items()),
         f"{total_steps} steps of {config.batch_size} clips",

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from input_pipeline.programs.wording import counted
 from tests import xla_flags
 from tests.integration import runs
 
@@ -23,7 +24,7 @@ def losses(workdir, processes, devices, fsdp) -> dict[str, list[float]]:
     )
     code, output = runs.ended(process)
     assert code == 0, output
-    assert f"4 cpu device(s), {processes} process(es)" in output
+    assert f"4 cpu devices, {counted(processes, 'process')}" in output
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     terms = [name for name in lines[0] if name.startswith(("recon", "align", "distill", "total"))]

@@ -43,13 +43,28 @@
     return { svg, legend, tip };
   }
 
+  // Adds a button for each of several names, which shows or hides it; returns the hidden numbers.
+  function switches(legend, names, draw) {
+    const hidden = new Set();
+    if (names.length > 1) names.forEach((name, n) => {
+      const button = add(legend, "button", { type: "button", textContent: name, title: "show or hide" });
+      button.style.setProperty("--c", color(n));
+      button.setAttribute("aria-pressed", "true");
+      button.onclick = () => {
+        hidden.has(n) ? hidden.delete(n) : hidden.add(n);
+        button.setAttribute("aria-pressed", String(!hidden.has(n)));
+        draw();
+      };
+    });
+    return hidden;
+  }
+
   function lineChart(host, spec) {
     const head = add(host, "div", { className: "head" });
     add(head, "h3", { textContent: spec.title });
     const logButton = add(head, "button", { textContent: "log", type: "button", title: "logarithmic scale" });
     const reset = add(head, "button", { textContent: "reset zoom", type: "button", hidden: true });
     const { svg, legend, tip } = plot(host, spec.title);
-    const hidden = new Set();
     const full = [spec.x[0], spec.x[spec.x.length - 1]];
     if (full[0] === full[1]) { full[0] -= 0.5; full[1] += 0.5; }
     let range = [...full];
@@ -59,17 +74,7 @@
 
     const positive = spec.series.some((s) => s.y.some((v) => v > 0));
     logButton.hidden = !positive;
-    spec.series.forEach((s, n) => {
-      if (spec.series.length < 2) return;
-      const button = add(legend, "button", { type: "button", textContent: s.name, title: "show or hide" });
-      button.style.setProperty("--c", color(n));
-      button.setAttribute("aria-pressed", "true");
-      button.onclick = () => {
-        hidden.has(n) ? hidden.delete(n) : hidden.add(n);
-        button.setAttribute("aria-pressed", String(!hidden.has(n)));
-        draw();
-      };
-    });
+    const hidden = switches(legend, spec.series.map((s) => s.name), draw);
     logButton.onclick = () => { log = !log; draw(); };
     reset.onclick = () => zoom(full);
 
@@ -191,20 +196,10 @@
     const head = add(host, "div", { className: "head" });
     add(head, "h3", { textContent: spec.title });
     const { svg, legend, tip } = plot(host, spec.title);
-    const hidden = new Set();
+    const hidden = switches(legend, spec.groupNames, draw);
     const xs = spec.points.map((p) => p[0]), ys = spec.points.map((p) => p[1]);
     const low = [Math.min(...xs), Math.min(...ys)], high = [Math.max(...xs), Math.max(...ys)];
     let places = [], width = 0;
-    if (spec.groupNames.length > 1) spec.groupNames.forEach((name, n) => {
-      const button = add(legend, "button", { type: "button", textContent: name, title: "show or hide" });
-      button.style.setProperty("--c", color(n));
-      button.setAttribute("aria-pressed", "true");
-      button.onclick = () => {
-        hidden.has(n) ? hidden.delete(n) : hidden.add(n);
-        button.setAttribute("aria-pressed", String(!hidden.has(n)));
-        draw();
-      };
-    });
     function draw() {
       width = host.clientWidth || 320;
       const height = Math.min(380, Math.max(260, width * 0.8)), edge = 12;

@@ -37,10 +37,10 @@ def video_picture(
     """Draws reconstructed video views from top to bottom, their frames from left to right.
 
     Args:
-        views: `(B, T, H, W, 3)` float views, normalized by ImageNet's moments.
-        predictions: `(B, N, t * h * w * 3)` float, in the space of normalized patches.
-        dropped: `(B, N)`, true or 1 where the network did not see the patch.
-        patch: Extents `(t, h, w)` of a patch.
+        views: As for `reconstruct_video`.
+        predictions: As for `reconstruct_video`.
+        dropped: As for `reconstruct_video`.
+        patch: As for `reconstruct_video`.
         frame_rate: Frames per second.
 
     Returns:
