@@ -99,7 +99,7 @@ def benchmark(
 
     before = time.perf_counter()
     # Compiles before the state exists, so that the peak does not include both.
-    placed = sharding.placed(shapes, shardings)
+    placed = sharding.with_shardings(shapes, shardings)
     step = loop.compile_step(step_fn, placed, batch, mesh, (numbers,))
     compile_seconds = time.perf_counter() - before
     memory = step.memory_analysis()

@@ -135,7 +135,7 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
     return jax.tree_util.tree_map_with_path(sharding_of, state)
 
 
-def placed(shapes: Any, shardings: Any) -> Any:
+def with_shardings(shapes: Any, shardings: Any) -> Any:
     """Adds shardings to shapes, and changes 64-bit dtypes to what JAX stores on devices.
 
     Args:

@@ -65,7 +65,7 @@ def open_folder(data: ml_collections.ConfigDict, views: ml_collections.ConfigDic
     left_out |= dict.fromkeys(unreadable, listing.UNREADABLE_FOLDER)
     count = len(usable) + len(left_out)
     try:
-        places = dict(zip(paths, splits.places(paths), strict=True))
+        places = dict(zip(paths, splits.locate(paths), strict=True))
     except ValueError as error:
         raise ValueError(
             f"config.data.path is {str(root)!r}, which holds {error}; allowed: one folder per "
@@ -113,7 +113,9 @@ def open_folder(data: ml_collections.ConfigDict, views: ml_collections.ConfigDic
 def _notes(source: FolderSource, paths: Sequence[str]) -> list[str]:
     """Returns remarks on what may differ from what the owner of the folder expects."""
     notes = listing.lookalikes(source.class_names)
-    if split_folders := splits.among({path.partition("/")[0] for path in paths if "/" in path}):
+    if split_folders := splits.find_splits(
+        {path.partition("/")[0] for path in paths if "/" in path}
+    ):
         names = ", ".join(map(repr, split_folders))
         notes.append(f"all splits are read: {names}; config.data.split selects one of them")
     unlabeled = source.label_sets.count(())
@@ -138,8 +140,15 @@ def _root(path: str, split: str) -> pathlib.Path:
         )
     if split and not (root / split).is_dir():
         folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
-        wanted = splits.called(split)
-        if len(same := [name for name in folders if wanted and splits.called(name) == wanted]) == 1:
+        wanted = splits.split_of_name(split)
+        if (
+            len(
+                same := [
+                    name for name in folders if wanted and splits.split_of_name(name) == wanted
+                ]
+            )
+            == 1
+        ):
             return root / same[0]
         raise FileNotFoundError(
             f"config.data.split is {split!r}, which is not a folder in {path!r}; "

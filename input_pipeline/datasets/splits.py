@@ -31,13 +31,13 @@ class Place(NamedTuple):
     label: str
 
 
-def called(folder: str) -> str:
+def split_of_name(folder: str) -> str:
     """Returns the split that a folder's name means, e.g. "train" for "Training set", or ""."""
     match = _NAMES.fullmatch(folder)
     return next(split for split in _FORMS if match[split]) if match else ""
 
 
-def among(folders: Iterable[str]) -> dict[str, str]:
+def find_splits(folders: Iterable[str]) -> dict[str, str]:
     """Finds the splits among the top-level folders of a tree.
 
     A class may be called "train" too. So the folders count as splits only if all of them have names
@@ -53,7 +53,7 @@ def among(folders: Iterable[str]) -> dict[str, str]:
         ValueError: Two folders name the same split.
     """
     folders = sorted(folders)
-    split_by_folder = {folder: split for folder in folders if (split := called(folder))}
+    split_by_folder = {folder: split for folder in folders if (split := split_of_name(folder))}
     present = set(split_by_folder.values())
     if len(split_by_folder) < len(folders) and not ("train" in present and len(present) > 1):
         return {}
@@ -66,7 +66,7 @@ def among(folders: Iterable[str]) -> dict[str, str]:
     return split_by_folder
 
 
-def places(paths: Sequence[str]) -> list[Place]:
+def locate(paths: Sequence[str]) -> list[Place]:
     """Returns the split and the class of each file of a tree.
 
     Args:
@@ -76,7 +76,7 @@ def places(paths: Sequence[str]) -> list[Place]:
         ValueError: Two folders name the same split.
     """
     parts = [path.split("/")[:-1] for path in paths]
-    splits = among({folders[0] for folders in parts if folders})
+    splits = find_splits({folders[0] for folders in parts if folders})
     if not splits:
         return [Place("", folders[0] if folders else "") for folders in parts]
     return [

@@ -8,9 +8,9 @@ from input_pipeline.datasets import listing, splits
 def recordings(root: pathlib.Path) -> listing.Listing:
     """Lists the media files.
 
-    The top-level folders are the splits if their names say so (see `splits.among`); files beside
-    them are left out. The classes are the folders inside the splits, or the top-level folders if
-    there are no splits. Files beside the classes have no label.
+    The top-level folders are the splits if their names say so (see `splits.find_splits`); files
+    beside them are left out. The classes are the folders inside the splits, or the top-level
+    folders if there are no splits. Files beside the classes have no label.
 
     Args:
         root: Folder of the data set, searched with all its subfolders.
@@ -26,7 +26,7 @@ def recordings(root: pathlib.Path) -> listing.Listing:
     if not source.media:
         raise ValueError(f"no media file ({', '.join(sorted(extensions))})")
     lister = listing.Lister(source, lambda path: [])
-    places = dict(zip(source.media, splits.places(source.media), strict=True))
+    places = dict(zip(source.media, splits.locate(source.media), strict=True))
     class_names = sorted({place.label for place in places.values() if place.label})
     numbers = {name: number for number, name in enumerate(class_names)}
     unlabeled = 0

@@ -234,7 +234,7 @@ def _first(
     from input_pipeline.datasets import splits
 
     for kind in kinds:
-        candidates = [name for name in free if kind in (name, splits.called(name))]
+        candidates = [name for name in free if kind in (name, splits.split_of_name(name))]
         if len(candidates) > 1:
             _refuse(data, field, f"one of {', '.join(map(repr, candidates))}")
         if candidates:

@@ -101,24 +101,24 @@ def confusion(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
     )
 
 
-def absent(targets: np.ndarray) -> np.ndarray:
+def absent_classes(targets: np.ndarray) -> np.ndarray:
     """Returns the indices of the classes that no recording has."""
     return np.flatnonzero(~targets.any(axis=0))
 
 
-def guessing(targets: np.ndarray) -> float:
+def accuracy_of_guesses(targets: np.ndarray) -> float:
     """Computes the expected top-1 of uniformly random guesses."""
     return 1 / targets.shape[1]
 
 
-def prevalence(targets: np.ndarray) -> float:
+def precision_of_guesses(targets: np.ndarray) -> float:
     """Computes the mAP of random scores: the mean share of recordings that a class has."""
     return float(targets.mean(axis=0)[targets.any(axis=0)].mean())
 
 
-TOP1 = Metric("top1", top1, accuracies, "accuracy", guessing)
+TOP1 = Metric("top1", top1, accuracies, "accuracy", accuracy_of_guesses)
 MEAN_AVERAGE_PRECISION = Metric(
-    "map", mean_average_precision, average_precisions, "average precision", prevalence
+    "map", mean_average_precision, average_precisions, "average precision", precision_of_guesses
 )
 TITLES = {"top1": "top-1", "top5": "top-5", "map": "mAP"}
 

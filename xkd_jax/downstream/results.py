@@ -134,7 +134,7 @@ def _partition(outcome: Outcome, class_names: Sequence[str], multi_label: bool) 
         "chosen": outcome.chosen,
         "candidates": [candidate._asdict() for candidate in outcome.candidates],
         "best_on_test": best and best._asdict(),
-        "absent_classes": [class_names[place] for place in metrics.absent(outcome.targets)],
+        "absent_classes": [class_names[place] for place in metrics.absent_classes(outcome.targets)],
         "per_class": {
             name: None if np.isnan(value) else float(value)
             for name, value in zip(class_names, by_class, strict=True)

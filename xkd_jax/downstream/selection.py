@@ -203,10 +203,10 @@ def fit(
     fits = classifier.fit(x, y, [part.clips()[0] for part in parts])
     count = len(classifier.candidates)
     for value, scores in progress.bar(doing, count, classifier.varied, fits):
-        yield value, [of_recordings(s, len(p)) for s, p in zip(scores, parts, strict=True)]
+        yield value, [mean_over_clips(s, len(p)) for s, p in zip(scores, parts, strict=True)]
 
 
-def of_recordings(scores: np.ndarray, recordings: int) -> np.ndarray:
+def mean_over_clips(scores: np.ndarray, recordings: int) -> np.ndarray:
     """Averages scores over the clips of each recording.
 
     Args:

@@ -48,7 +48,7 @@ def backbone_files(prefix: str) -> dict[str, pathlib.Path]:
 
 
 def read_release(
-    source: str, network: str | None = None, given: sizes.Given | None = None
+    source: str, network: str | None = None, given: sizes.StatedSizes | None = None
 ) -> exports.Pretrained:
     """Reads weights of the release.
 
@@ -83,7 +83,7 @@ def read_release(
         held.add(name)
         tensors |= {f"{name}.backbone.{key}": tensor for key, tensor in content.items()}
 
-    config = sizes.infer(tensors, given or sizes.Given())
+    config = sizes.infer(tensors, given or sizes.StatedSizes())
     model = xkd.build(config)
     wanted = _wanted(held) if held else release.everything
     tensors = _checked(tensors, release.shapes(model, wanted))
@@ -209,8 +209,8 @@ def main(arguments: list[str] | None = None) -> None:
     group.add_argument("--projector_norm", choices=("last", "none"))
     group.add_argument("--variant", choices=xkd.VARIANTS)
     flags = parser.parse_args(arguments)
-    fields = [field.name for field in dataclasses.fields(sizes.Given)]
-    given = sizes.Given(**{name: getattr(flags, name) for name in fields})
+    fields = [field.name for field in dataclasses.fields(sizes.StatedSizes)]
+    given = sizes.StatedSizes(**{name: getattr(flags, name) for name in fields})
     command_line.quieten_libraries()
     with program.errors_in_one_line():
         converted = read_release(flags.input, flags.network, given)

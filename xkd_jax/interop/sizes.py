@@ -26,7 +26,7 @@ class SizeError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Given:
+class StatedSizes:
     """Sizes of a model that the user gives; None to infer them.
 
     Attributes:
@@ -53,7 +53,7 @@ class Given:
     variant: str | None = None
 
 
-def infer(tensors: Tensors, given: Given) -> ml_collections.ConfigDict:
+def infer(tensors: Tensors, given: StatedSizes) -> ml_collections.ConfigDict:
     """Infers the config of a model.
 
     Args:
@@ -85,7 +85,7 @@ def infer(tensors: Tensors, given: Given) -> ml_collections.ConfigDict:
 
 
 def _infer_encoder(
-    config: ml_collections.ConfigDict, backbone: Tensors, m: str, given: Given
+    config: ml_collections.ConfigDict, backbone: Tensors, m: str, given: StatedSizes
 ) -> None:
     width = _shape(backbone, "cls_token", 3)[-1]
     depth = _depth(backbone, "encoder.blocks.")
@@ -129,7 +129,7 @@ def _infer_encoder(
 
 
 def _infer_decoder(
-    config: ml_collections.ConfigDict, tensors: Tensors, m: str, name: str, given: Given
+    config: ml_collections.ConfigDict, tensors: Tensors, m: str, name: str, given: StatedSizes
 ) -> None:
     width = _shape(tensors, f"{name}mid_proj.weight", 2)[0]
     depth = _depth(tensors, f"{name}decoder.blocks.")
@@ -137,7 +137,9 @@ def _infer_decoder(
     config.model[m].decoder = pretraining.transformer((width, depth, heads))
 
 
-def _infer_projector(config: ml_collections.ConfigDict, tensors: Tensors, given: Given) -> None:
+def _infer_projector(
+    config: ml_collections.ConfigDict, tensors: Tensors, given: StatedSizes
+) -> None:
     projector = config.model.projector
     name = next(k for k in tensors if ".head." in k).partition(".head.")[0] + ".head."
     ranks = {

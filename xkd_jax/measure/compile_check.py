@@ -132,9 +132,11 @@ def compile_program(
 
 def compile_step(step: step_shapes.StepShapes, mesh: jax.sharding.Mesh) -> jax.stages.Compiled:
     """Compiles a step as a run on the mesh does; the devices need not be here."""
-    state = sharding.placed(step.state, sharding.state_shardings(step.state, mesh))
-    numbers = sharding.placed(step.numbers, sharding.state_shardings(step.numbers, mesh))
-    batch = sharding.placed(step.batch, dict.fromkeys(step.batch, sharding.batch_sharding(mesh)))
+    state = sharding.with_shardings(step.state, sharding.state_shardings(step.state, mesh))
+    numbers = sharding.with_shardings(step.numbers, sharding.state_shardings(step.numbers, mesh))
+    batch = sharding.with_shardings(
+        step.batch, dict.fromkeys(step.batch, sharding.batch_sharding(mesh))
+    )
     return loop.compile_step(step.step_fn, state, batch, mesh, (numbers,))
 
 

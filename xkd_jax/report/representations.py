@@ -236,7 +236,7 @@ def retrieve(
     return Retrieval(queries, similarities, recall, same_class)
 
 
-def plane(rows: np.ndarray, seed: int = 0) -> tuple[np.ndarray, str]:
+def map_to_plane(rows: np.ndarray, seed: int = 0) -> tuple[np.ndarray, str]:
     """Maps rows (n, D) to a plane such that near rows stay near.
 
     Args:

@@ -151,7 +151,7 @@ class Checkpoints:
             step, self._pending_step = self._pending_step, None
             raise SaveError(
                 f"Checkpoint {step} cannot be written to {self._checkpointer.directory} "
-                f"({saved_checkpoint.what_began(error)}); {self.remaining()}."
+                f"({saved_checkpoint.first_cause(error)}); {self.remaining()}."
             ) from error
 
     def remaining(self) -> str:

@@ -16,7 +16,7 @@ _LOGGERS = ("absl", "asyncio")
 
 
 @contextlib.contextmanager
-def kept_off() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Silences a block that reads, and that keeps only the message of an exception."""
     _ignore_abandoned_reads()
     loggers = [logging.getLogger(name) for name in _LOGGERS]
@@ -30,7 +30,7 @@ def kept_off() -> Iterator[None]:
 
 
 def let_out() -> None:
-    """Collects failed tasks, which print their errors then. Call it inside `kept_off`."""
+    """Collects failed tasks, which print their errors then. Call it inside `silenced`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # from tasks that have not begun
         gc.collect()

@@ -161,14 +161,14 @@ def reading() -> Iterator[None]:
     Raises:
         DamagedError: The block has raised any exception.
     """
-    with orbax_noise.kept_off():
+    with orbax_noise.silenced():
         try:
             yield
             return
         except DamagedError as error:
             reason = str(error)
         except Exception as error:
-            reason = f"it cannot be read: {what_began(error)}"
+            reason = f"it cannot be read: {first_cause(error)}"
         orbax_noise.let_out()
     raise DamagedError(reason)
 
@@ -202,7 +202,7 @@ def leaves_by_name(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
 
 
-def what_began(error: BaseException) -> str:
+def first_cause(error: BaseException) -> str:
     """Returns the first cause of an error in one short line; the whole chain may fill pages."""
     while error.__cause__ or error.__context__:
         earlier = error.__cause__ or error.__context__

@@ -45,7 +45,7 @@ def labels(found):
     ],
 )
 def test_what_a_folder_is_called(folder, split):
-    assert splits.called(folder) == split
+    assert splits.split_of_name(folder) == split
 
 
 @pytest.mark.parametrize(

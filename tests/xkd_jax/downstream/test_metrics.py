@@ -66,7 +66,7 @@ def test_agreement_with_scikit_learn():
 
 
 def test_absent_classes_are_named_and_count_in_no_mean():
-    np.testing.assert_array_equal(metrics.absent(TARGETS), [3])
+    np.testing.assert_array_equal(metrics.absent_classes(TARGETS), [3])
     scores, targets = drawn()
     more = np.pad(scores, ((0, 0), (0, 1)), constant_values=-9.0)
     padded = np.pad(targets, ((0, 0), (0, 1)))

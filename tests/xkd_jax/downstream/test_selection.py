@@ -175,7 +175,7 @@ def test_after_the_choice_all_training_recordings_are_trained_on():
 
 def test_scores_are_means_over_a_recordings_clips():
     scores = np.array([[1.0, 0.0], [3.0, 2.0], [5.0, 5.0], [7.0, 1.0]])
-    np.testing.assert_array_equal(selection.of_recordings(scores, 2), [[2, 1], [6, 3]])
+    np.testing.assert_array_equal(selection.mean_over_clips(scores, 2), [[2, 1], [6, 3]])
 
 
 @pytest.mark.parametrize("name", ["linear", "knn"])

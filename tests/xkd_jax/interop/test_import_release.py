@@ -70,7 +70,7 @@ def test_the_name_of_a_layer_does_not_tell_how_much_work_there_is(tmp_path, chan
     with pytest.raises(import_release.ReleaseError, match=message):
         import_release.read_release(
             str(tmp_path / "vid_teacher.pth.tar"),
-            given=sizes.Given(video_heads=4, video_patch=(4, 8, 8), frames=16),
+            given=sizes.StatedSizes(video_heads=4, video_patch=(4, 8, 8), frames=16),
         )
 
 
@@ -81,7 +81,7 @@ def test_a_model_without_tokens_is_refused(tmp_path):
     with open(tmp_path / "vid_teacher.pth.tar", "wb") as file:
         torch_files.write(file, tensors)
     with pytest.raises(sizes.SizeError, match="enc_pos_embed"):
-        given = sizes.Given(video_heads=4, video_patch=(4, 8, 8), frames=16)
+        given = sizes.StatedSizes(video_heads=4, video_patch=(4, 8, 8), frames=16)
         import_release.read_release(str(tmp_path / "vid_teacher.pth.tar"), given=given)
 
 
@@ -174,7 +174,9 @@ def test_wrong_tensors_are_named_and_nothing_is_written(tmp_path, capsys, change
 )
 def test_what_tensors_do_not_tell_is_asked_for(given, message):
     with pytest.raises(sizes.SizeError, match=message):
-        import_release.read_release(f"{PREFIX}vid_teacher.pth.tar", given=sizes.Given(**given))
+        import_release.read_release(
+            f"{PREFIX}vid_teacher.pth.tar", given=sizes.StatedSizes(**given)
+        )
 
 
 @pytest.mark.parametrize("names", [("base", "base"), ("large", "base"), ("tiny", "small")])
@@ -195,7 +197,7 @@ def test_the_papers_sizes_are_told_by_the_tensors(names, variant):
             tensors[name] = tensors.get(of_video, np.broadcast_to(np.float32(0), shape))
         else:
             tensors[name] = np.broadcast_to(np.float32(name == of_video), shape)
-    assert sizes.infer(tensors, sizes.Given()).model == expected.model
+    assert sizes.infer(tensors, sizes.StatedSizes()).model == expected.model
 
 
 def full_checkpoint(tensors):

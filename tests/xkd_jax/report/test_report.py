@@ -226,7 +226,7 @@ def test_one_file_and_shared_blocks(media, tmp_path):
         (["--workdir=NOWHERE"], "--workdir=NOWHERE: no such folder"),
         (["--workdir=EMPTY"], "holds no weights"),
         (["--workdir=RUN", "--input=NOWHERE"], "--input=NOWHERE: no such file or folder"),
-        (["--workdir=RUN", "--input=DAMAGED"], "none of 1 files is usable"),
+        (["--workdir=RUN", "--input=DAMAGED"], "none of 1 file is usable"),
     ],
 )
 def test_refusals_are_one_line(run, media, tmp_path, monkeypatch, capsys, flags, words):

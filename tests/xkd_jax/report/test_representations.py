@@ -100,7 +100,7 @@ def test_neighbor_accuracy(rng):
 def test_maps_keep_groups_together(rng, count, method):
     labels = np.arange(count) % 2
     rows = 10 * np.eye(8)[labels] + 0.1 * rng.normal(size=(count, 8))
-    points, found = representations.plane(rows)
+    points, found = representations.map_to_plane(rows)
     assert found == method
     assert points.shape == (count, 2)
     centers = np.stack([points[labels == n].mean(axis=0) for n in (0, 1)])
@@ -109,7 +109,7 @@ def test_maps_keep_groups_together(rng, count, method):
 
 
 def test_a_map_of_features_that_are_all_the_same():
-    points, _ = representations.plane(np.ones((40, 4)))
+    points, _ = representations.map_to_plane(np.ones((40, 4)))
     assert np.isfinite(points).all()
 
 

@@ -158,7 +158,7 @@ class Predictor:
         """
         scores, replaced = zip(*self._batches(params, recordings, title), strict=True)
         rows = len(recordings) * self._config.evaluation.clips
-        means = selection.of_recordings(np.concatenate(scores)[:rows], len(recordings))
+        means = selection.mean_over_clips(np.concatenate(scores)[:rows], len(recordings))
         usable = ~np.concatenate(replaced)[:rows].reshape(len(recordings), -1).any(axis=1)
         if not usable.all():
             console.say(

@@ -125,7 +125,7 @@ def _maps(section: Section, survey: Survey) -> list[str]:
     cards = []
     for m in clips.views:
         network = "teacher" if ("teacher", m) in encoded else "student"
-        points, method = representations.plane(encoded[network, m].features)
+        points, method = representations.map_to_plane(encoded[network, m].features)
         title = f"Features of the {m} {network}, {method}"
         chart = Scatter(title, points, shown, groups, names)
         cards.append(section.chart(f"map_{m}", chart))
@@ -133,7 +133,7 @@ def _maps(section: Section, survey: Survey) -> list[str]:
     if all(out is not None and out.projections is not None for out in both):
         # With their means, the modalities would form two separate groups.
         rows = [out.projections - out.projections.mean(axis=0) for out in both]
-        points, method = representations.plane(np.concatenate(rows))
+        points, method = representations.map_to_plane(np.concatenate(rows))
         chart = Scatter(
             f"Outputs of the video student (●) and the audio teacher (■) together, {method}",
             points,
