@@ -113,9 +113,8 @@ def open_folder(data: ml_collections.ConfigDict, views: ml_collections.ConfigDic
 def _notes(source: FolderSource, paths: Sequence[str]) -> list[str]:
     """Returns remarks on what may differ from what the owner of the folder expects."""
     notes = listing.lookalikes(source.class_names)
-    if split_folders := splits.find_splits(
-        {path.partition("/")[0] for path in paths if "/" in path}
-    ):
+    top_folders = {path.partition("/")[0] for path in paths if "/" in path}
+    if split_folders := splits.find_splits(top_folders):
         names = ", ".join(map(repr, split_folders))
         notes.append(f"all splits are read: {names}; config.data.split selects one of them")
     unlabeled = source.label_sets.count(())
@@ -141,14 +140,8 @@ def _root(path: str, split: str) -> pathlib.Path:
     if split and not (root / split).is_dir():
         folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
         wanted = splits.split_of_name(split)
-        if (
-            len(
-                same := [
-                    name for name in folders if wanted and splits.split_of_name(name) == wanted
-                ]
-            )
-            == 1
-        ):
+        same = [name for name in folders if wanted and splits.split_of_name(name) == wanted]
+        if len(same) == 1:
             return root / same[0]
         raise FileNotFoundError(
             f"config.data.split is {split!r}, which is not a folder in {path!r}; "
