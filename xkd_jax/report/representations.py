@@ -14,7 +14,7 @@ from sklearn.preprocessing import normalize
 NEIGHBORS = 10
 RECALL_AT = (1, 5, 10)
 _BINS = 80
-_LOTS = 20  # to know what chance tells of the class
+_LOTS = 20  # random permutations of the classes, to estimate what few clips give by chance
 _FEWEST_FOR_TSNE = 30
 _PERPLEXITY = 20
 
@@ -52,11 +52,11 @@ class Outputs(NamedTuple):
 
 
 class OfClass(NamedTuple):
-    """How much of what n outputs tell of their clips is the class. What chance tells is taken off.
+    """How much n outputs say about the class of their clips, less what random classes would give.
 
     Attributes:
-        information: Nats that an output tells of the class; negative where chance tells more.
-        entropy: Nats that there are to tell: the entropy of the classes.
+        information: Nats that an output says about the class; negative if random classes give more.
+        entropy: Entropy of the classes in nats, the most that an output can say about them.
         outputs: Share of the outputs' variance that lies between classes.
         features: Share of the features' variance that lies between classes.
     """
@@ -115,10 +115,10 @@ def outputs(log_probabilities: np.ndarray) -> Outputs:
 def of_class(
     log_probabilities: np.ndarray, projections: np.ndarray, features: np.ndarray, labels: np.ndarray
 ) -> OfClass:
-    """Measures what outputs tell of the class.
+    """Measures what outputs say about the class.
 
-    A student can learn of the other modality's teacher only what both modalities tell. A class that
-    is little of what a teacher tells is hardly taught.
+    A student can learn from the other modality's teacher only what both modalities show. If a
+    teacher's outputs say little about the class, its student hardly learns to tell classes apart.
 
     Args:
         log_probabilities: (n, J) floats, of the outputs' distributions.
@@ -127,7 +127,7 @@ def of_class(
         labels: (n,) int, of at least two classes.
     """
     probabilities = np.exp(np.asarray(log_probabilities, np.float64))
-    # Few clips seem to tell something of any class: as much as of classes drawn by lot.
+    # With few clips, outputs seem to say something about any classes, random ones included.
     rng = np.random.default_rng(0)
     lots = [_class_information(probabilities, rng.permutation(labels)) for _ in range(_LOTS)]
     shares = np.bincount(labels) / len(labels)

@@ -165,8 +165,8 @@ def place() -> dict[str, int]:
 def meet(name: str) -> None:
     """Waits until all processes are here.
 
-    At a program's end the others wait so for the first one, which runs the service that connects
-    them all.
+    At its end, a program calls this so that no process outlives the first one, whose service
+    connects them all.
 
     Args:
         name: Name of the place in the program, the same in all processes.
