@@ -144,7 +144,7 @@ def main(parsed: Flags, origin: config_flag.Origin) -> None:
     Raises:
         SystemExit: The task has failed, or there is nothing left to train.
     """
-    from xkd_jax.run import checkpoint, loop
+    from xkd_jax.run import checkpoint, loop, step_metrics
 
     with contextlib.ExitStack() as together:  # in it, an error ends all processes of the run
         try:
@@ -152,7 +152,7 @@ def main(parsed: Flags, origin: config_flag.Origin) -> None:
         except loop.FinishedError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(ALREADY_FINISHED)
-        except (loop.NonFiniteError, checkpoint.SaveError, *program.USER_ERRORS) as error:
+        except (step_metrics.NonFiniteError, checkpoint.SaveError, *program.USER_ERRORS) as error:
             if os.environ.get("XKD_TRACEBACK"):
                 raise
             sys.exit(f"error: {program.one_line(error)}{_hint(error)}")

@@ -11,7 +11,7 @@ from absl import flags, logging
 
 from tests.integration import runs
 from xkd_jax import pretrain
-from xkd_jax.run import loop
+from xkd_jax.run import loop, step_metrics
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_exit_codes_and_messages(monkeypatch, tmp_path):
 
     for error, code, told in (
         (loop.FinishedError("at its end"), 3, "error: at its end"),
-        (loop.NonFiniteError("Step 3"), 1, "error: Step 3"),
+        (step_metrics.NonFiniteError("Step 3"), 1, "error: Step 3"),
         (ValueError("of a\nlibrary"), 1, "error: of a library (XKD_TRACEBACK=1 shows where)"),
     ):
         monkeypatch.setattr(pretrain, "pretrain", raising(error))

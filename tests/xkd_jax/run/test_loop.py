@@ -14,7 +14,15 @@ import pytest
 from tests.integration import runs
 from tests.xkd_jax import toy
 from xkd_jax import sharding
-from xkd_jax.run import checkpoint, data_log, interruption, loop, peers, processes
+from xkd_jax.run import (
+    checkpoint,
+    data_log,
+    interruption,
+    loop,
+    peers,
+    processes,
+    step_metrics,
+)
 
 STEPS = 60
 
@@ -178,7 +186,7 @@ def test_what_an_evaluation_keeps_in_the_state_survives_a_resume(tmp_path):
 
 def test_an_evaluation_that_is_not_finite_stops_the_run(tmp_path):
     message = r"^Step 4: score is nan\. .* does not save this state; there is no checkpoint yet\.$"
-    with pytest.raises(loop.NonFiniteError, match=message):
+    with pytest.raises(step_metrics.NonFiniteError, match=message):
         toy.run(tmp_path, 9, evaluate=lambda state, _: (state, {"score": np.nan}), evaluate_every=4)
 
 
@@ -313,7 +321,7 @@ def test_in_the_save_signals_change_nothing(capfd):
 def test_a_non_finite_metric_stops_the_run_and_leaves_the_last_good_checkpoint(tmp_path):
     config = toy.get_config(**{"saving.every_steps": 4})
     message = r"^Step 8: squares is nan\. .* does not save this state; checkpoint 4 stays\.$"
-    with pytest.raises(loop.NonFiniteError, match=message):
+    with pytest.raises(step_metrics.NonFiniteError, match=message):
         toy.run(tmp_path, 20, config=config, batches=lambda k: toy.batches(k, nan_at=7))
     assert complete_steps(tmp_path) == [4]
     assert [line["step"] for line in lines(tmp_path)] == [5]
@@ -326,7 +334,7 @@ def test_the_first_metric_at_fault_is_named_in_the_step_s_order(tmp_path):
         return state, {"total": metrics["total"], "z_norm": bad, "a_norm": bad}
 
     message = r"^Step 3: z_norm is inf\. .*; there is no checkpoint yet\.$"
-    with pytest.raises(loop.NonFiniteError, match=message):
+    with pytest.raises(step_metrics.NonFiniteError, match=message):
         toy.run(tmp_path, 20, step_fn=step_fn)
     assert complete_steps(tmp_path) == []
 

@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 
@@ -64,3 +65,7 @@ def test_slurm_says_where_process_0_is(monkeypatch):
     monkeypatch.delenv("JAX_COORDINATOR_ADDRESS", raising=False)
     address, index = processes._place(processes.find(None, None, None), 1.0)
     assert address.startswith("node07:") and index == 2
+
+
+def test_the_hardware_in_words():
+    assert processes.describe() == f"{jax.device_count()} cpu devices, 1 process"
