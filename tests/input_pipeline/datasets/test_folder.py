@@ -255,7 +255,7 @@ def test_folders_without_usable_files_are_refused(tmp_path):
         (tmp_path / "text" / "notes.txt", ValueError, "which is a file"),
         (tmp_path / "empty", ValueError, "which holds nothing"),
         (tmp_path / "text", ValueError, "only 1 file of other kinds"),
-        (tmp_path / "broken", ValueError, "left out 1 of 1 files: 1 unreadable"),
+        (tmp_path / "broken", ValueError, "left out 1 of 1 file: 1 unreadable"),
     )
     for path, kind, words in cases:
         with pytest.raises(kind) as caught:
