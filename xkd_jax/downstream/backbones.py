@@ -120,6 +120,11 @@ def _fresh(encoder: pretrained_encoder.PretrainedEncoder, seed: int) -> Any:
 _initialize = jax.jit(init_params, static_argnums=(0, 1))
 
 
+def network_name(config: ml_collections.ConfigDict) -> str:
+    """Names the network of an evaluation, such as "teacher" or "untrained teacher"."""
+    return f"untrained {config.network}" if config.untrained else config.network
+
+
 def weights_digest(backbones: Backbones) -> str:
     """Computes the SHA-256 of the encoders' weights, as hexadecimal digits."""
     digest = hashlib.sha256()

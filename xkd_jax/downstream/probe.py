@@ -16,7 +16,6 @@ from xkd_jax.downstream import results as reporting
 from xkd_jax.downstream.labeled_data import LabeledData
 from xkd_jax.downstream.sampling import FeatureSource, Fold, folds
 from xkd_jax.downstream.selection import Outcome
-from xkd_jax.paper import published
 from xkd_jax.run import console, processes
 
 
@@ -210,18 +209,14 @@ def _report(
     outcomes: Mapping[str, Outcome],
 ) -> dict[str, Any]:
     """Writes and prints the results."""
-    dataset, _, protocol = config.paper.partition("/")
-    description = next(iter(encoders.values())).description
-    network = f"untrained {config.network}" if config.untrained else config.network
-    data_name = os.path.basename(os.path.normpath(config.data.path))
+    network = backbones.network_name(config)
     return reporting.report(
         workdir,
         outcomes,
-        title=f"{config.classifier.name} on {' and '.join(encoders)} of the {network}, {data_name}",
-        class_names=data.class_names,
-        multi_label=data.multi_label,
-        protocol=config.to_dict(),
+        config,
+        data,
+        title=f"{config.classifier.name} on {' and '.join(encoders)} of the {network}",
         checkpoint={**describe(config, encoders), "untrained": config.untrained},
-        data=describe_data(config, data, unreadable),
-        published=published.find(dataset, protocol, description["config"]) if dataset else (),
+        recordings=describe_data(config, data, unreadable),
+        pretraining=next(iter(encoders.values())).description["config"],
     )

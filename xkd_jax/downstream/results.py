@@ -11,11 +11,14 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import ml_collections
 import numpy as np
 
 from input_pipeline.files import atomic
 from xkd_jax.downstream import figures, metrics
+from xkd_jax.downstream.labeled_data import LabeledData
 from xkd_jax.downstream.selection import Outcome
+from xkd_jax.paper import published
 from xkd_jax.paper.published import Published
 from xkd_jax.run import console
 
@@ -26,37 +29,38 @@ _CONFUSED = 20  # number of confused pairs of classes to list
 def report(
     workdir: str | os.PathLike,
     outcomes: Mapping[str, Outcome],
+    config: ml_collections.ConfigDict,
+    data: LabeledData,
     *,
     title: str,
-    class_names: Sequence[str],
-    multi_label: bool,
-    protocol: Mapping[str, Any],
     checkpoint: Mapping[str, Any],
-    data: Mapping[str, Any],
-    published: Sequence[Published] = (),
+    recordings: Mapping[str, Any],
+    pretraining: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Writes `results.json` and the figures into the workdir, and prints the table.
 
     Args:
         workdir: Folder to write to. It is created if it is missing.
         outcomes: At least one outcome, by name of its partition.
-        title: Short description of the evaluation.
-        class_names: C names.
-        multi_label: Whether recordings may have any number of classes.
-        protocol: Full config as nested dictionaries of plain values.
+        config: Config of the evaluation.
+        data: Data of the evaluation.
+        title: Short description of what was evaluated, to which the name of the data is added.
         checkpoint: Description of the checkpoint, as plain values.
-        data: Description of the data with their fingerprint, as plain values.
-        published: Numbers of the paper to compare with.
+        recordings: Description of the data with their fingerprint, as plain values.
+        pretraining: Config of the pretraining, which decides which numbers of the paper are listed;
+            None if unknown.
 
     Returns:
         Content of `results.json`.
     """
+    data_name = os.path.basename(os.path.normpath(config.data.path))
+    paper = published.find(*config.paper.split("/"), pretraining) if config.paper else ()
     results = {
-        **collect(outcomes, title, class_names, multi_label),
-        "paper": [_paper(number) for number in published],
+        **collect(outcomes, f"{title}, {data_name}", data.class_names, data.multi_label),
+        "paper": [_paper(number) for number in paper],
         "checkpoint": dict(checkpoint),
-        "data": {**data, "classes": list(class_names)},
-        "protocol": dict(protocol),
+        "data": {**recordings, "classes": list(data.class_names)},
+        "protocol": config.to_dict(),
     }
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,13 @@
 import json
 import math
 
+import ml_collections
 import numpy as np
 import pytest
 from PIL import Image
 
 from xkd_jax.downstream import results
+from xkd_jax.downstream.labeled_data import LabeledData
 from xkd_jax.downstream.selection import Candidate, Outcome
 from xkd_jax.paper.published import Published
 
@@ -80,18 +82,24 @@ def test_several_classes_a_recording():
     assert list(results.pictures(found, {"1": one})) == ["per_class.png"]
 
 
-def test_a_report(tmp_path, capsys):
-    number = Published("toys", "svm", "XKD, Toys", 83.8, "split 1", "Table 1", {}, True)
-    arguments = {
-        "title": "toys: linear SVM on video features of the teacher",
-        "class_names": NAMES,
-        "multi_label": False,
-        "protocol": {"seed": 0, "classifier": {"name": "svm"}},
-        "checkpoint": {"path": "runs/mine", "step": 500},
-        "data": {"fingerprint": "abc", "recordings": 26},
-        "published": [number],
+def test_a_report(tmp_path, capsys, monkeypatch):
+    numbers = {
+        ("toys", "svm", None): [
+            Published("toys", "svm", "XKD, Toys", 83.8, "split 1", "Table 1", {}, True)
+        ]
     }
-    given = results.report(tmp_path / "out", OUTCOMES, **arguments)
+    monkeypatch.setattr(results.published, "find", lambda *key: numbers[key])
+    fields = {"paper": "toys/svm", "data": {"path": "/data/toys"}, "classifier": {"name": "svm"}}
+    given = results.report(
+        tmp_path / "out",
+        OUTCOMES,
+        ml_collections.ConfigDict(fields),
+        LabeledData(NAMES, multi_label=False, partitions=(), fingerprint="abc"),
+        title="linear SVM on video features of the teacher",
+        checkpoint={"path": "runs/mine", "step": 500},
+        recordings={"fingerprint": "abc", "recordings": 26},
+        pretraining=None,
+    )
     saved = json.loads((tmp_path / "out" / "results.json").read_text())
     assert saved == given
     assert saved["protocol"]["classifier"] == {"name": "svm"}
@@ -105,7 +113,7 @@ def test_a_report(tmp_path, capsys):
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["confusion.png", "per_class.png", "results.json"], "nothing half-written"
     assert capsys.readouterr().out.splitlines() == [
-        "toys: linear SVM on video features of the teacher",
+        "linear SVM on video features of the teacher, toys",
         "                                            top-1",
         "  partition 1                                75.0  C 0.1, 75.0 on held-out recordings",
         "  partition 2                                50.0  C 0.1, 75.0 on held-out recordings",

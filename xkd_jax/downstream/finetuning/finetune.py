@@ -6,7 +6,6 @@ pretraining's training loop. The same command resumes an interrupted finetuning.
 
 import functools
 import math
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -31,7 +30,6 @@ from xkd_jax.downstream.finetuning.finetune_step import HELD_OUT, NO_SCORE, TEST
 from xkd_jax.downstream.labeled_data import Partition, Recordings
 from xkd_jax.downstream.selection import Candidate, Outcome
 from xkd_jax.method import schedules
-from xkd_jax.paper import published
 from xkd_jax.run import console, data_log, loop, processes
 
 
@@ -341,16 +339,12 @@ def report(
     """Writes and prints the results of all partitions."""
     config = setting.config
     description = setting.description
-    paper = config.paper.split("/") if config.paper else None
-    network = f"untrained {config.network}" if config.untrained else config.network
-    data_name = os.path.basename(os.path.normpath(config.data.path))
     return results.report(
         workdir,
         outcomes,
-        title=f"{network} of {config.modality}, finetuned, {data_name}",
-        class_names=data.class_names,
-        multi_label=data.multi_label,
-        protocol=config.to_dict(),
+        config,
+        data,
+        title=f"{backbones.network_name(config)} of {config.modality}, finetuned",
         checkpoint={
             "path": config.checkpoint,
             "network": config.network,
@@ -360,10 +354,10 @@ def report(
             "preprocessing": {config.modality: description["preprocessing"][config.modality]},
             "weights_sha256": setting.identity,
         },
-        data={
+        recordings={
             "dataset": config.data.dataset,
             "path": config.data.path,
             "fingerprint": data.fingerprint,
         },
-        published=published.find(*paper, description["config"]) if paper else (),
+        pretraining=description["config"],
     )
