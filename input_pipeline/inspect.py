@@ -58,7 +58,7 @@ def table(values: Mapping[str, object]) -> str:
     """Formats a report as a table.
 
     Args:
-        values: Report, as `report.load` returns it.
+        values: Report, as `preparation_report.load` returns it.
 
     Returns:
         Several lines: the counts of each split and in total, then each reason for leaving

@@ -131,7 +131,7 @@ class FolderSource:
 
         Raises:
             UnusableError: Too large a share of the files has become unusable.
-            media.MediaError: No file can be read.
+            MediaError: No file can be read.
         """
         error: reader.MediaError | None = None
         for step in range(len(self)):

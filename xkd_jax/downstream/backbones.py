@@ -30,7 +30,7 @@ def load(
     """Loads the encoders of a checkpoint.
 
     Args:
-        checkpoint: Path as of `encoders.load_encoder`.
+        checkpoint: Path as of `xkd_jax.load_encoder`.
         modalities: "video", "audio" or both.
         network: "teacher" or "student".
         dtype: Type to compute in.

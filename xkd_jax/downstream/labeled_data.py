@@ -167,9 +167,9 @@ def all_recordings(data: LabeledData) -> list[tuple["ClipSource", np.ndarray]]:
 def held_out(recordings: Recordings, share: float, seed: int) -> tuple[Recordings, Recordings]:
     """Divides recordings at random into some to keep and some to hold out.
 
-    Works on anything with `targets` and `take`: `Recordings` or `selection.Samples`. If each
-    recording has one class, both sides have the classes in the same proportion, and at least one
-    recording of each class that has two or more. A class's only recording is kept.
+    Works on anything with `targets` and `take`: `Recordings` or `selection.LabeledFeatures`. If
+    each recording has one class, both sides have the classes in the same proportion, and at least
+    one recording of each class that has two or more. A class's only recording is kept.
 
     Args:
         recordings: Recordings to divide.

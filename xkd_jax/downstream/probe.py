@@ -71,7 +71,7 @@ def open_data(config: ml_collections.ConfigDict, encoders: backbones.Backbones) 
 
     Raises:
         ConfigError: There is an audio encoder but no recording has sound, or the data are unusable
-            (see `labeled.open_labeled`).
+            (see `labeled_data.open_labeled`).
     """
     views = backbones.make_views(encoders)
     data = labeled_data.open_labeled(config.data, views, picture="video" in encoders)

@@ -225,7 +225,7 @@ def video_views_of_file(
         The views, (frames, size, size, 3) uint8, one for each position.
 
     Raises:
-        MediaError: The file is not usable or has no video (`input_pipeline.media.MediaError`).
+        MediaError: The file is not usable or has no video (`media.reader.MediaError`).
     """
     # Imported here because it needs PyAV, which encoders of arrays do not.
     from input_pipeline.media import containers, picture, reader
@@ -258,7 +258,7 @@ def audio_views_of_file(
         The views, (mel_bands, frames) float32 normalized log-mels, one for each position.
 
     Raises:
-        MediaError: The file is not usable or has no audio (`input_pipeline.media.MediaError`).
+        MediaError: The file is not usable or has no audio (`media.reader.MediaError`).
     """
     from input_pipeline.media import containers, reader, sound
 

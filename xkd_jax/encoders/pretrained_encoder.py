@@ -162,7 +162,7 @@ class PretrainedEncoder:
 
         Raises:
             ValueError: An argument has a wrong type, shape or value.
-            MediaError: A file is not usable (`input_pipeline.media.MediaError`, a ValueError).
+            MediaError: A file is not usable (`media.reader.MediaError`, a ValueError).
         """
         rows = self._encode(clips, frame_rate, sample_rate, windows, "features")
         return rows.reshape(-1, windows, self.sizes.width).mean(axis=1)

@@ -69,7 +69,7 @@ def make_loader(
 def training_batches(
     loader: "Loader", recordings: Recordings, modality: str
 ) -> Callable[[int], Iterator[Batch]]:
-    """Makes the function `start_step -> batches` that `train.train` takes.
+    """Makes the function `start_step -> batches` that `loop.Task` takes.
 
     Args:
         loader: Loader from `make_loader`.
