@@ -1,7 +1,7 @@
 """The section on the spread of features and outputs: numbers, histograms and maps."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -10,6 +10,10 @@ from xkd_jax.report.charts import Lines, Scatter
 from xkd_jax.report.networks import Networks
 from xkd_jax.report.page import Section, grid, table
 from xkd_jax.report.survey import Survey
+
+# Cells of the table, by the fields of `representations.Outputs` and of `representations.OfClass`.
+_OUTPUT_CELLS = ("{entropy:.2f}", "{marginal:.2f}", "{information:.2f}", "{used}")
+_CLASS_CELLS = ("{information:.2f} of {entropy:.2f}", "{outputs:.0%}", "{features:.0%}")
 
 
 def build(networks: Networks, survey: Survey) -> Section:
@@ -21,8 +25,8 @@ def build(networks: Networks, survey: Survey) -> Section:
             f"{m} {network}",
             f"{spread.similarity:.3f}",
             f"{spread.rank:.1f} of {min(len(clips) - 1, encoded[network, m].features.shape[1])}",
-            *_of_outputs(survey, network, m),
-            *_of_class(survey, network, m),
+            *_cells(survey.outputs.get((network, m)), _OUTPUT_CELLS),
+            *_cells(survey.classes.get((network, m)), _CLASS_CELLS if survey.classes else ()),
         )
         for (network, m), spread in survey.spreads.items()
     ]
@@ -75,29 +79,13 @@ def build(networks: Networks, survey: Survey) -> Section:
     return section
 
 
-def _of_outputs(survey: Survey, network: str, modality: str) -> tuple[str, ...]:
-    out = survey.outputs.get((network, modality))
-    if out is None:
-        return ("-",) * 4
-    return (
-        f"{out.entropy:.2f}",
-        f"{out.marginal:.2f}",
-        f"{out.information:.2f}",
-        str(out.used),
-    )
-
-
-def _of_class(survey: Survey, network: str, modality: str) -> tuple[str, ...]:
-    if not survey.classes:
-        return ()
-    of_class = survey.classes.get((network, modality))
-    if of_class is None:
-        return ("-",) * 3
-    return (
-        f"{of_class.information:.2f} of {of_class.entropy:.2f}",
-        f"{of_class.outputs:.0%}",
-        f"{of_class.features:.0%}",
-    )
+def _cells(
+    measures: representations.Outputs | representations.OfClass | None, formats: Sequence[str]
+) -> list[str]:
+    """Formats measures for a row of the table; dashes where there are none."""
+    if measures is None:
+        return ["-"] * len(formats)
+    return [form.format(**measures._asdict()) for form in formats]
 
 
 def _about_classes(survey: Survey) -> str:
