@@ -11,6 +11,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from input_pipeline.programs import wording
 from xkd_jax import sharding
 from xkd_jax.config import checks
 from xkd_jax.encoders import descriptions, pretrained
@@ -108,11 +109,8 @@ def choose_examples(config: ml_collections.ConfigDict, source: "ClipSource") -> 
     usable = source.has_video & source.has_audio
     if config.data.require == "any" or usable.all():
         return np.arange(len(source))
-    problems = {
-        "sound": int(np.sum(~source.has_audio)),
-        "a picture": int(np.sum(~source.has_video)),
-    }
-    reasons = ", ".join(f"{count} without {name}" for name, count in problems.items() if count)
+    lacking = {"without sound": ~source.has_audio, "without a picture": ~source.has_video}
+    reasons = wording.in_words({name: rows.sum() for name, rows in lacking.items() if rows.any()})
     if not usable.any():
         checks.refuse(config, "data.require", f"'any': of {len(source)} recordings, {reasons}")
     console.say(

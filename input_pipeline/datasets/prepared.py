@@ -19,6 +19,7 @@ import tensorflow as tf
 from input_pipeline.media import picture as pictures
 from input_pipeline.media.reader import Clip
 from input_pipeline.prepared import manifest, metadata, records, verification
+from input_pipeline.programs import notices, wording
 from input_pipeline.sources import ClipTensors
 
 if typing.TYPE_CHECKING:
@@ -298,9 +299,9 @@ def open_prepared(
         )
     seconds = np.sum(index.frames) / recipe.frame_rate
     silent = int(np.sum(np.asarray(index.samples) == 0))
-    print(
-        f"{folder}: {len(stored)} recordings of split {split!r}, {seconds:.0f} s of picture, "
-        f"{np.sum(index.samples) / records.SAMPLE_RATE:.0f} s of sound"
+    notices.say_once(
+        f"{folder}: {wording.counted(len(stored), 'recording')} of split {split!r}, "
+        f"{seconds:.0f} s of picture, {np.sum(index.samples) / records.SAMPLE_RATE:.0f} s of sound"
         + (f"; {silent} without sound" if silent else "")
     )
     return PreparedSource(stored, index, recipe, views.video.frame_rate, views.video.global_frames)

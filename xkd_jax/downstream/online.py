@@ -60,7 +60,7 @@ def make(
         mesh: Device mesh of the run.
 
     Returns:
-        Function `(state, step) -> (state, metrics)` for `train.train`. It returns the state
+        Function `(state, step) -> (state, metrics)` for `loop.train`. It returns the state
         unchanged, and a float for each of `probe/video_teacher`, `probe/audio_teacher`,
         `probe/fused_teacher` and the same three of the student. If the recordings have no picture,
         only those of audio.
@@ -97,7 +97,7 @@ def open_data(config: ml_collections.ConfigDict) -> labeled_data.LabeledData:
     """Opens the labeled data that `config.probe` names, or the run's own if it names none.
 
     Raises:
-        ConfigError: The data are unusable (see `labeled.open_labeled`).
+        ConfigError: The data are unusable (see `labeled_data.open_labeled`).
     """
     fields = config.probe
     source = fields if fields.path else config.data

@@ -94,9 +94,9 @@ def _sound(history: History) -> Finding | None:
     return Finding(
         "warning",
         f"Dead input: only {shares[-1]:.0%} of the clips that were trained on have sound; the "
-        "others are silence.",
+        "others train the autoencoder of video alone.",
         since(steps, shares < 0.5),
-        ("leave files without sound out (input_pipeline.prepare --require=both)",),
+        ("leave them out (config.data.require='both')",),
     )
 
 
