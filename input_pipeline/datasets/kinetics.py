@@ -2,7 +2,7 @@
 
 One layout is `<split>/<class>/<id>_<start>_<end>.mp4`, with spaces or underscores in the classes.
 The other has such files in any folder, and CSV files with the columns label, youtube_id,
-time_start, time_end and split.
+time_start, time_end and split. Times are in seconds and may have decimals.
 """
 
 import pathlib
@@ -25,8 +25,8 @@ KINETICS_SOUND = (
 )
 
 _COLUMNS = ("youtube_id", "time_start", "time_end")
-_FILE = re.compile(r"(?P<id>[\w-]{11})_(?P<start>\d+)_(?P<end>\d+)")
-_ROW = re.compile(r"(?P<id>[\w-]{11})\n(?P<start>\d+)(\.0*)?\n(?P<end>\d+)(\.0*)?")
+_FILE = re.compile(r"(?P<id>[\w-]{11})_(?P<start>\d+(\.\d+)?)_(?P<end>\d+(\.\d+)?)")
+_ROW = re.compile(r"(?P<id>[\w-]{11})\n(?P<start>\d+(\.\d*)?)\n(?P<end>\d+(\.\d*)?)")
 _SPLIT = re.compile(r"(?:.*[ ._-])?(train|val|test)(?:ing|id|idation|idate)?(?:[ ._-].*)?", re.I)
 
 
@@ -111,15 +111,26 @@ def _rows(
             if match is None or not split or not (label or split == "test"):
                 problems.append((split, f"{table}:{line}"))
                 continue
-            key = (match["id"], int(match["start"]), int(match["end"]))
-            rows.append((split, label, key, f"{split}/{key[0]}_{key[1]:06d}_{key[2]:06d}"))
+            key = _key(match)
+            rows.append((split, label, key, f"{split}/{key[0]}_{_time(key[1])}_{_time(key[2])}"))
     return rows, problems
 
 
 def _keys(path: str) -> list[tuple[str, int, int]]:
-    """Returns the (id, start, end) keys by which a row may refer to a file: one or none."""
+    """Returns the keys by which a row may refer to a file: one or none."""
     match = _FILE.fullmatch(listing.stem(path))
-    return [(match["id"], int(match["start"]), int(match["end"]))] if match else []
+    return [_key(match)] if match else []
+
+
+def _key(match: re.Match) -> tuple[str, int, int]:
+    """Returns the id, and the start and end in milliseconds."""
+    return match["id"], *(round(float(match[name]) * 1000) for name in ("start", "end"))
+
+
+def _time(milliseconds: int) -> str:
+    """Returns a time in seconds as file names have it: with six digits, and decimals if any."""
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{seconds:06d}" + (f".{rest:03d}".rstrip("0") if rest else "")
 
 
 def _place(path: str) -> tuple[str, str]:

@@ -252,8 +252,7 @@ class Lister:
             self.leave_out(split, name, TWICE)
             return
         self._listed.add((split, key))
-        # Kinetics400's repaired copies of broken files lie in a folder of replacements.
-        paths = sorted(self._files.get(key, ()), key=lambda path: "replacement" not in path)
+        paths = sorted(self._files.get(key, ()), key=_preference)
         if paths:
             self.add_file(split, paths[0], labels, roles)
         else:
@@ -394,6 +393,16 @@ def shuffled(entries: Iterable[Entry]) -> tuple[Entry, ...]:
             entries, key=lambda entry: (hashlib.sha256(entry.name.encode()).digest(), entry.path)
         )
     )
+
+
+def _preference(path: str) -> tuple[bool, bool]:
+    """Orders files of the same key: those to be preferred come first.
+
+    Kinetics400's repaired copies of broken files lie in a folder of replacements. Sound is often
+    extracted into files beside the videos.
+    """
+    is_sound = os.path.splitext(path)[1].lower() in SOUND_EXTENSIONS
+    return "replacement" not in path, is_sound
 
 
 def stem(path: str) -> str:

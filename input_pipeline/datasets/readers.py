@@ -1,5 +1,6 @@
 """The data sets that `prepare` knows, with the function that lists the recordings of each."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from input_pipeline.datasets import (
     hmdb51,
     kinetics,
     listing,
+    published,
     tree,
     ucf101,
 )
@@ -26,3 +28,25 @@ READERS: dict[str, Callable[[pathlib.Path], listing.Listing]] = {
     "folder": tree.recordings,
     "generated": generated.recordings,
 }
+
+
+def read(dataset: str, root: pathlib.Path) -> listing.Listing:
+    """Lists the recordings of a data set, and notes what it lacks of the published one.
+
+    Args:
+        dataset: One of `READERS`.
+        root: Folder of the data set.
+
+    Raises:
+        ValueError: The folder does not hold the data set.
+        OSError: The folder cannot be read.
+    """
+    recordings = READERS[dataset](root)
+    entries = [entry for split in recordings.splits.values() for entry in split]
+    missing = published.shortfall(
+        dataset,
+        classes=len({label for entry in entries for label in entry.labels}),
+        recordings={split: len(entries) for split, entries in recordings.splits.items()},
+    )
+    notes = (*recordings.notes, *([missing] if missing else []))
+    return dataclasses.replace(recordings, notes=notes)

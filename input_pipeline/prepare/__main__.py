@@ -27,7 +27,7 @@ import numpy as np
 import PIL
 
 from input_pipeline import cores
-from input_pipeline.datasets import listing
+from input_pipeline.datasets import listing, readers
 from input_pipeline.datasets.readers import READERS
 from input_pipeline.files import atomic
 from input_pipeline.prepare import beam, shards, workers
@@ -184,7 +184,7 @@ def _list(task: Task) -> listing.Listing:
     if task.dataset != "generated" and not task.source.is_dir():
         raise PrepareError(f"--source is {str(task.source)!r}; allowed: a folder that exists")
     try:
-        return READERS[task.dataset](task.source)
+        return readers.read(task.dataset, task.source)
     except listing.AnnotationsError as error:
         raise PrepareError(
             f"--source is {str(task.source)!r}, in which {error}; allowed: annotations as they are "

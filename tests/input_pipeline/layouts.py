@@ -110,6 +110,8 @@ def kinetics400_flat(root: pathlib.Path, media: Media) -> Layout:
                 "yoga,abcdefghij2,1,11,train,0\n"
                 "yoga,abcd,1,11,train,0\n"
                 "yoga,abcdefghij3,soon,later,train,0\n"
+                "yoga,abcdefghij7,1.5,11.5,train,0\n"
+                "yoga,abcdefghij8,2.0,12.25,train,0\n"
             ),
             "annotations/validate.csv": (
                 "label,youtube_id,time_start,time_end,split\nyoga,abcdefghij4,10,20,validate\n"
@@ -121,6 +123,7 @@ def kinetics400_flat(root: pathlib.Path, media: Media) -> Layout:
             "train/_dbcJuKJQN0_000040_000050.mp4": media.half(media.mp4),
             "replacement/_dbcJuKJQN0_000040_000050.mp4": media.mp4,
             "train/abcdefghij2_000001_000011.mp4": media.sound_mp4,
+            "train/abcdefghij7_1.5_11.5.mp4": media.mp4,
             "val/abcdefghij4_000010_000020.mp4": media.silent_mp4,
             "test/abcdefghij5_000110_000120.mp4": media.mp4,
             "test/abcdefghij6_000110_000120.mp4": media.mp4,
@@ -133,6 +136,7 @@ def kinetics400_flat(root: pathlib.Path, media: Media) -> Layout:
             "train": {
                 "train/-3B32lodO_M_000059_000069.mp4": (("playing bagpipes",), ()),
                 "replacement/_dbcJuKJQN0_000040_000050.mp4": (("yoga",), ()),
+                "train/abcdefghij7_1.5_11.5.mp4": (("yoga",), ()),
             },
             "val": {"val/abcdefghij4_000010_000020.mp4": (("yoga",), ())},
             "test": {"test/abcdefghij5_000110_000120.mp4": ((), ())},
@@ -141,6 +145,7 @@ def kinetics400_flat(root: pathlib.Path, media: Media) -> Layout:
             "train/_dbcJuKJQN0_000040_000050.mp4": listing.DUPLICATE,
             "train/_dbcJuKJQN0_000040_000050": listing.TWICE,
             "train/abcdefghij1_000001_000011": listing.MISSING,
+            "train/abcdefghij8_000002_000012.25": listing.MISSING,
             "train/abcdefghij2_000001_000011.mp4": containers.NO_PICTURE,
             "annotations/train.csv:7": listing.UNREADABLE,
             "annotations/train.csv:8": listing.UNREADABLE,
@@ -178,7 +183,7 @@ def kinetics_sound(root: pathlib.Path, media: Media) -> Layout:
 
 
 def audioset(root: pathlib.Path, media: Media) -> Layout:
-    """CSV files of segments with comments, and files named with seconds or milliseconds."""
+    """CSV files with comments, and files named with seconds, milliseconds or the video alone."""
     head = (
         "# Segments csv created Sun Mar  5 10:54:31 2017\n"
         "# num_ytids=4, num_segs=4, num_unique_labels=527, num_positive_labels=9\n"
@@ -200,6 +205,11 @@ def audioset(root: pathlib.Path, media: Media) -> Layout:
             "csv/eval_segments.csv": (
                 f'{head}-0RWZT-miFs, 420.000, 430.000, "/m/03v3yw,/m/0k4j"\n'
                 '-0SdAVK79lg, 30.000, 40.000, "/m/02mscn"\n'
+                'Y--PJHxphWE, 30.000, 40.000, "/m/02mscn"\n'
+                '-YoutubeId1, 20.000, 30.000, "/m/02mscn"\n'
+                '-YoutubeId2, 20.000, 30.000, "/m/02mscn"\n'
+                '-two_pieces, 20.000, 30.000, "/m/02mscn"\n'
+                '-two_pieces, 50.000, 60.000, "/m/02mscn"\n'
             ),
             "videos/--PJHxphWEs_30.mp4": media.mp4,
             "videos/--ZhevVpy1s_50.000.mp4": media.silent_mp4,
@@ -207,6 +217,11 @@ def audioset(root: pathlib.Path, media: Media) -> Layout:
             "videos/-0RWZT-miFs_420000.mkv": media.mp4,
             "videos/-0SdAVK79lg_30.mp4": media.half(media.mp4),
             "videos/_stranger01_30.mp4": media.mp4,
+            "videos/Y--PJHxphWE.mp4": media.mp4,  # a "Y" of its own
+            "videos/Y-YoutubeId1.mp4": media.mp4,
+            "audio/Y-YoutubeId1.wav": media.wav,
+            "audio/Y-YoutubeId2.wav": media.wav,
+            "videos/-two_pieces.mp4": media.mp4,
         },
     )
     nothing = ((), ())
@@ -219,7 +234,11 @@ def audioset(root: pathlib.Path, media: Media) -> Layout:
                 "videos/--ZhevVpy1s_50.000.mp4": nothing,
                 "videos/---1_cCGK4M_0_10.mp4": nothing,
             },
-            "eval": {"videos/-0RWZT-miFs_420000.mkv": nothing},
+            "eval": {
+                "videos/-0RWZT-miFs_420000.mkv": nothing,
+                "videos/Y--PJHxphWE.mp4": nothing,
+                "videos/Y-YoutubeId1.mp4": nothing,
+            },
         },
         left_out={
             "--aE2O5G5WE_0.000": listing.MISSING,
@@ -227,6 +246,11 @@ def audioset(root: pathlib.Path, media: Media) -> Layout:
             "csv/unbalanced_train_segments.csv:6": listing.UNREADABLE,
             "videos/-0SdAVK79lg_30.mp4": containers.TRUNCATED,
             "videos/_stranger01_30.mp4": listing.NOT_LISTED,
+            "audio/Y-YoutubeId1.wav": listing.DUPLICATE,
+            "audio/Y-YoutubeId2.wav": containers.NO_PICTURE,
+            "-two_pieces_20.000": listing.MISSING,
+            "-two_pieces_50.000": listing.MISSING,
+            "videos/-two_pieces.mp4": listing.NOT_LISTED,
         },
         class_names=(),
     )

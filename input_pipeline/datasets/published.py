@@ -1,0 +1,62 @@
+"""How many classes and recordings the published data sets have, to tell whether one is whole."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Size(NamedTuple):
+    """Size of a published data set.
+
+    Attributes:
+        recordings: Number of recordings by split.
+        classes: Number of classes; 0 if labels are not used.
+        is_exact: Whether everybody has the same recordings. Those of web videos vanish with time;
+            for them, the numbers are about those of the paper.
+    """
+
+    recordings: Mapping[str, int]
+    classes: int = 0
+    is_exact: bool = True
+
+
+SIZES = {
+    "kinetics400": Size({"train": 240_000, "val": 19_800}, 400, is_exact=False),
+    "kinetics_sound": Size({"train": 22_700, "val": 1_600}, 32, is_exact=False),
+    # Its tables name 2,063,949 and 20,371 segments.
+    "audioset": Size({"train": 1_800_000}, is_exact=False),
+    "ucf101": Size({"full": 13_320}, 101),
+    "hmdb51": Size({"full": 6_766}, 51),
+    "esc50": Size({"full": 2_000}, 50),
+    "fsd50k": Size({"train": 36_796, "val": 4_170, "test": 10_231}, 200),
+}
+_ENOUGH = 0.99  # share of a number that is not exact
+
+
+def shortfall(dataset: str, classes: int, recordings: Mapping[str, int]) -> str:
+    """Says what a data set lacks of the published one.
+
+    Args:
+        dataset: Name of the data set in `python -m input_pipeline.prepare`.
+        classes: Number of classes with recordings.
+        recordings: Number of recordings by split.
+
+    Returns:
+        One line, which is empty if nothing is missing or if no size is known.
+    """
+    if (size := SIZES.get(dataset)) is None:
+        return ""
+    about, share = ("", 1.0) if size.is_exact else ("about ", _ENOUGH)
+    missing = [
+        f"{recordings.get(split, 0):,} of {about}{count:,} recordings"
+        + (f" in {split}" if len(size.recordings) > 1 else "")
+        for split, count in size.recordings.items()
+        if recordings.get(split, 0) < share * count
+    ]
+    if classes < size.classes:
+        missing.append(f"{classes} of {size.classes} classes")
+    if not missing:
+        return ""
+    return (
+        f"{dataset} is not whole: {', '.join(missing)} are there; the paper's results are those of "
+        "the whole data set"
+    )
