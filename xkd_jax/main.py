@@ -17,6 +17,8 @@ Flags:
                           TPU slice (v5e:16x16), or for the devices here (local), and prints memory,
                           arithmetic, traffic and communication. GPUs and TPUs need not be here, but
                           need the extra cuda or tpu. Exit code 1 if the step does not fit
+  --dry_run               runs nothing: checks the config and that its data and weights exist, and
+                          prints what would run, a fact a line, the whole config included
   --coordinator=HOST:PORT, --processes=N, --process=I
                           for a run of several processes: the address of process 0, the number of
                           processes, and the number of this one, from 0. Slurm and Cloud TPUs
@@ -74,6 +76,7 @@ class Flags(NamedTuple):
     config: flags.FlagHolder
     workdir: flags.FlagHolder
     compile_for: flags.FlagHolder
+    dry_run: flags.FlagHolder
     coordinator: flags.FlagHolder
     processes: flags.FlagHolder
     process: flags.FlagHolder
@@ -105,6 +108,9 @@ def define_flags(values: flags.FlagValues, argv: Sequence[str]) -> Flags:
             "Only compile the step, for GPUs, a TPU topology or the `local` devices.",
             **options,
         ),
+        dry_run=flags.DEFINE_boolean(
+            "dry_run", False, "Only check the config, and print what would run.", **options
+        ),
         coordinator=flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.", **options),
         processes=flags.DEFINE_integer(
             "processes", None, "Number of processes.", lower_bound=1, **options
@@ -122,10 +128,17 @@ def define_flags(values: flags.FlagValues, argv: Sequence[str]) -> Flags:
     )
     flags.mark_flag_as_required("config", **options)
     flags.register_multi_flags_validator(
-        ["workdir", "compile_for"],
+        ["compile_for", "dry_run"],
+        lambda parsed: not (parsed["compile_for"] and parsed["dry_run"]),
+        message="--dry_run and --compile_for exclude each other",
+        **options,
+    )
+    flags.register_multi_flags_validator(
+        ["workdir", "compile_for", "dry_run"],
         lambda parsed: (
             parsed["workdir"] is not None
             or parsed["compile_for"]
+            or parsed["dry_run"]
             or isinstance(defined.config.value, str)  # text to be printed, not a run
         ),
         message="--workdir=FOLDER is missing",
@@ -165,6 +178,12 @@ def _run(parsed: Flags, origin: config_flag.Origin, together: contextlib.ExitSta
     config, folder = parsed.config.value, parsed.workdir.value
     if config.get("task") not in TASKS:
         raise ValueError(f"config.task is {config.get('task')!r}; allowed: {', '.join(TASKS)}")
+    if parsed.dry_run.value:
+        from xkd_jax.measure import dry_run
+
+        print(f"Task {config.task} of {origin.file} would run; --dry_run runs nothing")
+        print("\n".join(dry_run.facts(config, folder)))
+        return None
     if parsed.compile_for.value:
         from xkd_jax.measure import compile_check
 

@@ -8,7 +8,6 @@ clip, the stored frame nearest in time is decoded, and no other. Frames keep the
 import functools
 import hashlib
 import math
-import os
 import pathlib
 import typing
 
@@ -24,8 +23,6 @@ from input_pipeline.sources import ClipTensors
 
 if typing.TYPE_CHECKING:
     from array_record.python.array_record_data_source import ArrayRecordDataSource
-
-_ALLOWED = "a folder that `python -m input_pipeline.prepare` has made"
 
 
 class PreparedSource:
@@ -268,7 +265,7 @@ def open_prepared(
         ValueError: The folder does not hold prepared data, has no such split, or lacks what the
             views need.
     """
-    folder = _folder(data.path)
+    folder = verification.find(data.path)
     recipe = records.load_recipe(folder)
     splits = metadata.splits(folder, recipe)
     split = data.split or (splits[0] if len(splits) == 1 else "train")
@@ -323,20 +320,3 @@ def _read(
         return index, verification.open_records(folder, recipe, split, index)
     except ValueError as error:
         raise ValueError(f"{where} cannot be read: {error}") from None
-
-
-def _folder(path: str) -> pathlib.Path:
-    """Returns the folder of prepared data; raises ValueError or FileNotFoundError if it is none."""
-    if not path:
-        raise ValueError(f"config.data.path is ''; allowed: {_ALLOWED}")
-    folder = pathlib.Path(os.path.abspath(os.path.expanduser(path)))
-    if not folder.exists():
-        raise FileNotFoundError(
-            f"config.data.path is {path!r}, which does not exist; allowed: {_ALLOWED}"
-        )
-    if not (folder / "prepared.json").is_file():
-        raise ValueError(
-            f"config.data.path is {path!r}, which is not prepared, or preparing it has not "
-            f"finished: it holds no prepared.json; allowed: {_ALLOWED}"
-        )
-    return folder

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import os
 import pathlib
 import typing
 import warnings
@@ -20,6 +21,29 @@ if typing.TYPE_CHECKING:
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 _T = typing.TypeVar("_T")
+_ALLOWED = "a folder that `python -m input_pipeline.prepare` has made"
+
+
+def find(path: str) -> pathlib.Path:
+    """Finds the folder of prepared data that `config.data.path` names.
+
+    Raises:
+        ValueError: The folder does not hold prepared data.
+        FileNotFoundError: It does not exist.
+    """
+    if not path:
+        raise ValueError(f"config.data.path is ''; allowed: {_ALLOWED}")
+    folder = pathlib.Path(os.path.abspath(os.path.expanduser(path)))
+    if not folder.exists():
+        raise FileNotFoundError(
+            f"config.data.path is {path!r}, which does not exist; allowed: {_ALLOWED}"
+        )
+    if not (folder / "prepared.json").is_file():
+        raise ValueError(
+            f"config.data.path is {path!r}, which is not prepared, or preparing it has not "
+            f"finished: it holds no prepared.json; allowed: {_ALLOWED}"
+        )
+    return folder
 
 
 def check(folder: pathlib.Path, recipe: records.Recipe, splits: Sequence[str]) -> None:

@@ -73,7 +73,7 @@ def check_fields(config: ml_collections.ConfigDict, rules: Mapping[str, Rule]) -
     """
     _check_names(config, rules)
     for field, rule in rules.items():
-        if not rule.holds(_value(config, field)):
+        if not rule.holds(value_of(config, field)):
             refuse(config, field, rule.allowed)
 
 
@@ -169,7 +169,8 @@ def _check_model(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def _value(config: ml_collections.ConfigDict, field: str) -> Any:
+def value_of(config: ml_collections.ConfigDict, field: str) -> Any:
+    """Returns the value of a field by its name, such as `model.video.patch`."""
     for name in field.split("."):
         config = config[name]
     return config
@@ -177,7 +178,7 @@ def _value(config: ml_collections.ConfigDict, field: str) -> Any:
 
 def refuse(config: ml_collections.ConfigDict, field: str, allowed: str) -> None:
     """Raises a `ConfigError` that names a field, its value and what is allowed."""
-    raise ConfigError(f"config.{field} is {_value(config, field)!r}; allowed: {allowed}")
+    raise ConfigError(f"config.{field} is {value_of(config, field)!r}; allowed: {allowed}")
 
 
 def _times(extents: tuple[int, ...]) -> str:

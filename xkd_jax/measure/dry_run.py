@@ -1,0 +1,82 @@
+"""Says what a config would run and on what, without running it.
+
+    python -m xkd_jax.main --config=configs/k400.py --config.data.path=DATA --dry_run
+
+The config is checked as the task checks it. Of the data and of weights only descriptions are read.
+"""
+
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+
+import ml_collections
+import numpy as np
+
+from input_pipeline.prepared import metadata, records, verification
+from xkd_jax.config import checks, probing, schema
+from xkd_jax.downstream import probe_rules
+from xkd_jax.downstream.finetuning import finetune_rules
+from xkd_jax.encoders import descriptions, pretrained
+from xkd_jax.run import checkpoint
+
+
+def _check_comparison(config: ml_collections.ConfigDict) -> None:
+    probe_rules.check(config, schema.rules(probing.comparison()))
+
+
+# Check of a config, by its task. Each raises ConfigError.
+CHECKS: dict[str, Callable[[ml_collections.ConfigDict], None]] = {
+    "pretrain": checks.check,
+    "probe": probe_rules.check,
+    "compare": _check_comparison,
+    "finetune": finetune_rules.check,
+}
+
+
+def facts(config: ml_collections.ConfigDict, workdir: str | None) -> Iterator[str]:
+    """Checks a config, and yields lines that say what would run, each with one fact.
+
+    Args:
+        config: Config of any task.
+        workdir: Folder of the run; None if not known.
+
+    Raises:
+        ConfigError: A field is wrong.
+        ValueError: The data or the weights are damaged, or not what they have to be.
+        FileNotFoundError: There are no such weights.
+    """
+    CHECKS[config.task](config)
+    yield from _data(config.data)
+    yield from _weights(config.get("checkpoint") or config.get("init_from"))
+    if workdir is not None:
+        step = checkpoint.latest_step(workdir)
+        yield f"workdir: {workdir}, " + ("new" if step is None else f"at step {step}")
+    for name in checks.fields_of(config):
+        yield f"config.{name} = {checks.value_of(config, name)!r}"
+
+
+def _data(data: ml_collections.ConfigDict) -> Iterator[str]:
+    """Yields what the data are; for prepared data, the number of recordings in each split."""
+    if data.dataset != "prepared":
+        is_new = not os.path.isdir(os.path.expanduser(data.path))
+        yield f"data: {data.dataset}, {data.path}" + (", to be made" if is_new else "")
+        return
+    folder = verification.find(data.path)
+    recipe = records.load_recipe(folder)
+    splits = metadata.splits(folder, recipe)
+    verification.check(folder, recipe, splits)
+    for split in splits:
+        index = records.load_index(records.index_path(folder, split))
+        silent = np.sum(np.asarray(index.samples) == 0)
+        yield (
+            f"data: {recipe.dataset}, {data.path}, split {split}: {len(index.names)} recordings"
+            + (f", {silent} without sound" if silent else "")
+        )
+
+
+def _weights(path: str | None) -> Iterator[str]:
+    """Yields which networks some weights are of, and what these see."""
+    if path:
+        description = pretrained.load(pathlib.Path(path), lambda _: False).description
+        for line in descriptions.summary(description).splitlines():
+            yield f"weights: {path}, {line.strip()}"
