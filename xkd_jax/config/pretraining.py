@@ -32,7 +32,9 @@ from xkd_jax.config.rules import (
 )
 from xkd_jax.config.schema import Field, Section
 
-# name: (width, depth, heads), from appendix C of the paper; tiny and small are common ViT sizes.
+# name: (width, depth, heads). The bases are those of Table S3. The large encoder has the 305M
+# parameters of section 4.7 in ViT-L's usual size; its decoder is that of MAE (arXiv 2111.06377),
+# since the paper gives none. Tiny and small encoders are common ViT sizes.
 ENCODERS = {
     "tiny": (192, 12, 3),
     "small": (384, 12, 6),

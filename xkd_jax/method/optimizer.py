@@ -1,4 +1,4 @@
-"""AdamW with the paper's gradient clipping and decay mask, for parameters stacked by layer."""
+"""AdamW with the release's gradient clipping and decay mask, for parameters stacked by layer."""
 
 from collections.abc import Callable
 from typing import Any

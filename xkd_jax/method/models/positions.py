@@ -1,7 +1,7 @@
 """Resizing of learned position embeddings to other token grids (docs/method.md, section 2).
 
-Coordinates are mapped as in the authors' release, with the scale factor (n + 0.1) / N from `N`
-stored to `n` wanted cells: half-pixel centers, clamped edges, no antialiasing. Each axis has a
+Coordinates are mapped as in the authors' release on a CPU, with the scale factor (n + 0.1) / N from
+`N` stored to `n` wanted cells: half-pixel centers, clamped edges, no antialiasing. Each axis has a
 small constant matrix, so a resize is one small matrix product per axis.
 """
 
@@ -50,8 +50,9 @@ def _source(stored: int, wanted: int) -> np.ndarray:
 def linear_weights(stored: int, wanted: int) -> np.ndarray:
     """Computes the weights, (wanted, stored) float32, of a linear resize from `stored` cells.
 
-    Equal lengths give the identity: PyTorch's linear interpolation does not change an axis that
-    keeps its length, whatever the scale factor, and the release depends on that.
+    Equal lengths give the identity: on a CPU, PyTorch's linear interpolation does not change an
+    axis that keeps its length, whatever the scale factor. On a GPU it moves such an axis too if
+    another one changes, by at most 0.09 of a cell. This code does what the CPU does.
     """
     if wanted == stored:
         return np.eye(stored, dtype=np.float32)

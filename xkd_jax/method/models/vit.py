@@ -13,6 +13,8 @@ from xkd_jax.method.models.layers import Dtype, LayerNorm, QueryKeyValue, gelu, 
 from xkd_jax.method.models.patches import patch_values, patchify, token_grid
 from xkd_jax.method.models.positions import resize_positions
 
+# Cut at two deviations, so that the true deviation is 0.0176. The release's is cut at 2.0, so that
+# its deviation is 0.02 (docs/method.md, section 6).
 truncated_normal = nn.initializers.truncated_normal(stddev=0.02)
 normal = nn.initializers.normal(stddev=0.02)
 
@@ -92,8 +94,9 @@ def attention_row(
     Args:
         query: (B, 1 + N, H, W) float, CLS first.
         key: (B, 1 + N, H, W) float.
-        kind: `cls`: the row of the CLS token (section 3.3 of the paper). `mean`: the row of the
-            mean of all queries (the paper's ablation without CLS).
+        kind: `cls`: the row of the CLS token (Eq. 3 of the paper). `mean`: the row of the mean of
+            all queries, that of CLS included. (The paper's ablation without CLS, section B.8, has
+            no such token at all: docs/method.md, section 6.)
         count: 1 + N, if padding tokens follow, which are ignored; None: all tokens are real.
 
     Returns:
