@@ -68,13 +68,11 @@ def check(command: str, names: Mapping[str, str], output: pathlib.Path) -> str:
     flags = [re.sub(pattern, lambda m: names[m[0]], flag) for flag in shlex.split(command)[2:]]
     module, *flags = flags
     with io.StringIO() as said, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        if module == "xkd_jax.main":
-            code = main.call(*flags, "--dry_run")
-        elif module == "xkd_jax.ablate":
-            code = ablate.main([*flags, "--dry_run", f"--output={output}"])
-        else:
-            code = _parsed(module, flags)
-        assert code == 0, f"{command}: {said.getvalue()}"
+        try:
+            code = _dry_run(module, flags, output)
+        except SystemExit as error:
+            code = error.code
+        assert code == 0, f"{command}: {code} {said.getvalue()}"
         assert not output.exists()
         return said.getvalue()
 
@@ -92,13 +90,16 @@ _WORK = {
 }
 
 
-def _parsed(module: str, flags: list[str]) -> int:
+def _dry_run(module: str, flags: list[str], output: pathlib.Path) -> int:
+    """Returns the exit code of a program that runs nothing."""
+    if module == "xkd_jax.main":
+        return main.call(*flags, "--dry_run")
+    if module == "xkd_jax.ablate":
+        return ablate.main([*flags, "--dry_run", f"--output={output}"])
     program, work = _WORK[module]
     with mock.patch.object(program, work, side_effect=_Parsed):
         try:
             program.main(flags)
         except _Parsed:
             return 0
-        except SystemExit as error:
-            print(error)
     return 1
