@@ -22,4 +22,5 @@ def get_config() -> ml_collections.ConfigDict:
     temperature.video_start, temperature.video_end = 0.09, 0.11
     temperature.audio_start, temperature.audio_end = 0.04, 0.06
     temperature.warmup_epochs = 30.0
+    temperature.shape = "linear"
     return config

@@ -213,8 +213,9 @@ def fields() -> Section:
     xkd.alignment = Field("da", one_of("da", "da1", "da2"))
     xkd.mmd_gammas = Field((1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0), some(above(0, WEIGHT)))
     xkd.mmd_root = Field(False, SWITCH)
-    # Distillation (Eqs. 10-11). The teachers' temperatures follow a cosine from start to end over
-    # the warm-up epochs.
+    # Distillation (Eqs. 10-11). The teachers' temperatures go from start to end over the warm-up
+    # epochs. cosine: step by step. linear: in equal parts, with one value an epoch (the release's
+    # XKD-MAS).
     xkd.student_temperature = Field(0.1, above(0, 1000))
     temperature = xkd.teacher_temperature = Section()
     temperature.video_start = Field(0.1, above(0, 1000))
@@ -222,6 +223,7 @@ def fields() -> Section:
     temperature.audio_start = Field(0.07, above(0, 1000))
     temperature.audio_end = Field(0.07, above(0, 1000))
     temperature.warmup_epochs = Field(30.0, number(0, EPOCHS))
+    temperature.shape = Field("cosine", one_of("cosine", "linear"))
     xkd.centering = Field(True, SWITCH)
     xkd.center_momentum = Field(0.9, SHARE)
     # teacher <- m teacher + (1 - m) student after each step. Over the run, m follows a cosine from

@@ -25,6 +25,29 @@ def cosine(step: Scalar, start: Scalar, end: Scalar, steps: Scalar) -> jax.Array
     return jnp.asarray(end + 0.5 * (start - end) * (1.0 + jnp.cos(jnp.pi * share)), jnp.float32)
 
 
+def epochwise_linear(
+    step: Scalar, start: Scalar, end: Scalar, steps: Scalar, steps_per_epoch: Scalar
+) -> jax.Array:
+    """Computes a schedule that goes from `start` to `end` in equal parts, with one value an epoch.
+
+    Of E epochs, the first has `start` and the last has `end`.
+
+    Args:
+        step: () int, the step.
+        start: Value in the first epoch.
+        end: Value in epoch E and from then on.
+        steps: Length of the schedule in steps; 0 gives `end` at every step.
+        steps_per_epoch: Steps per epoch, so that E is `steps / steps_per_epoch`.
+
+    Returns:
+        () float32, the value at the step.
+    """
+    epochs = steps / steps_per_epoch
+    epoch = jnp.floor(step / steps_per_epoch)
+    share = jnp.where(epoch < epochs, epoch / jnp.maximum(epochs - 1.0, 1.0), 1.0)
+    return jnp.asarray(start + (end - start) * jnp.minimum(share, 1.0), jnp.float32)
+
+
 def warmup_cosine(
     step: Scalar, peak: Scalar, warmup_steps: Scalar, steps: Scalar, final: Scalar = 0.0
 ) -> jax.Array:

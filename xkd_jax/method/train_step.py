@@ -1,5 +1,6 @@
 """The training step: views -> terms -> gradients -> AdamW -> EMA -> centers, as a pure function."""
 
+import functools
 import math
 from collections import OrderedDict
 from collections.abc import Callable
@@ -63,6 +64,7 @@ class Hyperparameters:
         student_temperature: Softmax temperature of both students.
         teacher_temperature: Softmax temperatures of each teacher, {"start", "end"} by modality.
         temperature_warmup_steps: Steps in which the teacher temperatures go from start to end.
+        steps_per_epoch: Steps per epoch.
         center_momentum: Momentum of the centers.
         ema: Momentum of each teacher over the run, {"start", "end"} by modality.
     """
@@ -73,6 +75,7 @@ class Hyperparameters:
     student_temperature: Any
     teacher_temperature: dict[str, dict[str, Any]]
     temperature_warmup_steps: Any
+    steps_per_epoch: Any
     center_momentum: Any
     ema: dict[str, dict[str, Any]]
 
@@ -117,10 +120,35 @@ def hyperparameters(
             m: {end: temperature[f"{m}_{end}"] for end in ("start", "end")} for m in MODALITIES
         },
         temperature_warmup_steps=temperature.warmup_epochs * steps_per_epoch,
+        steps_per_epoch=steps_per_epoch,
         center_momentum=xkd.center_momentum,
         ema={m: {"start": xkd[f"ema_{m}"], "end": xkd.ema_end} for m in MODALITIES},
     )
     return jax.tree.map(np.float32, numbers, is_leaf=lambda x: isinstance(x, tuple))
+
+
+def teacher_temperatures(
+    numbers: Hyperparameters, step: jax.typing.ArrayLike, shape: str
+) -> dict[str, jax.Array]:
+    """Computes the temperature of each teacher at a step.
+
+    Args:
+        numbers: Hyperparameters of the run.
+        step: () int, the step.
+        shape: `cosine` or `linear`, see `config.xkd.teacher_temperature.shape`.
+
+    Returns:
+        () float32 by modality.
+    """
+    schedule = schedules.cosine
+    if shape == "linear":
+        schedule = functools.partial(
+            schedules.epochwise_linear, steps_per_epoch=numbers.steps_per_epoch
+        )
+    return {
+        m: schedule(step, **ends, steps=numbers.temperature_warmup_steps)
+        for m, ends in numbers.teacher_temperature.items()
+    }
 
 
 def make_optimizer(numbers: Hyperparameters) -> optax.GradientTransformation:
@@ -348,10 +376,8 @@ def make_train_step(
     def train_step(
         state: TrainState, batch: dict[str, Any], numbers: Hyperparameters
     ) -> tuple[TrainState, Metrics]:
-        temperatures = {
-            m: schedules.cosine(state.step, **ends, steps=numbers.temperature_warmup_steps)
-            for m, ends in numbers.teacher_temperature.items()
-        }
+        shape = config.xkd.teacher_temperature.shape
+        temperatures = teacher_temperatures(numbers, state.step, shape)
         momenta = {
             m: schedules.cosine(state.step, **ends, steps=numbers.optimizer.total_steps)
             for m, ends in numbers.ema.items()

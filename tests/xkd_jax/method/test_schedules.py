@@ -9,6 +9,23 @@ def test_cosine_goes_from_start_to_end_and_stays():
     np.testing.assert_allclose(values, [0.04, 0.05, 0.06, 0.06], rtol=1e-6)
 
 
+def test_linear_has_one_value_an_epoch_from_the_first_to_the_last():
+    def value(step):
+        return schedules.epochwise_linear(step, 0.09, 0.11, 300, 10.0)
+
+    middle = 0.09 + 0.02 * 15 / 29
+    for step, expected in {0: 0.09, 9: 0.09, 150: middle, 290: 0.11, 1000: 0.11}.items():
+        assert value(step) == pytest.approx(expected, rel=1e-6)
+    values = np.array([value(step) for step in range(400)])
+    assert len(set(values)) == 30 and (np.diff(values) >= 0).all()
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(0, [2, 2]), (10, [1, 2]), (20, [1, 2])])
+def test_linear_of_few_epochs(steps, expected):
+    values = [schedules.epochwise_linear(step, 1.0, 2.0, steps, 10.0) for step in (0, 10)]
+    np.testing.assert_array_equal(values, expected)
+
+
 def test_cosine_of_no_length_is_its_end():
     assert schedules.cosine(0, 0.04, 0.06, 0) == np.float32(0.06)
 

@@ -7,6 +7,7 @@ import optax
 import pytest
 from jax.sharding import AxisType
 
+from configs import k400_mas
 from tests.tiny import random_params, tiny_batch, tiny_config
 from xkd_jax import sharding
 from xkd_jax.measure import hlo
@@ -97,11 +98,22 @@ def test_momenta_go_from_each_start_to_the_common_end():
         np.testing.assert_allclose(momenta, [start, (start + 0.95) / 2, 0.95], rtol=1e-6)
 
 
+def test_the_teachers_temperatures_of_mas_are_those_of_the_release():
+    config = k400_mas.get_config()
+    numbers = train_step.hyperparameters(config, 8000, 10.0)
+    shape = config.xkd.teacher_temperature.shape
+    for step, video, audio in ((9, 0.09, 0.04), (10, 0.09 + 0.02 / 29, 0.04 + 0.02 / 29),
+                               (299, 0.11, 0.06)):  # fmt: skip
+        found = train_step.teacher_temperatures(numbers, step, shape)
+        np.testing.assert_allclose([found["video"], found["audio"]], [video, audio], rtol=1e-6)
+
+
 def test_numbers_are_inputs_of_the_program():
     """A run with other rates, weights, temperatures or length reuses the compiled step."""
 
-    def program(config):
-        model, numbers = xkd.build(config), train_step.hyperparameters(config, config.steps, 10.0)
+    def program(config, steps_per_epoch):
+        model = xkd.build(config)
+        numbers = train_step.hyperparameters(config, config.steps, steps_per_epoch)
         state = jax.eval_shape(lambda: train_step.init_state(model, numbers, config.seed))
         step = jax.jit(train_step.make_train_step(model, config))
         traced = step.trace(state, jax.eval_shape(lambda: tiny_batch(config)), numbers)
@@ -115,7 +127,7 @@ def test_numbers_are_inputs_of_the_program():
     other.xkd.mmd_gammas = tuple(2 * gamma for gamma in config.xkd.mmd_gammas)
     for fields in (other.optimizer, other.xkd, other.xkd.teacher_temperature):
         fields.update({name: 1.01 * x for name, x in fields.items() if isinstance(x, float)})
-    (text, numbers), (other_text, other_numbers) = program(config), program(other)
+    (text, numbers), (other_text, other_numbers) = program(config, 10.0), program(other, 11.0)
     assert text == other_text
     differ = [bool(np.all(a != b)) for a, b in zip(numbers, other_numbers, strict=True)]
     assert differ.count(False) == 1, "only the rate at the end is 0 in all runs"
