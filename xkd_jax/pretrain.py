@@ -68,6 +68,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> train_step.Trai
     )
     hooks = loop.Hooks(
         figures=make_figures(model, config, mesh),
+        figures_every=config.log.images_every_steps,
         evaluate=make_probe(config, model, mesh),
         evaluate_every=config.probe.every_steps,
         look=collapse.Watch().look,

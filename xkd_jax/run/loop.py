@@ -79,8 +79,9 @@ class Hooks(NamedTuple):
     """What is called between two steps.
 
     Attributes:
-        figures: Function `(state, batch) -> dict` of `(H, W, 3)` uint8 images, called every
-            `config.log.images_every_steps` and at the end; or None.
+        figures: Function `(state, batch) -> dict` of `(H, W, 3)` uint8 images; or None.
+        figures_every: Steps between two calls of `figures`. There is always one at the end of the
+            run, unless this is 0: then there are none.
         evaluate: Function `(state, step) -> (state, metrics)` that evaluates the state between two
             steps; or None. It may replace the state by arrays of the same shapes, dtypes and
             shardings, which the checkpoint of that step then holds. `metrics` is a dict of floats,
@@ -91,6 +92,7 @@ class Hooks(NamedTuple):
     """
 
     figures: Callable[[Any, Any], dict[str, np.ndarray]] | None = None
+    figures_every: int = 0
     evaluate: Callable[[Any, int], tuple[Any, dict[str, float]]] | None = None
     evaluate_every: int = 0
     look: Callable[[int, Mapping[str, float]], None] | None = None
@@ -101,9 +103,11 @@ class Hooks(NamedTuple):
             return False
         return ends or bool(self.evaluate_every and step % self.evaluate_every == 0)
 
-    def draws(self, step: int, ends: bool, every: int) -> bool:
+    def draws(self, step: int, ends: bool) -> bool:
         """Returns whether to draw figures after a step, which may be the last one."""
-        return bool(self.figures and every) and (ends or step % every == 0)
+        if self.figures is None or not self.figures_every:
+            return False
+        return ends or step % self.figures_every == 0
 
 
 NO_HOOKS = Hooks()
@@ -194,7 +198,7 @@ def train(
             stall_watch.beat(step)
             ends = step == total_steps
             saves = checkpoints.due(step) or ends
-            draws = hooks.draws(step, ends, config.log.images_every_steps)
+            draws = hooks.draws(step, ends)
             if hooks.evaluates(step, ends):
                 monitor.settle(logs=False)
                 with interval.pause(), stall_watch.pause():

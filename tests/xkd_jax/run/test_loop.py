@@ -100,8 +100,7 @@ def test_figures_are_drawn_at_intervals_and_at_the_end(tmp_path):
         seen.append((int(state.step), np.asarray(batch["x"])))
         return {"weights": np.zeros((2, 3, 3), np.uint8)}
 
-    config = toy.get_config(**{"log.images_every_steps": 4})
-    toy.run(tmp_path, 10, config=config, figures=figures)
+    toy.run(tmp_path, 10, figures=figures, figures_every=4)
     assert [step for step, _ in seen] == [4, 8, 10]
     for step, x in seen:  # the batch of this step
         np.testing.assert_array_equal(x, toy.batch(step - 1)["x"])
@@ -110,7 +109,6 @@ def test_figures_are_drawn_at_intervals_and_at_the_end(tmp_path):
     toy.run(
         tmp_path / "never",
         2,
-        config=toy.get_config(**{"log.images_every_steps": 0}),
         figures=figures,
     )
     assert len(seen) == 3
