@@ -126,6 +126,11 @@ def _audio_augmentation() -> Section:
     # Time warping moves a frame that is at least this many frames from both ends by at most this
     # many frames; 0: no time warping.
     section.time_warp = Field(20, whole(0, FRAMES))
+    # Random resized crop, the last of all: range of its extents, and extents (frequency, time) of
+    # the zero-padded canvas that it is taken from, both relative to the log-mel's. With 1 for all
+    # four there is no crop.
+    section.crop_extent = views.audio.local_crop_extent
+    section.crop_canvas = views.audio.local_crop_canvas
     return section
 
 

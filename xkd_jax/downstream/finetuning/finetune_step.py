@@ -163,7 +163,8 @@ def augmented(
         views = rand_augment.augment(draw(keys(Purpose.RAND_AUGMENT)), views, mesh)
     else:
         draw = jax.vmap(lambda key: spec_augment.draw(key, fields, views.shape[1:]))
-        views = spec_augment.augment(draw(keys(Purpose.SPEC_AUGMENT)), views)
+        draws = draw(keys(Purpose.SPEC_AUGMENT))
+        views = spec_augment.augment(draws, views, fields.crop_canvas)
 
     targets = mixing.smooth(batch["targets"], config.label_smoothing)
     weights = 1.0 - batch["replaced"]

@@ -1,8 +1,11 @@
-"""SpecAugment: time warp, frequency masks and time masks of log-mels, on the accelerator.
+"""SpecAugment and a random resized crop of log-mels, on the accelerator.
 
-Park et al. 2019 (arXiv 1904.08779). Each example has its own draws.
+Time warp, frequency masks and time masks are those of Park et al. 2019 (arXiv 1904.08779). The crop
+comes last, and is that of the local views of pretraining (BYOL-A, arXiv 2103.06695). Each example
+has its own draws.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -18,11 +21,14 @@ class Draws(NamedTuple):
             frames. Equal if there is no warp.
         bands: (..., n, 2) int32. First band and number of bands of each frequency mask.
         frames: (..., m, 2) int32. First frame and number of frames of each time mask.
+        crop: (..., 4) int32. First band, first frame, number of bands and number of frames of the
+            crop, on its canvas.
     """
 
     moved: jax.Array
     bands: jax.Array
     frames: jax.Array
+    crop: jax.Array
 
 
 def draw(key: jax.Array, config: ml_collections.ConfigDict, size: tuple[int, int]) -> Draws:
@@ -32,18 +38,21 @@ def draw(key: jax.Array, config: ml_collections.ConfigDict, size: tuple[int, int
         key: Typed random key. Use `jax.vmap` over keys to draw for many log-mels.
         config: Section with `frequency_masks` and `time_masks`, the numbers of masks;
             `frequency_mask_bands` and `time_mask_frames`, exclusive upper bounds of their extents;
-            and `time_warp`, the largest shift in frames (0 turns the warp off).
+            `time_warp`, the largest shift in frames (0 turns the warp off); `crop_extent`, the
+            smallest and largest extent of the crop; and `crop_canvas`, the extents (frequency,
+            time) of the canvas that it is taken from, both relative to the log-mel's.
         size: F and W.
 
     Returns:
         Draws without leading axes.
     """
-    warp_key, band_key, frame_key = jax.random.split(key, 3)
+    warp_key, band_key, frame_key, crop_key = jax.random.split(key, 4)
     bands, frames = size
     return Draws(
         moved=draw_warp(warp_key, config.time_warp, frames),
         bands=draw_masks(band_key, config.frequency_masks, config.frequency_mask_bands, bands),
         frames=draw_masks(frame_key, config.time_masks, config.time_mask_frames, frames),
+        crop=draw_crop(crop_key, config.crop_extent, size, canvas_size(config.crop_canvas, size)),
     )
 
 
@@ -85,20 +94,54 @@ def draw_masks(key: jax.Array, count: int, limit: int, extent: int) -> jax.Array
     return jnp.stack([starts, extents], axis=-1)
 
 
-def augment(draws: Draws, log_mels: jax.Array) -> jax.Array:
-    """Warps time, then fills masked bands and frames with the mean of the warped log-mel.
+def canvas_size(canvas: Sequence[float], size: Sequence[int]) -> tuple[int, int]:
+    """Computes numbers of bands and frames from extents relative to those of a log-mel."""
+    bands, frames = (int(extent * n) for extent, n in zip(canvas, size, strict=True))
+    return bands, frames
+
+
+def draw_crop(
+    key: jax.Array, extent: Sequence[float], size: Sequence[int], canvas: Sequence[int]
+) -> jax.Array:
+    """Draws a crop of the canvas that holds a log-mel.
+
+    Args:
+        key: Typed random key.
+        extent: Smallest and largest extent of the crop, as fractions of the log-mel's. It is drawn
+            uniformly and independently for the two axes, then limited to the canvas.
+        size: F and W.
+        canvas: Numbers of bands and frames of the canvas.
+
+    Returns:
+        (4,) int32. First band, first frame, number of bands and number of frames of the crop, on
+        the canvas.
+    """
+    extents, places = jax.random.uniform(key, (2, 2))
+    low, high = extent
+    whole = jnp.asarray(canvas, jnp.float32)
+    crop = jnp.floor((low + (high - low) * extents) * jnp.asarray(size))
+    crop = jnp.clip(crop, 1, whole)
+    corner = jnp.floor(places * (whole - crop + 1))
+    return jnp.concatenate([corner, crop]).astype(jnp.int32)
+
+
+def augment(draws: Draws, log_mels: jax.Array, canvas: Sequence[float]) -> jax.Array:
+    """Warps time, fills masks with the mean of the warped log-mel, and cuts and resizes a crop.
 
     Args:
         draws: Draws with a leading axis B.
-        log_mels: (B, F, W) float32.
+        log_mels: (B, F, W) float32, normalized.
+        canvas: Extents (frequency, time) of the crop's canvas, relative to the log-mel's.
 
     Returns:
         (B, F, W) float32.
     """
-    return jax.vmap(_augment_one)(draws, log_mels)
+    extents = canvas_size(canvas, log_mels.shape[1:])
+    masked = jax.vmap(_warp_and_mask)(draws, log_mels)
+    return jax.vmap(lambda log_mel, box: resized_crop(log_mel, box, extents))(masked, draws.crop)
 
 
-def _augment_one(draws: Draws, log_mel: jax.Array) -> jax.Array:
+def _warp_and_mask(draws: Draws, log_mel: jax.Array) -> jax.Array:
     warped = warp_time(log_mel, draws.moved)
     bands, frames = log_mel.shape
     masked = _covered(draws.bands, bands)[:, None] | _covered(draws.frames, frames)
@@ -134,3 +177,47 @@ def _covered(masks: jax.Array, extent: int) -> jax.Array:
     index = jnp.arange(extent)[:, None]
     start, length = masks[:, 0], masks[:, 1]
     return ((index >= start) & (index < start + length)).any(axis=1)
+
+
+def resized_crop(log_mel: jax.Array, box: jax.Array, canvas: Sequence[int]) -> jax.Array:
+    """Centers a log-mel on a canvas of zeros, cuts a crop out of the canvas and resizes it.
+
+    The interpolation is bicubic with a = -0.75 and clamped edges, and the outermost values of the
+    crop map to the outermost values of the result, as in the local views of pretraining
+    (`input_pipeline.views.resized_audio_crop`).
+
+    Args:
+        log_mel: (F, W) float, normalized: its mean over the data is 0, like the canvas.
+        box: (4,) int32. First band, first frame, number of bands and number of frames of the crop,
+            on the canvas.
+        canvas: Numbers of bands and frames of the canvas, no less than the log-mel's.
+
+    Returns:
+        (F, W) float.
+    """
+    margins = [whole - part for whole, part in zip(canvas, log_mel.shape, strict=True)]
+    on_canvas = jnp.pad(log_mel, [(n // 2, n - n // 2) for n in margins])
+    # Products with the weights of both axes, since accelerators gather slowly.
+    over_bands, over_frames = (
+        _cubic_weights(box[axis], box[axis + 2], log_mel.shape[axis], canvas[axis])
+        for axis in (0, 1)
+    )
+    return jnp.linalg.multi_dot([over_bands, on_canvas, over_frames.T], precision="highest")
+
+
+def _cubic_weights(start: jax.Array, length: jax.Array, count: int, extent: int) -> jax.Array:
+    """Computes the weights (count, extent) that resize a part of an axis to `count` values."""
+    position = jnp.arange(count) * (length - 1)
+    steps = max(count - 1, 1)
+    offsets = jnp.arange(-1, 3)
+    shares = _cubic(offsets - (position % steps)[:, None] / steps)
+    clamped = start + jnp.clip((position // steps)[:, None] + offsets, 0, length - 1)
+    return jnp.sum(shares[..., None] * (clamped[..., None] == jnp.arange(extent)), axis=1)
+
+
+def _cubic(distance: jax.Array) -> jax.Array:
+    """Computes Keys' cubic convolution kernel with a = -0.75 for distances of at most 2."""
+    a, x = -0.75, jnp.abs(distance)
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = a * (((x - 5) * x + 8) * x - 4)
+    return jnp.where(x <= 1, near, far)

@@ -75,6 +75,8 @@ def audio_config(pretrained, data, steps=30, **changes):
         "augmentation.time_mask_frames": 8,
         "augmentation.frequency_mask_bands": 3,
         "augmentation.time_warp": 5,
+        "augmentation.crop_extent": (0.9, 1.1),
+        "augmentation.crop_canvas": (1.0, 1.1),
         "optimizer.learning_rate": 2e-2,
         "optimizer.layer_decay": 0.9,
         "evaluation.every_epochs": 20.0,
