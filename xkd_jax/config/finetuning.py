@@ -111,11 +111,14 @@ def _video_augmentation() -> Section:
     rand_augment.probability = Field(0.5, SHARE)  # of each
     rand_augment.magnitude = Field(9.0, number(0, 10))  # the mean
     rand_augment.magnitude_std = Field(0.05, number(0, 1000))
+    # Whether larger magnitudes change a view more, whatever the operation (`inc1` of the library
+    # timm); else posterize, solarize and the changes of color are those of timm's plain set.
+    rand_augment.increasing = Field(True, SWITCH)
     return section
 
 
 def _audio_augmentation() -> Section:
-    section = Section()
+    section, views = Section(), pretraining.fields().views
     section.gain = Field(0.2, SHARE)  # volume factor U(1 - gain, 1 + gain)
     # Numbers of masks, and the number of log-mel frames or mel bands below which the size of each
     # mask stays. Masks are filled with the clip's mean.

@@ -159,8 +159,9 @@ def augmented(
         # Flipping uint8 moves a quarter of the bytes of float32.
         flips = jax.vmap(lambda key: jax.random.bernoulli(key, fields.flip_probability))
         views = augment.flip(views, flips(keys(Purpose.FLIP)))
-        draw = jax.vmap(lambda key: rand_augment.draw(key, fields.rand_augment))
-        views = rand_augment.augment(draw(keys(Purpose.RAND_AUGMENT)), views, mesh)
+        settings = fields.rand_augment
+        draws = jax.vmap(lambda key: rand_augment.draw(key, settings))(keys(Purpose.RAND_AUGMENT))
+        views = rand_augment.augment(draws, views, mesh, settings.increasing)
     else:
         draw = jax.vmap(lambda key: spec_augment.draw(key, fields, views.shape[1:]))
         draws = draw(keys(Purpose.SPEC_AUGMENT))

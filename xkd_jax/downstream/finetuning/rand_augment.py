@@ -1,15 +1,18 @@
 """RandAugment of video on the accelerator, with PIL's operations.
 
 Cubuk et al. 2020 (arXiv 1909.13719). The fifteen operations and their scales are those usual in
-finetuning vision transformers (the set `rand` of the library timm). A fixed number of operations is
-drawn with replacement. Each is applied with a given probability, at a normally distributed
-magnitude from 0 to 10. All frames of a view share the draws. The interpolation is bilinear.
+finetuning vision transformers: the increasing set of the library timm (`inc1`), in which operations
+with a scale change a view more at larger magnitudes. In timm's plain set, posterize and solarize
+change it less, and color, contrast, brightness and sharpness go from much less of each to much
+more. A fixed number of operations is drawn with replacement. Each is applied with a given
+probability, at a normally distributed magnitude from 0 to 10. All frames of a view share the draws.
+The interpolation is bilinear.
 
 Each operation takes a view's frames `clip`, (T, H, W, 3) float32 with integer values from 0 to 255,
-`magnitude`, () float32, and `sign`, () float32 that is 1 or -1. It returns frames in the same form:
-like PIL's, it rounds its result down.
+and a `Level`. It returns frames in the same form: like PIL's, it rounds its result down.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -22,7 +25,7 @@ from jax.sharding import PartitionSpec as P
 from xkd_jax.method.augment import MEAN
 from xkd_jax.sharding import BATCH_AXES
 
-LARGEST = 10.0
+LARGEST = 10.0  # magnitude
 # Color of the pixels that a warp leaves empty: ImageNet's mean.
 FILL = np.round(255 * MEAN)
 
@@ -42,6 +45,20 @@ class Draws(NamedTuple):
     done: jax.Array
     magnitude: jax.Array
     negative: jax.Array
+
+
+class Level(NamedTuple):
+    """How an operation is applied.
+
+    Attributes:
+        share: () float32 in [0, 1]. Magnitude over the largest magnitude.
+        sign: () float32, 1 or -1. Which of an operation's two directions to take.
+        increasing: Whether larger magnitudes change a view more, whatever the operation.
+    """
+
+    share: jax.Array
+    sign: jax.Array
+    increasing: bool
 
 
 def draw(key: jax.Array, config: ml_collections.ConfigDict) -> Draws:
@@ -66,13 +83,14 @@ def draw(key: jax.Array, config: ml_collections.ConfigDict) -> Draws:
     )
 
 
-def augment(draws: Draws, clips: jax.Array, mesh: Mesh) -> jax.Array:
+def augment(draws: Draws, clips: jax.Array, mesh: Mesh, increasing: bool) -> jax.Array:
     """Augments a batch of views. A view costs only the operations drawn for it.
 
     Args:
         draws: Draws with a leading axis B.
         clips: (B, T, H, W, 3) uint8, sharded over the mesh along the first axis.
         mesh: Device mesh of the run.
+        increasing: As in `Level`.
 
     Returns:
         (B, T, H, W, 3) uint8, sharded like `clips`.
@@ -81,7 +99,7 @@ def augment(draws: Draws, clips: jax.Array, mesh: Mesh) -> jax.Array:
     # One view at a time: vectorized, the switch would compute all fifteen operations for each view.
     # Each device loops over its own views; a loop over the whole batch would fetch other devices'.
     def augment_shard(draws: Draws, clips: jax.Array) -> jax.Array:
-        return jax.lax.map(lambda pair: augment_clip(*pair), (draws, clips))
+        return jax.lax.map(lambda pair: augment_clip(*pair, increasing), (draws, clips))
 
     over_batch = P(BATCH_AXES)
     return jax.shard_map(augment_shard, mesh=mesh, in_specs=over_batch, out_specs=over_batch)(
@@ -89,22 +107,27 @@ def augment(draws: Draws, clips: jax.Array, mesh: Mesh) -> jax.Array:
     )
 
 
-def augment_clip(draws: Draws, clip: jax.Array) -> jax.Array:
+def augment_clip(draws: Draws, clip: jax.Array, increasing: bool) -> jax.Array:
     """Applies the drawn operations to one view.
 
     Args:
         draws: Draws without leading axes.
         clip: (T, H, W, 3) uint8.
+        increasing: As in `Level`.
 
     Returns:
         (T, H, W, 3) uint8.
     """
-    branches = [lambda clip, magnitude, sign: clip, *OPERATIONS]
+
+    def branch(operation: Operation) -> Callable[[jax.Array, jax.Array, jax.Array], jax.Array]:
+        return lambda clip, share, sign: operation(clip, Level(share, sign, increasing))
+
+    branches = [lambda clip, share, sign: clip, *map(branch, OPERATIONS)]
 
     def step(clip: jax.Array, draw: Draws) -> tuple[jax.Array, None]:
-        branch = jnp.where(draw.done, draw.operation + 1, 0)
+        index = jnp.where(draw.done, draw.operation + 1, 0)
         sign = jnp.where(draw.negative, -1.0, 1.0)
-        return jax.lax.switch(branch, branches, clip, draw.magnitude, sign), None
+        return jax.lax.switch(index, branches, clip, draw.magnitude / LARGEST, sign), None
 
     return jax.lax.scan(step, clip.astype(jnp.float32), draws)[0].astype(jnp.uint8)
 
@@ -112,14 +135,14 @@ def augment_clip(draws: Draws, clip: jax.Array) -> jax.Array:
 # Operations on single values or on a frame's histogram.
 
 
-def auto_contrast(clip: jax.Array, magnitude: jax.Array, sign: jax.Array) -> jax.Array:
+def auto_contrast(clip: jax.Array, level: Level) -> jax.Array:
     """Stretches each channel of each frame to the range 0 to 255."""
     low, high = (f(clip, axis=(1, 2), keepdims=True) for f in (jnp.min, jnp.max))
     stretched = jnp.floor((clip - low) * 255 / jnp.maximum(high - low, 1))
     return jnp.where(high > low, stretched, clip)
 
 
-def equalize(clip: jax.Array, magnitude: jax.Array, sign: jax.Array) -> jax.Array:
+def equalize(clip: jax.Array, level: Level) -> jax.Array:
     """Equalizes the histogram of each channel of each frame."""
     frames, height, width, channels = clip.shape
     values = jnp.moveaxis(clip, -1, 1).reshape(frames, channels, -1).astype(jnp.int32)
@@ -134,59 +157,65 @@ def equalize(clip: jax.Array, magnitude: jax.Array, sign: jax.Array) -> jax.Arra
     return jnp.moveaxis(mapped, 1, -1).astype(jnp.float32)
 
 
-def invert(clip: jax.Array, magnitude: jax.Array, sign: jax.Array) -> jax.Array:
+def invert(clip: jax.Array, level: Level) -> jax.Array:
     """Inverts all values."""
     return 255 - clip
 
 
-def posterize(clip: jax.Array, magnitude: jax.Array, sign: jax.Array) -> jax.Array:
-    """Keeps the upper 0 to 4 bits of each value, more at larger magnitudes."""
-    size = 2.0 ** (8 - jnp.floor(magnitude / LARGEST * 4))
+def posterize(clip: jax.Array, level: Level) -> jax.Array:
+    """Keeps the upper 4 to 0 bits of each value."""
+    bits = jnp.floor(level.share * 4)
+    size = 2.0 ** (8 - (4 - bits if level.increasing else bits))
     return jnp.floor(clip / size) * size
 
 
-def solarize(clip: jax.Array, magnitude: jax.Array, sign: jax.Array) -> jax.Array:
-    """Inverts values at or above a threshold, which grows with the magnitude from 0 to 256."""
-    return jnp.where(clip < jnp.floor(magnitude / LARGEST * 256), clip, 255 - clip)
+def solarize(clip: jax.Array, level: Level) -> jax.Array:
+    """Inverts values at or above a threshold from 256 to 0."""
+    distance = jnp.floor(level.share * 256)
+    threshold = 256 - distance if level.increasing else distance
+    return jnp.where(clip < threshold, clip, 255 - clip)
 
 
-def solarize_add(clip: jax.Array, magnitude: jax.Array, sign: jax.Array) -> jax.Array:
+def solarize_add(clip: jax.Array, level: Level) -> jax.Array:
     """Adds 0 to 110 to values below 128."""
-    return jnp.where(clip < 128, clip + jnp.floor(magnitude / LARGEST * 110), clip)
+    return jnp.where(clip < 128, clip + jnp.floor(level.share * 110), clip)
 
 
 # Operations that move frames toward or away from a degenerate version of themselves.
 
 
-def color(clip: jax.Array, magnitude: jax.Array, sign: jax.Array) -> jax.Array:
+def color(clip: jax.Array, level: Level) -> jax.Array:
     """Changes the saturation: the distance from gray."""
-    return _blend(_gray(clip)[..., None], clip, magnitude)
+    return _blend(_gray(clip)[..., None], clip, level)
 
 
-def contrast(clip: jax.Array, magnitude: jax.Array, sign: jax.Array) -> jax.Array:
+def contrast(clip: jax.Array, level: Level) -> jax.Array:
     """Changes the contrast: the distance from the mean gray of each frame."""
     mean = jnp.floor(_gray(clip).mean(axis=(1, 2)) + 0.5)
-    return _blend(mean[:, None, None, None], clip, magnitude)
+    return _blend(mean[:, None, None, None], clip, level)
 
 
-def brightness(clip: jax.Array, magnitude: jax.Array, sign: jax.Array) -> jax.Array:
+def brightness(clip: jax.Array, level: Level) -> jax.Array:
     """Changes the brightness: the distance from black."""
-    return _blend(0.0, clip, magnitude)
+    return _blend(0.0, clip, level)
 
 
-def sharpness(clip: jax.Array, magnitude: jax.Array, sign: jax.Array) -> jax.Array:
+def sharpness(clip: jax.Array, level: Level) -> jax.Array:
     """Changes the sharpness: the distance from a smoothed version. Leaves border pixels alone."""
     height, width = clip.shape[1:3]
     if min(height, width) < 3:
         return clip
     shifted = [clip[:, i : height - 2 + i, j : width - 2 + j] for i in range(3) for j in range(3)]
     smooth = jnp.floor((sum(shifted) + 4 * shifted[4]) / 13 + 0.5)
-    return _blend(clip.at[:, 1:-1, 1:-1].set(smooth), clip, magnitude)
+    return _blend(clip.at[:, 1:-1, 1:-1].set(smooth), clip, level)
 
 
-def _blend(degenerate: jax.Array | float, clip: jax.Array, magnitude: jax.Array) -> jax.Array:
+def _blend(degenerate: jax.Array | float, clip: jax.Array, level: Level) -> jax.Array:
     """Moves from the degenerate version toward the frames by 0.1 to 1.9 of the distance."""
-    factor = 0.1 + magnitude / LARGEST * 1.8
+    if level.increasing:
+        factor = jnp.maximum(1 + level.sign * level.share * 0.9, 0.1)
+    else:
+        factor = 0.1 + level.share * 1.8
     return jnp.floor(jnp.clip(degenerate + factor * (clip - degenerate), 0, 255))
 
 
@@ -199,33 +228,33 @@ def _gray(clip: jax.Array) -> jax.Array:
 # Operations that move pixels.
 
 
-def rotate(clip: jax.Array, magnitude: jax.Array, sign: jax.Array) -> jax.Array:
+def rotate(clip: jax.Array, level: Level) -> jax.Array:
     """Rotates by up to 30 degrees."""
-    angle = -jnp.deg2rad(sign * magnitude / LARGEST * 30)
+    angle = -jnp.deg2rad(level.sign * level.share * 30)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     x, y = clip.shape[2] / 2, clip.shape[1] / 2
     return _warp(clip, (cos, sin, x - cos * x - sin * y), (-sin, cos, y + sin * x - cos * y))
 
 
-def shear_x(clip: jax.Array, magnitude: jax.Array, sign: jax.Array) -> jax.Array:
+def shear_x(clip: jax.Array, level: Level) -> jax.Array:
     """Shifts each row against the row above by up to 0.3 pixels."""
-    return _warp(clip, (1.0, sign * magnitude / LARGEST * 0.3, 0.0), (0.0, 1.0, 0.0))
+    return _warp(clip, (1.0, level.sign * level.share * 0.3, 0.0), (0.0, 1.0, 0.0))
 
 
-def shear_y(clip: jax.Array, magnitude: jax.Array, sign: jax.Array) -> jax.Array:
+def shear_y(clip: jax.Array, level: Level) -> jax.Array:
     """Shifts each column against the column to its left by up to 0.3 pixels."""
-    return _warp(clip, (1.0, 0.0, 0.0), (sign * magnitude / LARGEST * 0.3, 1.0, 0.0))
+    return _warp(clip, (1.0, 0.0, 0.0), (level.sign * level.share * 0.3, 1.0, 0.0))
 
 
-def translate_x(clip: jax.Array, magnitude: jax.Array, sign: jax.Array) -> jax.Array:
+def translate_x(clip: jax.Array, level: Level) -> jax.Array:
     """Shifts left or right by up to 0.45 of the width."""
-    distance = sign * magnitude / LARGEST * 0.45 * clip.shape[2]
+    distance = level.sign * level.share * 0.45 * clip.shape[2]
     return _warp(clip, (1.0, 0.0, distance), (0.0, 1.0, 0.0))
 
 
-def translate_y(clip: jax.Array, magnitude: jax.Array, sign: jax.Array) -> jax.Array:
+def translate_y(clip: jax.Array, level: Level) -> jax.Array:
     """Shifts up or down by up to 0.45 of the height."""
-    distance = sign * magnitude / LARGEST * 0.45 * clip.shape[1]
+    distance = level.sign * level.share * 0.45 * clip.shape[1]
     return _warp(clip, (1.0, 0.0, 0.0), (0.0, 1.0, distance))
 
 
@@ -271,7 +300,8 @@ def _warp(
     return jnp.where(inside[..., None], jnp.floor(warped + 1e-3), FILL)
 
 
-OPERATIONS = (
+Operation = Callable[[jax.Array, Level], jax.Array]
+OPERATIONS: tuple[Operation, ...] = (
     auto_contrast,
     equalize,
     invert,
