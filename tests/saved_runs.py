@@ -11,13 +11,14 @@ from xkd_jax.method.train_step import TrainState
 from xkd_jax.run.checkpoint import Checkpoints
 
 
-def save_run(workdir: pathlib.Path, variant: str = "xkd", step: int = 7):
+def save_run(workdir: pathlib.Path, variant: str = "xkd", step: int = 7, query: str = "cls"):
     """Saves a tiny model of random weights, students and teachers each their own.
 
     Returns:
         The config, the model and the state, of NumPy arrays.
     """
     config = tiny_config(variant)
+    config.xkd.query = query
     model = xkd.build(config)
     params = random_params(model)
     rng = np.random.default_rng(1)

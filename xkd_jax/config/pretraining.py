@@ -203,11 +203,16 @@ def fields() -> Section:
     xkd.total = Field("release", one_of("release", "sum"))
     # Modalities whose reconstruction is part of the total; that of the others is only logged.
     xkd.reconstruct = Field(("video", "audio"), some_of("video", "audio"))
-    # Refinement (Eqs. 4-6). cross_attention: softmax is S3. query: mean is "w/o CLS".
-    # refine_weight: root, or ratio, of the squared norms.
+    # Whether teachers' tokens are refined (Eqs. 4-6), for the alignment and for the targets of the
+    # distillation. The ablation of section 4.4 names the alignment alone, to whose teacher's terms
+    # no gradient flows, so that alone would change nothing.
     xkd.refine = Field(True, SWITCH)
-    xkd.cross_attention = Field("mean", one_of("mean", "softmax"))
-    xkd.query = Field("cls", one_of("cls", "mean"))
+    xkd.cross_attention = Field("mean", one_of("mean", "softmax"))  # softmax: Eq. S3
+    # Attention row of Eq. 3. cls: that of the CLS token. With the others, encoders and decoders
+    # have no CLS token (B.8): mean is the row of the mean query, rows the mean of all rows, which
+    # the release takes.
+    xkd.query = Field("cls", one_of("cls", "mean", "rows"))
+    # ratio: Eq. 6. root: the root of the same ratio for the mean tokens, as in the release.
     xkd.refine_weight = Field("root", one_of("root", "ratio"))
     # Domain alignment (Eqs. 7-8). da1 is S1, da2 is S2.
     xkd.alignment = Field("da", one_of("da", "da1", "da2"))

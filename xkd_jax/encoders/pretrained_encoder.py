@@ -182,8 +182,8 @@ class PretrainedEncoder:
             sample_rate: As for `features`.
 
         Returns:
-            (B, 1 + N, D) float32, after the final norm, CLS first. Patches are in the order of
-            `sizes.grid`, the last axis fastest.
+            (B, 1 + N, D) float32, after the final norm, CLS first; zeros for encoders without CLS.
+            Patches are in the order of `sizes.grid`, the last axis fastest.
 
         Raises:
             ValueError, MediaError: As for `features`.
@@ -198,6 +198,8 @@ class PretrainedEncoder:
         sample_rate: float | Sequence[float] | None = None,
     ) -> np.ndarray:
         """Computes the last block's attention of CLS to the patches of each central view.
+
+        For encoders without CLS, it is that of the mean query.
 
         Args:
             clips: As for `features`.
@@ -372,18 +374,21 @@ def load_encoder(
         raise ValueError(f"{path} holds no {network} of {modality}; it holds: {', '.join(names)}")
     patch = description["architecture"][modality]["patch"]
     view = preprocessing.resized(description["preprocessing"][modality], patch, frame_size, seconds)
-    module = make_module(description, modality, dtype)
     params = encoder_params(trees[root], modality)
+    module = make_module(description, modality, dtype, cls="cls_token" in params)
     _check_weights(module, patch, modality, params, path)
     return PretrainedEncoder(module, params, description, modality, network, view, batch_size)
 
 
-def make_module(description: Mapping[str, Any], modality: str, dtype: str) -> Encoder:
+def make_module(
+    description: Mapping[str, Any], modality: str, dtype: str, cls: bool = True
+) -> Encoder:
     """Builds the network of an encoder from its description (`descriptions.describe`)."""
     return Encoder(
         grid=descriptions.native_grid(description, modality),
-        row="cls",
+        row="cls" if cls else "mean",
         dtype=jnp.dtype(dtype),
+        cls=cls,
         **description["architecture"][modality]["encoder"],
     )
 

@@ -14,6 +14,7 @@ if __name__ == "__main__":  # before the slow imports
     program.start()
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def export(
 
     Raises:
         ValueError: `everything` is set, but `checkpoint` holds only encoders or `form` is
-            `release`.
+            `release`; or `form` is `release` and the encoders have no CLS token.
         FileNotFoundError: `checkpoint` does not exist.
         FileExistsError: `output` holds something else, and `overwrite` is not set.
     """
@@ -73,8 +74,23 @@ def export(
         description["config"] = None
     exported = exports.Pretrained(description, trees)
     if form == "release":
+        if not _have_cls(trees):
+            raise ValueError(
+                f"--format=release: the encoders of {checkpoint} have no CLS token, which the "
+                f"release's have; allowed: {', '.join(exports.STORES)}"
+            )
         return exported, write_release(pathlib.Path(output).absolute(), exported, overwrite)
     return exported, exports.save(output, exported, form, overwrite)
+
+
+def _have_cls(trees: Mapping[str, Any]) -> bool:
+    encoders = [
+        trees[root][m]["encoder"]
+        for root in descriptions.NETWORKS.values()
+        for m in MODALITIES
+        if m in trees.get(root, {})
+    ]
+    return all("cls_token" in encoder for encoder in encoders)
 
 
 def write_release(folder: pathlib.Path, weights: exports.Pretrained, overwrite: bool) -> bool:

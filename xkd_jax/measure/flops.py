@@ -70,14 +70,16 @@ def _encoder(modality: Modality, patches: int) -> float:
 
 def _vit(encoder: Encoder, values: int, patches: int) -> float:
     embedding = 2.0 * patches * values * encoder.width
-    return embedding + _transformer(1 + patches, encoder.width, encoder.depth)
+    return embedding + _transformer(encoder.cls + patches, encoder.width, encoder.depth)
 
 
 def _decoder(modality: Modality, kept: int, patches: int) -> float:
     decoder = modality.decoder
-    embedding = 2.0 * (1 + kept) * modality.encoder.width * decoder.width
+    embedding = 2.0 * (decoder.cls + kept) * modality.encoder.width * decoder.width
     prediction = 2.0 * patches * decoder.width * decoder.patch_size
-    return embedding + _transformer(1 + patches, decoder.width, decoder.depth) + prediction
+    return (
+        embedding + _transformer(decoder.cls + patches, decoder.width, decoder.depth) + prediction
+    )
 
 
 def _head(modality: Modality) -> float:

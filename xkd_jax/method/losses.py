@@ -74,26 +74,30 @@ def cross_modal_attention(attention: jax.Array, other: jax.Array, mode: str = "m
 
 
 def refine(tokens: jax.Array, attention: jax.Array, weight: str = "root") -> jax.Array:
-    """Scales tokens by their cross-modal attention and keeps their mean's energy (Eqs. 5-6).
+    """Scales tokens by their cross-modal attention and keeps their energy (Eqs. 5-6).
 
-    `f' = w a f` with `a` the attention averaged over heads, and `w` from `E0 = |mean_n f|^2` and
-    `E1 = |mean_n (a f)|^2`, per example.
+    `f' = w a f` with `a` the attention averaged over heads, and `w` from the energies before and
+    after weighting, per example. Eq. 6 is their ratio, of all tokens: `|f|^2 / |a f|^2`. The
+    release takes the root of the ratio of those of the mean tokens, `|mean_n f|^2` and
+    `|mean_n (a f)|^2`, so that the mean token keeps its norm.
 
     Args:
         tokens: f (B, N, D) float, without CLS.
         attention: (B, H, N) float, from `cross_modal_attention`.
-        weight: `root`, w = sqrt(E0 / E1), the release's; `ratio`, w = E0 / E1, the paper's.
+        weight: `root`, the release's; `ratio`, the paper's.
 
     Returns:
         (B, N, D) float32.
     """
     tokens = tokens.astype(jnp.float32)
     weighted = attention.mean(axis=1)[..., None] * tokens
-    energy = jnp.sum(jnp.square(tokens.mean(axis=1)), axis=-1)
-    weighted_energy = jnp.sum(jnp.square(weighted.mean(axis=1)), axis=-1)
-    scale = energy / weighted_energy
-    if weight == "root":
-        scale = jnp.sqrt(scale)
+    if weight == "ratio":
+        energy, weighted_energy = (jnp.sum(jnp.square(x), axis=(1, 2)) for x in (tokens, weighted))
+        scale = energy / weighted_energy
+    else:
+        energy = jnp.sum(jnp.square(tokens.mean(axis=1)), axis=-1)
+        weighted_energy = jnp.sum(jnp.square(weighted.mean(axis=1)), axis=-1)
+        scale = jnp.sqrt(energy / weighted_energy)
     return scale[:, None, None] * weighted
 
 

@@ -30,7 +30,7 @@ class Encoded(NamedTuple):
 
     Attributes:
         features: (n, D) float32, the mean of the patch tokens after the final norm.
-        attention: (n, H, N) float32, the last block's CLS row without its CLS column.
+        attention: (n, H, N) float32, the last block's attention row, see `xkd.query`.
         refined_attention: (n, H, N) float32, `attention` refined by the other modality's (Eq. 4);
             None if there is no encoder of the other modality.
         projections: (n, J) float32, the projector's outputs, which a teacher computes from refined
@@ -133,7 +133,7 @@ class Networks:
             if not held:
                 continue
             weights = jax.device_put({m: self._weights(network, m) for m in held})
-            settings = self._observer(), network == "teacher"
+            settings = self.observer(), network == "teacher"
             parts = []
             with _precise():
                 for batch, count in _batches({m: views[m] for m in held}, batch_size):
@@ -185,16 +185,23 @@ class Networks:
         centers = self.trees.get("centers", {}).get(modality, np.float32(0))
         return np.asarray(losses.teacher_log_probabilities(projections, centers, temperature))
 
-    def _observer(self) -> xkd.XKD:
+    def observer(self) -> xkd.XKD:
         """Returns the model; if the config is not known, encoders that attend like the paper's."""
         if self.model is not None:
             return self.model
         architecture = self.description["architecture"]
+        cls = all(
+            "cls_token" in self._weights(self.networks_of(m)[0], m)["encoder"]
+            for m in self.modalities
+        )
         parts = {
-            m: xkd.Modality(Encoder(self.grid(m), **architecture[m]["encoder"]), self.patch(m))
+            m: xkd.Modality(
+                Encoder(self.grid(m), cls=cls, **architecture[m]["encoder"]), self.patch(m)
+            )
             for m in self.modalities
         }
-        return xkd.XKD(parts.get("video"), parts.get("audio"))
+        query = "cls" if cls else "mean"
+        return xkd.XKD(parts.get("video"), parts.get("audio"), query=query)
 
     def _weights(self, network: str, modality: str) -> dict[str, Any]:
         """Returns the weights of one modality's parts that there are modules for."""

@@ -50,14 +50,15 @@ def noise(*shape):
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
-def test_outputs_are_those_of_training(tmp_path):
+@pytest.mark.parametrize("query", ["cls", "mean"])
+def test_outputs_are_those_of_training(query, tmp_path):
     """Tests teachers that share blocks; other tests compare the rest to the release's features."""
-    _, model, state = save_run(tmp_path, "xkd_mats")
+    _, model, state = save_run(tmp_path, "xkd_mats", query=query)
     clips = noise(2, 8, 32, 32, 3)
     sound = np.random.default_rng(1).normal(size=(2, 16, 64)).astype(np.float32)
     normalized = {"video": augment.normalize(clips), "audio": sound}
     for m, seen in (("video", clips), ("audio", sound)):
-        encode = functools.partial(getattr(model, m).encode, row="cls")
+        encode = functools.partial(getattr(model, m).encode, row=query)
         expected = jax.jit(encode)(modality_params(state.teacher, m), normalized[m])
         encoder = xkd_jax.load_encoder(tmp_path, m)
         close = {"rtol": 1e-4, "atol": 1e-5}

@@ -18,6 +18,7 @@ from xkd_jax.encoders import descriptions, exports, pretrained
 from xkd_jax.interop import export, import_release, torch_files
 from xkd_jax.method.models import xkd
 from xkd_jax.method.models.xkd import MODALITIES, encoder_params
+from xkd_jax.report import networks
 
 NETWORKS = ("teacher", "student")
 
@@ -308,3 +309,20 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(plain_run, form, tmp_path, c
     assert list(tmp_path.iterdir()) == []
     export.main(command)
     assert "written" in capsys.readouterr().out
+
+
+def test_encoders_without_cls_are_exported_but_not_for_the_release(tmp_path):
+    _, _, state = save_run(tmp_path / "run", query="mean")
+    export.main([f"--checkpoint={tmp_path / 'run'}", f"--output={tmp_path / 'out'}"])
+    encoder = xkd_jax.load_encoder(tmp_path / "out", "audio")
+    assert not encoder.module.cls and encoder.module.row == "mean"
+    jax.tree.map(np.testing.assert_array_equal, encoder.params, state.teacher["audio"]["encoder"])
+    # The report knows it too, from the run as from the encoders alone.
+    for folder in ("run", "out"):
+        observer = networks.load(tmp_path / folder).observer()
+        assert observer.query == "mean" and not observer.video.encoder.cls
+    with pytest.raises(SystemExit, match=r"release: the encoders of \S+ have no CLS token, which"):
+        export.main(
+            [f"--checkpoint={tmp_path / 'run'}", f"--output={tmp_path / 'no'}", "--format=release"]
+        )
+    assert not (tmp_path / "no").exists()

@@ -60,8 +60,10 @@ def test_refine(weight):
     refined = losses.refine(tokens, attention, weight)
     for b in range(2):
         scaled = attention[b].mean(axis=0)[:, None] * tokens[b]
-        ratio = np.sum(tokens[b].mean(axis=0) ** 2) / np.sum(scaled.mean(axis=0) ** 2)
-        factor = np.sqrt(ratio) if weight == "root" else ratio
+        if weight == "root":
+            factor = np.linalg.norm(tokens[b].mean(axis=0)) / np.linalg.norm(scaled.mean(axis=0))
+        else:
+            factor = np.sum(tokens[b] ** 2) / np.sum(scaled**2)
         np.testing.assert_allclose(refined[b], factor * scaled, rtol=1e-4)
     if weight == "root":  # the weight preserves the mean
         np.testing.assert_allclose(
@@ -69,6 +71,16 @@ def test_refine(weight):
             np.linalg.norm(tokens.mean(axis=1), axis=-1),
             rtol=1e-4,
         )
+
+
+def test_refine_by_hand():
+    tokens, attention = jnp.array([[[1.0, 0.0], [0.0, 2.0]]]), jnp.array([[[1.0, 0.5]]])
+    ratio, root = (losses.refine(tokens, attention, weight)[0] for weight in ("ratio", "root"))
+    np.testing.assert_allclose(ratio, [[2.5, 0], [0, 2.5]], rtol=1e-6)  # 5 / 2
+    np.testing.assert_allclose(root, np.sqrt(2.5) * np.eye(2), rtol=1e-6)  # 1.25 / 0.5
+    even = jnp.full((1, 1, 2), 0.25)
+    np.testing.assert_allclose(losses.refine(tokens, even, "ratio"), 4 * tokens, rtol=1e-6)
+    np.testing.assert_allclose(losses.refine(tokens, even, "root"), tokens, rtol=1e-6)
 
 
 def mmd(x, y, root=False):

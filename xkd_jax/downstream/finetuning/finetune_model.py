@@ -117,9 +117,9 @@ def from_pretrained(
     module, grid = pretrained.module, pretrained.sizes.grid
     params = dict(pretrained.params)
     if grid != tuple(module.grid):
-        table = params["position_embedding"]
-        resized = resize_positions(table[1:], tuple(module.grid), grid)
-        params["position_embedding"] = jnp.concatenate([table[:1], resized])
+        of_cls, of_patches = jnp.split(params["position_embedding"], [int(module.cls)])
+        resized = resize_positions(of_patches, tuple(module.grid), grid)
+        params["position_embedding"] = jnp.concatenate([of_cls, resized])
     model = FinetuneModel(
         encoder=module.clone(grid=grid, row=None, remat=remat),
         patch=pretrained.patch,

@@ -58,6 +58,7 @@ class Decoder(nn.Module):
         patch_size: P, the number of values in a patch.
         dtype: Dtype of the computation.
         remat: What the backward pass computes again, a key of `models.vit.REMAT`.
+        cls: Whether the CLS token is decoded with the others.
     """
 
     width: int
@@ -66,13 +67,14 @@ class Decoder(nn.Module):
     patch_size: int
     dtype: Dtype = jnp.float32
     remat: str = "none"
+    cls: bool = True
 
     @nn.compact
     def __call__(self, tokens: jax.Array, restore: jax.Array) -> jax.Array:
         """Predicts the patches.
 
         Args:
-            tokens: (B, 1 + K, D), the encoder's output, CLS first.
+            tokens: (B, 1 + K, D), the encoder's output; the first is ignored without `cls`.
             restore: (B, N) int32, as in `Mask`.
 
         Returns:
@@ -80,13 +82,17 @@ class Decoder(nn.Module):
         """
         batch, count = restore.shape
         mask_token = self.param("mask_token", normal, (1, self.width))
-        positions = self.param("position_embedding", truncated_normal, (1 + count, self.width))
+        positions = self.param(
+            "position_embedding", truncated_normal, (self.cls + count, self.width)
+        )
 
+        if not self.cls:
+            tokens = tokens[:, 1:]
         tokens = nn.Dense(self.width, dtype=self.dtype, kernel_init=xavier, name="embedding")(
             tokens
         )
         tokens = sharding.by_example(tokens)
-        cls_token, kept = tokens[:, :1], tokens[:, 1:]
+        cls_token, kept = tokens[:, : self.cls], tokens[:, self.cls :]
         masked = jnp.broadcast_to(
             mask_token.astype(self.dtype), (batch, count - kept.shape[1], self.width)
         )
@@ -103,5 +109,5 @@ class Decoder(nn.Module):
         )(tokens)
         predictions = nn.Dense(
             self.patch_size, dtype=self.dtype, kernel_init=xavier, name="prediction"
-        )(tokens[:, 1:])
+        )(tokens[:, self.cls :])
         return sharding.by_example(predictions).astype(jnp.float32)

@@ -89,26 +89,42 @@ def _attend_fused(
 def attention_row(
     query: jax.Array, key: jax.Array, kind: str, count: int | None = None
 ) -> jax.Array:
-    """Computes one row of the attention map after the softmax, without the rest of the map.
+    """Computes one row for the whole attention map after the softmax, without building the map.
 
     Args:
-        query: (B, 1 + N, H, W) float, CLS first.
-        key: (B, 1 + N, H, W) float.
-        kind: `cls`: the row of the CLS token (Eq. 3 of the paper). `mean`: the row of the mean of
-            all queries, that of CLS included. (The paper's ablation without CLS, section B.8, has
-            no such token at all: docs/method.md, section 6.)
-        count: 1 + N, if padding tokens follow, which are ignored; None: all tokens are real.
+        query: (B, N, H, W) float; for `cls`, CLS first.
+        key: (B, N, H, W) float.
+        kind: `cls`: the row of the CLS token (Eq. 3). `mean`: the row of the mean of all queries
+            (appendix B.8, without CLS). `rows`: the mean of all rows (the same in the release).
+        count: Number of real tokens, if padding follows them, which is ignored; None: N.
 
     Returns:
-        (B, H, N) float32, the row without its CLS column and not renormalized.
+        (B, H, N or count) float32, which sums to 1.
     """
     if count is not None:
         query, key = query[:, :count], key[:, :count]
+    if kind == "rows":
+        return _mean_row(query, key)
     query = query[:, 0] if kind == "cls" else query.mean(axis=1, dtype=jnp.float32)
     logits = jnp.einsum(
         "bhw,bkhw->bhk", query.astype(key.dtype), key, preferred_element_type=jnp.float32
     )
-    return jax.nn.softmax(logits * key.shape[-1] ** -0.5, axis=-1)[..., 1:]
+    return jax.nn.softmax(logits * key.shape[-1] ** -0.5, axis=-1)
+
+
+def _mean_row(query: jax.Array, key: jax.Array) -> jax.Array:
+    """Computes the mean of all rows, some rows at a time, since the whole map is large."""
+    batch, count, heads, width = query.shape
+    size = max(n for n in range(1, 65) if count % n == 0)
+    parts = jnp.moveaxis(query.reshape(batch, -1, size, heads, width), 1, 0)
+
+    def add(total: jax.Array, part: jax.Array) -> tuple[jax.Array, None]:
+        logits = jnp.einsum("bqhw,bkhw->bhqk", part, key, preferred_element_type=jnp.float32)
+        rows = jax.nn.softmax(logits * width**-0.5, axis=-1)
+        return total + rows.sum(axis=2), None
+
+    total, _ = jax.lax.scan(add, jnp.zeros((batch, heads, count), jnp.float32), parts)
+    return total / count
 
 
 class Block(nn.Module):
@@ -117,7 +133,7 @@ class Block(nn.Module):
     Attributes:
         width: D, the width of the tokens.
         heads: H, the number of heads; divides the width.
-        row: Attention row to return, `cls` or `mean`; None returns no row.
+        row: Attention row to return, see `attention_row`; None returns no row.
         dtype: Dtype of the computation; parameters are float32.
         count: Number of real tokens, if padding follows them; None: all tokens are real.
     """
@@ -135,13 +151,13 @@ class Block(nn.Module):
         """Applies the block.
 
         Args:
-            tokens: (B, N, D), CLS first.
+            tokens: (B, N, D).
             scales: (2, B) float, factors of the attention's and the MLP's output before they are
                 added to the tokens; 1 by default.
 
         Returns:
             tokens: (B, N, D).
-            row: (B, H, N - 1) float32, the attention row, or None.
+            row: (B, H, N) float32, the attention row, or None.
         """
 
         def dense(x: jax.Array, features: int, name: str) -> jax.Array:
@@ -177,7 +193,7 @@ class Transformer(nn.Module):
         width: D, the width of the tokens.
         depth: L, the number of blocks.
         heads: H, the number of heads; divides the width.
-        row: Attention row of the last block to return, `cls` or `mean`; None returns no row.
+        row: Attention row of the last block to return, see `attention_row`; None returns no row.
         dtype: Dtype of the computation.
         remat: What the backward pass computes again, a key of `REMAT`.
     """
@@ -196,12 +212,12 @@ class Transformer(nn.Module):
         """Applies the blocks.
 
         Args:
-            tokens: (B, N, D), CLS first.
+            tokens: (B, N, D).
             scales: (L, 2, B) float, the factors of each block, see `Block`; 1 by default.
 
         Returns:
             tokens: (B, N, D).
-            row: (B, H, N - 1) float32, the last block's attention row, or None.
+            row: (B, H, N) float32, the last block's attention row, or None.
         """
         batch, count, _ = tokens.shape
         # Pads once: otherwise every block would have to copy its queries, keys and values.
@@ -210,7 +226,7 @@ class Transformer(nn.Module):
             tokens = jnp.pad(tokens, ((0, 0), (0, added), (0, 0)))
         # Only the last block's row is needed. It is part of the carry, where each block overwrites
         # it; stacking the rows of all blocks would cost `depth` times the memory.
-        row = jnp.zeros((batch, self.heads, count - 1), jnp.float32) if self.row else None
+        row = jnp.zeros((batch, self.heads, count), jnp.float32) if self.row else None
         # A loop stores what the backward pass needs in stacked arrays, which it fills with zeros
         # first and reads from later. They are a third of all bytes that a step moves, and memory
         # traffic limits its speed on GPUs. Without the loop, compiling takes three times as long.
@@ -235,7 +251,7 @@ class Transformer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """ViT over the patches of one modality, with a CLS token and learned positions.
+    """ViT over the patches of one modality, with learned positions and a CLS token, or without.
 
     Attributes:
         grid: Token grid of the learned positions: (time, height, width) for video, (frequency,
@@ -243,9 +259,10 @@ class Encoder(nn.Module):
         width: D, the width of the tokens.
         depth: L, the number of blocks.
         heads: H, the number of heads; divides the width.
-        row: Attention row of the last block to return, `cls` or `mean`; None returns no row.
+        row: Attention row of the last block to return, see `attention_row`; None returns no row.
         dtype: Dtype of the computation.
         remat: What the backward pass computes again, a key of `REMAT`.
+        cls: Whether there is a CLS token.
     """
 
     grid: tuple[int, ...]
@@ -255,6 +272,7 @@ class Encoder(nn.Module):
     row: str | None = None
     dtype: Dtype = jnp.float32
     remat: str = "none"
+    cls: bool = True
 
     @nn.compact
     def __call__(
@@ -276,12 +294,16 @@ class Encoder(nn.Module):
 
         Returns:
             tokens: (B, 1 + N, D), or (B, 1 + K, D) with `keep`; CLS first, after the final norm.
-            row: (B, H, N or K) float32, the last block's attention row over the patches, or None.
+                Without a CLS token, zeros are first.
+            row: (B, H, N or K) float32, the last block's attention row without its CLS column and
+                not renormalized, or None.
         """
-        count = math.prod(self.grid)
-        cls_token = self.param("cls_token", normal, (1, self.width))
-        positions = self.param("position_embedding", truncated_normal, (1 + count, self.width))
-        cls_position, positions = positions[:1], positions[1:]
+        count = math.prod(self.grid) + self.cls
+        if self.cls:
+            cls_token = self.param("cls_token", normal, (1, self.width))
+        positions = self.param("position_embedding", truncated_normal, (count, self.width))
+        if self.cls:
+            cls_position, positions = positions[:1], positions[1:]
         if grid is not None and tuple(grid) != tuple(self.grid):
             positions = resize_positions(positions, self.grid, grid)
 
@@ -292,9 +314,10 @@ class Encoder(nn.Module):
             patches
         )
         tokens = sharding.by_example(tokens) + positions.astype(self.dtype)
-        cls_token = (cls_token + cls_position).astype(self.dtype)
-        cls_token = jnp.broadcast_to(cls_token, (tokens.shape[0], 1, self.width))
-        tokens = jnp.concatenate([cls_token, tokens], axis=1)
+        if self.cls:
+            cls_token = (cls_token + cls_position).astype(self.dtype)
+            cls_token = jnp.broadcast_to(cls_token, (tokens.shape[0], 1, self.width))
+            tokens = jnp.concatenate([cls_token, tokens], axis=1)
         tokens, row = Transformer(
             self.width,
             self.depth,
@@ -304,7 +327,10 @@ class Encoder(nn.Module):
             self.remat,
             name="transformer",
         )(tokens, scales)
-        return LayerNorm(self.dtype, name="norm")(tokens), row
+        tokens = LayerNorm(self.dtype, name="norm")(tokens)
+        if not self.cls:
+            return jnp.pad(tokens, ((0, 0), (1, 0), (0, 0))), row
+        return tokens, None if row is None else row[..., 1:]
 
 
 def init_params(encoder: Encoder, patch: Sequence[int], key: jax.Array) -> dict[str, Any]:
@@ -324,10 +350,8 @@ class Encoding(NamedTuple):
 
     Attributes:
         patches: (B, N, P), all patches of the views, with those that were not encoded.
-        tokens: (B, 1 + N, D), or (B, 1 + K, D) if K patches were encoded; CLS first, after the
-            final norm.
-        attention: (B, H, N or K) float32, the last block's attention row, see `attention_row`; None
-            if the encoder returns no row.
+        tokens: As from `Encoder`.
+        attention: As `row` from `Encoder`.
     """
 
     patches: jax.Array

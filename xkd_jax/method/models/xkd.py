@@ -54,7 +54,7 @@ class WholeOutput(NamedTuple):
     """Outputs of a teacher, or of another network, for whole views of one modality.
 
     Attributes:
-        tokens: (B, 1 + N, D), tokens after the final norm, CLS first.
+        tokens: (B, 1 + N, D), tokens after the final norm, CLS first; zeros if there is no CLS.
         attention: (B, H, N) float32, the last block's attention row; None if not asked for.
         cross_attention: (B, H, N) float32, see `losses.cross_modal_attention`; None without
             `attention`, or without views of the other modality.
@@ -145,7 +145,7 @@ class Modality:
             params: The modality's parameters, see `modality_params`.
             views: (B, ...) float, as in `Views`.
             keep: (B, K) int, the patches to encode; None encodes all.
-            row: Attention row to return, `cls` or `mean`; None returns no row.
+            row: Attention row to return, see `vit.attention_row`; None returns no row.
 
         Returns:
             The patches, their tokens and the attention row.
@@ -200,7 +200,7 @@ class XKD:
         variant: One of `VARIANTS`, which says what the networks share.
         refine: Whether teachers weight their patch tokens by cross-modal attention.
         cross_attention: Kind of the cross-modal attention, see `losses.cross_modal_attention`.
-        query: Attention row that teachers take, `cls` or `mean`; see `models.vit.attention_row`.
+        query: Attention row that teachers take, see `vit.attention_row`.
         refine_weight: How the attention weights tokens, see `losses.refine`.
     """
 
@@ -269,7 +269,12 @@ class XKD:
         return outputs
 
     def teach(self, teacher: Params, views: Mapping[str, Views]) -> dict[str, WholeOutput]:
-        """Returns the teachers' outputs for the whole global views, see `observe`."""
+        """Returns the teachers' outputs for the whole global views, see `observe`.
+
+        They are the teacher's terms of the alignment and the targets of the distillation. Without
+        refinement, both are of unrefined tokens: section 4.4 of the paper says so of the alignment
+        alone, but no gradient flows into its teacher's terms.
+        """
         whole = {m: views[m].full for m in MODALITIES}
         return self.observe(teacher, whole, attend=self.refine, refine=self.refine)
 
@@ -352,17 +357,18 @@ def view_extents(
 def build(config: ml_collections.ConfigDict, dtype: Any = jnp.float32) -> XKD:
     """Builds the model that a pretraining's config describes, which computes in `dtype`."""
     model, xkd = config.model, config.xkd
-    computation = {"dtype": dtype, "remat": config.parallel.remat}
+    # Without a CLS token there is no row of its own (B.8), so another row means no token.
+    common = {"dtype": dtype, "remat": config.parallel.remat, "cls": xkd.query == "cls"}
 
     def modality(name: str) -> Modality:
         patch = tuple(model[name].patch)
         grid = patching.token_grid(view_extents(config.views, name), patch)
         return Modality(
-            encoder=Encoder(grid=grid, **model[name].encoder, **computation),
+            encoder=Encoder(grid=grid, **model[name].encoder, **common),
             decoder=Decoder(
                 patch_size=patching.patch_values(patch),
                 **model[name].decoder,
-                **computation,
+                **common,
             ),
             projector=Projector(dtype=dtype, **model.projector),
             patch=patch,

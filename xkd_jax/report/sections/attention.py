@@ -6,13 +6,19 @@ from xkd_jax.report.page import Section, escape, image, tabs
 from xkd_jax.report.survey import Survey
 
 _SHOWN = 2  # examples
+_WHO = {
+    "cls": "What the CLS token attends to",
+    "mean": "What the mean of all queries attends to",
+    "rows": "What the patches attend to, on average,",
+}
 
 
 def build(networks: Networks, survey: Survey) -> Section:
     """Builds the section with the attention maps of the example clips."""
     section = Section("attention", "Attention")
+    query = networks.observer().query
     section.say(
-        "What the CLS token attends to in the last block. Brighter means more attention; each map "
+        f"{_WHO[query]} in the last block. Brighter means more attention; each map "
         "has its own scale. Refinement scales each head by the other modality's attention, so it "
         "changes the mean of the heads, not the map of one head."
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from configs.eval import finetune_audio, finetune_video
+from tests.saved_runs import save_run
 from xkd_jax import sharding
 from xkd_jax.downstream import backbones
 from xkd_jax.downstream.finetuning import finetune_model, finetune_step
@@ -39,6 +40,15 @@ def test_logits_are_the_head_on_the_encoder_s_features(video):
     logits = jax.jit(model.logits)(params, views)
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
     assert np.std(params["head"]["kernel"]) == pytest.approx(0.02, rel=0.3)
+
+
+def test_an_encoder_without_cls_is_finetuned_with_resized_positions(tmp_path):
+    save_run(tmp_path, query="mean")
+    video = backbones.load(tmp_path, ("video",), "teacher", np.dtype("float32"), 48)["video"]
+    model, weights = finetune_model.from_pretrained(video, CLASSES)
+    assert weights["position_embedding"].shape == (72, 32)
+    views = jax.ShapeDtypeStruct((2, 8, 48, 48, 3), np.float32)
+    assert jax.eval_shape(model.logits, params_of(model, weights), views).shape == (2, CLASSES)
 
 
 def noise(features=1.0, paths=1.0):

@@ -21,15 +21,54 @@ def test_attention():
     )
 
 
-@pytest.mark.parametrize("kind", ["cls", "mean"])
-def test_attention_row_is_a_row_of_the_whole_map(kind):
-    query, key = random(2, 6, 3, 8), random(2, 6, 3, 8, seed=1)
-    if kind == "mean":
-        query = jnp.broadcast_to(query.mean(axis=1, keepdims=True), query.shape)
-    attention = jax.nn.softmax(jnp.einsum("bqhw,bkhw->bhqk", query, key) / np.sqrt(8), axis=-1)
-    row = vit.attention_row(query, key, kind)
-    assert row.shape == (2, 3, 5)
-    np.testing.assert_allclose(row, attention[:, :, 0, 1:], rtol=1e-4, atol=1e-7)
+def attention_map(query, key):
+    """The whole map (B, H, N, N) after the softmax."""
+    logits = np.einsum("bqhw,bkhw->bhqk", query, key) / np.sqrt(query.shape[-1])
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("count", [None, 6])
+def test_attention_rows_are_those_of_the_whole_map(count):
+    query, key = random(2, 8, 3, 8), random(2, 8, 3, 8, seed=1)
+    q, k = (np.asarray(x)[:, :count] for x in (query, key))
+    expected = {
+        "cls": attention_map(q, k)[:, :, 0],
+        "mean": attention_map(q.mean(axis=1, keepdims=True), k)[:, :, 0],
+        "rows": attention_map(q, k).mean(axis=2),
+    }
+    for kind, row in expected.items():
+        made = vit.attention_row(query, key, kind, count)
+        np.testing.assert_allclose(made, row, rtol=1e-4, atol=1e-7, err_msg=kind)
+        np.testing.assert_allclose(made.sum(axis=-1), 1, rtol=1e-5)
+    assert not np.allclose(expected["mean"], expected["rows"], atol=1e-3)
+
+
+def test_the_mean_of_rows_is_the_same_in_parts():
+    query, key = random(1, 130, 2, 4), random(1, 130, 2, 4, seed=1)  # five parts of 26
+    row = vit.attention_row(query, key, "rows")
+    np.testing.assert_allclose(row, attention_map(query, key).mean(axis=2), rtol=1e-4)
+
+
+def test_an_encoder_without_cls_sees_patches_alone():
+    with_cls = vit.Encoder(grid=(2, 3), width=8, depth=2, heads=2, row="mean")
+    encoder = with_cls.clone(cls=False)
+    patches = random(2, 6, 5)
+    params = jax.jit(encoder.init)(jax.random.key(0), patches)["params"]
+    assert "cls_token" not in params and params["position_embedding"].shape == (6, 8)
+    tokens, row = jax.jit(encoder.apply)({"params": params}, patches)
+    assert tokens.shape == (2, 7, 8) and row.shape == (2, 2, 6)
+    np.testing.assert_array_equal(tokens[:, 0], 0)
+    np.testing.assert_allclose(row.sum(axis=-1), 1, rtol=1e-5)
+    keep = jnp.array([[4, 1]] * 2)
+    kept, kept_row = jax.jit(encoder.apply)({"params": params}, patches, keep=keep)
+    assert kept.shape == (2, 3, 8) and kept_row.shape == (2, 2, 2)
+    # Patches attend to a CLS token, even if it is 0.
+    zero = jnp.zeros((1, 8))
+    positions = jnp.concatenate([zero, params["position_embedding"]])
+    params = {**params, "cls_token": zero, "position_embedding": positions}
+    others, row = jax.jit(with_cls.apply)({"params": params}, patches)
+    assert row.shape == (2, 2, 6) and not np.allclose(others[:, 1:], tokens[:, 1:])
 
 
 def test_seeing_all_patches_in_any_order_is_seeing_them():

@@ -136,6 +136,41 @@ def test_without_refinement_no_attention_is_computed():
     assert teacher["video"].attention is None
 
 
+@pytest.mark.parametrize("variant", xkd.VARIANTS)
+def test_without_cls_no_network_has_one(variant):
+    config = tiny_config(variant)
+    config.xkd.query = "mean"
+    model = xkd.build(config)
+    params = model.shapes()
+    teacher = jax.eval_shape(model.teacher_target, params)
+    assert not any("cls_token" in name for name in leaves(params) | leaves(teacher))
+    counts = {"video": 32, "audio": 4 * 4}
+    for m, count in counts.items():
+        assert params[m]["encoder"]["position_embedding"].shape == (count, 32)
+        assert params[m]["decoder"]["position_embedding"].shape == (count, 16)
+    views = jax.eval_shape(lambda: random_views(model, config))
+    taught = jax.eval_shape(model.teach, teacher, views)
+    studied = jax.eval_shape(model.study, params, views)
+    for m, count in counts.items():
+        assert taught[m].attention.shape == (2, 4, count)
+        assert taught[m].refined.shape == (2, count, 32)
+        assert studied[m].predictions.shape[:2] == (2, count)
+
+
+@pytest.mark.parametrize("query", ["mean", "rows"])
+def test_decoders_without_cls_ignore_the_first_token(query):
+    config = tiny_config()
+    config.xkd.query = query
+    model = xkd.build(config)
+    params = random_params(model)["audio"]
+    noise = np.random.default_rng(0).uniform(size=(2, 16)).astype(np.float32)
+    views = np.random.default_rng(1).normal(size=(2, 16, 64)).astype(np.float32)
+    restored = model.audio.restore(params, views, noise)
+    np.testing.assert_array_equal(restored.latent[:, 0], 0)
+    other = model.audio.decode(params, restored.latent.at[:, 0].set(9.0), restored.mask)
+    np.testing.assert_array_equal(other, restored.predictions)
+
+
 def test_parameter_counts_cover_every_parameter():
     model = xkd.build(tiny_config("xkd_mas"))
     params = model.shapes()
