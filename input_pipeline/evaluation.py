@@ -37,6 +37,7 @@ class Recipe:
             by seed, recording and clip.
         crops: Number of square crops of the frames. 1 takes the central square. 3 takes the squares
             at both ends of the longer side and the central one.
+        crop_share: Side of the squares over the frames' shorter side, above 0 and at most 1.
         augment: Whether to draw a resized crop and a volume as for training's global views, in
             place of the central square. The draws are keyed like the places.
         seed: Seed of all draws, not negative.
@@ -48,6 +49,7 @@ class Recipe:
     clips: int = 1
     placement: str = "uniform"
     crops: int = 1
+    crop_share: float = 1.0
     augment: bool = False
     seed: int = 0
 
@@ -56,6 +58,8 @@ class Recipe:
         for name, allowed in (("placement", PLACEMENTS), ("crops", CROPS)):
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}")
+        if not 0 < self.crop_share <= 1:
+            raise ValueError(f"crop_share is {self.crop_share}; allowed: above 0, at most 1")
         if self.clips < 1:
             raise ValueError(f"clips is {self.clips}; allowed: 1 or more")
         if self.augment and self.crops != 1:
@@ -178,7 +182,7 @@ class EvaluationClips:
                 scale = video.global_scale
                 boxes = [views.draw_video_crop(crop_key, size, scale, video.aspect_ratio)]
             else:
-                boxes = square_crops(size, recipe.crops)
+                boxes = square_crops(size, recipe.crops, recipe.crop_share)
             entries["video"] = tf.stack(
                 [views.resized_video_crop(clip.frames, box, video.global_size) for box in boxes]
             )
@@ -225,18 +229,21 @@ def uniform_positions(clips: int) -> np.ndarray:
     return np.linspace(0, 1, clips) if clips > 1 else np.array([0.5])
 
 
-def square_crops(frame_size: tf.Tensor, crops: int) -> list[tf.Tensor]:
-    """Returns the largest squares that fit into the frame.
+def square_crops(frame_size: tf.Tensor, crops: int, share: float = 1.0) -> list[tf.Tensor]:
+    """Returns squares of the frame, in the middle of its shorter side.
 
     Args:
         frame_size: (2,) int32 height and width of the frames, in pixels.
         crops: Number of squares. 1 gives the central one. 3 gives those at the start, in the middle
-            and at the end of the longer side.
+            and at the end of the longer side; smaller squares keep the margin of the shorter side.
+        share: Side of the squares over the frame's shorter side.
 
     Returns:
         `crops` tensors (4,) int32: top, left, height and width, in pixels.
     """
-    side = tf.reduce_min(frame_size)
-    margin = frame_size - side
-    corners = [margin // 2] if crops == 1 else [margin * 0, margin // 2, margin]
-    return [tf.concat([corner, [side, side]], axis=0) for corner in corners]
+    shorter = tf.reduce_min(frame_size)
+    side = tf.maximum(tf.cast(tf.round(share * tf.cast(shorter, tf.float32)), tf.int32), 1)
+    inset = (shorter - side) // 2
+    margin = frame_size - shorter
+    margins = [margin // 2] if crops == 1 else [margin * 0, margin // 2, margin]
+    return [tf.concat([inset + corner, [side, side]], axis=0) for corner in margins]

@@ -34,6 +34,8 @@ class PreparedSource:
         recipe: Properties that all records share.
         frame_rate: Frames per second of the clips, at most that of the records.
         frames: Number of frames of a clip.
+        repeats_sound: Whether a record shorter than a clip repeats its sound, as it repeats its
+            picture. If not, silence follows.
 
     Attributes:
         labels: (N,) int64, indices into `class_names`; None unless every record has exactly one
@@ -55,10 +57,12 @@ class PreparedSource:
         recipe: records.Recipe,
         frame_rate: float,
         frames: int,
+        repeats_sound: bool = True,
     ) -> None:
         self._stored = stored
         self._index = index
         self._recipe = recipe
+        self._repeats_sound = repeats_sound
         self._rate = recipe.frame_rate
         # For each frame of a clip, the nearest stored frame, counted from the clip's first one.
         self._offsets = np.floor(np.arange(frames) * self._rate / frame_rate + 0.5).astype(np.int32)
@@ -109,6 +113,8 @@ class PreparedSource:
     def fingerprint(self) -> str:
         """Digest of the recipe, the index and three records."""
         digest = hashlib.sha256(repr(self._recipe).encode())
+        if not self._repeats_sound:
+            digest.update(b"silence after the end")
         digest.update("\0".join(self._index.names).encode())
         for counts in (self._index.frames, self._index.samples):
             digest.update(np.asarray(counts, np.int64).tobytes())
@@ -135,8 +141,8 @@ class PreparedSource:
 
         The R possible starts are stored frames. The clip starts at number `floor(position * R)`, so
         a uniform position makes all of them equally likely. A record shorter than the clip repeats
-        from its beginning, picture and sound alike. Missing sound is silence; missing frames are
-        black, of one pixel.
+        from its beginning, picture and sound alike (its sound only if `repeats_sound`). Missing
+        sound is silence; missing frames are black, of one pixel.
 
         Args:
             stored: () string, result of `fetch`.
@@ -161,7 +167,9 @@ class PreparedSource:
         period = tf.where(shown > 0, self._first_sample(length), heard)
         start = self._start(length, position)
         # Samples until the clip ends, or until a record shorter than the clip repeats.
-        until = tf.where(length < self._span, tf.minimum(period, self._samples), self._samples)
+        until = self._samples
+        if self._repeats_sound:
+            until = tf.where(length < self._span, tf.minimum(period, until), until)
         waveform = self._waveform(sound, heard, self._first_sample(start), until)
         frames = None
         if picture:
@@ -253,7 +261,8 @@ def open_prepared(
 
     Args:
         data: `data` section of the config (xkd_jax/config/pretraining.py). An empty `data.split`
-            means the only split, or "train" if there are several.
+            means the only split, or "train" if there are several. With a `data.short_sound` of
+            "silence", the sound of records shorter than a clip does not repeat.
         views: `views` section of the config.
         picture: Whether every recording must have a picture.
 
@@ -301,7 +310,14 @@ def open_prepared(
         f"{seconds:.0f} s of picture, {np.sum(index.samples) / records.SAMPLE_RATE:.0f} s of sound"
         + (f"; {silent} without sound" if silent else "")
     )
-    return PreparedSource(stored, index, recipe, views.video.frame_rate, views.video.global_frames)
+    return PreparedSource(
+        stored,
+        index,
+        recipe,
+        views.video.frame_rate,
+        views.video.global_frames,
+        repeats_sound=data.get("short_sound", "repeat") == "repeat",
+    )
 
 
 def _read(

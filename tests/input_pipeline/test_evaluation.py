@@ -140,6 +140,19 @@ def test_square_crops_lie_along_the_longer_side(size, corners):
     np.testing.assert_array_equal(evaluation.square_crops(tf.constant(size), 1), three[1:2])
 
 
+def test_smaller_squares_are_in_the_middle_of_the_shorter_side():
+    [box] = evaluation.square_crops(tf.constant((128, 170)), 1, 112 / 128)
+    assert box.numpy().tolist() == [8, 29, 112, 112]
+    three = np.array(evaluation.square_crops(tf.constant((170, 128)), 3, 112 / 128))
+    assert three.tolist() == [[8, 8, 112, 112], [29, 8, 112, 112], [50, 8, 112, 112]]
+    config = small_config()
+    config.video.global_size = 16
+    rows = joined(passed(FakeSource(1), config, recipe=Recipe(crop_share=0.5)))  # of 32 by 40 pixels
+    np.testing.assert_array_equal(
+        rows["video"][0, 0], FakeSource(1).read(0, 0.5).frames[:, 8:24, 12:28]
+    )
+
+
 @pytest.mark.parametrize("size", [24, 56])
 def test_clips_are_resized_square_crops_and_log_mels(size):
     config = small_config()
@@ -203,6 +216,7 @@ def test_closing_stops_reading():
         ({"placement": "even"}, "placement is 'even'; allowed: 'uniform', 'random'"),
         ({"crops": 2}, "crops is 2; allowed: 1, 3"),
         ({"crops": 3, "augment": True}, "crops is 3; allowed with augment: 1"),
+        ({"crop_share": 0.0}, "crop_share is 0.0; allowed: above 0, at most 1"),
         ({"clips": 0}, "clips is 0; allowed: 1 or more"),
     ],
 )

@@ -170,6 +170,21 @@ def test_sound_without_picture(folder):
     assert short.waveform.any()
 
 
+def test_silence_may_follow_a_short_sound(folder):
+    data = data_of(folder, "test")
+    with data.unlocked():
+        data.short_sound = "silence"
+    source = prepared.open_prepared(data, views_of(), picture=False)
+    repeating = opened(folder, "test", picture=False)
+    short = source.read(1, 0.7).waveform
+    np.testing.assert_array_equal(short[:8000], repeating.read(1, 0.7).waveform[:8000])
+    assert len(short) == 32_000 and short[:8000].any() and not short[8000:].any()
+    for position in (0.0, 0.6):  # the other record is longer than a clip
+        long = source.read(0, position).waveform
+        np.testing.assert_array_equal(long, repeating.read(0, position).waveform)
+    assert source.fingerprint != repeating.fingerprint
+
+
 # Names, labels and fingerprints.
 
 
