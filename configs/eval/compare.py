@@ -27,5 +27,7 @@ def get_config():
     config.data.dataset = "folder"
     for use in (config.clips.train, config.clips.test):
         use.count, use.placement = 2, "uniform"
+    config.clips.test.crop = 1.0
     config.clips.train.augment = False
+    config.classifier.linear.epoch = "best"
     return config

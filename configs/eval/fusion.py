@@ -21,7 +21,9 @@ def get_config() -> ml_collections.ConfigDict:
     """Returns a probe on both modalities, with few clips."""
     config = probe.get_config()
     config.data.dataset = "folder"
+    config.clips.test.crop = 1.0
     config.modalities = ("video", "audio")
+    config.fusion = "unit"
     config.clips.train.count = 5
     config.clips.test.count = 2
     return config

@@ -22,6 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
     """Returns a kNN probe with the same kind of clips for training and testing."""
     config = probe.get_config()
     config.data.dataset = "folder"
+    config.clips.test.crop = 1.0
     config.clips.train.count = 3
     config.clips.train.placement = "uniform"
     config.clips.train.augment = False

@@ -22,6 +22,8 @@ def get_config() -> ml_collections.ConfigDict:
     """Returns a linear probe with few clips, for data smaller than the paper's."""
     config = probe.get_config()
     config.data.dataset = "folder"
+    config.clips.test.crop = 1.0
     config.clips.train.count = 5
     config.classifier.name = "linear"
+    config.classifier.linear.epoch = "best"
     return config

@@ -21,5 +21,6 @@ def get_config() -> ml_collections.ConfigDict:
     """Returns an SVM probe with few clips, for data smaller than the paper's."""
     config = probe.get_config()
     config.data.dataset = "folder"
+    config.clips.test.crop = 1.0
     config.clips.train.count = 5
     return config

@@ -147,7 +147,9 @@ def test_smaller_squares_are_in_the_middle_of_the_shorter_side():
     assert three.tolist() == [[8, 8, 112, 112], [29, 8, 112, 112], [50, 8, 112, 112]]
     config = small_config()
     config.video.global_size = 16
-    rows = joined(passed(FakeSource(1), config, recipe=Recipe(crop_share=0.5)))  # of 32 by 40 pixels
+    rows = joined(
+        passed(FakeSource(1), config, recipe=Recipe(crop_share=0.5))
+    )  # of 32 by 40 pixels
     np.testing.assert_array_equal(
         rows["video"][0, 0], FakeSource(1).read(0, 0.5).frames[:, 8:24, 12:28]
     )

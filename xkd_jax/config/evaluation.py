@@ -69,6 +69,9 @@ def labeled_data() -> Section:
     # is chosen, with clips like those for testing. Then a probe trains on all of them.
     data.held_out = Field(0.2, number(0, 0.5))
     data.seed = Field(0, whole(0, SEED))  # of both random draws
+    # What follows a sound that is shorter than a clip. repeat: the same from its beginning, as in
+    # pretraining. silence: for audio alone, from prepared data.
+    data.short_sound = Field("repeat", one_of("repeat", "silence"))
     data.threads = base.threads
     data.prefetch = base.prefetch
     data.max_bad_fraction = base.max_bad_fraction
@@ -79,3 +82,17 @@ def labeled_data() -> Section:
     generated.val = base.generated.val
     generated.seed = base.generated.seed
     return data
+
+
+def is_release(recipe: str) -> bool:
+    """Returns which details a config takes where paper and release differ.
+
+    Args:
+        recipe: Argument of the config, as in `configs/eval/NAME.py:release`: "paper" or "release".
+
+    Raises:
+        ValueError: It is another word.
+    """
+    if recipe not in ("paper", "release"):
+        raise ValueError(f"no recipe {recipe!r}; allowed: 'paper', 'release'")
+    return recipe == "release"

@@ -36,7 +36,6 @@ def get_config() -> ml_collections.ConfigDict:
 def fields() -> Section:
     """Returns the fields of the task `probe`."""
     config = evaluation.fields("probe")
-    # With both, each clip's features are scaled to unit length in each modality and concatenated.
     config.modalities = Field(
         ("video",),
         Rule(
@@ -44,6 +43,9 @@ def fields() -> Section:
             lambda x: isinstance(x, tuple) and x in (("video",), ("audio",), ("video", "audio")),
         ),
     )
+    # How the features of two modalities are concatenated. plain: as they are. unit: each clip's
+    # scaled to unit length in each modality.
+    config.fusion = Field("plain", one_of("plain", "unit"))
     clips = config.clips = Section()
     # Number and placement of the clips of each recording, which are as long as in pretraining.
     # random: at random positions. uniform: evenly spaced from start to end; a single clip lies in
@@ -55,6 +57,9 @@ def fields() -> Section:
     clips.test = Section()
     clips.test.count = Field(3, whole(1, 10_000))
     clips.test.placement = Field("uniform", one_of("uniform", "random"))
+    # Side of the central square that is cut out, over the frame's shorter side. It is resized to
+    # the encoder's input. The same for training clips that are not augmented.
+    clips.test.crop = Field(112 / 128, above(0, 1))
 
     # Augmentation of the training clips if `clips.train.augment` is set.
     augmentation = config.augmentation = Section()
@@ -98,12 +103,15 @@ def classifier() -> Section:
     svm.jobs = Field(0, whole(0, 1024))
 
     linear = section.linear = Section()
-    linear.learning_rate = Field(0.01, above(0, 1000))  # of AdamW
+    linear.learning_rate = Field(0.01, above(0, 1000))  # of AdamW, at its peak
     linear.schedule = Field("cosine", one_of("cosine", "constant"))  # cosine: to 0 at the end
-    linear.weight_decay = Field(0.01, number(0, 1000))
+    linear.warmup_epochs = Field(0.0, number(0, EPOCHS))  # linear from 0 to the peak
+    linear.weight_decay = Field(0.0, number(0, 1000))
     linear.dropout = Field(0.0, below(1))  # of the features
     linear.batch_size = Field(512, whole(1, 2**20))  # clips
-    linear.epochs = Field(20, whole(1, EPOCHS))  # upper limit; the epoch to stop after is chosen
+    linear.epochs = Field(20, whole(1, EPOCHS))
+    # Epoch to stop after. last: all are trained, and nothing is chosen. best: it is chosen, like C.
+    linear.epoch = Field("last", one_of("last", "best"))
 
     knn = section.knn = Section()
     # Values to try; one of them is chosen.
@@ -123,4 +131,6 @@ def comparison() -> Section:
     del config.classifier.name
     del config.untrained  # trained and random weights are compared
     del config.paper  # which has no such comparison
+    # Both modalities have unit length side by side, as in the online probe.
+    del config.fusion
     return config

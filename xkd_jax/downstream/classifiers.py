@@ -75,8 +75,9 @@ def make(config: ml_collections.ConfigDict, multi_label: bool, seed: int) -> Cla
         return Classifier("C", tuple(config.svm.c), fit, counts.warn)
     if config.name == "linear":
         settings = LinearLayer(multi_label=multi_label, **config.linear)
-        epochs = tuple(float(epoch + 1) for epoch in range(settings.epochs))
-        return Classifier("epoch", epochs, functools.partial(linear_layer, settings, seed))
+        return Classifier(
+            "epoch", settings.candidates, functools.partial(linear_layer, settings, seed)
+        )
     k = tuple(map(float, config.knn.k))
     return Classifier("k", k, functools.partial(nearest_neighbors, config.knn))
 
@@ -173,21 +174,43 @@ class LinearLayer:
     Attributes:
         multi_label: Whether to use sigmoids and binary cross-entropy instead of softmax and
             cross-entropy.
-        learning_rate: Learning rate at the first step.
-        schedule: "cosine" (decays to 0 at the end) or "constant".
+        learning_rate: Peak of the learning rate.
+        schedule: After the warm-up, "cosine" (decays to 0 at the end) or "constant".
+        warmup_epochs: Epochs in which the learning rate grows linearly from 0, less than `epochs`.
         weight_decay: AdamW's weight decay, applied to the weights but not to the biases.
         dropout: Dropout rate of the features.
         batch_size: Rows per step, at most all rows.
         epochs: Number of passes over the rows, each in a new order.
+        epoch: "best" if every epoch is a candidate, "last" if only the last one is.
     """
 
     multi_label: bool
     learning_rate: float
     schedule: str
+    warmup_epochs: float
     weight_decay: float
     dropout: float
     batch_size: int
     epochs: int
+    epoch: str
+
+    @property
+    def candidates(self) -> tuple[float, ...]:
+        """Epochs whose layers score, counted from 1."""
+        first = 1 if self.epoch == "best" else self.epochs
+        return tuple(float(epoch) for epoch in range(first, self.epochs + 1))
+
+    def rate(self, steps_per_epoch: int) -> optax.Schedule:
+        """Makes the schedule of the learning rate."""
+        warmup = round(self.warmup_epochs * steps_per_epoch)
+        left = self.epochs * steps_per_epoch - warmup
+        after = optax.constant_schedule(self.learning_rate)
+        if self.schedule == "cosine":
+            after = optax.cosine_decay_schedule(self.learning_rate, left)
+        if not warmup:
+            return after
+        growing = optax.linear_schedule(0.0, self.learning_rate, warmup)
+        return optax.join_schedules([growing, after], [warmup])
 
 
 def linear_layer(
@@ -207,12 +230,12 @@ def linear_layer(
         test_xs: (T, D) float32 each. Features of the clips to score.
 
     Yields:
-        The epoch, counted from 1, and (T, C) float32 probabilities after it for each of `test_xs`.
+        A candidate, and (T, C) float32 probabilities after this epoch for each of `test_xs`.
     """
     layers = _train(settings, jax.random.key(seed), train_x, train_y)
-    for epoch in range(settings.epochs):
-        layer = {name: values[epoch] for name, values in layers.items()}
-        yield float(epoch + 1), [_probabilities(layer, x, settings.multi_label) for x in test_xs]
+    for epoch in settings.candidates:
+        layer = {name: values[round(epoch) - 1] for name, values in layers.items()}
+        yield epoch, [_probabilities(layer, x, settings.multi_label) for x in test_xs]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -223,11 +246,10 @@ def _train(settings: LinearLayer, key: jax.Array, x: jax.Array, y: jax.Array) ->
     # The last batch of an epoch is filled up with the first rows of its order, so that each epoch
     # sees every row.
     steps = -(-rows // batch_size)
-    rate = settings.learning_rate
-    if settings.schedule == "cosine":
-        rate = optax.cosine_decay_schedule(rate, settings.epochs * steps)
     tx = optax.adamw(
-        rate, weight_decay=settings.weight_decay, mask={"weights": True, "biases": False}
+        settings.rate(steps),
+        weight_decay=settings.weight_decay,
+        mask={"weights": True, "biases": False},
     )
     # The bias of a class without training rows makes its probability zero.
     absent = jnp.where(y.any(axis=0), 0.0, -jnp.inf)

@@ -44,7 +44,8 @@ class Protocol(NamedTuple):
     Attributes:
         backbones: Encoders by modality.
         views: Section from `backbones.make_views`, with augmentation if `clips.augment`.
-        clips: Section with `count`, `placement` and `augment` (xkd_jax/config/probing.py).
+        clips: Section with `count`, `placement`, `augment` and `crop`, which is for clips that are
+            not augmented (xkd_jax/config/probing.py).
         seed: Seed of random placement and of augmentation.
         batch_size: Clips per batch over all devices.
     """
@@ -202,6 +203,7 @@ def _encoded(
         evaluation.Recipe(
             clips=clips.count,
             placement=clips.placement,
+            crop_share=clips.crop,
             augment=clips.augment,
             seed=protocol.seed,
         ),

@@ -122,6 +122,8 @@ def open_labeled(
         ValueError: The data are unusable.
         FileNotFoundError: The data do not exist.
     """
+    if data.get("short_sound", "repeat") == "silence" and (picture or data.dataset != "prepared"):
+        _refuse(data, "short_sound", "'repeat', except for audio alone from prepared data")
     splits = _find_splits(data)
     names = {"train": splits.train, "test": splits.test, "validation": splits.validation}
     sources = {

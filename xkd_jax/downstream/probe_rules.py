@@ -26,3 +26,7 @@ def check(config: ml_collections.ConfigDict, rules: Mapping[str, Rule] = RULES) 
     checks.check_data(config)
     if config.frame_size and "video" not in config.modalities:
         checks.refuse(config, "frame_size", "0 without video in config.modalities")
+    linear = config.classifier.linear
+    if linear.warmup_epochs >= linear.epochs:
+        field = "classifier.linear.warmup_epochs"
+        checks.refuse(config, field, f"less than classifier.linear.epochs={linear.epochs}")

@@ -94,10 +94,13 @@ class FeatureSource:
             folds: Folds from the function `folds`.
             cache: Folder of all cached features.
         """
+        # Training clips have their own crop only if they are augmented.
+        crop = 1.0 if config.clips.train.augment else config.clips.test.crop
         self._clips = {
-            "train": ml_collections.ConfigDict({**config.clips.train}),
+            "train": ml_collections.ConfigDict({**config.clips.train, "crop": crop}),
             "test": ml_collections.ConfigDict({**config.clips.test, "augment": False}),
         }
+        self._has_unit_features = config.get("fusion", "unit") == "unit"
         wanted: dict[tuple[int, str], list[tuple[str, Recordings]]] = {}
         for fold in folds:
             for use, part in fold.uses():
@@ -142,7 +145,7 @@ class FeatureSource:
         if not readable.any():
             raise ValueError(f"none of {counted(len(places), f'{use} recording')} could be read")
         rows = {m: features[places[readable]] for m, features in pool.features.of.items()}
-        return LabeledFeatures(fused(rows), recordings.targets[readable])
+        return LabeledFeatures(fused(rows, self._has_unit_features), recordings.targets[readable])
 
     def seen_by(self, modality: str) -> "FeatureSource":
         """Returns a copy that has the features of one modality only."""

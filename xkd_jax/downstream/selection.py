@@ -68,18 +68,21 @@ class Divided(NamedTuple):
     held: LabeledFeatures
 
 
-def fused(features: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Concatenates the features of several modalities, each scaled to unit length.
+def fused(features: Mapping[str, np.ndarray], unit: bool = True) -> np.ndarray:
+    """Concatenates the features of several modalities.
 
     Args:
         features: (..., D) float32 by modality. Features of the same clips.
+        unit: Whether to scale those of each modality to unit length first. A single modality is not
+            scaled. Features shorter than 1e-12 stay shorter than 1.
 
     Returns:
-        (..., sum of the D) float32, in the mapping's order. A single modality is not scaled.
-        Features shorter than 1e-12 stay shorter than 1.
+        (..., sum of the D) float32, in the mapping's order.
     """
     if len(features) == 1:
         return next(iter(features.values()))
+    if not unit:
+        return np.concatenate(list(features.values()), axis=-1)
     # The squares of a shorter feature may underflow, and a length of 0 would make it huge.
     lengths = {m: np.linalg.norm(x, axis=-1, keepdims=True) for m, x in features.items()}
     return np.concatenate([x / np.maximum(lengths[m], 1e-12) for m, x in features.items()], axis=-1)

@@ -112,6 +112,7 @@ def _finetuning(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> S
         classes=_CLASSES,
         dropout=config.dropout,
         drop_path=config.drop_path,
+        normalize=config.head.normalize,
     )
     weights = jax.eval_shape(
         functools.partial(init_params, model.encoder, patch), jax.random.key(0)

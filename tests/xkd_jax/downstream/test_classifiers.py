@@ -14,7 +14,7 @@ NAMES = ("svm", "linear", "knn")
 def section(name, **changes):
     config = schema.defaults(probing.classifier())
     config.name = name
-    config.linear.epochs = 3
+    config.linear.epochs, config.linear.epoch = 3, "best"
     config.linear.batch_size = 16
     config.update_from_flattened_dict(changes)
     return config
@@ -154,6 +154,31 @@ def test_schedule_weight_decay_and_dropout_are_used():
     assert last_steps[0] < 0.5 * last_steps[1], "the cosine goes to rest"
     confidence = [found[3.0][0].max(axis=1).mean() for found in (plain, decayed, dropped)]
     assert len(set(confidence)) == 3 and max(confidence) == confidence[0]
+
+
+def test_only_the_last_epoch_may_be_a_candidate():
+    x, y = clips()
+    every = fitted("linear", (x, y), [x])
+    last = fitted("linear", (x, y), [x], **{"linear.epoch": "last"})
+    assert tuple(last) == (3.0,)
+    np.testing.assert_array_equal(last[3.0][0], every[3.0][0])
+
+
+def test_the_learning_rate_by_hand():
+    def rates(**changes):
+        fields = section("linear", **{f"linear.{name}": x for name, x in changes.items()}).linear
+        schedule = classifiers.LinearLayer(multi_label=False, **fields).rate(steps_per_epoch=4)
+        return np.array([schedule(step) for step in range(13)])
+
+    cosine = 0.01 * (1 + np.cos(np.pi * np.arange(13) / 12)) / 2
+    np.testing.assert_allclose(rates(), cosine, atol=1e-8)
+    np.testing.assert_allclose(rates(schedule="constant"), 0.01)
+    warm = rates(warmup_epochs=1.0)
+    np.testing.assert_allclose(warm[:5], [0, 0.0025, 0.005, 0.0075, 0.01], atol=1e-8)
+    left = 0.01 * (1 + np.cos(np.pi * np.arange(9) / 8)) / 2
+    np.testing.assert_allclose(warm[4:], left, atol=1e-8)
+    warm = rates(warmup_epochs=1.0, schedule="constant")
+    np.testing.assert_allclose(warm[[2, 4, 12]], [0.005, 0.01, 0.01])
 
 
 def test_neighbors_by_hand():

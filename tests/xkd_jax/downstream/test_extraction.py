@@ -40,8 +40,8 @@ def data(tmp_path_factory):
     return write_prepared(tmp_path_factory.mktemp("data") / "prepared", {"train": rows})
 
 
-def clips(count=2, placement="uniform", augment=False):
-    form = {"count": count, "placement": placement, "augment": augment}
+def clips(count=2, placement="uniform", augment=False, crop=1.0):
+    form = {"count": count, "placement": placement, "augment": augment, "crop": crop}
     return ml_collections.ConfigDict(form)
 
 
@@ -238,6 +238,22 @@ def test_draws_follow_the_seed_the_recording_and_the_clip_alone(both, data, tmp_
         np.testing.assert_allclose(few.of[modality], rows[[5, 2]], atol=2e-5)
         assert np.abs(other.of[modality] - rows).max() > 1e-2
         assert np.abs(rows[:, 0] - rows[:, 1]).max() > 1e-2
+
+
+def test_the_crop_is_that_of_the_clips(both, data, tmp_path):
+    made = protocol(both, clips(crop=0.5))
+    assert made.identity() != protocol(both).identity()
+    passing = evaluation.EvaluationClips(
+        open_source(data, made.views),
+        made.views,
+        4,
+        evaluation.Recipe(clips=2, crop_share=0.5),
+        example_ids=(3, 0),
+    )
+    [batch] = passing.batches()
+    found = extract(made, data, tmp_path, (3, 0))
+    wanted = both["video"].encode_views(batch["video"][:, 0]).reshape(2, 2, 32)
+    np.testing.assert_allclose(found.of["video"], wanted, atol=2e-5)
 
 
 def test_augmentation_changes_colors_too(both, data, tmp_path):

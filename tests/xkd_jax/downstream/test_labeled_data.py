@@ -324,3 +324,9 @@ def test_the_fingerprint_follows_recordings_labels_and_partitions(tmp_path):
         of(4, rows(*forms, ("d", 0, TEST))),
     }
     assert len(others | {first}) == 4
+
+
+@pytest.mark.parametrize(("dataset", "picture"), [("folder", False), ("prepared", True)])
+def test_silence_is_for_sound_alone_from_prepared_data(tmp_path, dataset, picture):
+    message = refusal(tmp_path, dataset, picture, short_sound="silence")
+    assert message.startswith("config.data.short_sound is 'silence'; allowed: 'repeat', except for")

@@ -160,6 +160,32 @@ def test_features_go_with_their_recordings(kinds, encoders, run, monkeypatch, tm
             assert found.features.shape[1] == (2 if use == "train" and not same else 1)
 
 
+@pytest.mark.parametrize("fusion", ["plain", "unit"])
+def test_features_are_fused_as_the_config_says(kinds, encoders, run, monkeypatch, tmp_path, fusion):
+    monkeypatch.setattr(sampling.extraction, "extract", numbered([]))
+    config = config_for(run, kinds["pile"], fusion=fusion)
+    parts = sampling.folds(config, probe.open_data(config, encoders))
+    samples = sampling.FeatureSource(config, encoders, parts, tmp_path)
+    part = parts[0].test
+    numbers = part.example_ids[part.example_ids != 3].astype(np.float32)
+    rows = samples.load(part, "test").features[:, 0]
+    width = rows.shape[1] // 2  # of one modality, whose features are all the recording's number
+    expected = numbers if fusion == "plain" else (numbers > 0) / np.sqrt(width)
+    np.testing.assert_allclose(rows, np.repeat(expected[:, None], 2 * width, 1), rtol=1e-6)
+
+
+def test_media_are_decoded_for_the_crop(kinds, encoders, run, monkeypatch):
+    opened = []
+    monkeypatch.setattr(
+        probe.labeled_data, "open_labeled", lambda data, views, picture: opened.append(views)
+    )
+    monkeypatch.setattr(probe, "without_sound", lambda data: (0, 1))
+    for crop in (1.0, 0.875):
+        config = config_for(run, kinds["pile"], **{"clips.test.crop": crop})
+        probe.open_data(config, encoders)
+    assert [views.video.short_side for views in opened] == [32, 37]
+
+
 def test_what_is_chosen_on_is_seen_as_what_is_tested(kinds, encoders, run, monkeypatch, tmp_path):
     """Held-out recordings use test clips and the others training clips.
 

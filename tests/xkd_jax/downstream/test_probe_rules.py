@@ -21,7 +21,8 @@ ALLOWED = {
     0: """seed frame_size data.held_out data.seed data.threads data.max_bad_fraction
         data.generated.val data.generated.seed
         augmentation.flip_probability augmentation.gray_probability augmentation.gain
-        classifier.svm.jobs classifier.linear.weight_decay classifier.linear.dropout""",
+        classifier.svm.jobs classifier.linear.weight_decay classifier.linear.dropout
+        classifier.linear.warmup_epochs""",
     (): "data.partitions",
     ("nonsense",): "data.partitions",
     (0, 0, 0, 0): "augmentation.color_jitter",
@@ -94,6 +95,12 @@ def test_no_field_takes_a_value_that_cannot_work(config, field):
         ({"network": "both"}, "config.network is 'both'; allowed: 'teacher', 'student'"),
         ({"paper": "ucf101"}, "config.paper is 'ucf101'; allowed: '', 'esc50/finetune'"),
         ({"clips.train.placement": "middle"}, "allowed: 'uniform', 'random'"),
+        ({"clips.test.crop": 1.5}, "config.clips.test.crop is 1.5; allowed: a number above 0, at"),
+        ({"fusion": "mean"}, "config.fusion is 'mean'; allowed: 'plain', 'unit'"),
+        (
+            {"classifier.linear.warmup_epochs": 20.0},
+            "warmup_epochs is 20.0; allowed: less than classifier.linear.epochs=20",
+        ),
         ({"data.held_out": 0.9}, "config.data.held_out is 0.9; allowed: a number from 0 to 0.5"),
         ({"selection.tune_on": "test"}, "config.selection.tune_on is 'test'; allowed: 'first'"),
     ],
@@ -101,3 +108,85 @@ def test_no_field_takes_a_value_that_cannot_work(config, field):
 def test_refusals(config, changes, message):
     config.update_from_flattened_dict(changes)
     assert message in refusal(config)
+
+
+def evaluation_config(name, recipe="paper"):
+    module = importlib.import_module(f"configs.eval.{name}")
+    return module.get_config() if recipe == "paper" else module.get_config(recipe)
+
+
+def flat(config):
+    fields = {}
+    for field in fields_of(config):
+        value = config
+        for part in field.split("."):
+            value = value[part]
+        fields[field] = value
+    return fields
+
+
+_VIDEO = {
+    "augmentation.rand_augment.operations": 4,
+    "augmentation.rand_augment.magnitude": 7.0,
+    "augmentation.rand_augment.magnitude_std": 0.5,
+    "evaluation.crops": 3,
+}
+RELEASE = {
+    "svm_esc50": {"clips.train.count": 100},
+    "linear_k400": {
+        "frame_size": 224,
+        "classifier.linear.epochs": 100,
+        "classifier.linear.warmup_epochs": 10.0,
+        "classifier.linear.batch_size": 256,
+    },
+    "fusion_kinetics_sound": {"fusion": "unit"},
+    "finetune_video": _VIDEO,
+    "finetune_ucf101": _VIDEO,
+    "finetune_hmdb51": _VIDEO | {"optimizer.layer_decay": 0.75},
+    "finetune_k400": _VIDEO | {"optimizer.warmup_epochs": 5.0},
+    "finetune_esc50": {"head.normalize": True},
+    "finetune_fsd50k": {"batch_size": 128},
+}
+
+
+@pytest.mark.parametrize("name", RELEASE)
+def test_the_release_s_recipe_differs_where_the_release_does(name):
+    paper, release = flat(evaluation_config(name)), flat(evaluation_config(name, "release"))
+    assert {field: x for field, x in release.items() if x != paper[field]} == RELEASE[name]
+    with pytest.raises(ValueError, match="no recipe 'relase'; allowed: 'paper', 'release'"):
+        evaluation_config(name, "relase")
+
+
+def test_the_numbers_of_the_paper():
+    """Values of appendix A.5, and where it is silent those of the release."""
+
+    def of(name):
+        return flat(evaluation_config(name))
+
+    def clips(name):
+        fields = of(name)
+        names = ("train.count", "train.placement", "test.count", "test.placement")
+        return tuple(fields[f"clips.{part}"] for part in names)
+
+    for name in ("svm_ucf101", "svm_hmdb51", "svm_kinetics_sound"):
+        assert clips(name) == (25, "random", 3, "uniform")
+    for name in ("svm_k400", "linear_k400"):
+        assert clips(name) == (3, "random", 3, "random")
+    assert clips("svm_esc50") == (10, "random", 3, "uniform")
+    assert clips("linear_fsd50k") == (10, "random", 8, "uniform")
+    assert clips("fusion_kinetics_sound") == (20, "random", 2, "uniform")
+    assert of("fusion_kinetics_sound")["fusion"] == "plain"
+    for name in shipped():
+        fields = of(name)
+        if not fields["paper"]:
+            continue
+        assert fields["clips.test.crop"] == 0.875
+        is_sound = fields["modalities"] == ("audio",)
+        assert fields["data.short_sound"] == ("silence" if is_sound else "repeat")
+    linear = ("learning_rate", "schedule", "weight_decay", "batch_size", "epochs", "epoch")
+    k400, fsd50k = (
+        tuple(of(name)[f"classifier.linear.{field}"] for field in linear)
+        for name in ("linear_k400", "linear_fsd50k")
+    )
+    assert k400 == (0.01, "cosine", 0.0, 512, 20, "last")
+    assert fsd50k == (1e-3, "constant", 1e-5, 256, 50, "last")

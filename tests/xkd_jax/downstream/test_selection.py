@@ -16,7 +16,7 @@ def make(name, multi_label=False, **changes):
     config = schema.defaults(probing.classifier())
     config.name = name
     config.svm.c = (1e-3, 1e-1)
-    config.linear.update(epochs=12, batch_size=32)
+    config.linear.update(epochs=12, batch_size=32, epoch="best")
     config.knn.k = (5, 20)
     config.update_from_flattened_dict(changes)
     return classifiers.make(config, multi_label, seed=0)
@@ -221,6 +221,8 @@ def test_fused_features_are_of_unit_length_side_by_side():
     fused = selection.fused({"video": video, "audio": audio})
     np.testing.assert_allclose(fused, [[[0.6, 0.8, 0, 0, 1]], [[0, 0, 1, 0, 0]]], rtol=1e-6)
     assert fused.dtype == np.float32
+    plain = selection.fused({"video": video, "audio": audio}, unit=False)
+    np.testing.assert_array_equal(plain, [[[3, 4, 0, 0, 2]], [[0, 0, 1, 0, 0]]])
     assert selection.fused({"video": video}) is video
     short = np.full_like(video, 1e-30)  # whose squares are 0
     assert np.abs(selection.fused({"video": short, "audio": audio})).max() <= 1

@@ -115,7 +115,12 @@ def set_up(
     finetune_rules.check_data(config, data)
     encoder = encoders[config.modality]
     model, weights = finetune_model.from_pretrained(
-        encoder, len(data.class_names), config.dropout, config.drop_path, config.parallel.remat
+        encoder,
+        len(data.class_names),
+        config.dropout,
+        config.drop_path,
+        config.parallel.remat,
+        config.head.normalize,
     )
     setting = Setting(
         config=config,

@@ -41,6 +41,7 @@ class FinetuneModel:
         classes: C, the number of classes.
         dropout: Dropout rate of the features in training.
         drop_path: Drop rate of the last block's paths. It grows linearly from 0 in the first block.
+        normalize: Whether to scale features to unit length, before dropout.
     """
 
     encoder: Encoder
@@ -49,6 +50,7 @@ class FinetuneModel:
     classes: int
     dropout: float = 0.0
     drop_path: float = 0.0
+    normalize: bool = False
 
     def init(self, key: jax.Array, encoder: Params) -> Params:
         """Initializes parameters: the given ones of the encoder, and a random head.
@@ -89,6 +91,9 @@ class FinetuneModel:
             scales = jnp.moveaxis((noise.paths >= rates) / (1 - rates), 0, -1)
         encoding = encode(self.encoder, params["encoder"], views, self.patch, scales=scales)
         features = mean_token(encoding.tokens, jnp.float32)
+        if self.normalize:
+            lengths = jnp.linalg.norm(features, axis=-1, keepdims=True)
+            features /= jnp.maximum(lengths, 1e-12)
         if noise is not None and self.dropout:
             features *= (noise.features >= self.dropout) / (1 - self.dropout)
         head = params["head"]
@@ -101,6 +106,7 @@ def from_pretrained(
     dropout: float = 0.0,
     drop_path: float = 0.0,
     remat: str = "none",
+    normalize: bool = False,
 ) -> tuple[FinetuneModel, Params]:
     """Makes the model for an encoder, with the input size that it was loaded for.
 
@@ -110,6 +116,7 @@ def from_pretrained(
         dropout: Dropout rate of the features.
         drop_path: Drop rate of the last block's paths.
         remat: What the backward pass recomputes, a key of `vit.REMAT`.
+        normalize: Whether to scale features to unit length.
 
     Returns:
         The model, and the encoder's parameters with positions resized to its grid.
@@ -127,5 +134,6 @@ def from_pretrained(
         classes=classes,
         dropout=dropout,
         drop_path=drop_path,
+        normalize=normalize,
     )
     return model, params

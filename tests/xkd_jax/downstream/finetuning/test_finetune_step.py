@@ -42,6 +42,16 @@ def test_logits_are_the_head_on_the_encoder_s_features(video):
     assert np.std(params["head"]["kernel"]) == pytest.approx(0.02, rel=0.3)
 
 
+def test_features_of_unit_length_lose_their_scale(video):
+    model, weights = finetune_model.from_pretrained(video, CLASSES, normalize=True)
+    params = params_of(model, weights)
+    views = RNG.normal(size=(2, 8, 48, 48, 3)).astype(np.float32)
+    features = video.encode_views(views)
+    features /= np.linalg.norm(features, axis=-1, keepdims=True)
+    expected = features @ params["head"]["kernel"] + params["head"]["bias"]
+    np.testing.assert_allclose(jax.jit(model.logits)(params, views), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_an_encoder_without_cls_is_finetuned_with_resized_positions(tmp_path):
     save_run(tmp_path, query="mean")
     video = backbones.load(tmp_path, ("video",), "teacher", np.dtype("float32"), 48)["video"]
