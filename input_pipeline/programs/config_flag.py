@@ -205,6 +205,8 @@ def _config_file_error(error: BaseException, path: pathlib.Path) -> str | None:
     where = f"--config={path}"
     if isinstance(error, AttributeError) and error.name == "get_config":
         return f"{where}: has no function get_config"
+    if isinstance(error, TypeError) and str(error).startswith("get_config() takes 0 positional"):
+        return f"{where}: takes nothing after a colon"
     if isinstance(error, SyntaxError):
         return f"{where}: {program.one_line(error)}"
     frames = traceback.extract_tb(error.__traceback__)

@@ -93,6 +93,12 @@ def test_a_config_file_that_is_wrong(tmp_path, program, reason):
     assert f"error: --config={file}{reason}" in last
 
 
+def test_a_word_for_a_config_that_takes_none(tmp_path):
+    flag = "configs/eval/svm_ucf101.py:release"
+    last = refusal(f"--workdir={tmp_path}/run", config=flag)
+    assert "error: --config=configs/eval/svm_ucf101.py: takes nothing after a colon" in last
+
+
 def test_a_config_file_with_nothing_in_it(tmp_path):
     file = tmp_path / "own.py"
     file.write_text("import ml_collections\nget_config = ml_collections.ConfigDict")
