@@ -1,6 +1,6 @@
 """Runs rows of the paper's ablations on any base config, and compares with the paper's numbers.
 
-    python -m xkd_jax.ablate --base=configs/demo.py --rows=table3 --seeds=3
+    python -m xkd_jax.ablate --base=configs/demo.py --rows=table4 --seeds=3
 
 For each row and seed, this pretrains with the row's changes to the base, and evaluates the features
 on the base's data by a linear SVM and by nearest neighbors (configs/eval/compare.py). At the end it
@@ -12,7 +12,7 @@ xkd_jax.main with --config=configs/ablation.py:list.
 Flags:
   --base=FILE             the config that the rows change: one of configs/*.py; for the paper's own
                           recipe of appendix B, configs/ablation.py:default
-  --rows=NAME,...         rows (no_refine), studies (local_views), tables (table3, tableS12), or all
+  --rows=NAME,...         rows (no_refine), studies (local_views), tables (table4, tableS12), or all
   --seeds=N               number of seeds, from the base's seed on (1)
   --seed=I                only the I-th of these seeds, from 0; makes no table
   --output=FOLDER         folder for everything; created if missing (runs/ablations/BASE)
@@ -47,7 +47,7 @@ from collections.abc import Iterator, Sequence
 import ml_collections
 
 from input_pipeline.programs import config_flag, program, signals
-from xkd_jax.ablation import plan, rows, tables
+from xkd_jax.ablation import plan, selection, tables
 from xkd_jax.main import ALREADY_FINISHED
 
 LOG = "log.txt"
@@ -93,7 +93,7 @@ def _run(
         raise ValueError(f"--base={base.path} is not a pretraining: it has another task")
     output = arguments.output or pathlib.Path("runs/ablations", pathlib.Path(base.path).stem)
     seeds = range(arguments.seeds) if arguments.seed is None else [arguments.seed]
-    selected = rows.select(arguments.rows)
+    selected = selection.select(arguments.rows)
     jobs = plan.jobs(base, selected, seeds, output)
     for row, reason in plan.impossible(base, selected).items():
         print(f"left out: {row}, impossible on {base.path}: {reason}", file=sys.stderr)

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from input_pipeline.files import sealed
-from xkd_jax.ablation import rows
+from xkd_jax.ablation.selection import Selected
 from xkd_jax.config import checks, former_names
 from xkd_jax.downstream import results
+from xkd_jax.paper import rows
 from xkd_jax.run import checkpoint
 
 EVALUATION = "configs/eval/compare.py"
@@ -96,7 +97,7 @@ def _as_text(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def impossible(base: Base, selected: Sequence[rows.Selected]) -> dict[str, str]:
+def impossible(base: Base, selected: Sequence[Selected]) -> dict[str, str]:
     """Returns the selected rows that are impossible on this base, each with the reason."""
     reasons = {}
     for row in _names(selected):
@@ -108,7 +109,7 @@ def impossible(base: Base, selected: Sequence[rows.Selected]) -> dict[str, str]:
 
 
 def jobs(
-    base: Base, selected: Sequence[rows.Selected], seeds: Sequence[int], output: pathlib.Path
+    base: Base, selected: Sequence[Selected], seeds: Sequence[int], output: pathlib.Path
 ) -> list[Job]:
     """Lists the pretrainings that rows need: all with the first seed, then all with the next.
 
@@ -142,7 +143,7 @@ def jobs(
     ]
 
 
-def _names(selected: Sequence[rows.Selected]) -> list[str]:
+def _names(selected: Sequence[Selected]) -> list[str]:
     return list(dict.fromkeys(row for study in selected for row in study.rows))
 
 

@@ -16,9 +16,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from input_pipeline.files import atomic
-from xkd_jax.ablation import listing, plan, rows
+from xkd_jax.ablation import plan
+from xkd_jax.ablation.selection import Selected
 from xkd_jax.downstream import figures, metrics
 from xkd_jax.downstream.results import FILE, aligned, percent
+from xkd_jax.paper import rows
+from xkd_jax.paper import tables as paper
 
 MARKDOWN, PICTURE = "table.md", "table.png"
 MISSING = "-"
@@ -27,7 +30,7 @@ _WEIGHTS = ("pretrained", "untrained")
 
 
 def collect(
-    base: plan.Base, selected: Sequence[rows.Selected], jobs: Sequence[plan.Job]
+    base: plan.Base, selected: Sequence[Selected], jobs: Sequence[plan.Job]
 ) -> dict[str, Any]:
     """Collects the results of the finished evaluations.
 
@@ -131,8 +134,8 @@ def _row(
         "scores": _over_seeds(scores["pretrained"]),
         "untrained": next(iter(scores["untrained"].values()), {}),
         "paper": {
-            listing.column(benchmark): percents
-            for benchmark, percents in rows.paper(rows.STUDIES[study], row).items()
+            paper.title(benchmark): percents
+            for benchmark, percents in rows.numbers(rows.STUDIES[study], name).items()
         },
     }
 
@@ -207,7 +210,7 @@ def _ours(content: Mapping[str, Any]) -> str:
 
 
 def _theirs(study: Mapping[str, Any]) -> str:
-    return f"The paper's, in %: {study['where']}"
+    return f"The paper's, by another protocol, in %: {study['where']}"
 
 
 def _our_cells(content: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[list[str]]:

@@ -6,9 +6,9 @@ As in `pretraining`: default, allowed values, meaning.
 from xkd_jax.config import pretraining
 from xkd_jax.config.rules import PIXELS, SEED, SWITCH, TEXT, Rule, number, one_of, whole
 from xkd_jax.config.schema import Field, Section
-from xkd_jax.paper import published
+from xkd_jax.paper.tables import BENCHMARKS
 
-_PAPER = sorted({f"{n.dataset}/{n.protocol}" for n in published.numbers()})
+_PAPER = sorted("/".join(benchmark) for benchmark in BENCHMARKS)
 
 
 def fields(task: str) -> Section:

@@ -11,7 +11,14 @@ import numpy as np
 from input_pipeline.programs.wording import counted
 from xkd_jax import sharding
 from xkd_jax.config import checks
-from xkd_jax.downstream import backbones, classifiers, labeled_data, metrics, probe_rules, selection
+from xkd_jax.downstream import (
+    backbones,
+    classifiers,
+    labeled_data,
+    metrics,
+    probe_rules,
+    selection,
+)
 from xkd_jax.downstream import results as reporting
 from xkd_jax.downstream.labeled_data import LabeledData
 from xkd_jax.downstream.sampling import FeatureSource, Fold, folds

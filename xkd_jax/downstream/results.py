@@ -15,11 +15,10 @@ import ml_collections
 import numpy as np
 
 from input_pipeline.files import atomic
-from xkd_jax.downstream import figures, metrics
+from xkd_jax.downstream import comparable, figures, metrics
+from xkd_jax.downstream.comparable import Comparable
 from xkd_jax.downstream.labeled_data import LabeledData
 from xkd_jax.downstream.selection import Outcome
-from xkd_jax.paper import published
-from xkd_jax.paper.published import Published
 from xkd_jax.run import console
 
 FILE = "results.json"
@@ -54,10 +53,12 @@ def report(
         Content of `results.json`.
     """
     data_name = os.path.basename(os.path.normpath(config.data.path))
-    paper = published.find(*config.paper.split("/"), pretraining) if config.paper else ()
+    dataset, _, protocol = config.paper.partition("/")
+    network = f"untrained {config.network}" if config.untrained else config.network
+    paper = comparable.find(dataset, protocol, pretraining, network)
     results = {
         **collect(outcomes, f"{title}, {data_name}", data.class_names, data.multi_label),
-        "paper": [_paper(number) for number in paper],
+        "paper": [_paper(beside) for beside in paper],
         "checkpoint": dict(checkpoint),
         "data": {**recordings, "classes": list(data.class_names)},
         "protocol": config.to_dict(),
@@ -151,12 +152,14 @@ def _mean(values: Sequence[float]) -> dict[str, float | None]:
     return {"mean": float(np.mean(values)), "spread": spread}
 
 
-def _paper(number: Published) -> dict[str, Any]:
+def _paper(beside: Comparable) -> dict[str, Any]:
+    number, differences = beside
     return {
         "model": number.model,
         "of": number.of,
-        "table": number.table,
+        "table": number.source,
         "score": round(number.percent / 100, 4),
+        "differences": None if differences is None else list(differences),
     }
 
 
@@ -218,14 +221,26 @@ def table(results: Mapping[str, Any]) -> str:
         rows.append(("best on test, as the paper chooses", [percent(**best)], note))
     rows.append(("chance", [percent(results["chance"])], ""))
     for number in results.get("paper", ()):
+        label = "paper, another recipe" if number["differences"] else "paper"
         source = ", ".join(filter(None, (number["of"], number["table"])))
-        rows.append((f"paper: {number['model']}", [percent(number["score"])], source))
+        remark = f"{source}{_unlike(number['differences'])}"
+        rows.append((f"{label}: {number['model']}", [percent(number["score"])], remark))
     lines = [results["title"], *aligned(rows)]
     absent = {name: len(p["absent_classes"]) for name, p in partitions.items()}
     if any(absent.values()):
         counts = ", ".join(f"{count} in {name}" for name, count in absent.items() if count)
         lines.append(f"classes without test recordings, left out of all means: {counts}")
     return "\n".join(lines)
+
+
+def _unlike(differences: Sequence[str] | None) -> str:
+    """Describes how the pretraining differs from that of a number of the paper."""
+    if differences is None:
+        return "; whether the pretraining was this one is not known"
+    if not differences:
+        return ""
+    more = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
+    return f"; here {differences[0]}{more}"
 
 
 def _choice(partition: Mapping[str, Any]) -> str:

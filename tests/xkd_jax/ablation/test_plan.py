@@ -8,8 +8,9 @@ import pytest
 
 from input_pipeline.programs import config_flag
 from tests.tiny import tiny_config
-from xkd_jax.ablation import plan, rows
+from xkd_jax.ablation import plan, selection
 from xkd_jax.config.checks import ConfigError
+from xkd_jax.paper import rows
 
 DEMO = "configs/demo.py"
 OUTPUT = pathlib.Path("out")
@@ -20,7 +21,7 @@ def make_base(*flags, path=DEMO):
 
 
 def jobs(base, *names, seeds=(0,), output=OUTPUT):
-    return plan.jobs(base, rows.select(names), seeds, output)
+    return plan.jobs(base, selection.select(names), seeds, output)
 
 
 def test_rows_of_one_config_share_a_pretraining():
@@ -78,7 +79,7 @@ def test_what_a_base_cannot_have_is_left_out_and_refused_alone():
     longer = {"local_1s_2s", "local_2s_1s", "local_2s_2s", "local_4s_1s"}
     found = jobs(base, "local_windows")
     assert found and not longer & {row for job in found for row in job.rows}
-    assert set(plan.impossible(base, rows.select(["local_windows"]))) == longer
+    assert set(plan.impossible(base, selection.select(["local_windows"]))) == longer
     with pytest.raises(ConfigError, match=r"row local_4s_1s .*demo.py: .*local_frames is 64"):
         jobs(base, "local_4s_1s")
 
@@ -138,5 +139,5 @@ def test_evaluations_are_of_one_protocol(tmp_path):
 
 def test_the_tiny_config_takes_every_row_that_its_clips_are_long_enough_for():
     base = plan.Base("tiny", (), tiny_config())
-    left_out = plan.impossible(base, rows.select(["all"]))
+    left_out = plan.impossible(base, selection.select(["all"]))
     assert set(left_out) == {"local_4s_1s"}

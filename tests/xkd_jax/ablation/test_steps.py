@@ -14,10 +14,10 @@ import pytest
 
 from configs import base
 from tests.tiny import random_params, tiny_batch, tiny_config
-from xkd_jax.ablation import rows
 from xkd_jax.config import checks
 from xkd_jax.method import train_step
 from xkd_jax.method.models import xkd
+from xkd_jax.paper import rows
 
 # One row for each kind of shape, see above.
 SHAPED = ("xkd_audioset", "projector_layers_2", "local_4s_1s", "views_2_1", "mask_v0.90_a0.85")

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from xkd_jax.downstream import results
+from xkd_jax.downstream.comparable import Comparable
 from xkd_jax.downstream.labeled_data import LabeledData
 from xkd_jax.downstream.selection import Candidate, Outcome
 from xkd_jax.paper.published import Published
@@ -83,13 +84,17 @@ def test_several_classes_a_recording():
 
 
 def test_a_report(tmp_path, capsys, monkeypatch):
+    number = Published("toys", "svm", "xkd", 83.8, "split 1", ("1", "S15"))
     numbers = {
-        ("toys", "svm", None): [
-            Published("toys", "svm", "XKD, Toys", 83.8, "split 1", "Table 1", {}, True)
+        ("toys", "svm", None, "student"): [
+            Comparable(number, ()),
+            Comparable(number, ("epochs is 20.0, not 800.0", "batch_size is 8, not 256")),
+            Comparable(number, None),
         ]
     }
-    monkeypatch.setattr(results.published, "find", lambda *key: numbers[key])
-    fields = {"paper": "toys/svm", "data": {"path": "/data/toys"}, "classifier": {"name": "svm"}}
+    monkeypatch.setattr(results.comparable, "find", lambda *key: numbers[key])
+    fields = {"paper": "toys/svm", "network": "student", "untrained": False}
+    fields |= {"data": {"path": "/data/toys"}, "classifier": {"name": "svm"}}
     given = results.report(
         tmp_path / "out",
         OUTCOMES,
@@ -105,22 +110,41 @@ def test_a_report(tmp_path, capsys, monkeypatch):
     assert saved["protocol"]["classifier"] == {"name": "svm"}
     assert saved["checkpoint"] == {"path": "runs/mine", "step": 500}
     assert saved["data"]["fingerprint"] == "abc" and saved["data"]["classes"] == list(NAMES)
-    assert saved["paper"] == [
-        {"model": "XKD, Toys", "of": "split 1", "table": "Table 1", "score": 0.838}
-    ]
+    assert saved["paper"][0] == {
+        "model": "XKD, Kinetics400",
+        "of": "split 1",
+        "table": "Tables 1, S15",
+        "score": 0.838,
+        "differences": [],
+    }
+    assert [len(n["differences"]) for n in saved["paper"][:2]] == [0, 2]
+    assert saved["paper"][2]["differences"] is None
     for name in ("per_class.png", "confusion.png"):
         assert Image.open(tmp_path / "out" / name).size > (200, 100)
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["confusion.png", "per_class.png", "results.json"], "nothing half-written"
+    lines = [
+        ("", "top-1", ""),
+        ("partition 1", "75.0", "C 0.1, 75.0 on held-out recordings"),
+        ("partition 2", "50.0", "C 0.1, 75.0 on held-out recordings"),
+        ("this checkpoint, mean and spread", "62.5 ± 17.7", ""),
+        ("best on test, as the paper chooses", "87.5 ± 0.0", "C chosen on the test set itself"),
+        ("chance", "25.0", ""),
+        ("paper: XKD, Kinetics400", "83.8", "split 1, Tables 1, S15"),
+        (
+            "paper, another recipe: XKD, Kinetics400",
+            "83.8",
+            "split 1, Tables 1, S15; here epochs is 20.0, not 800.0, and 1 more",
+        ),
+        (
+            "paper: XKD, Kinetics400",
+            "83.8",
+            "split 1, Tables 1, S15; whether the pretraining was this one is not known",
+        ),
+    ]
     assert capsys.readouterr().out.splitlines() == [
         "linear SVM on video features of the teacher, toys",
-        "                                            top-1",
-        "  partition 1                                75.0  C 0.1, 75.0 on held-out recordings",
-        "  partition 2                                50.0  C 0.1, 75.0 on held-out recordings",
-        "  this checkpoint, mean and spread    62.5 ± 17.7",
-        "  best on test, as the paper chooses   87.5 ± 0.0  C chosen on the test set itself",
-        "  chance                                     25.0",
-        "  paper: XKD, Toys                           83.8  split 1, Table 1",
+        *(f"  {label:<39}  {score:>11}  {remark}".rstrip() for label, score, remark in lines),
         "classes without test recordings, left out of all means: 1 in 1, 2 in 2",
     ]
 
