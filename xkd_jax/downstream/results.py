@@ -94,8 +94,8 @@ def collect(
         `title`: The title.
         `metric`: Name of the main metric.
         `scores`: Mean and spread by metric.
-        `best_on_test`: Mean and spread of the main metric for the candidates that are best on the
-        test set. None if only one candidate was tested.
+        `best_on_test`: Mean and spread of the main metric for the candidate that is best on the
+        test set of the first partition, as in the paper. None if only one candidate was tested.
         `chance`: Mean score of random guesses.
         `partitions`: Results of each partition by name.
         `per_class`: Means over the partitions by class. None for classes without test recordings.
@@ -106,7 +106,6 @@ def collect(
         name: _partition(outcome, class_names, multi_label) for name, outcome in outcomes.items()
     }
     first = next(iter(partitions.values()))
-    best = [partition["best_on_test"] for partition in partitions.values()]
     by_class = np.array(
         [metric.by_class(outcome.scores, outcome.targets) for outcome in outcomes.values()]
     )
@@ -117,7 +116,7 @@ def collect(
             name: _mean([partition["scores"][name] for partition in partitions.values()])
             for name in first["scores"]
         },
-        "best_on_test": _mean([b["test"] for b in best]) if all(best) else None,
+        "best_on_test": _best_on_test(list(outcomes.values())),
         "chance": float(np.mean([metric.chance(o.targets) for o in outcomes.values()])),
         "partitions": partitions,
         "per_class": {
@@ -145,6 +144,15 @@ def _partition(outcome: Outcome, class_names: Sequence[str], multi_label: bool) 
             for name, value in zip(class_names, by_class, strict=True)
         },
     }
+
+
+def _best_on_test(outcomes: Sequence[Outcome]) -> dict[str, float | None] | None:
+    """Scores one candidate in all partitions: the one that is best on the first one's test set."""
+    best = outcomes[0].best_on_test
+    if best is None:
+        return None
+    tests = [{c.value: c.test for c in outcome.candidates}.get(best.value) for outcome in outcomes]
+    return None if None in tests else _mean(tests)
 
 
 def _mean(values: Sequence[float]) -> dict[str, float | None]:
@@ -217,7 +225,9 @@ def table(results: Mapping[str, Any]) -> str:
         rows.append(("this checkpoint, mean and spread", means, ""))
     best = results["best_on_test"]
     if best:
-        note = f"{next(iter(partitions.values()))['varied']} chosen on the test set itself"
+        name, first = next(iter(partitions.items()))
+        where = "itself" if len(partitions) == 1 else f"of partition {name}"
+        note = f"{first['varied']} chosen on the test set {where}"
         rows.append(("best on test, as the paper chooses", [percent(**best)], note))
     rows.append(("chance", [percent(results["chance"])], ""))
     for number in results.get("paper", ()):
