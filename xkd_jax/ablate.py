@@ -1,13 +1,19 @@
-"""Runs rows of the paper's ablations on any base config, and compares with the paper's numbers.
+"""Runs rows of the paper's tables on any base config, and compares with the paper's numbers.
 
     python -m xkd_jax.ablate --base=configs/demo.py --rows=table4 --seeds=3
+    python -m xkd_jax.ablate --base=configs/k400.py --config.data.path=K400 --rows=table4 \
+        --evaluate=paper --eval.ucf101=UCF --eval.hmdb51=HMDB --eval.esc50=ESC
 
 For each row and seed, this pretrains with the row's changes to the base, and evaluates the features
 on the base's data by a linear SVM and by nearest neighbors (configs/eval/compare.py). At the end it
 prints a table of means and spreads over the seeds, and writes `results.json`, `table.md` and
-`table.png` to the output folder. The same command resumes a run that was stopped at any instant;
-finished work is not repeated. Rows with the same pretraining share it. All rows are listed by
-xkd_jax.main with --config=configs/ablation.py:list.
+`table.png` to the output folder. With --evaluate=paper it evaluates by the paper's protocols on its
+data sets instead, prints the paper's tables with ours beside, and writes `paper.json` and
+`paper.md`; rows then also have the paper's epochs and temperatures, unless the base has its own.
+
+The same command resumes a run that was stopped at any instant; finished work is not repeated. Rows
+with the same pretraining share it. All rows are listed by xkd_jax.main with
+--config=configs/ablation.py:list.
 
 Flags:
   --base=FILE             the config that the rows change: one of configs/*.py; for the paper's own
@@ -17,7 +23,14 @@ Flags:
   --seed=I                only the I-th of these seeds, from 0; makes no table
   --output=FOLDER         folder for everything; created if missing (runs/ablations/BASE)
   --config.FIELD=VALUE    sets a field of the base, for all rows
-  --eval.FIELD=VALUE      sets a field of configs/eval/compare.py
+  --evaluate=KIND         compare: on the base's own data; paper: as the paper (compare)
+  --eval.FIELD=VALUE      sets a field of configs/eval/compare.py, or, with --evaluate=paper, of all
+                          evaluations that have it
+  --eval.DATASET=FOLDER   with --evaluate=paper: prepared ucf101, hmdb51, esc50, fsd50k,
+                          kinetics_sound or kinetics400; what is not given stays a gap
+  --finetune.DATASET=FOLDER  the same for finetuning on video, prepared with --short_side=256
+  --data.audioset=FOLDER  prepared pretraining data of the rows that the paper pretrains on AudioSet
+  --run=NAME              only the pretraining of this name; makes no table
   --jobs                  runs nothing: prints a command for each pretraining, to run in any order
                           or in parallel; then --table_only makes the table
   --dry_run               runs nothing: prints what is finished and what is not
@@ -35,31 +48,19 @@ if __name__ == "__main__":  # before the slow imports
     program.start()
 
 import argparse
-import collections
-import os
 import pathlib
 import shlex
-import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import ml_collections
+from input_pipeline.programs import config_flag, program
+from xkd_jax.ablation import evaluations, paper_tables, plan, selection, tables
+from xkd_jax.ablation.evaluations import Suite
+from xkd_jax.ablation.runner import Failed, Runner, Stopped
 
-from input_pipeline.programs import config_flag, program, signals
-from xkd_jax.ablation import plan, selection, tables
-from xkd_jax.main import ALREADY_FINISHED
-
-LOG = "log.txt"
 _CONFIG, _EVALUATION = "--config.", "--eval."
-
-
-class Failed(RuntimeError):
-    """A run has ended with an error; the message names the run and the reason."""
-
-
-class Stopped(Exception):
-    """A signal has asked the program to end."""
+COMPARE, PAPER = "compare", "paper"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         with program.errors_in_one_line():
-            failures = _run(*_parse(sys.argv[1:] if argv is None else argv))
+            failures = _run(_parse(sys.argv[1:] if argv is None else argv))
     except Stopped:
         print("Stopped. To go on, run the same command again.")
         return 0
@@ -82,43 +83,94 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failures else 0
 
 
-def _run(
-    arguments: argparse.Namespace, base_flags: Sequence[str], evaluation_flags: Sequence[str]
-) -> list[Failed]:
+class Flags(NamedTuple):
+    """The command line.
+
+    Attributes:
+        arguments: Flags of this program with one value each.
+        base: Flags of the base, `--config.FIELD=VALUE`.
+        evaluation: Flags of the evaluations, as `--config.FIELD=VALUE`.
+        folders: Folders of data sets.
+    """
+
+    arguments: argparse.Namespace
+    base: tuple[str, ...]
+    evaluation: tuple[str, ...]
+    folders: evaluations.Folders
+
+
+def _run(flags: Flags) -> list[Failed]:
     """Runs, prints or tabulates as the flags say, and returns the failures of runs."""
+    arguments = flags.arguments
+    flags.folders.check()
     base = plan.Base(
-        arguments.base, tuple(base_flags), config_flag.load_config(arguments.base, base_flags)
+        arguments.base,
+        flags.base,
+        config_flag.load_config(arguments.base, flags.base),
+        arguments.evaluate == PAPER,
+        flags.folders.pretraining,
     )
     if base.config.get("task") != "pretrain":
         raise ValueError(f"--base={base.path} is not a pretraining: it has another task")
     output = arguments.output or pathlib.Path("runs/ablations", pathlib.Path(base.path).stem)
     seeds = range(arguments.seeds) if arguments.seed is None else [arguments.seed]
     selected = selection.select(arguments.rows)
-    jobs = plan.jobs(base, selected, seeds, output)
+    suite = (
+        evaluations.Paper(selected, flags.folders, flags.evaluation)
+        if base.as_paper
+        else evaluations.Compare(base, flags.evaluation)
+    )
+    jobs = [job for job in plan.jobs(base, selected, seeds, output) if suite.of(job)]
     for row, reason in plan.impossible(base, selected).items():
         print(f"left out: {row}, impossible on {base.path}: {reason}", file=sys.stderr)
+    if arguments.run:
+        jobs = _only(arguments.run, jobs)
     if arguments.jobs:
         for job in jobs:
-            print(shlex.join(_command(arguments, job, output, base_flags, evaluation_flags)))
+            print(shlex.join(_command(flags, job, output)))
         return []
     for job in jobs:
         plan.check_same_run(base, job)
-    runner = Runner(base, evaluation_flags)
+    runner = Runner(base, suite)
     if arguments.dry_run:
         for job in jobs:
             print(f"{job.workdir}: {runner.state(job)} ({', '.join(job.rows)})")
         return []
     failures = [] if arguments.table_only else runner.run(jobs)
-    if arguments.seed is None:
-        results = tables.collect(base, selected, jobs)
-        tables.write(output, results)
-        print(tables.text(results))
-        print(f"In {output}: {tables.FILE}, {tables.MARKDOWN}, {tables.PICTURE}", flush=True)
+    if arguments.seed is None and not arguments.run:
+        _tabulate(suite, base, selected, jobs, output)
     return failures
 
 
-def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
-    """Parses the flags of this program, of the base, and of the evaluation (as `--config.`)."""
+def _only(run: str, jobs: Sequence[plan.Job]) -> list[plan.Job]:
+    names = dict.fromkeys(job.run for job in jobs)
+    if run not in names:
+        raise ValueError(f"--run={run}; allowed with these --rows: {', '.join(names)}")
+    return [job for job in jobs if job.run == run]
+
+
+def _tabulate(
+    suite: Suite,
+    base: plan.Base,
+    selected: Sequence[selection.Selected],
+    jobs: Sequence[plan.Job],
+    output: pathlib.Path,
+) -> None:
+    """Writes and prints the tables of what is finished."""
+    if isinstance(suite, evaluations.Paper):
+        results = paper_tables.collect(suite, base, selected, jobs)
+        paper_tables.write(output, results)
+        text, files = paper_tables.text(results), (paper_tables.RESULTS, paper_tables.MARKDOWN)
+    else:
+        results = tables.collect(base, selected, jobs)
+        tables.write(output, results)
+        text, files = tables.text(results), (tables.FILE, tables.MARKDOWN, tables.PICTURE)
+    print(text)
+    print(f"In {output}: {', '.join(files)}", flush=True)
+
+
+def _parse(argv: Sequence[str]) -> Flags:
+    """Parses the flags of this program, of the base, of the evaluations, and of data sets."""
     if config_flag.HELP & set(argv):
         print(__doc__)
         sys.exit(0)
@@ -127,189 +179,63 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str
     parser.add_argument("--rows", required=True, type=lambda text: text.split(","))
     parser.add_argument("--seeds", type=program.count, default=1)
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--run")
     parser.add_argument("--output", type=pathlib.Path)
+    parser.add_argument("--evaluate", default=COMPARE)
     only = parser.add_mutually_exclusive_group()
     for name in ("--jobs", "--dry_run", "--table_only"):
         only.add_argument(name, action="store_true")
+    folders = {
+        "eval": evaluations.DATASETS,
+        "finetune": evaluations.FINETUNED,
+        "data": evaluations.PRETRAINING,
+    }
+    for kind, datasets in folders.items():
+        for dataset in datasets:
+            parser.add_argument(f"--{kind}.{dataset}", metavar="FOLDER")
     arguments, rest = parser.parse_known_args(argv)
     for flag in rest:
         if not flag.startswith((_CONFIG, _EVALUATION)) or "=" not in flag:
             parser.error(f"{flag} is not a flag; allowed: --config.FIELD=VALUE, --eval.FIELD=VALUE")
     if arguments.seed is not None and arguments.seed < 0:
         parser.error(f"--seed={arguments.seed}; allowed: 0 or more")
-    return (
+    if arguments.evaluate not in (COMPARE, PAPER):
+        parser.error(f"--evaluate={arguments.evaluate}; allowed: {COMPARE}, {PAPER}")
+    given = {
+        kind: {name: path for name in datasets if (path := vars(arguments)[f"{kind}.{name}"])}
+        for kind, datasets in folders.items()
+    }
+    for kind, paths in given.items():
+        if paths and arguments.evaluate != PAPER:
+            parser.error(f"--{kind}.{next(iter(paths))} is allowed with --evaluate=paper alone")
+    return Flags(
         arguments,
-        [flag for flag in rest if flag.startswith(_CONFIG)],
-        [_CONFIG + flag.removeprefix(_EVALUATION) for flag in rest if flag.startswith(_EVALUATION)],
+        tuple(flag for flag in rest if flag.startswith(_CONFIG)),
+        tuple(
+            _CONFIG + flag.removeprefix(_EVALUATION)
+            for flag in rest
+            if flag.startswith(_EVALUATION)
+        ),
+        evaluations.Folders(*given.values()),
     )
 
 
-def _command(
-    arguments: argparse.Namespace,
-    job: plan.Job,
-    output: pathlib.Path,
-    base_flags: Sequence[str],
-    evaluation_flags: Sequence[str],
-) -> list[str]:
+def _command(flags: Flags, job: plan.Job, output: pathlib.Path) -> list[str]:
+    """Returns the command that does one job."""
+    arguments = flags.arguments
+    # A row's name alone would select only the first of the tables that have it.
+    which = (
+        (f"--rows={','.join(arguments.rows)}", f"--run={job.run}", f"--evaluate={PAPER}")
+        if arguments.evaluate == PAPER
+        else (f"--rows={','.join(job.rows)}",)
+    )
     return [
         *("python", "-m", "xkd_jax.ablate", f"--base={arguments.base}"),
-        *(f"--rows={','.join(job.rows)}", f"--seed={job.seed}", f"--output={output}"),
-        *base_flags,
-        *(_EVALUATION + flag.removeprefix(_CONFIG) for flag in evaluation_flags),
+        *(*which, f"--seed={job.seed}", f"--output={output}"),
+        *flags.folders.flags(),
+        *flags.base,
+        *(_EVALUATION + flag.removeprefix(_CONFIG) for flag in flags.evaluation),
     ]
-
-
-class Runner:
-    """Runs jobs one after another, each in its own processes.
-
-    Args:
-        base: Base config of the pretrainings.
-        evaluation_flags: Flags `--config.FIELD=VALUE` for all evaluations.
-    """
-
-    def __init__(self, base: plan.Base, evaluation_flags: Sequence[str]) -> None:
-        self._base = base
-        self._evaluation_flags = evaluation_flags
-        self._seconds: dict[str, list[float]] = collections.defaultdict(list)
-        self._protocols: dict[str, ml_collections.ConfigDict] = {}
-        self._process: subprocess.Popen | None = None
-        self._stopping = False
-
-    def run(self, jobs: Sequence[plan.Job]) -> list[Failed]:
-        """Runs the jobs that are not finished.
-
-        Args:
-            jobs: The jobs, in the order in which to run them.
-
-        Returns:
-            The failures.
-
-        Raises:
-            Stopped: A signal has ended the current run, which has saved its state.
-        """
-        with signals.requests(self._stop):
-            return list(self._failures(jobs))
-
-    def _stop(self, number: int) -> None:
-        self._stopping = True
-        if self._process:
-            self._process.terminate()  # the run saves and ends
-
-    def _failures(self, jobs: Sequence[plan.Job]) -> Iterator[Failed]:
-        """Runs the jobs, and yields the failures."""
-        for place, job in enumerate(jobs):
-            title = f"[{place + 1}/{len(jobs)}] {job.run}, seed {job.seed}"
-            try:
-                for kind, network in self._remaining(job):
-                    print(f"{title}: {kind}{self._left(kind, jobs[place:])}", flush=True)
-                    start = time.monotonic()
-                    if network is None:
-                        self._pretrain(job)
-                    else:
-                        self._evaluate(job, network)
-                    self._seconds[kind].append(time.monotonic() - start)
-            except Failed as error:
-                print(f"{title}: failed", flush=True)
-                yield error
-            else:
-                print(f"{title}: finished", flush=True)
-
-    def state(self, job: plan.Job) -> str:
-        """Describes in words how far a job is."""
-        if not list(self._remaining(job)):
-            return "finished"
-        step = plan.checkpoint.latest_step(job.workdir)
-        if step is None:
-            return "not begun"
-        return f"{'pretrained' if plan.is_pretrained(self._base, job) else 'begun'}, at step {step}"
-
-    def _remaining(self, job: plan.Job) -> Iterator[tuple[str, str | None]]:
-        """Yields the work that remains: its name, and the network to evaluate (None: pretrain)."""
-        networks = [n for n in job.networks() if not self._is_evaluated(job, n)]
-        if networks and not plan.is_pretrained(self._base, job):
-            yield "pretraining", None
-        for network in networks:
-            yield f"evaluating the {network}", network
-
-    def _is_evaluated(self, job: plan.Job, network: str) -> bool:
-        # The protocol is the same for all jobs, except for paths, which are not compared.
-        if network not in self._protocols:
-            flags = plan.evaluation_flags(self._base, job, network, self._evaluation_flags)
-            overrides = [flag for flag in flags if flag.startswith(_CONFIG)]
-            self._protocols[network] = config_flag.load_config(plan.EVALUATION, overrides)
-        return plan.evaluated(job, network, self._protocols[network]) is not None
-
-    def _pretrain(self, job: plan.Job) -> None:
-        """Trains to the end, and resumes a run that has stopped before it."""
-        while not plan.is_pretrained(self._base, job):
-            before = plan.checkpoint.latest_step(job.workdir)
-            code = self._start(plan.pretraining_flags(self._base, job), job)
-            if code == ALREADY_FINISHED:
-                return
-            if code == 0 and plan.checkpoint.latest_step(job.workdir) == before:
-                raise Failed(f"{job.workdir} makes no progress; see {job.workdir / LOG}")
-
-    def _evaluate(self, job: plan.Job, network: str) -> None:
-        self._start(plan.evaluation_flags(self._base, job, network, self._evaluation_flags), job)
-
-    def _start(self, flags: Sequence[str], job: plan.Job) -> int:
-        """Runs `xkd_jax.main` to its end.
-
-        Args:
-            flags: The flags of the run.
-            job: The job, whose folder gets the log.
-
-        Returns:
-            The exit code: 0, or `ALREADY_FINISHED`.
-
-        Raises:
-            Failed: The run has ended with another exit code.
-            Stopped: A signal has ended the run.
-        """
-        job.workdir.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "xkd_jax.main", *flags]
-        with (job.workdir / LOG).open("a") as log:
-            print(f"\n$ {shlex.join(command)}", file=log, flush=True)
-            # The run has its own session, so that Ctrl-C reaches it only once, from here. If this
-            # process is killed, its pipe to the run closes, which ends the run.
-            with subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env=os.environ | {signals.STARTED_BY_A_PROGRAM: "1"},
-            ) as self._process:
-                if self._stopping:  # the signal came before the process started
-                    self._process.terminate()
-                code = self._process.wait()
-            self._process = None
-        if self._stopping:
-            raise Stopped
-        if code not in (0, ALREADY_FINISHED):
-            raise Failed(f"{job.workdir} ended with {code}: {_last_line(job.workdir / LOG)}")
-        return code
-
-    def _left(self, kind: str, jobs: Sequence[plan.Job]) -> str:
-        """Estimates the remaining time from the durations so far."""
-        known = {kind: sum(seconds) / len(seconds) for kind, seconds in self._seconds.items()}
-        if kind not in known:
-            return ""
-        kinds_left = [kind for job in jobs for kind, _ in self._remaining(job)]
-        seconds = sum(known.get(kind, 0.0) for kind in kinds_left)
-        return f", about {_duration(seconds)} left"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{round(seconds)} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
-
-
-def _last_line(path: pathlib.Path) -> str:
-    lines = path.read_text(errors="replace").split("\n")
-    return next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
 
 
 if __name__ == "__main__":

@@ -33,12 +33,12 @@ def data(media, tmp_path, monkeypatch):
     monkeypatch.setattr(prepare.workers, "write_shards", write_shards)
 
     def make(name):
-        source = tmp_path / "source"
+        source, prepared = tmp_path / "source" / name, tmp_path / "prepared" / name
         if name == "folder":
             miniatures.folder(source, media)
             return source
         miniatures.PUBLISHED[name](source, media)
-        prepare.prepare(prepare.Task(name, source, tmp_path / "prepared", short_side=32))
-        return tmp_path / "prepared"
+        prepare.prepare(prepare.Task(name, source, prepared, short_side=32))
+        return prepared
 
     return make

@@ -86,6 +86,44 @@ def test_rows_are_run_stopped_gone_on_with_and_tabled(tmp_path):
     assert len(listed) == 3 and all(": finished (" in line for line in listed)
 
 
+@pytest.mark.slow  # trains, and makes two evaluations, each a program of its own
+def test_a_table_is_measured_as_the_paper_measures_it(data, tmp_path):
+    """One row of a table, on miniatures of two of the table's three data sets."""
+    output = tmp_path / "out"
+    flags = [f"--config.data.path={runs.clips()}", "--rows=student", "--evaluate=paper"]
+    flags += [f"--eval.ucf101={data('ucf101')}", f"--eval.esc50={data('esc50')}"]
+    flags += ["--eval.clips.train.count=2", "--eval.classifier.svm.c=(0.01,100.0)"]
+    flags += ["--eval.compute_dtype=float32", f"--output={output}"]
+    said = output_of(ablate(*flags))
+
+    content = json.loads((output / "paper.json").read_text())
+    [study] = content["studies"]
+    assert (study["number"], list(study["gaps"])) == ("6", ["HMDB51 SVM"])
+    student, teacher = study["entries"]
+    assert (student["label"], teacher["label"], teacher["ours"]) == ("Student", "Teacher", None)
+    for dataset, title in (("ucf101", "UCF101 SVM"), ("esc50", "ESC50 SVM")):
+        folder = output / "xkd" / "seed0" / "student" / f"{dataset}_svm_split1"
+        results = json.loads((folder / "results.json").read_text())
+        assert list(results["partitions"]) == ["1"]
+        assert results["checkpoint"]["network"] == "student"
+        assert student["ours"][title]["ours"] == results["best_on_test"]
+        assert student["ours"][title]["held_out"]["mean"] == results["scores"]["top1"]["mean"]
+    assert student["ours"]["HMDB51 SVM"] == {"by_seed": {}}
+    assert (student["paper"]["HMDB51 SVM"], teacher["paper"]["HMDB51 SVM"]) == (57.8, 59.3)
+    # What is not the paper's is said before any number.
+    header = " ".join(said[: said.index("UCF101 SVM  ")].split())
+    assert "Table 6. Comparison between students and teachers" in header
+    assert "NOT the paper's setting: data.dataset is 'generated', not kinetics400" in header
+    assert "No data were given for HMDB51 SVM (see --eval.hmdb51)" in header
+    assert "UCF101 SVM: clips.train.count is 2, not 25" in study["differences"]
+
+    # Another call has nothing left to do, and another protocol is another evaluation.
+    [line] = output_of(ablate(*flags, "--dry_run")).splitlines()
+    assert line.endswith("seed0: finished (student)")
+    [line] = output_of(ablate(*flags, "--eval.clips.test.count=1", "--dry_run")).splitlines()
+    assert "pretrained, at step 24" in line
+
+
 def refusal(*flags: str, **kwargs) -> str:
     process = ablate(*flags, **kwargs)
     output, _ = process.communicate(timeout=100)
@@ -100,6 +138,11 @@ def refusal(*flags: str, **kwargs) -> str:
         (["--rows=no_refin"], "no_refine"),
         (["--rows=xkd", "--config.xkd.lambda_aee=1"], "lambda_ae"),
         (["--rows=xkd", "--seeds=0"], "allowed: 1 or more"),
+        (["--rows=xkd", "--evaluate=papers"], "--evaluate=papers; allowed: compare, paper"),
+        (["--rows=xkd", "--eval.esc50=X"], "--eval.esc50 is allowed with --evaluate=paper alone"),
+        (["--rows=table4", "--evaluate=paper"], "--eval.hmdb51=DIR is missing"),
+        (["--rows=table4", "--evaluate=paper", "--eval.esc50=no"], "holds no prepared data"),
+        (["--rows=xkd", "--run=mas"], "--run=mas; allowed with these --rows: xkd"),
         (["--rows=xkd", "--steps=3"], "--steps=3 is not a flag; allowed: --config.FIELD=VALUE"),
     ],
 )
@@ -131,6 +174,19 @@ def test_the_program_lists_all_rows_and_asks_for_no_workdir():
     assert "\n  no_refine " in output and "\n  ema_0.99 " in output
     code, output = runs.call(config="configs/ablation.py:da1")
     assert code == 1 and "--workdir=FOLDER is missing" in output
+
+
+def test_jobs_of_the_papers_tables_keep_their_tables(data):
+    folder = data("esc50")
+    flags = ["--rows=table4,tableS15", "--evaluate=paper", f"--eval.esc50={folder}", "--output=out"]
+    lines = output_of(ablate(*flags, "--jobs")).splitlines()
+    assert [line.split("--run=")[1].split()[0] for line in lines] == [
+        *("no_refine", "xkd", "mats", "mas")
+    ]
+    assert lines[0] == (
+        "python -m xkd_jax.ablate --base=tests/integration/tiny_run.py --rows=table4,tableS15 "
+        f"--run=no_refine --evaluate=paper --seed=0 --output=out --eval.esc50={folder}"
+    )
 
 
 def test_jobs_are_commands_that_make_the_same_runs():

@@ -17,7 +17,7 @@ import ml_collections
 
 from input_pipeline.files import sealed
 from xkd_jax.ablation.selection import Selected
-from xkd_jax.config import checks, former_names
+from xkd_jax.config import checks, former_names, pretraining
 from xkd_jax.downstream import results
 from xkd_jax.paper import rows
 from xkd_jax.run import checkpoint
@@ -36,11 +36,16 @@ class Base(NamedTuple):
         path: Path of the config file.
         flags: Flags `--config.FIELD=VALUE` that override its fields.
         config: The resulting config.
+        as_paper: Whether rows get the paper's recipe too, in the fields that the base leaves at
+            the paper's default, and its pretraining data.
+        data: Folders of pretraining data that are not the base's, by name of the data set.
     """
 
     path: str
     flags: tuple[str, ...]
     config: ml_collections.ConfigDict
+    as_paper: bool = False
+    data: Mapping[str, str] = {}
 
 
 class Job(NamedTuple):
@@ -58,9 +63,9 @@ class Job(NamedTuple):
     rows: tuple[str, ...]
     workdir: pathlib.Path
 
-    def evaluation(self, network: str) -> pathlib.Path:
-        """Returns the folder of the evaluation of a network."""
-        return self.workdir / network
+    def evaluation(self, name: str) -> pathlib.Path:
+        """Returns the folder of an evaluation, by its name or its network."""
+        return self.workdir / name
 
     def networks(self) -> tuple[str, ...]:
         """Returns the networks to evaluate, without duplicates."""
@@ -81,7 +86,23 @@ def row_config(base: Base, row: str, seed: int) -> ml_collections.ConfigDict:
 
 
 def _changes(base: Base, row: str, seed: int) -> dict[str, Any]:
-    return {"seed": base.config.seed + seed, **rows.changed(base.config, rows.ROWS[row])}
+    recipe = _papers_own(base, row) if base.as_paper else {}
+    changes = rows.changed(base.config, rows.ROWS[row])
+    return {"seed": base.config.seed + seed, **recipe, **changes}
+
+
+def _papers_own(base: Base, row: str) -> dict[str, Any]:
+    """Returns what else the paper's run of a row has, except where the base has its own value."""
+    default = pretraining.get_config()
+    fields = {
+        field: value
+        for field, value in rows.recipe_of(row).items()
+        if rows.value_of(base.config, field) == rows.value_of(default, field)
+    }
+    data = rows.ROWS[row].data
+    if data in base.data:
+        fields |= {"data.dataset": "prepared", "data.path": base.data[data], "data.split": "train"}
+    return fields
 
 
 def runs_of_rows(base: Base) -> dict[str, str]:
@@ -101,6 +122,10 @@ def impossible(base: Base, selected: Sequence[Selected]) -> dict[str, str]:
     """Returns the selected rows that are impossible on this base, each with the reason."""
     reasons = {}
     for row in _names(selected):
+        data = rows.ROWS[row].data
+        if base.as_paper and data not in (rows.ROWS["xkd"].data, *base.data):
+            reasons[row] = f"the paper pretrains it on {data}: --data.{data}=DIR is missing"
+            continue
         try:
             checks.check_step(row_config(base, row, 0))
         except checks.ConfigError as error:
@@ -159,7 +184,7 @@ def pretraining_flags(base: Base, job: Job) -> list[str]:
 
 
 def evaluation_flags(base: Base, job: Job, network: str, flags: Sequence[str]) -> list[str]:
-    """Returns the flags of `python -m xkd_jax.main` for an evaluation on the base's data.
+    """Returns the flags `--config.FIELD=VALUE` for an evaluation on the base's data.
 
     Args:
         base: Base config of the pretraining.
@@ -177,12 +202,7 @@ def evaluation_flags(base: Base, job: Job, network: str, flags: Sequence[str]) -
         # Rows of one architecture have the same features of initial weights.
         "features.cache": job.workdir.parents[1] / "features",
     }
-    return [
-        f"--config={EVALUATION}",
-        *(f"--config.{field}={value}" for field, value in fields.items()),
-        *flags,
-        f"--workdir={job.evaluation(network)}",
-    ]
+    return [*(f"--config.{field}={value}" for field, value in fields.items()), *flags]
 
 
 def is_pretrained(base: Base, job: Job) -> bool:
@@ -215,13 +235,13 @@ def check_same_run(base: Base, job: Job) -> None:
 
 
 def evaluated(
-    job: Job, network: str, protocol: ml_collections.ConfigDict | None = None
+    job: Job, name: str, protocol: ml_collections.ConfigDict | None = None
 ) -> dict[str, Any] | None:
     """Reads the results of an evaluation.
 
     Args:
         job: The pretraining.
-        network: `teacher` or `student`.
+        name: Name of the evaluation, such as `teacher`.
         protocol: Config that the evaluation must have; None accepts any.
 
     Returns:
@@ -230,7 +250,7 @@ def evaluated(
     Raises:
         ValueError: The file is damaged.
     """
-    path = job.evaluation(network) / results.FILE
+    path = job.evaluation(name) / results.FILE
     if not path.is_file():
         return None
     content = _load(path)

@@ -131,7 +131,7 @@ def _row(
         "network": row.network,
         "changes": rows.changed(base.config, row),
         "seeds": scores["pretrained"],
-        "scores": _over_seeds(scores["pretrained"]),
+        "scores": over_seeds(scores["pretrained"]),
         "untrained": next(iter(scores["untrained"].values()), {}),
         "paper": {
             paper.title(benchmark): percents
@@ -140,7 +140,8 @@ def _row(
     }
 
 
-def _over_seeds(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
+def over_seeds(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
+    """Returns the mean and spread of each measure, from the scores of each seed."""
     values: dict[str, list[float]] = {}
     for scores_of_seed in scores.values():
         for measure, score in scores_of_seed.items():

@@ -62,11 +62,8 @@ def test_the_flags_give_the_rows_config(row):
 def test_an_evaluation_is_of_the_bases_data():
     base = make_base("--config.data.path=clips", "--config.data.generated.test=5")
     [job] = jobs(base, "mas")
-    path, *flags, workdir = plan.evaluation_flags(
-        base, job, "student", ["--config.classifiers=('knn',)"]
-    )
-    config = config_flag.load_config(path.removeprefix("--config="), flags)
-    assert workdir == "--workdir=out/mas/seed0/student"
+    flags = plan.evaluation_flags(base, job, "student", ["--config.classifiers=('knn',)"])
+    config = config_flag.load_config(plan.EVALUATION, flags)
     assert (config.checkpoint, config.network) == ("out/mas/seed0", "student")
     assert (config.data.dataset, config.data.path) == ("generated", "clips")
     assert config.data.generated.test == 5
@@ -119,8 +116,8 @@ def test_evaluations_are_of_one_protocol(tmp_path):
     [job] = jobs(base, "xkd", output=tmp_path)
 
     def protocol(*more):
-        path, *flags, _ = plan.evaluation_flags(base, job, "teacher", more)
-        return config_flag.load_config(path.removeprefix("--config="), flags)
+        flags = plan.evaluation_flags(base, job, "teacher", more)
+        return config_flag.load_config(plan.EVALUATION, flags)
 
     assert plan.evaluated(job, "teacher") is None
     folder = job.evaluation("teacher")

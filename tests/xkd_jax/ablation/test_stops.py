@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.integration import runs
-from xkd_jax import ablate
+from xkd_jax.ablation import runner
 
 # Stands for a training: waits, and logs the signal that ends it.
 RUN = """
@@ -28,17 +28,17 @@ ABLATE = """
 import collections, pathlib, sys
 from input_pipeline.programs import signals
 signals.install()
-from xkd_jax import ablate
+from xkd_jax.ablation import runner
 
 run, folder = sys.argv[1:]
 sys.executable = run
 Job = collections.namedtuple("Job", ["workdir", "run", "seed", "row"])
-runner = ablate.Runner(None, ())
-runner._remaining = lambda job: [("pretraining", None)]
-runner._pretrain = lambda job: runner._start((), job)
+runs = runner.Runner(None, None)
+runs._remaining = lambda job: [("pretraining", None)]
+runs._pretrain = lambda job: runs._start((), job)
 try:
-    runner.run([Job(pathlib.Path(folder), "xkd", 0, "xkd")])
-except ablate.Stopped:
+    runs.run([Job(pathlib.Path(folder), "xkd", 0, "xkd")])
+except runner.Stopped:
     print("stopped")
 """
 
@@ -61,7 +61,7 @@ def test_the_run_under_way_saves_and_ends(tmp_path, number):
         stdout=subprocess.PIPE,
         text=True,
     )
-    log = tmp_path / "run" / ablate.LOG
+    log = tmp_path / "run" / runner.LOG
     wait_for(lambda: log.exists() and "runs" in log.read_text())
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)

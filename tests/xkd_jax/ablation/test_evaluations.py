@@ -1,0 +1,196 @@
+"""The paper's evaluations: which ones a table needs, with which flags, on which data."""
+
+import pathlib
+import shlex
+
+import pytest
+
+from input_pipeline.prepared.records import Recipe
+from input_pipeline.programs import config_flag
+from xkd_jax.ablation import evaluations, plan, selection
+from xkd_jax.paper import rows, tables
+
+K400 = "configs/k400.py"
+OUTPUT = pathlib.Path("out")
+
+
+def make_base(*flags, data=None):
+    config = config_flag.load_config(K400, flags)
+    return plan.Base(K400, flags, config, True, data or {})
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Prepared data sets without recordings, of the sizes that the paper's protocols need."""
+    root = tmp_path_factory.mktemp("data")
+
+    def make(name, side):
+        path = root / f"{name}_{side}"
+        path.mkdir()
+        Recipe(name, 8.0, side, ("clap",), ()).save(path)
+        return str(path)
+
+    return evaluations.Folders(
+        {name: make(name, 128) for name in evaluations.DATASETS},
+        {name: make(name, 256) for name in evaluations.FINETUNED},
+        {name: make(name, 128) for name in evaluations.PRETRAINING},
+    )
+
+
+def planned(folders, *names, flags=()):
+    """Returns the evaluations of each pretraining that rows need."""
+    base, selected = make_base(data=folders.pretraining), selection.select(names)
+    paper = evaluations.Paper(selected, folders, flags)
+    return {job.run: paper.of(job) for job in plan.jobs(base, selected, [0], OUTPUT)}
+
+
+def test_a_table_is_measured_by_its_own_protocols_on_split_1(folders):
+    found = planned(folders, "table4")
+    assert list(found) == ["no_refine", "xkd"]
+    assert [e.name for e in found["xkd"]] == [
+        "teacher/hmdb51_svm_split1",
+        "teacher/ucf101_svm_split1",
+        "teacher/esc50_svm_split1",
+    ]
+    first = found["xkd"][0]
+    assert (first.title, first.config) == (
+        "HMDB51 SVM of the teacher, split 1",
+        "configs/eval/svm_hmdb51.py",
+    )
+    config = first.protocol()
+    assert config.data.partitions == ("1",)
+    assert config.data.path == folders.evaluation["hmdb51"]
+    assert (config.checkpoint, config.network) == ("out/xkd/seed0", "teacher")
+    assert config.features.cache == "out/features"
+    assert (config.clips.train.count, config.clips.test.count) == (25, 3)
+    [job, _] = plan.jobs(make_base(), selection.select(["table4"]), [0], OUTPUT)
+    command = first.command(job)
+    assert command[-1] == "--workdir=out/no_refine/seed0/teacher/hmdb51_svm_split1"
+    assert shlex.split(shlex.join(command)) == command
+
+
+def test_tables_of_all_splits_have_all_of_them_and_larger_frames_for_finetuning(folders):
+    found = {e.name: e.protocol() for e in planned(folders, "table7")["xkd_audioset"]}
+    assert list(found) == [
+        *("teacher/ucf101_svm", "teacher/ucf101_finetune"),
+        *("teacher/hmdb51_svm", "teacher/hmdb51_finetune"),
+        *("teacher/kinetics400_linear", "teacher/kinetics400_finetune"),
+    ]
+    assert all(config.data.partitions == () for config in found.values())
+    path = found["teacher/ucf101_finetune"].data.path
+    assert path == folders.finetuning["ucf101"] != found["teacher/ucf101_svm"].data.path
+    sounds = {e.name: e.protocol() for e in planned(folders, "table8")["mas"]}
+    assert "student/esc50_finetune" in sounds
+    assert sounds["student/esc50_finetune"].data.path == folders.evaluation["esc50"]
+
+
+def test_every_benchmark_of_the_paper_has_a_config_of_its_own_protocol(folders):
+    found = [e for runs in planned(folders, "all").values() for e in runs]
+    measured = {}
+    for evaluation in found:
+        benchmark = tuple(evaluation.protocol().paper.split("/"))
+        assert pathlib.Path(evaluation.name).name.startswith("_".join(benchmark))
+        measured[benchmark] = evaluation.config
+    assert set(measured) == set(tables.BENCHMARKS)
+
+
+def test_an_evaluation_that_two_tables_share_is_made_once(folders):
+    names = [e.name for e in planned(folders, "table4", "table5", "tableS15")["xkd"]]
+    assert len(names) == len(set(names)) == 6  # three of the teacher, three of the student
+    names = [e.name for e in planned(folders, "table1", "table7")["xkd"]]
+    assert {"teacher/ucf101_svm_split1", "teacher/ucf101_svm"} <= set(names)
+
+
+def test_data_that_are_not_given_leave_gaps(folders):
+    given = evaluations.Folders({"esc50": folders.evaluation["esc50"]})
+    assert [e.name for e in planned(given, "table4")["xkd"]] == ["teacher/esc50_svm_split1"]
+    paper = evaluations.Paper(selection.select(["table4"]), given, ())
+    gaps = paper.gaps(tables.TABLES["4"])
+    assert gaps == [("hmdb51", "svm"), ("ucf101", "svm")]
+    assert evaluations.missing_flag(("hmdb51", "finetune")) == "--finetune.hmdb51"
+    with pytest.raises(ValueError, match=r"--eval.hmdb51=DIR is missing: .*HMDB51 SVM, UCF101"):
+        planned(evaluations.Folders(), "table4")
+
+
+def test_a_folder_with_other_data_is_refused(folders, tmp_path):
+    folders.check()
+    wrong = evaluations.Folders({"ucf101": folders.evaluation["esc50"]})
+    with pytest.raises(ValueError, match=r"^--eval.ucf101=\S+ holds esc50; allowed: a folder"):
+        wrong.check()
+    empty = evaluations.Folders(finetuning={"ucf101": str(tmp_path)})
+    with pytest.raises(ValueError, match=r"^--finetune.ucf101=\S+ holds no prepared data; allowed"):
+        empty.check()
+
+
+def test_a_field_is_set_where_there_is_one(folders):
+    flags = ["--config.clips.train.count=2", "--config.dropout=0.1"]
+    found = {e.name: e.protocol() for e in planned(folders, "table8", flags=flags)["xkd"]}
+    assert found["teacher/esc50_svm"].clips.train.count == 2
+    assert found["teacher/esc50_finetune"].dropout == 0.1
+    with pytest.raises(ValueError, match=r"--eval.clip.train.count is not a field .*svm_hmdb51.py"):
+        planned(folders, "table4", flags=["--config.clip.train.count=2"])
+
+
+def differences(base, folders, study, *flags):
+    [selected] = selection.select([study])
+    paper = evaluations.Paper([selected], folders, flags)
+    return paper.differences(base, study, selected.rows)
+
+
+def test_the_papers_setting_has_no_difference(folders):
+    base = make_base(data=folders.pretraining)
+    for study in rows.STUDIES:
+        assert differences(base, folders, study) == []
+
+
+def test_every_difference_is_told(folders):
+    base = make_base("--config.epochs=20")
+    assert differences(base, folders, "refinement") == ["epochs is 20.0, not 800.0"]
+    assert differences(base, folders, "alignment") == ["epochs is 20.0, not 400.0"]
+    base = make_base(f"--config.data.path={folders.evaluation['kinetics_sound']}")
+    assert differences(base, folders, "networks") == [
+        "pretrained on kinetics_sound, not kinetics400"
+    ]
+    small = folders._replace(finetuning={"ucf101": folders.evaluation["ucf101"]})
+    assert differences(
+        make_base(data=folders.pretraining),
+        small,
+        "video_recognition",
+        "--config.clips.test.count=1",
+    ) == [
+        "UCF101 SVM: clips.test.count is 1, not 3",
+        "UCF101 FT: data prepared with --short_side=128, not 256",
+        "HMDB51 SVM: clips.test.count is 1, not 3",
+        "K400 linear: clips.test.count is 1, not 3",
+    ]
+
+
+def test_rows_get_the_papers_recipe_where_the_base_has_none_of_its_own(folders):
+    base = make_base(data=folders.pretraining)
+    for row, epochs in (("xkd", 800), ("default", 400), ("xkd_audioset", 400)):
+        assert plan.row_config(base, row, 0).epochs == epochs
+    assert plan.row_config(base, "xkd_audioset", 0).data.path == folders.pretraining["audioset"]
+    assert plan.row_config(base, "mas", 0).xkd.teacher_temperature.video_end == 0.11
+    assert plan.runs_of_rows(base)["default"] == "default"
+    own = make_base("--config.epochs=20")
+    assert plan.row_config(own, "default", 0).epochs == 20
+    assert plan.row_config(own, "default", 0).xkd.teacher_temperature.video_end == 0.06
+    # Without AudioSet its row is left out.
+    left_out = plan.impossible(own, selection.select(["table7"]))
+    assert left_out == {
+        "xkd_audioset": "the paper pretrains it on audioset: --data.audioset=DIR is missing"
+    }
+
+
+def test_the_score_beside_the_papers_has_c_chosen_as_the_paper_does():
+    def content(classifier, best):
+        return {
+            "metric": "top1",
+            "scores": {"top1": {"mean": 0.5, "spread": None}},
+            "best_on_test": best and {"mean": best, "spread": None},
+            "protocol": {"classifier": {"name": classifier}} if classifier else {},
+        }
+
+    assert evaluations.scores(content("svm", 0.6)) == {"ours": 0.6, "held_out": 0.5}
+    assert evaluations.scores(content("linear", 0.6)) == {"ours": 0.5}  # the epoch is not C
+    assert evaluations.scores(content(None, None)) == {"ours": 0.5}

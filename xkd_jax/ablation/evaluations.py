@@ -1,0 +1,292 @@
+"""The evaluations of a pretraining: on the base's own data, or as the paper measures its tables.
+
+OUTPUT/<run>/seed<n>/<network>                       on the base's data, by compare.py
+OUTPUT/<run>/seed<n>/<network>/ucf101_svm_split1     as the paper, one folder each
+"""
+
+import functools
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from input_pipeline.prepared import records
+from input_pipeline.programs import config_flag
+from xkd_jax.ablation import plan
+from xkd_jax.ablation.selection import Selected
+from xkd_jax.config import checks
+from xkd_jax.downstream import comparable
+from xkd_jax.paper import rows, tables
+from xkd_jax.paper.tables import Benchmark, Table
+
+FLAG = "--config."
+DATASETS = tuple(dict.fromkeys(dataset for dataset, _ in tables.BENCHMARKS))
+_SOUNDS = ("esc50", "fsd50k")
+# Those that are finetuned on with larger frames, and those of pretraining that are not Kinetics400.
+FINETUNED = tuple(d for d, p in tables.BENCHMARKS if p == "finetune" and d not in _SOUNDS)
+PRETRAINING = tuple({row.data: None for row in rows.ROWS.values() if row.data != "kinetics400"})
+# What appendix B measures its studies by that have no table.
+_THREE = tables.TABLES["S8"].benchmarks
+# Sides of prepared frames: `prepare`'s default, and what video is finetuned on.
+_SHORT_SIDE, _FINETUNE_SHORT_SIDE = 128, 256
+
+
+class Evaluation(NamedTuple):
+    """An evaluation of a pretraining.
+
+    Attributes:
+        name: Path of its folder in the workdir of the pretraining.
+        title: Description.
+        config: Config file.
+        flags: Flags `--config.FIELD=VALUE`.
+    """
+
+    name: str
+    title: str
+    config: str
+    flags: tuple[str, ...]
+
+    def protocol(self) -> ml_collections.ConfigDict:
+        """Loads its config."""
+        return config_flag.load_config(self.config, self.flags)
+
+    def command(self, job: plan.Job) -> list[str]:
+        """Returns the flags of `python -m xkd_jax.main`."""
+        workdir = f"--workdir={job.evaluation(self.name)}"
+        return [f"--config={self.config}", *self.flags, workdir]
+
+
+class Compare:
+    """Evaluations on the base's own data, by configs/eval/compare.py.
+
+    Args:
+        base: Base config of the pretrainings.
+        flags: Flags `--config.FIELD=VALUE` for all of them.
+    """
+
+    def __init__(self, base: plan.Base, flags: Sequence[str]) -> None:
+        self._base = base
+        self._flags = flags
+
+    def of(self, job: plan.Job) -> list[Evaluation]:
+        """Lists the evaluations of a pretraining: one of each network."""
+        return [
+            Evaluation(
+                network,
+                f"the {network}",
+                plan.EVALUATION,
+                tuple(plan.evaluation_flags(self._base, job, network, self._flags)),
+            )
+            for network in job.networks()
+        ]
+
+
+class Folders(NamedTuple):
+    """Folders of prepared data, by name of the data set.
+
+    Attributes:
+        evaluation: For evaluations of features, and of sounds by finetuning.
+        finetuning: For finetuning on video, which needs larger frames.
+        pretraining: For rows that the paper pretrains on other data than the base's.
+    """
+
+    evaluation: Mapping[str, str] = {}
+    finetuning: Mapping[str, str] = {}
+    pretraining: Mapping[str, str] = {}
+
+    def of(self, benchmark: Benchmark) -> str | None:
+        """Returns the folder for a benchmark, if there is one."""
+        return (self.finetuning if _is_large(benchmark) else self.evaluation).get(benchmark[0])
+
+    def check(self) -> None:
+        """Checks that each folder holds the data set of its flag.
+
+        Raises:
+            ValueError: It does not, or is not prepared; the message names the flag.
+        """
+        for flag in self.flags():
+            name, _, folder = flag.partition("=")
+            dataset = name.partition(".")[2]
+            allowed = f"allowed: a folder that input_pipeline.prepare --dataset={dataset} made"
+            try:
+                found = records.load_recipe(folder).dataset
+            except OSError:
+                raise ValueError(f"{flag} holds no prepared data; {allowed}") from None
+            if found != dataset:
+                raise ValueError(f"{flag} holds {found}; {allowed}")
+
+    def flags(self) -> list[str]:
+        """Returns the flags of `xkd_jax.ablate` that give these folders."""
+        return [
+            f"--{kind}.{dataset}={folder}"
+            for kind, folders in zip(("eval", "finetune", "data"), self, strict=True)
+            for dataset, folder in folders.items()
+        ]
+
+
+def _is_large(benchmark: Benchmark) -> bool:
+    dataset, protocol = benchmark
+    return protocol == "finetune" and dataset not in _SOUNDS
+
+
+def missing_flag(benchmark: Benchmark) -> str:
+    """Returns the name of the flag that gives the data of a benchmark."""
+    return f"--{'finetune' if _is_large(benchmark) else 'eval'}.{benchmark[0]}"
+
+
+def table_of(study: rows.Study) -> Table:
+    """Returns the paper's table of a study, or, if it has none, an empty one in its layout."""
+    if study.table is not None:
+        return study.table
+    entries = tuple(tables.Entry(name, (None,) * len(_THREE), name) for name in study.rows)
+    return Table("", study.title, _THREE, entries, methods_across=True)
+
+
+class Paper:
+    """Evaluations by the paper's protocols, for the tables of the selected rows.
+
+    Args:
+        selected: Rows by study.
+        folders: Folders of the data sets; a benchmark without a folder is left out.
+        flags: Flags `--config.FIELD=VALUE`, each for the evaluations that have its field.
+
+    Raises:
+        ValueError: There is no folder for any benchmark, or no evaluation has the field of a flag.
+    """
+
+    def __init__(
+        self, selected: Sequence[Selected], folders: Folders, flags: Sequence[str]
+    ) -> None:
+        self._selected = selected
+        self._folders = folders
+        needed = {
+            b: None for study, _ in selected for b in table_of(rows.STUDIES[study]).benchmarks
+        }
+        given = [benchmark for benchmark in needed if folders.of(benchmark)]
+        if not given:
+            first = next(iter(needed))
+            raise ValueError(
+                f"{missing_flag(first)}=DIR is missing: the tables of --rows have columns of "
+                f"{', '.join(map(tables.title, needed))}; allowed: the folder of at least one of "
+                f"these data sets, such as {', '.join(dict.fromkeys(map(missing_flag, needed)))}"
+            )
+        self._flags = {benchmark: self._applicable(benchmark, flags) for benchmark in given}
+        for flag in flags:
+            if not any(flag in applicable for applicable in self._flags.values()):
+                name = flag.removeprefix(FLAG).partition("=")[0]
+                raise ValueError(
+                    f"--eval.{name} is not a field of these evaluations; allowed: fields of "
+                    f"{', '.join(map(_config_file, given))}, or a data set: {', '.join(DATASETS)}"
+                )
+
+    def _applicable(self, benchmark: Benchmark, flags: Sequence[str]) -> tuple[str, ...]:
+        fields = set(checks.fields_of(_protocol(_config_file(benchmark))))
+        return tuple(f for f in flags if f.removeprefix(FLAG).partition("=")[0] in fields)
+
+    def of(self, job: plan.Job) -> list[Evaluation]:
+        """Lists the evaluations of a pretraining, each once for all tables."""
+        found: dict[str, Evaluation] = {}
+        for study, names in self._selected:
+            table = table_of(rows.STUDIES[study])
+            for network in (rows.ROWS[row].network for row in names if row in job.rows):
+                for benchmark in table.benchmarks:
+                    if self._folders.of(benchmark):
+                        evaluation = self._evaluation(job, network, benchmark, table)
+                        found.setdefault(evaluation.name, evaluation)
+        return list(found.values())
+
+    def _evaluation(
+        self, job: plan.Job, network: str, benchmark: Benchmark, table: Table
+    ) -> Evaluation:
+        folder = self._folders.of(benchmark)
+        fields = {"checkpoint": job.workdir, "network": network, "data.path": folder}
+        if benchmark[1] != "finetune":
+            fields["features.cache"] = job.workdir.parents[1] / "features"
+        splits = table.splits_of(benchmark[0])
+        if splits == tables.SPLIT_1:
+            fields["data.partitions"] = ("1",)
+        flags = [f"{FLAG}{field}={value}" for field, value in fields.items()]
+        return Evaluation(
+            name(network, benchmark, table),
+            ", ".join(filter(None, (f"{tables.title(benchmark)} of the {network}", splits))),
+            _config_file(benchmark),
+            (*flags, *self._flags[benchmark]),
+        )
+
+    def gaps(self, table: Table) -> list[Benchmark]:
+        """Lists the benchmarks of a table for which there are no data."""
+        return [benchmark for benchmark in table.benchmarks if not self._folders.of(benchmark)]
+
+    def differences(self, base: plan.Base, study: str, names: Sequence[str]) -> list[str]:
+        """Lists in words what is not as the paper has it in our numbers of a study.
+
+        Args:
+            base: Base config of the pretrainings.
+            study: Name of the study.
+            names: Rows of the study.
+        """
+        found: dict[str, None] = {}
+        for row in names:
+            config = plan.row_config(base, row, 0).to_dict()
+            found |= dict.fromkeys(comparable.differences(config, rows.ROWS[row].network, row))
+        for benchmark in table_of(rows.STUDIES[study]).benchmarks:
+            if self._folders.of(benchmark):
+                title = tables.title(benchmark)
+                found |= {f"{title}: {text}": None for text in self._departures(benchmark)}
+        return list(found)
+
+    def _departures(self, benchmark: Benchmark) -> Iterator[str]:
+        """Yields how an evaluation differs from the config of the paper's protocol."""
+        path, flags = _config_file(benchmark), self._flags[benchmark]
+        ours = config_flag.load_config(path, flags) if flags else _protocol(path)
+        for field in checks.fields_of(ours):
+            value, theirs = rows.value_of(ours, field), rows.value_of(_protocol(path), field)
+            if value != theirs:
+                yield f"{field} is {value!r}, not {theirs!r}"
+        if benchmark[0] not in _SOUNDS:
+            side = records.load_recipe(self._folders.of(benchmark)).short_side
+            expected = _FINETUNE_SHORT_SIDE if _is_large(benchmark) else _SHORT_SIDE
+            if side != expected:
+                yield f"data prepared with --short_side={side}, not {expected}"
+
+
+Suite = Compare | Paper
+
+
+def name(network: str, benchmark: Benchmark, table: Table) -> str:
+    """Returns the name of the evaluation of a network by a benchmark of a table."""
+    splits = "_split1" if table.splits_of(benchmark[0]) == tables.SPLIT_1 else ""
+    return os.path.join(network, "_".join(benchmark) + splits)
+
+
+def _config_file(benchmark: Benchmark) -> str:
+    """Returns the path of the config with the paper's protocol of a benchmark."""
+    dataset, protocol = benchmark
+    short = {"kinetics400": "k400"}.get(dataset, dataset)
+    return str(pathlib.PurePosixPath("configs/eval", f"{protocol}_{short}.py"))
+
+
+@functools.cache
+def _protocol(path: str) -> ml_collections.ConfigDict:
+    """Loads a config as it is."""
+    return config_flag.load_config(path, ())
+
+
+def scores(content: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the scores of an evaluation's `results.json` that a table shows, as shares of 1.
+
+    Args:
+        content: Content of the file.
+
+    Returns:
+        `ours`: the score to set beside the paper's, for which C is chosen on the test set as the
+        paper chooses it. `held_out`: the score with C chosen on held-out recordings, if a C is
+        chosen at all.
+    """
+    score = float(content["scores"][content["metric"]]["mean"])
+    best = content["best_on_test"]
+    if best is None or content["protocol"].get("classifier", {}).get("name") != "svm":
+        return {"ours": score}
+    return {"ours": float(best["mean"]), "held_out": score}

@@ -1,0 +1,211 @@
+"""The paper's tables in its own layout, with our numbers on a line below each of its lines.
+
+Ours are means and spreads over seeds. In `paper.json` they are shares of 1 and the paper's are in
+percent, as it gives them; all other output is in percent.
+"""
+
+import json
+import pathlib
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from input_pipeline.files import atomic
+from xkd_jax.ablation import evaluations, plan
+from xkd_jax.ablation.selection import Selected
+from xkd_jax.ablation.tables import MISSING, over_seeds
+from xkd_jax.downstream.results import FILE, aligned, percent
+from xkd_jax.paper import rows, tables
+
+RESULTS, MARKDOWN = "paper.json", "paper.md"
+_SHOWN = 3  # number of differences and of missing results that the header names
+_WIDTH = 90  # of the header's lines on a terminal
+_OURS = {"ours": "ours", "held_out": "ours, C held out"}
+
+
+def collect(
+    paper: evaluations.Paper,
+    base: plan.Base,
+    selected: Sequence[Selected],
+    jobs: Sequence[plan.Job],
+) -> dict[str, Any]:
+    """Collects the results of the finished evaluations.
+
+    Args:
+        paper: The evaluations.
+        base: Base config.
+        selected: Rows by study.
+        jobs: Pretrainings of these rows.
+
+    Returns:
+        The content of `paper.json`: `base`, `flags`, `seeds` (how many), and `studies`. Each study
+        has `study`, `number`, `title`, `where`, `note`, `methods_across`, `benchmarks`,
+        `differences` (how our setting differs from the paper's), `gaps` (benchmarks without data,
+        each with the flag that gives them), `left_out` (rows, each with the reason), and `entries`
+        in the paper's order. Each entry has `label`, `row`, and by benchmark `paper` and `ours`.
+        `ours` has the scores of each seed (`by_seed`), and the mean and spread of each score. It is
+        None for the methods of others.
+
+    Raises:
+        ValueError: The results of an evaluation are damaged.
+    """
+    return {
+        "base": base.path,
+        "flags": list(base.flags),
+        "seeds": len({job.seed for job in jobs}),
+        "studies": [_study(paper, base, study, jobs) for study in selected],
+    }
+
+
+def _study(
+    paper: evaluations.Paper, base: plan.Base, selected: Selected, jobs: Sequence[plan.Job]
+) -> dict[str, Any]:
+    study, names = selected
+    table = evaluations.table_of(rows.STUDIES[study])
+    left_out = plan.impossible(base, [selected])
+    names = [name for name in names if name not in left_out]
+    return {
+        "study": study,
+        "number": table.number,
+        "title": table.title,
+        "where": rows.STUDIES[study].where,
+        "note": table.note,
+        "methods_across": table.methods_across,
+        "benchmarks": [tables.title(benchmark) for benchmark in table.benchmarks],
+        "differences": paper.differences(base, study, names),
+        "gaps": {tables.title(b): evaluations.missing_flag(b) for b in paper.gaps(table)},
+        "left_out": left_out,
+        "entries": [
+            {
+                "label": " ".join(filter(None, (e.label, e.pretraining, e.modalities))),
+                "row": e.row,
+                "paper": dict(zip(map(tables.title, table.benchmarks), e.percents, strict=True)),
+                "ours": _ours(table, e.row, jobs) if e.row in names else None,
+            }
+            for e in table.entries
+        ],
+    }
+
+
+def _ours(table: tables.Table, row: str, jobs: Sequence[plan.Job]) -> dict[str, Any]:
+    """Returns our scores of a row, by benchmark."""
+    found = {}
+    for benchmark in table.benchmarks:
+        name = evaluations.name(rows.ROWS[row].network, benchmark, table)
+        by_seed = {
+            str(job.seed): scores
+            for job in jobs
+            if row in job.rows and (scores := _scores(job, name)) is not None
+        }
+        found[tables.title(benchmark)] = {"by_seed": by_seed, **over_seeds(by_seed)}
+    return found
+
+
+def _scores(job: plan.Job, name: str) -> dict[str, float] | None:
+    content = plan.evaluated(job, name)
+    try:
+        return content and evaluations.scores(content)
+    except (KeyError, TypeError, AttributeError):
+        path = job.evaluation(name) / FILE
+        raise ValueError(f"{path} is damaged; remove it to evaluate again") from None
+
+
+def write(output: pathlib.Path, content: Mapping[str, Any]) -> None:
+    """Writes `paper.json` and `paper.md`, each atomically.
+
+    Args:
+        output: Folder; created if missing.
+        content: What `collect` returned.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    atomic.write_text(output / RESULTS, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    atomic.write_text(output / MARKDOWN, markdown(content))
+
+
+def text(content: Mapping[str, Any]) -> str:
+    """Formats the tables as text for a terminal."""
+    return "\n\n".join("\n".join(_terminal(content, study)) for study in content["studies"])
+
+
+def _terminal(content: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[str]:
+    for line in _header(content, study):
+        yield from textwrap.wrap(line, _WIDTH, break_on_hyphens=False)
+    yield from aligned([(*line, "") for line in _lines(study)])
+
+
+def markdown(content: Mapping[str, Any]) -> str:
+    """Formats the tables as Markdown."""
+    return "\n".join(line for study in content["studies"] for line in _markdown(content, study))
+
+
+def _markdown(content: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[str]:
+    title, *remarks = _header(content, study)
+    yield f"**{title}**"
+    yield from ("", *remarks, "")
+    for place, (label, cells) in enumerate(_lines(study)):
+        yield f"| {' | '.join([label.strip(), *cells])} |"
+        if not place:
+            yield f"| --- |{' ---: |' * len(cells)}"
+    yield ""
+
+
+def _header(content: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the title, and lines that say what the numbers are and what they are not."""
+    number = f"Table {study['number']}. " if study["number"] else ""
+    yield f"{number}{study['title']}"
+    mean_ap = " (FSD50K: mean average precision)" if "FSD50K" in str(study["benchmarks"]) else ""
+    seeds = f"{content['seeds']} seed{'s' if content['seeds'] > 1 else ''}"
+    yield (
+        f"The paper's, in %{mean_ap}: {study['where']}. Ours, below: mean ± spread of {seeds} on "
+        f"{content['base']}; C chosen on the test set, as the paper chooses it, and C chosen on "
+        "held-out recordings."
+    )
+    if study["differences"]:
+        yield f"NOT the paper's setting: {_first(study['differences'])}."
+    if study["gaps"]:
+        flags = ", ".join(dict.fromkeys(study["gaps"].values()))
+        yield f"No data were given for {', '.join(study['gaps'])} (see {flags})."
+    for row, reason in study["left_out"].items():
+        yield f"Left out: {row}: {reason}."
+    if missing := _missing(content, study):
+        yield f"Of ours, not all seeds are evaluated: {_first(missing)}."
+    if study["note"]:
+        yield f"{study['note']}."
+
+
+def _first(texts: Sequence[str]) -> str:
+    """Joins the first few texts, and counts the others."""
+    more = len(texts) - _SHOWN
+    return "; ".join([*texts[:_SHOWN], *([f"and {more} more"] if more > 0 else [])])
+
+
+def _missing(content: Mapping[str, Any], study: Mapping[str, Any]) -> list[str]:
+    """Lists our numbers that have fewer seeds than were asked for."""
+    return [
+        f"{benchmark} of {entry['row']} ({len(ours['by_seed'])} of {content['seeds']})"
+        for entry in study["entries"]
+        for benchmark, ours in (entry["ours"] or {}).items()
+        if benchmark not in study["gaps"] and len(ours["by_seed"]) < content["seeds"]
+    ]
+
+
+def _lines(study: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Yields the label and the cells of each line, the head first."""
+    entries, benchmarks = study["entries"], study["benchmarks"]
+    if study["methods_across"]:
+        lines = [(b, [(entry, b) for entry in entries]) for b in benchmarks]
+        head = [entry["label"] for entry in entries]
+    else:
+        lines = [(entry["label"], [(entry, b) for b in benchmarks]) for entry in entries]
+        head = benchmarks
+    yield "", list(head)
+    for label, cells in lines:
+        yield label, [_cell(entry["paper"][benchmark]) for entry, benchmark in cells]
+        for score, title in _OURS.items():
+            ours = [(entry["ours"] or {}).get(b, {}).get(score) for entry, b in cells]
+            if any(ours) or (score == "ours" and any(entry["ours"] for entry, _ in cells)):
+                yield f"  {title}", [percent(**value) if value else MISSING for value in ours]
+
+
+def _cell(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.1f}"
