@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from input_pipeline.files import atomic
+from input_pipeline.programs.wording import counted
 from xkd_jax.ablation import evaluations, plan
 from xkd_jax.ablation.selection import Selected
 from xkd_jax.ablation.tables import MISSING, over_seeds
@@ -154,7 +155,7 @@ def _header(content: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[st
     number = f"Table {study['number']}. " if study["number"] else ""
     yield f"{number}{study['title']}"
     mean_ap = " (FSD50K: mean average precision)" if "FSD50K" in str(study["benchmarks"]) else ""
-    seeds = f"{content['seeds']} seed{'s' if content['seeds'] > 1 else ''}"
+    seeds = counted(content["seeds"], "seed")
     yield (
         f"The paper's, in %{mean_ap}: {study['where']}. Ours, below: mean ± spread of {seeds} on "
         f"{content['base']}; C chosen on the test set, as the paper chooses it, and C chosen on "

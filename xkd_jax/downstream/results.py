@@ -15,7 +15,7 @@ import ml_collections
 import numpy as np
 
 from input_pipeline.files import atomic
-from xkd_jax.downstream import comparable, figures, metrics
+from xkd_jax.downstream import backbones, comparable, figures, metrics
 from xkd_jax.downstream.comparable import Comparable
 from xkd_jax.downstream.labeled_data import LabeledData
 from xkd_jax.downstream.selection import Outcome
@@ -54,7 +54,7 @@ def report(
     """
     data_name = os.path.basename(os.path.normpath(config.data.path))
     dataset, _, protocol = config.paper.partition("/")
-    network = f"untrained {config.network}" if config.untrained else config.network
+    network = backbones.network_name(config)
     paper = comparable.find(dataset, protocol, pretraining, network)
     results = {
         **collect(outcomes, f"{title}, {data_name}", data.class_names, data.multi_label),
