@@ -4,10 +4,8 @@ OUTPUT/<run>/seed<n>/<network>                       on the base's data, by comp
 OUTPUT/<run>/seed<n>/<network>/ucf101_svm_split1     as the paper, one folder each
 """
 
-import functools
 import os
-import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -17,20 +15,17 @@ from input_pipeline.programs import config_flag
 from xkd_jax.ablation import plan
 from xkd_jax.ablation.selection import Selected
 from xkd_jax.config import checks
-from xkd_jax.downstream import comparable
+from xkd_jax.downstream import comparable, protocols
 from xkd_jax.paper import rows, tables
 from xkd_jax.paper.tables import Benchmark, Table
 
 FLAG = "--config."
 DATASETS = tuple(dict.fromkeys(dataset for dataset, _ in tables.BENCHMARKS))
-_SOUNDS = ("esc50", "fsd50k")
 # Those that are finetuned on with larger frames, and those of pretraining that are not Kinetics400.
-FINETUNED = tuple(d for d, p in tables.BENCHMARKS if p == "finetune" and d not in _SOUNDS)
+FINETUNED = tuple(b[0] for b in tables.BENCHMARKS if protocols.needs_large_frames(b))
 PRETRAINING = tuple({row.data: None for row in rows.ROWS.values() if row.data != "kinetics400"})
 # What appendix B measures its studies by that have no table.
 _THREE = tables.TABLES["S8"].benchmarks
-# Sides of prepared frames: `prepare`'s default, and what video is finetuned on.
-_SHORT_SIDE, _FINETUNE_SHORT_SIDE = 128, 256
 
 
 class Evaluation(NamedTuple):
@@ -98,7 +93,8 @@ class Folders(NamedTuple):
 
     def of(self, benchmark: Benchmark) -> str | None:
         """Returns the folder for a benchmark, if there is one."""
-        return (self.finetuning if _is_large(benchmark) else self.evaluation).get(benchmark[0])
+        is_large = protocols.needs_large_frames(benchmark)
+        return (self.finetuning if is_large else self.evaluation).get(benchmark[0])
 
     def check(self) -> None:
         """Checks that each folder holds the data set of its flag.
@@ -126,14 +122,9 @@ class Folders(NamedTuple):
         ]
 
 
-def _is_large(benchmark: Benchmark) -> bool:
-    dataset, protocol = benchmark
-    return protocol == "finetune" and dataset not in _SOUNDS
-
-
 def missing_flag(benchmark: Benchmark) -> str:
     """Returns the name of the flag that gives the data of a benchmark."""
-    return f"--{'finetune' if _is_large(benchmark) else 'eval'}.{benchmark[0]}"
+    return f"--{'finetune' if protocols.needs_large_frames(benchmark) else 'eval'}.{benchmark[0]}"
 
 
 def table_of(study: rows.Study) -> Table:
@@ -182,7 +173,7 @@ class Paper:
                 )
 
     def _applicable(self, benchmark: Benchmark, flags: Sequence[str]) -> tuple[str, ...]:
-        fields = set(checks.fields_of(_protocol(_config_file(benchmark))))
+        fields = set(checks.fields_of(protocols.protocol(benchmark)))
         return tuple(f for f in flags if f.removeprefix(FLAG).partition("=")[0] in fields)
 
     def of(self, job: plan.Job) -> list[Evaluation]:
@@ -237,19 +228,10 @@ class Paper:
                 found |= {f"{title}: {text}": None for text in self._departures(benchmark)}
         return list(found)
 
-    def _departures(self, benchmark: Benchmark) -> Iterator[str]:
-        """Yields how an evaluation differs from the config of the paper's protocol."""
-        path, flags = _config_file(benchmark), self._flags[benchmark]
-        ours = config_flag.load_config(path, flags) if flags else _protocol(path)
-        for field in checks.fields_of(ours):
-            value, theirs = rows.value_of(ours, field), rows.value_of(_protocol(path), field)
-            if value != theirs:
-                yield f"{field} is {value!r}, not {theirs!r}"
-        if benchmark[0] not in _SOUNDS:
-            side = records.load_recipe(self._folders.of(benchmark)).short_side
-            expected = _FINETUNE_SHORT_SIDE if _is_large(benchmark) else _SHORT_SIDE
-            if side != expected:
-                yield f"data prepared with --short_side={side}, not {expected}"
+    def _departures(self, benchmark: Benchmark) -> list[str]:
+        data = f"{FLAG}data.path={self._folders.of(benchmark)}"
+        flags = (data, *self._flags[benchmark])
+        return protocols.departures(config_flag.load_config(_config_file(benchmark), flags))
 
 
 Suite = Compare | Paper
@@ -263,15 +245,7 @@ def name(network: str, benchmark: Benchmark, table: Table) -> str:
 
 def _config_file(benchmark: Benchmark) -> str:
     """Returns the path of the config with the paper's protocol of a benchmark."""
-    dataset, protocol = benchmark
-    short = {"kinetics400": "k400"}.get(dataset, dataset)
-    return str(pathlib.PurePosixPath("configs/eval", f"{protocol}_{short}.py"))
-
-
-@functools.cache
-def _protocol(path: str) -> ml_collections.ConfigDict:
-    """Loads a config as it is."""
-    return config_flag.load_config(path, ())
+    return f"configs/eval/{protocols.config_name(benchmark)}"
 
 
 def scores(content: Mapping[str, Any]) -> dict[str, float]:

@@ -15,7 +15,7 @@ import ml_collections
 import numpy as np
 
 from input_pipeline.files import atomic
-from xkd_jax.downstream import backbones, comparable, figures, metrics
+from xkd_jax.downstream import backbones, comparable, figures, metrics, protocols
 from xkd_jax.downstream.comparable import Comparable
 from xkd_jax.downstream.labeled_data import LabeledData
 from xkd_jax.downstream.selection import Outcome
@@ -59,6 +59,7 @@ def report(
     results = {
         **collect(outcomes, f"{title}, {data_name}", data.class_names, data.multi_label),
         "paper": [_paper(beside) for beside in paper],
+        "unlike_paper": protocols.departures(config),
         "checkpoint": dict(checkpoint),
         "data": {**recordings, "classes": list(data.class_names)},
         "protocol": config.to_dict(),
@@ -236,6 +237,8 @@ def table(results: Mapping[str, Any]) -> str:
         remark = f"{source}{_unlike(number['differences'])}"
         rows.append((f"{label}: {number['model']}", [percent(number["score"])], remark))
     lines = [results["title"], *aligned(rows)]
+    if unlike := results.get("unlike_paper"):
+        lines.insert(1, f"not by the paper's protocol: {_first(unlike)}")
     absent = {name: len(p["absent_classes"]) for name, p in partitions.items()}
     if any(absent.values()):
         counts = ", ".join(f"{count} in {name}" for name, count in absent.items() if count)
@@ -247,10 +250,12 @@ def _unlike(differences: Sequence[str] | None) -> str:
     """Describes how the pretraining differs from that of a number of the paper."""
     if differences is None:
         return "; whether the pretraining was this one is not known"
-    if not differences:
-        return ""
-    more = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
-    return f"; here {differences[0]}{more}"
+    return f"; here {_first(differences)}" if differences else ""
+
+
+def _first(texts: Sequence[str]) -> str:
+    """Returns the first of some texts, and the number of the others."""
+    return f"{texts[0]}, and {len(texts) - 1} more" if len(texts) > 1 else texts[0]
 
 
 def _choice(partition: Mapping[str, Any]) -> str:

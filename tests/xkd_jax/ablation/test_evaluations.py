@@ -159,7 +159,7 @@ def test_every_difference_is_told(folders):
         "--config.clips.test.count=1",
     ) == [
         "UCF101 SVM: clips.test.count is 1, not 3",
-        "UCF101 FT: data prepared with --short_side=128, not 256",
+        "UCF101 FT: the data were prepared with --short_side=128, not 256",
         "HMDB51 SVM: clips.test.count is 1, not 3",
         "K400 linear: clips.test.count is 1, not 3",
     ]
@@ -180,6 +180,14 @@ def test_rows_get_the_papers_recipe_where_the_base_has_none_of_its_own(folders):
     assert left_out == {
         "xkd_audioset": "the paper pretrains it on audioset: --data.audioset=DIR is missing"
     }
+
+
+@pytest.mark.parametrize("row", ["xkd", "default", "mas", "xkd_audioset", "local_2s_2s"])
+def test_the_flags_of_a_pretraining_give_its_config(row, folders):
+    base = make_base("--config.batch_size=512", data=folders.pretraining)
+    [job] = plan.jobs(base, selection.select([row]), [1], OUTPUT)
+    _, *flags, _ = plan.pretraining_flags(base, job)
+    assert config_flag.load_config(K400, flags).to_dict() == plan.row_config(base, row, 1).to_dict()
 
 
 def test_the_score_beside_the_papers_has_c_chosen_as_the_paper_does():

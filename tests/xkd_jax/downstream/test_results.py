@@ -102,6 +102,8 @@ def test_a_report(tmp_path, capsys, monkeypatch):
             Comparable(number, None),
         ]
     }
+    unlike = ["clips.train.count is 2, not 25", "data.held_out is 0.1, not 0.2"]
+    monkeypatch.setattr(results.protocols, "departures", lambda _: unlike)
     monkeypatch.setattr(results.comparable, "find", lambda *key: numbers[key])
     fields = {"paper": "toys/svm", "network": "student", "untrained": False}
     fields |= {"data": {"path": "/data/toys"}, "classifier": {"name": "svm"}}
@@ -127,6 +129,7 @@ def test_a_report(tmp_path, capsys, monkeypatch):
         "score": 0.838,
         "differences": [],
     }
+    assert saved["unlike_paper"] == unlike
     assert [len(n["differences"]) for n in saved["paper"][:2]] == [0, 2]
     assert saved["paper"][2]["differences"] is None
     for name in ("per_class.png", "confusion.png"):
@@ -158,6 +161,7 @@ def test_a_report(tmp_path, capsys, monkeypatch):
     ]
     assert capsys.readouterr().out.splitlines() == [
         "linear SVM on video features of the teacher, toys",
+        "not by the paper's protocol: clips.train.count is 2, not 25, and 1 more",
         *(f"  {label:<39}  {score:>11}  {remark}".rstrip() for label, score, remark in lines),
         "classes without test recordings, left out of all means: 1 in 1, 2 in 2",
     ]
