@@ -26,6 +26,8 @@ FINETUNED = tuple(b[0] for b in tables.BENCHMARKS if protocols.needs_large_frame
 PRETRAINING = tuple({row.data: None for row in rows.ROWS.values() if row.data != "kinetics400"})
 # What appendix B measures its studies by that have no table.
 _THREE = tables.TABLES["S8"].benchmarks
+# Fields that `Paper` sets.
+_SET_HERE = ("checkpoint", "network", "untrained", "paper", "data.path", "data.partitions")
 
 
 class Evaluation(NamedTuple):
@@ -165,6 +167,11 @@ class Paper:
             )
         self._flags = {benchmark: self._applicable(benchmark, flags) for benchmark in given}
         for flag in flags:
+            if flag.removeprefix(FLAG).partition("=")[0] in _SET_HERE:
+                raise ValueError(
+                    f"--eval.{flag.removeprefix(FLAG)}; allowed with --evaluate=paper: other "
+                    "fields, since the tables and the flags of the data sets set this one"
+                )
             if not any(flag in applicable for applicable in self._flags.values()):
                 name = flag.removeprefix(FLAG).partition("=")[0]
                 raise ValueError(

@@ -73,7 +73,9 @@ def _study(
         "note": table.note,
         "methods_across": table.methods_across,
         "benchmarks": [tables.title(benchmark) for benchmark in table.benchmarks],
-        "differences": paper.differences(base, study, names),
+        "differences": list(
+            dict.fromkeys([*paper.differences(base, study, names), *_measured(table, names, jobs)])
+        ),
         "gaps": {tables.title(b): evaluations.missing_flag(b) for b in paper.gaps(table)},
         "left_out": left_out,
         "entries": [
@@ -92,21 +94,39 @@ def _ours(table: tables.Table, row: str, jobs: Sequence[plan.Job]) -> dict[str, 
     """Returns our scores of a row, by benchmark."""
     found = {}
     for benchmark in table.benchmarks:
-        name = evaluations.name(rows.ROWS[row].network, benchmark, table)
         by_seed = {
             str(job.seed): scores
             for job in jobs
-            if row in job.rows and (scores := _scores(job, name)) is not None
+            if row in job.rows and (scores := _read(job, row, benchmark, table)[0]) is not None
         }
         found[tables.title(benchmark)] = {"by_seed": by_seed, **over_seeds(by_seed)}
     return found
 
 
-def _scores(job: plan.Job, name: str) -> dict[str, float] | None:
+def _measured(table: tables.Table, names: Sequence[str], jobs: Sequence[plan.Job]) -> Iterator[str]:
+    """Yields how finished evaluations differ from the paper's, on whatever data they were made."""
+    for benchmark in table.benchmarks:
+        for job in jobs:
+            for row in (name for name in names if name in job.rows):
+                for text in _read(job, row, benchmark, table)[1]:
+                    yield f"{tables.title(benchmark)}: {text}"
+
+
+def _read(
+    job: plan.Job, row: str, benchmark: tables.Benchmark, table: tables.Table
+) -> tuple[dict[str, float] | None, list[str]]:
+    """Reads the scores of an evaluation, None if there are none yet, and its departures.
+
+    Raises:
+        ValueError: The results are damaged.
+    """
+    name = evaluations.name(rows.ROWS[row].network, benchmark, table)
     content = plan.evaluated(job, name)
+    if content is None:
+        return None, []
     try:
-        return content and evaluations.scores(content)
-    except (KeyError, TypeError, AttributeError):
+        return evaluations.scores(content), [str(text) for text in content["unlike_paper"]]
+    except (KeyError, TypeError, AttributeError, ValueError):
         path = job.evaluation(name) / FILE
         raise ValueError(f"{path} is damaged; remove it to evaluate again") from None
 
@@ -163,15 +183,19 @@ def _header(content: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[st
     )
     if study["differences"]:
         yield f"NOT the paper's setting: {_first(study['differences'])}."
-    if study["gaps"]:
-        flags = ", ".join(dict.fromkeys(study["gaps"].values()))
-        yield f"No data were given for {', '.join(study['gaps'])} (see {flags})."
+    if gaps := {b: flag for b, flag in study["gaps"].items() if not _has_results(study, b)}:
+        flags = ", ".join(dict.fromkeys(gaps.values()))
+        yield f"No data were given for {', '.join(gaps)} (see {flags})."
     for row, reason in study["left_out"].items():
         yield f"Left out: {row}: {reason}."
     if missing := _missing(content, study):
         yield f"Of ours, not all seeds are evaluated: {_first(missing)}."
     if study["note"]:
         yield f"{study['note']}."
+
+
+def _has_results(study: Mapping[str, Any], benchmark: str) -> bool:
+    return any(e["ours"] and e["ours"][benchmark]["by_seed"] for e in study["entries"])
 
 
 def _first(texts: Sequence[str]) -> str:

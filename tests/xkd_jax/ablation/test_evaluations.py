@@ -129,6 +129,8 @@ def test_a_field_is_set_where_there_is_one(folders):
     assert found["teacher/esc50_finetune"].dropout == 0.1
     with pytest.raises(ValueError, match=r"--eval.clip.train.count is not a field .*svm_hmdb51.py"):
         planned(folders, "table4", flags=["--config.clip.train.count=2"])
+    with pytest.raises(ValueError, match=r"^--eval.data.partitions=\(\); allowed with"):
+        planned(folders, "table4", flags=["--config.data.partitions=()"])
 
 
 def differences(base, folders, study, *flags):

@@ -11,12 +11,13 @@ from xkd_jax.ablation import evaluations, paper_tables, plan, selection
 K400 = "configs/k400.py"
 
 
-def write_results(folder, held_out, best, classifier="svm"):
+def write_results(folder, held_out, best, classifier="svm", unlike=()):
     content = {
         "metric": "top1",
         "scores": {"top1": {"mean": held_out, "spread": 0.01}},
         "best_on_test": {"mean": best, "spread": 0.01},
         "protocol": {"classifier": {"name": classifier}},
+        "unlike_paper": list(unlike),
     }
     folder.mkdir(parents=True)
     (folder / "results.json").write_text(json.dumps(content))
@@ -115,6 +116,19 @@ def test_another_setting_is_said_in_the_header(collect):
         "NOT the paper's setting: batch_size is 8, not 256; epochs is 20.0, not 800.0; "
         "model.video.mask_ratio is 0.5, not 0.85; and 1 more."
     ) in header
+
+
+def test_an_evaluation_on_former_data_says_so_itself(collect):
+    unlike = ["the data were prepared with --short_side=64, not 128"]
+    results = {("xkd", 0, "teacher/ucf101_svm_split1"): (0.8, 0.9, "svm", unlike)}
+    [study] = collect(["table4"], ["ucf101"], results)["studies"]
+    assert study["differences"] == [f"UCF101 SVM: {unlike[0]}"]
+
+
+def test_former_results_on_data_that_are_not_given_now_are_no_gap(collect):
+    results = {("xkd", 0, "teacher/hmdb51_svm_split1"): (0.5, 0.6)}
+    text = paper_tables.text(collect(["table4"], ["ucf101"], results))
+    assert "No data were given for ESC50 SVM (see --eval.esc50)" in text and "60.0" in text
 
 
 def test_rows_that_are_left_out_are_named(collect):
