@@ -107,7 +107,10 @@ def _large_video() -> dict[str, int]:
 _NO_KD, _NO_DA = {"xkd.lambda_kd": 0.0}, {"xkd.lambda_da": 0.0}
 _MAS = {"model.variant": "xkd_mas"}
 # The authors' release of this variant has these ramps.
-_MAS_RECIPE = _temperatures((0.09, 0.11), (0.04, 0.06))
+_MAS_RECIPE = {
+    **_temperatures((0.09, 0.11), (0.04, 0.06)),
+    "xkd.teacher_temperature.shape": "linear",
+}
 _MATS = {"model.variant": "xkd_mats"}
 
 _MAIN = {
