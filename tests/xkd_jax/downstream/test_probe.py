@@ -255,7 +255,8 @@ def test_the_second_time_no_feature_is_made_and_the_result_is_the_same(
     )
     assert (tmp_path / "one" / "confusion.png").stat().st_size > 1000
     printed = capsys.readouterr().out
-    assert "paper: XKD, Kinetics400" in printed and "83.8" in printed
+    assert "paper, another recipe: XKD, Kinetics400" in printed and "83.8" in printed
+    assert "not by the paper's protocol: " in printed
     assert first["checkpoint"]["provenance"]["step"] == 7
     assert first["data"]["recordings"] == COUNT and first["data"]["unreadable"] == []
     assert first["protocol"]["clips"]["test"]["count"] == 1
