@@ -1,4 +1,4 @@
-"""Runs rows of the paper's tables on any base config, and compares with the paper's numbers.
+r"""Runs rows of the paper's tables on any base config, and compares with the paper's numbers.
 
     python -m xkd_jax.ablate --base=configs/demo.py --rows=table4 --seeds=3
     python -m xkd_jax.ablate --base=configs/k400.py --config.data.path=K400 --rows=table4 \

@@ -106,7 +106,7 @@ def test_the_command_line(checkpoint, data, tmp_path):
     code, output = runs.run(*flags, config=config, cold=True)
     assert code == 0, output
     assert "RESTORED step " in output and "this checkpoint, mean and spread" in output
-    assert "paper: XKD, Kinetics400" in output and "93.6" in output
+    assert "paper, another recipe: XKD, Kinetics400" in output and "93.6" in output
     again_code, again = runs.run(*flags, config=config)
     assert again_code == 0, again
     assert "Compiled" not in again and again.splitlines()[-5:] == output.splitlines()[-5:]
