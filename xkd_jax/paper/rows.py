@@ -161,7 +161,7 @@ _OBJECTIVE = {
         "cross-modal attention by softmax (S3)",
         {"xkd.cross_attention": "softmax"},
     ),
-    "no_cls": Row("the mean of queries instead of CLS", {"xkd.query": "mean"}),
+    "no_cls": Row("no CLS token; the mean of queries instead", {"xkd.query": "mean"}),
     "no_centering": Row("no centering: collapses", {"xkd.centering": False}),
     "no_reconstruction": Row("lambda_ae = 0: collapses", {"xkd.lambda_ae": 0.0}),
 }
