@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import ml_collections
 
+from input_pipeline.files import atomic
 from input_pipeline.programs import signals
 from xkd_jax.ablation import plan
 from xkd_jax.ablation.evaluations import Evaluation, Suite
@@ -127,11 +128,13 @@ class Runner:
 
         Raises:
             Failed: The run has ended with another exit code.
+            OSError: The log cannot be written. The message names it.
             Stopped: A signal has ended the run.
         """
         job.workdir.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "xkd_jax.main", *flags]
-        with (job.workdir / LOG).open("a") as log:
+        path = job.workdir / LOG
+        with atomic.named(path), path.open("a") as log:
             print(f"\n$ {shlex.join(command)}", file=log, flush=True)
             # The run has its own session, so that Ctrl-C reaches it only once, from here. If this
             # process is killed, its pipe to the run closes, which ends the run.

@@ -1,13 +1,16 @@
 """A running pretraining when the ablations are stopped or killed."""
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 import pytest
 
+from tests import full_disk
 from tests.integration import runs
 from xkd_jax.ablation import runner
 
@@ -70,3 +73,14 @@ def test_the_run_under_way_saves_and_ends(tmp_path, number):
     child = int(log.read_text().split("runs ")[1].split()[0])
     wait_for(lambda: not os.path.exists(f"/proc/{child}"))
     assert log.read_text().endswith("saved 15\n")
+
+
+class Job(NamedTuple):
+    workdir: pathlib.Path
+
+
+@pytest.mark.faults
+def test_a_full_disk_names_the_log(tmp_path):
+    log = tmp_path / "run" / ablate.LOG
+    with full_disk.largest_file(0), pytest.raises(OSError, match=f"'{log}'$"):
+        ablate.Runner(None, ())._start((), Job(log.parent))
