@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from input_pipeline.programs import signals
+from tests import full_disk
 from tests.damage import damages
 from tests.media_files import write_media
 from tests.saved_runs import save_run
@@ -182,6 +183,34 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
         with pytest.raises(SystemExit, match=f"^error: --output={output} cannot be written: "):
             extract(run, media, output)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.faults
+def test_a_full_disk_is_one_line_and_loses_nothing(run, media, tmp_path, monkeypatch, capsys):
+    """The results so far do not fit, or the output alone."""
+    whole = extract(run, media, tmp_path / "whole.npz")
+    output, partial = tmp_path / "x.npz", tmp_path / ".x.npz.partial"
+    monkeypatch.setattr(features, "_SAVE_SECONDS", 0.0)
+    with full_disk.largest_file(100), pytest.raises(SystemExit, match=f"^error: .*'{partial}'$"):
+        extract(run, media, output)
+    assert [path.name for path in tmp_path.iterdir()] == ["whole.npz"]
+    real = features.write
+
+    def write(path, *arguments, **entries):
+        with full_disk.largest_file(100 if path == output else 100_000):
+            real(path, *arguments, **entries)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "write", write)
+        with pytest.raises(SystemExit, match=f"^error: .*'{output}'$"):
+            extract(run, media, output)
+    assert partial.exists() and not output.exists()
+    capsys.readouterr()
+    found = extract(run, media, output)
+    assert "going on from 7 files" in capsys.readouterr().out
+    for name in ("names", "features", "left_out"):
+        np.testing.assert_array_equal(found[name], whole[name])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["whole.npz", "x.npz"]
 
 
 @pytest.mark.faults

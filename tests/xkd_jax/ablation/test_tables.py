@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import full_disk
 from tests.damage import damages
 from tests.tiny import tiny_config
 from xkd_jax.ablation import plan, selection, tables
@@ -145,6 +146,17 @@ def test_what_is_written(found, tmp_path):
     # Our numbers and the paper's have different colors.
     assert (np.abs(image.astype(int) - (0x3B, 0x6E, 0xA5)).sum(-1) < 10).sum() > 50
     assert (np.abs(image.astype(int) - (0xD9, 0x8B, 0x3A)).sum(-1) < 10).sum() > 50
+
+
+@pytest.mark.faults
+def test_a_full_disk_names_the_file_and_leaves_the_old_ones(found, tmp_path):
+    output = tmp_path / "new"
+    tables.write(output, found)
+    before = {path: path.read_bytes() for path in output.iterdir()}
+    for size in map(len, before.values()):
+        with full_disk.largest_file(size - 1), pytest.raises(OSError, match=f"'{output}/"):
+            tables.write(output, found)
+    assert {path: path.read_bytes() for path in output.iterdir()} == before
 
 
 def test_before_there_is_anything_the_papers_numbers_stand_alone(tmp_path):

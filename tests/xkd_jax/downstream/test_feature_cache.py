@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests import full_disk
 from tests.damage import damages
 from xkd_jax.downstream.feature_cache import FeatureCache
 
@@ -83,3 +84,14 @@ def test_another_part_or_one_of_other_features_is_noticed(cache, tmp_path, capsy
 def test_what_is_no_archive_is_noticed(cache, capsys, written):
     (cache.folder / "part-00002-of-00003.npz").write_bytes(written)
     assert_made_again(cache, 2, capsys)
+
+
+@pytest.mark.faults
+def test_a_full_disk_names_the_part_and_leaves_the_old_one(cache, tmp_path):
+    path = cache.folder / "part-00001-of-00003.npz"
+    before = path.read_bytes()
+    with full_disk.largest_file(len(before) - 1), pytest.raises(OSError, match=f"'{path}'$"):
+        cache.write(1, FEATURES)
+    with full_disk.largest_file(10), pytest.raises(OSError, match=r"/identity\.json'$"):
+        FeatureCache(tmp_path / "new", {"weights": "abc"}, recordings=6, part_size=2)
+    assert path.read_bytes() == before and len(list(cache.folder.iterdir())) == 4

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import full_disk
 from tests.saved_runs import save_run
 from tests.xkd_jax.report import browser
 from tests.xkd_jax.report.conftest import log_line, write_log
@@ -204,6 +205,21 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path, m
     output = tmp_path / "file" / "report"
     with pytest.raises(SystemExit, match=f"^error: --output={output} cannot be written: "):
         program.main([f"--workdir={tmp_path}", f"--output={output}"])
+
+
+@pytest.mark.faults
+def test_a_full_disk_is_one_line_and_leaves_the_page_of_before(tmp_path):
+    write_log(tmp_path, [log_line(10), log_line(20)])
+    output = tmp_path / "report"
+    make(tmp_path, output)
+    before = {path: path.read_bytes() for path in output.iterdir()}
+    smallest, largest = sorted(map(len, before.values()))[:: len(before) - 1]
+    for size in (smallest - 1, largest - 1):
+        with full_disk.largest_file(size), pytest.raises(SystemExit, match=f"^error: .*'{output}/"):
+            make(tmp_path, output)
+        assert output.joinpath("report.html").read_bytes() == before[output / "report.html"]
+        assert {path.name for path in output.iterdir()} == {path.name for path in before}
+    make(tmp_path, output)
 
 
 @pytest.mark.slow

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from input_pipeline.files import sealed
+from tests import full_disk
 from tests.damage import damages
 from xkd_jax.config.checks import ConfigError
 from xkd_jax.downstream.finetuning import finetune_folder
+from xkd_jax.downstream.selection import Candidate, Outcome
 
 
 def test_a_folder_is_claimed_by_one_plan(tmp_path):
@@ -37,3 +39,14 @@ def test_a_damaged_outcome_is_none(tmp_path, capsys):
         path.write_bytes(damaged)
         assert finetune_folder.load_outcome(path) is None
         assert capsys.readouterr().out.endswith("; the test is repeated\n")
+
+
+@pytest.mark.faults
+def test_a_full_disk_names_the_outcome_and_leaves_the_old_one(tmp_path):
+    path = tmp_path / finetune_folder.OUTCOME
+    outcome = Outcome("epoch", (Candidate(1, 0.5, None),), 1, np.zeros((3, 2)), [[1, 0]] * 3, {})
+    finetune_folder.save_outcome(path, outcome)
+    before = path.read_bytes()
+    with full_disk.largest_file(len(before) - 1), pytest.raises(OSError, match=f"'{path}'$"):
+        finetune_folder.save_outcome(path, outcome)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
