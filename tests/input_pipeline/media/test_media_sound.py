@@ -94,6 +94,26 @@ def test_more_channels_than_can_be_mixed_are_no_silence(tmp_path):
             use(path)
 
 
+def test_a_picture_does_not_excuse_sound_that_cannot_be_mixed(tmp_path):
+    """It is left out with a reason, and not kept as if it had no sound or silent sound."""
+    path, layout, seconds = tmp_path / "a.mkv", "65 channels", 2
+    samples = (3e4 * clock_among(65, 0, seconds=seconds)).astype(np.int16).T.reshape(1, -1)
+    with av.open(path, "w") as container:
+        picture = container.add_stream("mpeg4", rate=25)
+        sound = container.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout=layout)
+        picture.width = picture.height = 64
+        for number in range(25 * seconds):
+            frame = av.VideoFrame(64, 64, "yuv420p")
+            frame.pts = number
+            container.mux(picture.encode(frame))
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), "s16", layout)
+        frame.sample_rate, frame.pts = SAMPLE_RATE, 0
+        container.mux([*sound.encode(frame), *sound.encode(None), *picture.encode(None)])
+    for use in (reader.measure, lambda path: reader.read_recording(path, **FORM)):
+        with pytest.raises(reader.MediaError, match="corrupt"):
+            use(path)
+
+
 def end_earlier(path, samples):
     """Makes a Vorbis file in Ogg state that it ends by some samples earlier."""
     data = path.read_bytes()
