@@ -248,6 +248,22 @@ def test_a_flipped_bit_is_told_in_one_line_or_does_no_harm(plain_run, store, tmp
     assert told > 6
 
 
+@pytest.mark.faults
+def test_any_damage_to_a_description_is_told_in_one_line_or_does_no_harm(plain_run, tmp_path):
+    path = tmp_path / "out"
+    export.main([f"--checkpoint={plain_run}", f"--output={path}", "--format=safetensors"])
+    whole = pretrained.load(path, lambda _: False)
+    told = 0
+    for damaged in damages((path / exports.CONFIG).read_bytes(), 300):
+        (path / exports.CONFIG).write_bytes(damaged)
+        try:
+            assert pretrained.load(path, lambda _: False).description == whole.description
+        except ValueError as error:
+            assert str(error).startswith(str(path)) and "\n" not in str(error)
+            told += 1
+    assert told > 100
+
+
 def test_of_damaged_weights_those_that_are_not_read_do_not_matter(plain_run, tmp_path):
     path = tmp_path / "out"
     export.main([f"--checkpoint={plain_run}", f"--output={path}", "--format=safetensors"])

@@ -231,6 +231,23 @@ def test_a_flipped_bit_is_told_in_one_line_or_does_no_harm(tmp_path, capfd):
     assert outcomes["told"] > 15, outcomes
 
 
+@pytest.mark.faults
+def test_any_damage_to_a_record_is_told_or_does_no_harm(tmp_path):
+    with open_checkpoints(tmp_path, {"seed": 10, "model": {"width": 32}}) as checkpoints:
+        checkpoints.save(1, {"a": jnp.zeros(3)})
+    step = tmp_path / "checkpoints" / "1"
+    whole = saved_checkpoint.read_record(step)
+    told = 0
+    for damaged in damages((step / saved_checkpoint.MARKER).read_bytes(), 300):
+        (step / saved_checkpoint.MARKER).write_bytes(damaged)
+        try:
+            assert saved_checkpoint.read_record(step) == whole
+        except checkpoint.DamagedError as error:
+            assert "\n" not in str(error)
+            told += 1
+    assert told > 100
+
+
 def data_file(step):
     """Returns the file with the arrays of a checkpoint: the largest."""
     return max((step / "state").rglob("*"), key=lambda path: path.stat().st_size)
