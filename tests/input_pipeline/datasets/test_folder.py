@@ -377,6 +377,23 @@ def test_a_scan_that_is_killed_keeps_what_it_has_seen(root, cache, monkeypatch):
     assert saved == [1, 2, 3, 4, 5, 6, 6]
 
 
+def test_a_scan_that_is_stopped_keeps_what_it_has_seen(root, monkeypatch):
+    real, looked = measuring.look, []
+
+    def look(path):
+        looked.append(path)
+        if len(looked) == 4:
+            raise KeyboardInterrupt
+        return real(path)
+
+    monkeypatch.setattr(measuring, "look", look)
+    with pytest.raises(KeyboardInterrupt):
+        open_dataset(*settings(root, threads=1))
+    stopped = len(looked)
+    assert len(open_dataset(*settings(root, threads=1))) == 6
+    assert not {*looked[:3]} & {*looked[stopped:]}
+
+
 def test_many_files_are_looked_at_in_processes_with_the_same_outcome(
     root, clip_file, cache, monkeypatch
 ):

@@ -141,6 +141,7 @@ def test_annotations_that_cannot_be_read_are_refused_by_file_and_line(tmp_path, 
         kinetics.recordings(tmp_path)
 
 
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize(
     ("dataset", "annotations"),
     [
