@@ -155,7 +155,7 @@ STORAGE = (
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(60, method="thread")  # a tuple's hash cannot be interrupted
 @pytest.mark.parametrize(
     "program",
     [
