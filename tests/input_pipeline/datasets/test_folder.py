@@ -1,11 +1,13 @@
 """Folders of media: which files are found, left out and reported, and what the cache keeps."""
 
 import errno
+import io
 import json
 import os
 import pathlib
 import random
 import shutil
+import sys
 import warnings
 
 import numpy as np
@@ -392,6 +394,14 @@ def test_a_scan_that_is_stopped_keeps_what_it_has_seen(root, monkeypatch):
     stopped = len(looked)
     assert len(open_dataset(*settings(root, threads=1))) == 6
     assert not {*looked[:3]} & {*looked[stopped:]}
+
+
+def test_a_scan_shows_its_progress_on_a_terminal(root, monkeypatch):
+    shown = io.StringIO()
+    shown.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", shown)
+    open_dataset(*settings(root))
+    assert "examining files:   0%" in shown.getvalue() and "0/6 " in shown.getvalue()
 
 
 def test_many_files_are_looked_at_in_processes_with_the_same_outcome(
