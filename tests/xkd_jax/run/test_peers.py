@@ -89,9 +89,9 @@ def test_one_that_says_nothing_is_lost_and_the_others_end(run, lost):
         time.sleep(SECONDS / 2)
         processes[lost]._left.set()
         service.down = lost == 0  # process 0 runs the service
+        stack.callback(setattr, service, "down", False)
         others = [end for index, end in enumerate(ends) if index != lost]
         until(lambda: all(others))
-        service.down = False
     assert not ends[lost]
     for [(code, line), *_] in others:
         assert code == peers.LOST
