@@ -62,6 +62,13 @@ def test_flags_are_of_one_call(seen, tmp_path):
     assert code == 1 and "--workdir=FOLDER is missing" in output
 
 
+def test_tilde_is_the_home_folder(seen, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert runs.call("--workdir=~/run")[0] == 0
+    [(_, workdir)] = seen
+    assert workdir == str(tmp_path / "run")
+
+
 def test_exit_codes_and_messages(monkeypatch, tmp_path):
     def raising(error):
         def pretrain(config, workdir):

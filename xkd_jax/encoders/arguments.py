@@ -63,7 +63,7 @@ def sample_rates(value: Any, clips: int) -> list[float | None]:
 
 
 def location(name: str, value: Any) -> str:
-    """Checks that a value is the path of a local file or folder."""
+    """Checks that a value is the path of a local file or folder, and expands `~` in it."""
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
         raise _error(name, value, "a path: a str or os.PathLike")
     path = os.fspath(value)
@@ -71,7 +71,7 @@ def location(name: str, value: Any) -> str:
         raise _error(name, value, "a path that is not empty")
     if _URL.match(path):
         raise _error(name, value, "the path of a local file or folder, not a URL: download it")
-    return path
+    return os.path.expanduser(path)
 
 
 def is_path(clip: Any) -> bool:

@@ -249,6 +249,15 @@ def test_paths_beside_the_right_one(plain, tmp_path):
         xkd_jax.load_encoder(tmp_path / "model.safetensors")
 
 
+def test_tilde_is_the_home_folder(plain, media, monkeypatch):
+    run, encoder = plain[0], load(plain[0])
+    monkeypatch.setenv("HOME", str(media))
+    [expected], [found] = (encoder.views(path) for path in (media / "long.mp4", "~/long.mp4"))
+    np.testing.assert_array_equal(found, expected)
+    monkeypatch.setenv("HOME", str(run.parent))
+    assert xkd_jax.load_encoder(f"~/{run.name}").sizes == encoder.sizes
+
+
 FRAMES, WAVE = noise(8, 32, 32, 3), 0.1 * np.ones(300)
 STEREO = np.stack([WAVE, -WAVE])
 
