@@ -1,17 +1,20 @@
 """The program, called within the test's process."""
 
+import contextlib
 import logging as python_logging
 import os
 import signal
 import sys
+import threading
 
 import jax
 import pytest
 from absl import flags, logging
 
+from input_pipeline.programs import signals
 from tests.integration import runs
 from xkd_jax import pretrain
-from xkd_jax.run import loop, step_metrics
+from xkd_jax.run import loop, step_metrics, workdir
 
 
 @pytest.fixture
@@ -67,6 +70,21 @@ def test_tilde_is_the_home_folder(seen, tmp_path, monkeypatch):
     assert runs.call("--workdir=~/run")[0] == 0
     [(_, workdir)] = seen
     assert workdir == str(tmp_path / "run")
+
+
+def test_a_run_that_a_program_has_started_waits_until_the_one_before_has_saved(
+    seen, tmp_path, monkeypatch
+):
+    """As where the same command is given again after an ablation was killed."""
+    flag = f"--workdir={tmp_path}"
+    with contextlib.ExitStack() as before:
+        before.enter_context(workdir.claimed(tmp_path))
+        code, output = runs.call(flag)
+        assert code == 1 and f"another run is using {flag}" in output
+        threading.Timer(0.3, before.close).start()
+        monkeypatch.setenv(signals.STARTED_BY_A_PROGRAM, "1")
+        assert runs.call(flag)[0] == 0
+    assert len(seen) == 1
 
 
 def test_exit_codes_and_messages(monkeypatch, tmp_path):
