@@ -81,6 +81,6 @@ class Job(NamedTuple):
 
 @pytest.mark.faults
 def test_a_full_disk_names_the_log(tmp_path):
-    log = tmp_path / "run" / ablate.LOG
+    log = tmp_path / "run" / runner.LOG
     with full_disk.largest_file(0), pytest.raises(OSError, match=f"'{log}'$"):
-        ablate.Runner(None, ())._start((), Job(log.parent))
+        runner.Runner(None, None)._start((), Job(log.parent))
