@@ -21,6 +21,7 @@ SHORTEST = 0.01  # least length of a waveform in seconds
 # Largest peak of a waveform. Decoders overshoot 1 by up to about 10 dB; 16-bit integers are far
 # larger.
 LOUDEST = 4.0
+MOST_WINDOWS = 10_000  # views of a recording
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -32,14 +33,15 @@ def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
     return value
 
 
-def count(name: str, value: Any) -> int:
-    """Checks that a value is a whole number, 1 or more, of Python or NumPy."""
+def count(name: str, value: Any, most: float = math.inf) -> int:
+    """Checks that a value is a whole number, 1 to `most`, of Python or NumPy."""
     try:
         number = 0 if isinstance(value, bool | np.bool) else operator.index(value)
     except TypeError:
         number = 0
-    if number < 1:
-        raise _error(name, value, "a whole number, 1 or more")
+    if not 1 <= number <= most:
+        limit = "or more" if most == math.inf else f"to {most}"
+        raise _error(name, value, f"a whole number, 1 {limit}")
     return number
 
 

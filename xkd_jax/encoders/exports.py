@@ -165,6 +165,7 @@ def _load_weights(
 ) -> tuple[dict[str, Any], list[Path]]:
     """Returns the wanted weights, and the paths of all weights in the file."""
     if store == "orbax":
+        saved_checkpoint.check_files(path)
         saved = ocp.checkpointables_metadata(path).metadata.get("trees")
         return weight_trees.load(path, "trees", saved, wanted), [
             p for p, _ in weight_trees.flatten(saved)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from xkd_jax.config.rules import PIXELS
 from xkd_jax.encoders import arguments, descriptions, preprocessing, pretrained
 from xkd_jax.method.models.patches import token_grid
 from xkd_jax.method.models.vit import Encoder, encode, init_params, mean_token
@@ -154,8 +155,8 @@ class PretrainedEncoder:
                 recordings or one for each.
             sample_rate: Samples per second of waveforms, 1,000 to 1,000,000; one number for all
                 recordings or one for each.
-            windows: Number of views of each recording, evenly spaced from its beginning to its end,
-                whose features are averaged. 1 takes the central view.
+            windows: Number of views of each recording, 1 to 10,000, evenly spaced from its
+                beginning to its end, whose features are averaged. 1 takes the central view.
 
         Returns:
             (B, D) float32, after the final norm, without CLS.
@@ -237,7 +238,7 @@ class PretrainedEncoder:
         Raises:
             ValueError, MediaError: As for `features`.
         """
-        windows = arguments.count("windows", windows)
+        windows = arguments.count("windows", windows, arguments.MOST_WINDOWS)
         (rate,) = self._rates(frame_rate, sample_rate, 1)
         return self._views(arguments.clip("clip", clip, self.modality, rate), rate, windows)
 
@@ -275,7 +276,7 @@ class PretrainedEncoder:
         windows: int,
         output: str,
     ) -> np.ndarray:
-        windows = arguments.count("windows", windows)
+        windows = arguments.count("windows", windows, arguments.MOST_WINDOWS)
         clips = arguments.listed(clips, self.modality)
         rates = self._rates(frame_rate, sample_rate, len(clips))
         # Checks all recordings before it encodes the first: the last may come after hours.
@@ -360,7 +361,7 @@ def load_encoder(
     if frame_size is not None:
         if modality != "video":
             raise ValueError(f"frame_size is {frame_size}; allowed for an encoder of audio: None")
-        frame_size = arguments.count("frame_size", frame_size)
+        frame_size = arguments.count("frame_size", frame_size, PIXELS)
     if seconds is not None:
         seconds = arguments.number("seconds", seconds, arguments.SECONDS, "seconds")
 

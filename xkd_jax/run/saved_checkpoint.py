@@ -98,6 +98,7 @@ def read_record(path: pathlib.Path) -> Record:
     Raises:
         DamagedError: The record cannot be read, is not what was written, or is of another step.
     """
+    check_files(path)
     try:
         # Not with Orbax, which reads a file that it cannot parse as empty.
         sealed = json.loads((path / MARKER).read_bytes())["custom_metadata"]
@@ -109,6 +110,22 @@ def read_record(path: pathlib.Path) -> Record:
     if record.step is not None and path.name.isdecimal() and int(path.name) != record.step:
         raise DamagedError(f"it is of step {record.step}, but is named {path.name}")
     return record
+
+
+def check_files(folder: pathlib.Path) -> None:
+    """Checks that a folder holds files and folders only, before Orbax reads it.
+
+    TensorStore would wait for a pipe for ever, and no signal would end it.
+
+    Raises:
+        DamagedError: The folder holds something else, such as a pipe.
+        OSError: A folder cannot be read.
+    """
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = pathlib.Path(place, name)
+            if path.exists() and not path.is_file():
+                raise DamagedError(f"its {path.relative_to(folder)} is not a regular file")
 
 
 def _check_kinds(record: Record) -> None:

@@ -202,12 +202,25 @@ def test_damage_is_named(plain_run, store, tmp_path):
         xkd_jax.load_encoder(path)
 
 
-def test_a_pipe_in_place_of_the_weights_is_refused(plain_run, tmp_path):
+# Without the check, Orbax and safetensors would wait for ever, and no signal would end it.
+@pytest.mark.parametrize(
+    "store, name",
+    [
+        ("safetensors", "model.safetensors"),
+        ("orbax", "weights/_CHECKPOINT_METADATA"),
+        ("orbax", "weights/trees/manifest.ocdbt"),
+        ("run", "checkpoints/7/state/manifest.ocdbt"),
+    ],
+)
+def test_a_pipe_in_place_of_weights_is_refused(plain_run, store, name, tmp_path):
     path = tmp_path / "out"
-    export.main([f"--checkpoint={plain_run}", f"--output={path}", "--format=safetensors"])
-    (path / "model.safetensors").unlink()
-    os.mkfifo(path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"model\.safetensors cannot .* not a regular file"):
+    if store == "run":
+        shutil.copytree(plain_run, path)
+    else:
+        export.main([f"--checkpoint={plain_run}", f"--output={path}", f"--format={store}"])
+    (path / name).unlink()
+    os.mkfifo(path / name)
+    with pytest.raises(ValueError, match=r"cannot be used .* not a regular file"):
         xkd_jax.load_encoder(path)
 
 
