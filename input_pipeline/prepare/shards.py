@@ -5,6 +5,7 @@ written last: if it exists and belongs to the same plan, the shard is finished.
 """
 
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -24,6 +25,8 @@ TOO_LONG = "too long"
 # All reasons why a recording that exists may be left out.
 REASONS = (*reader.REASONS, TOO_LONG, CRASHED)
 
+# Errors of names that lead to no file: of nothing, of a file's content, of links in a circle.
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 _Result = typing.TypeVar("_Result")
 
 
@@ -135,8 +138,8 @@ def _on_disk(path: str, call: Callable[..., _Result], *arguments: object) -> _Re
 
 def _access_denied(error: reader.MediaError) -> bool:
     """Returns whether a file exists but could not be accessed, so its content is unknown."""
-    missing = isinstance(error.__cause__, FileNotFoundError)
-    return error.reason == containers.INACCESSIBLE and not missing
+    number = getattr(error.__cause__, "errno", None)
+    return error.reason == containers.INACCESSIBLE and number not in _NO_FILE
 
 
 def finished(job: Job) -> Note | None:

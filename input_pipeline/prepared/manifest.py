@@ -57,10 +57,12 @@ def parse(splits: object, files: object) -> Manifest:
     Raises:
         ValueError, TypeError, AttributeError: The values are not those of a manifest.
     """
-    if not all(isinstance(split, str) for split in splits):
-        raise ValueError("a split's name is not a string")
-    if any(os.path.basename(name) != name or not name.isprintable() for name in files):
-        raise ValueError("a file's name has a folder or unprintable characters")
+    if not isinstance(splits, list) or not all(isinstance(split, str) for split in splits):
+        raise ValueError("its splits are not a list of names")
+    if len(set(splits)) < len(splits):
+        raise ValueError("a split is listed twice")
+    if any(os.path.basename(name) != name or not name.isprintable() for name in (*splits, *files)):
+        raise ValueError("the name of a split or file has a folder or unprintable characters")
     return Manifest(tuple(splits), {name: File(**fields) for name, fields in files.items()})
 
 

@@ -69,15 +69,21 @@ def check(folder: pathlib.Path, recipe: records.Recipe, splits: Sequence[str]) -
     known = recipe.contents.files
     problems: list[str] = []
     for split in splits:
+        problems += _unknown_files(folder, recipe, split)
         index, *shards = metadata.split_files(folder, recipe.dataset, split)
-        unknown = [name for name in (index, *shards) if name not in known]
-        problems += [f"{name} is not one of the files that were written" for name in unknown]
         for names, whole in (([index], True), (shards, False)):
             files = {name: known[name] for name in names if name in known}
             problems += filter(None, manifest.problems(folder, files, whole))
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise ValueError(f"{problems[0]}{more}; {manifest.REMEDY}")
+
+
+def _unknown_files(folder: pathlib.Path, recipe: records.Recipe, split: str) -> list[str]:
+    """Returns the problem of each file of a split that the recipe does not list."""
+    names = metadata.split_files(folder, recipe.dataset, split)
+    unknown = [name for name in names if name not in recipe.contents.files]
+    return [f"{name} is not one of the files that were written" for name in unknown]
 
 
 def load_report(folder: pathlib.Path) -> dict[str, object]:
@@ -122,6 +128,9 @@ def verify(folder: pathlib.Path, write: bool = False) -> str:
         files = recipe.contents.files
         results = manifest.problems(folder, files, whole=True)
         problems = list(filter(None, _with_progress(results, len(files), "file")))
+        if not problems:
+            for split in recipe.contents.splits:
+                problems += _unknown_files(folder, recipe, split)
         if problems:
             print("\n".join(problems))
             raise ValueError(

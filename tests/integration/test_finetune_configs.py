@@ -136,7 +136,8 @@ def test_two_processes_give_what_one_does(checkpoint, data, tmp_path):
         code, output = runs.ended(process)
         assert code == 0, output
         lines = (workdir / "1" / "metrics.jsonl").read_text().splitlines()
-        outcome = finetune_folder.load_outcome(workdir / "1" / finetune_folder.OUTCOME)
+        plan = json.loads((workdir / "1" / "plan.json").read_text())
+        outcome = finetune_folder.load_outcome(workdir / "1" / finetune_folder.OUTCOME, plan)
         outcomes.append(([json.loads(line)["total"] for line in lines], outcome))
     (losses, outcome), (other_losses, other) = outcomes
     np.testing.assert_allclose(other_losses, losses, rtol=1e-4)

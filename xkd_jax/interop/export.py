@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.files import atomic
+from input_pipeline.files import atomic, sealed
 from input_pipeline.programs import program
 from xkd_jax.config import pretraining
 from xkd_jax.encoders import descriptions, exports, pretrained
@@ -121,7 +121,7 @@ def write_release(folder: pathlib.Path, weights: exports.Pretrained, overwrite: 
 
 def _holds(folder: pathlib.Path, files: dict[str, Tensors], description: str) -> bool:
     try:
-        if (folder / exports.CONFIG).read_text("utf-8") != description:
+        if sealed.read(folder / exports.CONFIG).decode() != description:
             return False
         for name, tensors in files.items():
             existing = torch_files.read(folder / name)

@@ -14,6 +14,7 @@ import math
 import os
 import pickle
 import reprlib
+import stat
 import struct
 import zipfile
 from collections import OrderedDict
@@ -180,6 +181,8 @@ def read(path: str | os.PathLike, entry: str | None = None) -> dict[str, np.ndar
         TorchFileError: The file is damaged, holds no tensors, or asks for anything but tensors.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would block
+            raise TorchFileError("it is not a regular file")
         with zipfile.ZipFile(path) as archive:
             return _read(archive, entry)
     except FileNotFoundError:

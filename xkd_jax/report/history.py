@@ -162,7 +162,7 @@ def _resumes(folder: pathlib.Path, steps: list[int]) -> list[int]:
     """
     starts = []
     for path in sorted(folder.glob("events.out.tfevents.*")):
-        first = _first_step(path)
+        first = _first_step(path) if path.is_file() else None  # a pipe would block
         if first is not None:
             starts.append(first)
     before = {max((step for step in steps if step < first), default=0) for first in starts}

@@ -144,9 +144,9 @@ def read(workdir: pathlib.Path, pattern: str = "unreadable-*.json") -> dict[str,
     reasons: dict[str, str] = {}
     for path in sorted(workdir.glob(pattern)):
         try:
-            content = json.loads(path.read_bytes())
+            content = sealed.load_json(path)
             reasons |= {str(name): str(reason) for name, reason in content.items()}
-        except (OSError, ValueError, AttributeError, RecursionError):
+        except (OSError, ValueError, AttributeError):
             print(f"{path} is damaged: its list of unreadable recordings is lost", flush=True)
     return reasons
 

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import pathlib
+import sys
 import textwrap
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -178,6 +179,7 @@ def reading() -> Iterator[None]:
     Raises:
         DamagedError: The block has raised any exception.
     """
+    handled = sys.exception()  # the caller's, which is no cause of an error in the block
     with orbax_noise.silenced():
         try:
             yield
@@ -185,7 +187,7 @@ def reading() -> Iterator[None]:
         except DamagedError as error:
             reason = str(error)
         except Exception as error:
-            reason = f"it cannot be read: {first_cause(error)}"
+            reason = f"it cannot be read: {first_cause(error, handled)}"
         orbax_noise.let_out()
     raise DamagedError(reason)
 
@@ -219,10 +221,14 @@ def leaves_by_name(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
 
 
-def first_cause(error: BaseException) -> str:
-    """Returns the first cause of an error in one short line; the whole chain may fill pages."""
-    while error.__cause__ or error.__context__:
-        earlier = error.__cause__ or error.__context__
+def first_cause(error: BaseException, handled: BaseException | None = None) -> str:
+    """Returns the first cause of an error in one short line; the whole chain may fill pages.
+
+    Args:
+        error: The error.
+        handled: Error that was being handled when this one was raised, and is not among its causes.
+    """
+    while (earlier := error.__cause__ or error.__context__) and earlier is not handled:
         if isinstance(earlier, StopIteration):  # raised by the JSON parser, without a message
             break
         error = earlier

@@ -238,9 +238,14 @@ def drop_lines_after(path: pathlib.Path, step: int) -> None:
     Args:
         path: Path of the file; it need not exist.
         step: Last step to keep.
+
+    Raises:
+        ValueError: It is something else than a file.
     """
     if not path.exists():
         return
+    if not path.is_file():  # a pipe would block
+        raise ValueError(f"{path} is not a regular file")
     remaining, damaged = [], 0
     for line in path.read_bytes().splitlines(keepends=True):
         # A kill or a crash leaves a part of a line, which may be valid JSON without a step.

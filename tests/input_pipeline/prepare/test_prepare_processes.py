@@ -144,19 +144,24 @@ def test_killed_at_any_moment_and_started_again_gives_the_same_bytes(tmp_path, i
     assert contents(output) == contents(tmp_path / "at once")
 
 
-def test_a_file_that_crashes_the_decoder_is_left_out(tmp_path, clip):
+def test_a_file_that_crashes_the_decoder_or_is_not_there_is_left_out(tmp_path, clip):
+    loop = tmp_path / "loop.mp4"
+    loop.symlink_to(loop)
     entries = [
         listing.Entry("a", str(clip)),
         listing.Entry("b", Fatal()),
         listing.Entry("c", str(clip)),
         listing.Entry("d", "/nowhere.mp4"),
+        listing.Entry("e", str(loop)),
+        listing.Entry("f", str(clip / "g.mp4")),
     ]
     job, steps = make_job(tmp_path, entries), []
     workers.write_shards([job], 1, steps.append)
     note = shards.finished(job)
     assert [place for place, _, _ in note.kept] == [0, 2]
-    assert note.left_out == {1: shards.CRASHED, 3: "cannot be accessed"}
-    assert sum(steps) == 4
+    lost = dict.fromkeys((3, 4, 5), "cannot be accessed")
+    assert note.left_out == {1: shards.CRASHED} | lost
+    assert sum(steps) == 6
 
 
 @pytest.mark.slow

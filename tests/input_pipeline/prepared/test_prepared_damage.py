@@ -154,6 +154,22 @@ def test_a_recipe_that_cannot_be_is_refused_whoever_has_sealed_it(folder, field,
     assert f"prepared.json is damaged: its {field} " in refusal(folder)
 
 
+@pytest.mark.parametrize("splits", ["train", {"train": 1}, ["train"] * 2, ["train", "../x"]])
+def test_splits_that_cannot_be_are_refused_whoever_has_sealed_them(folder, splits):
+    path = folder / "prepared.json"
+    recipe = sealed.unseal(json.loads(path.read_text()))
+    path.write_text(json.dumps(sealed.seal(recipe | {"splits": splits})))
+    assert re.search(r"prepared\.json is damaged: .*split", refusal(folder))
+
+
+def test_verifying_misses_the_digests_of_a_splits_files(folder):
+    path = folder / "prepared.json"
+    recipe = sealed.unseal(json.loads(path.read_text()))
+    path.write_text(json.dumps(sealed.seal(recipe | {"files": {}})))
+    with pytest.raises(ValueError, match="not as they were written: 6 of 0 files"):
+        verification.verify(folder)
+
+
 def test_many_shards_are_not_looked_for_where_there_are_few(folder):
     first = folder / "tiny-train.array_record-00000-of-00002"
     first.rename(folder / "tiny-train.array_record-00000-of-999999999")
@@ -181,7 +197,7 @@ def test_what_is_no_recipe_is_refused(folder, text):
 
 def test_files_elsewhere_are_not_looked_at():
     for name in ("../x", "/dev/zero", "\x1b[2J"):
-        with pytest.raises(ValueError, match="a file"):
+        with pytest.raises(ValueError, match="or file has a folder or unpr"):
             manifest.parse([], {name: {}})
 
 

@@ -149,6 +149,14 @@ def test_the_same_again_is_left_and_something_else_is_refused(runs, form, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_pipe_in_place_of_a_description_is_something_else(plain_run, tmp_path):
+    (tmp_path / "out").mkdir()
+    os.mkfifo(tmp_path / "out" / "config.json")
+    flags = [f"--checkpoint={plain_run}", f"--output={tmp_path / 'out'}", "--format=release"]
+    with pytest.raises(SystemExit, match="exists already"):
+        export.main(flags)
+
+
 @pytest.mark.parametrize("form", export.FORMATS)
 def test_what_fails_halfway_leaves_nothing(plain_run, form, tmp_path, monkeypatch):
     def fail(*_):

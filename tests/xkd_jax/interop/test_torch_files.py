@@ -244,6 +244,12 @@ def test_changed_numbers_are_noticed(tmp_path):
         torch_files.read(tmp_path / "x")
 
 
+def test_a_pipe_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(torch_files.TorchFileError, match="refused: it is not a regular file"):
+        torch_files.read(tmp_path / "pipe")
+
+
 def test_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing"):
         torch_files.read(tmp_path / "nothing")

@@ -1,6 +1,7 @@
 """Reading of a run's log."""
 
 import math
+import os
 
 import numpy as np
 import pytest
@@ -75,6 +76,15 @@ def test_any_damage_to_a_log_can_be_read(tmp_path):
         assert set(found.steps[found.steps <= 4].tolist()) <= {0, 1, 2, 3, 4}
         telemetry.drop_lines_after(path, 4)
         assert history.read(tmp_path).torn == 0
+
+
+def test_pipes_beside_a_log_are_not_waited_for(tmp_path, capsys):
+    write_log(tmp_path, [log_line(step) for step in (1, 2, 3)])
+    (tmp_path / "tensorboard").mkdir()
+    os.mkfifo(tmp_path / "tensorboard" / "events.out.tfevents.1")
+    os.mkfifo(tmp_path / "unreadable-0.json")
+    assert len(history.read(tmp_path)) == 3
+    assert "unreadable-0.json is damaged" in capsys.readouterr().out
 
 
 def test_no_log(tmp_path):

@@ -282,6 +282,15 @@ def test_swapped_checkpoints_are_refused(tmp_path):
         open_checkpoints(tmp_path)
 
 
+def test_an_error_that_the_caller_handles_is_not_taken_for_the_cause():
+    try:
+        raise ValueError("outside")
+    except ValueError:
+        message = "cannot be read: KeyError: 'inside'"
+        with pytest.raises(checkpoint.DamagedError, match=message), saved_checkpoint.reading():
+            {}["inside"]
+
+
 @pytest.mark.parametrize("name", ["02", "0002", "2\N{ARABIC-INDIC DIGIT ZERO}"])
 def test_a_checkpoint_named_by_a_number_in_another_form_is_not_passed_over(tmp_path, name):
     with open_checkpoints(tmp_path) as checkpoints:

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -110,6 +111,12 @@ def test_resume_drops_later_and_torn_lines(tmp_path, torn, capsys):
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3]
     assert "that cannot be read" in capsys.readouterr().out
     assert {p.name for p in tmp_path.iterdir()} == {"metrics.jsonl", "images", "tensorboard"}
+
+
+def test_a_pipe_in_place_of_the_log_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(ValueError, match=r"metrics\.jsonl is not a regular file"):
+        telemetry.drop_lines_after(tmp_path / "metrics.jsonl", 3)
 
 
 def test_the_loop_imports_without_tensorflow():

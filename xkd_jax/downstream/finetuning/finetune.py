@@ -152,9 +152,10 @@ def run_partition(setting: Setting, partition: Partition, workdir: pathlib.Path)
         ConfigError: The folder has a different finetuning.
     """
     config, mesh = setting.config, setting.mesh
-    finetune_folder.claim(workdir, finetune_folder.plan(config, setting.identity, partition))
+    plan = finetune_folder.plan(config, setting.identity, partition)
+    finetune_folder.claim(workdir, plan)
     outcome_path = workdir / finetune_folder.OUTCOME
-    if (outcome := finetune_folder.load_outcome(outcome_path)) is not None:
+    if (outcome := finetune_folder.load_outcome(outcome_path, plan)) is not None:
         return outcome
     kept, held_out = split(config, partition)
     loader = finetune_inputs.make_loader(config, kept, setting.views)
@@ -196,7 +197,7 @@ def run_partition(setting: Setting, partition: Partition, workdir: pathlib.Path)
     counts = {"train": len(kept), "held_out": len(held_out or ()), "test": len(partition.test)}
     outcome = evaluator.outcome(state, epochs, counts)
     if processes.is_first():
-        finetune_folder.save_outcome(outcome_path, outcome)
+        finetune_folder.save_outcome(outcome_path, outcome, plan)
     return outcome
 
 

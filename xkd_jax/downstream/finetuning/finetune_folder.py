@@ -58,15 +58,24 @@ def claim(workdir: pathlib.Path, wanted: Mapping[str, Any]) -> None:
         wanted: Plan from `plan`.
 
     Raises:
-        ConfigError: The folder has another plan.
+        ConfigError: The folder has another plan, or results but no plan.
+        ValueError: The plan is damaged.
     """
     path = workdir / _PLAN
     try:
         saved = sealed.load_json(path)
     except FileNotFoundError:
+        if any((workdir / name).exists() for name in ("checkpoints", OUTCOME)):
+            raise ConfigError(
+                f"{workdir} has lost {_PLAN}, so its results may be another finetuning's; allowed: "
+                "a folder with its plan, or another workdir"
+            ) from None
         if processes.is_first():
             atomic.write_text(path, json.dumps(wanted, indent=2))
         return
+    whole = isinstance(saved, dict) and saved.keys() == wanted.keys()
+    if not whole or not isinstance(saved["config"], dict):
+        raise ValueError(f"{path} is damaged: it is not the plan of a finetuning")
     before = former_names.renamed(saved["config"])
     change = next(checkpoint.config_changes(before, wanted["config"]), None)
     if change is None and saved["weights"] != wanted["weights"]:
@@ -80,21 +89,24 @@ def claim(workdir: pathlib.Path, wanted: Mapping[str, Any]) -> None:
         )
 
 
-def save_outcome(path: pathlib.Path, outcome: Outcome) -> None:
-    """Writes an outcome, atomically."""
+def save_outcome(path: pathlib.Path, outcome: Outcome, plan: Mapping[str, Any]) -> None:
+    """Writes the outcome of a plan, atomically."""
     fields = {name: getattr(outcome, name) for name in ("varied", "candidates", "chosen", "counts")}
     arrays = {"scores": outcome.scores, "targets": outcome.targets, "told": json.dumps(fields)}
-    sealed.save_arrays(path, arrays)
+    sealed.save_arrays(path, arrays | {"plan": _digest(plan)})
 
 
-def load_outcome(path: pathlib.Path) -> Outcome | None:
+def load_outcome(path: pathlib.Path, plan: Mapping[str, Any]) -> Outcome | None:
     """Reads what `save_outcome` wrote.
 
     Returns:
-        The outcome. None if the file is missing or, with a printed line, if it is damaged.
+        The outcome. None if the file is missing or, with a printed line, if it is damaged or
+        another plan's.
     """
     try:
         file = sealed.load_arrays(path)
+        if str(file.get("plan")) != _digest(plan):
+            raise ValueError(f"{path} is of another finetuning or version")
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -103,3 +115,7 @@ def load_outcome(path: pathlib.Path) -> Outcome | None:
     fields = json.loads(str(file["told"]))
     fields["candidates"] = tuple(Candidate(*row) for row in fields["candidates"])
     return Outcome(scores=file["scores"], targets=file["targets"], **fields)
+
+
+def _digest(plan: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()

@@ -222,7 +222,8 @@ def test_sound_of_several_classes_is_learned(pretrained, multi_label, tmp_path):
     losses = [line["total"] for line in lines(tmp_path / "test")]
     assert np.mean(losses[-3:]) < 0.8 * losses[0]
     # The results are those of the stored scores.
-    outcome = finetune_folder.load_outcome(tmp_path / "test" / finetune_folder.OUTCOME)
+    plan = json.loads((tmp_path / "test" / "plan.json").read_text())
+    outcome = finetune_folder.load_outcome(tmp_path / "test" / finetune_folder.OUTCOME, plan)
     assert outcome.scores.shape == (6, 3) and (outcome.scores > 0).all()
     overall = metrics.mean_average_precision(outcome.scores, outcome.targets)
     assert found["scores"]["map"]["mean"] == pytest.approx(overall)
