@@ -20,8 +20,13 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
     Yields:
         Path to write to: a hidden file beside the target, deleted if an error is raised.
+
+    Raises:
+        FileExistsError: The path is a device, which a file must not replace.
     """
     path = pathlib.Path(path)
+    if path.is_char_device() or path.is_block_device():  # such as /dev/null, by the system's user
+        raise FileExistsError(errno.EEXIST, "Is a device", str(path))
     # Hidden, so that nothing reads a draft that a killed process leaves behind.
     draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     with named(path, draft):
@@ -113,6 +118,8 @@ def check_writable(path: str | os.PathLike) -> None:
     path = pathlib.Path(path).absolute()
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        raise FileExistsError(errno.EEXIST, "Is a device or a pipe", str(path))
     folder = next(parent for parent in path.parents if parent.exists())
     with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=folder):
         pass
