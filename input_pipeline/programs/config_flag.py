@@ -100,6 +100,8 @@ def parse(
         print(config.value)
         sys.exit(0)
     if not isinstance(config.value, ml_collections.ConfigDict):
+        if path is None:
+            sys.exit("error: --config is empty; allowed: a file such as configs/k400.py")
         sys.exit(
             f"error: --config={path}: get_config() returns {type(config.value).__name__}; "
             "allowed: a ConfigDict, such as configs/base.py's"

@@ -99,6 +99,10 @@ def test_a_word_for_a_config_that_takes_none(tmp_path):
     assert "error: --config=configs/eval/svm_ucf101.py: takes nothing after a colon" in last
 
 
+def test_an_empty_config(tmp_path):
+    assert "--config is empty" in refusal(f"--workdir={tmp_path}/run", config="")
+
+
 def test_a_config_file_with_nothing_in_it(tmp_path):
     file = tmp_path / "own.py"
     file.write_text("import ml_collections\nget_config = ml_collections.ConfigDict")
