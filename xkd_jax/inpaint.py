@@ -290,7 +290,7 @@ def main(arguments: list[str] | None = None) -> None:
         metavar="S",
         help=f"seconds of the file to restore, from its beginning ({SECONDS:g})",
     )
-    add("--seed", type=int, default=0, metavar="N", help="seed of the masks (0)")
+    add("--seed", type=program.whole, default=0, metavar="N", help="seed of the masks (0)")
     flags = parser.parse_args(arguments)
     command_line.quieten_libraries()
     command_line.keep_compiled_programs()

@@ -189,11 +189,17 @@ def main() -> None:
     """Writes a data set as the command line says."""
     parser = program.Parser("input_pipeline.datasets.generated", __doc__)
     parser.add_argument("--output", required=True, help="folder of the splits, made if need be")
-    parser.add_argument("--train", type=int, default=512, help="clips of the train split (512)")
-    parser.add_argument("--test", type=int, default=128, help="clips of the test split (128)")
-    parser.add_argument("--val", type=int, default=0, help="clips of the val split (0)")
-    parser.add_argument("--seed", type=int, default=0, help="of all that is random (0)")
-    parser.add_argument("--threads", type=int, default=0, help="clips at once (0: one a core)")
+    parser.add_argument(
+        "--train", type=program.whole, default=512, help="clips of the train split (512)"
+    )
+    parser.add_argument(
+        "--test", type=program.whole, default=128, help="clips of the test split (128)"
+    )
+    parser.add_argument("--val", type=program.whole, default=0, help="clips of the val split (0)")
+    parser.add_argument("--seed", type=program.whole, default=0, help="of all that is random (0)")
+    parser.add_argument(
+        "--threads", type=program.whole, default=0, help="clips at once (0: one a core)"
+    )
     flags = parser.parse_args()
     with program.errors_in_one_line():
         generate(flags.output, flags.train, flags.test, flags.seed, flags.threads, flags.val)

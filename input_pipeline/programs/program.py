@@ -93,6 +93,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def whole(text: str) -> int:
+    """Converts the value of a flag to a whole number, 0 or more, such as a seed."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}; allowed: whole numbers, 0 or more")
+    return int(text)
+
+
 @contextlib.contextmanager
 def errors_in_one_line() -> Iterator[None]:
     """Turns one of `USER_ERRORS` into one line and exit code 1.

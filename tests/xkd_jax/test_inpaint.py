@@ -89,6 +89,7 @@ def test_a_short_file_without_sound_plays_once(run, silent, tmp_path):
         ({"output": "out.avi"}, "a name that ends in .mp4"),
         ({"output": "nowhere/out.mp4"}, "there is no such folder"),
         ({"output": "/proc/out.mp4"}, "--output=/proc/out.mp4 cannot be written"),
+        ({"seed": "-1"}, "argument --seed: -1; allowed: whole numbers, 0 or more"),
         ({"mask": "0.999"}, "--mask=0.999 leaves 0 of 32 patches of video"),
     ],
 )

@@ -203,7 +203,7 @@ def main(arguments: list[str] | None = None) -> None:
         "sizes that cannot be inferred from tensors, for models without the paper's sizes"
     )
     for name in ("video_heads", "audio_heads", "decoder_heads", "frames", "mel_bands"):
-        group.add_argument(f"--{name}", type=int, metavar="N")
+        group.add_argument(f"--{name}", type=program.count, metavar="N")
     group.add_argument("--video_patch", type=_extents, metavar="FRAMES,HEIGHT,WIDTH")
     group.add_argument("--audio_patch", type=_extents, metavar="BANDS,FRAMES")
     group.add_argument("--projector_norm", choices=("last", "none"))
