@@ -40,11 +40,10 @@ class Look:
 def load(path: pathlib.Path) -> dict[str, Look]:
     """Reads the results by path that `save` wrote; empty if there is no valid cache."""
     try:
-        content = sealed.load_json(path)
+        content = sealed.unseal(sealed.load_json(path))
         if content["version"] != _VERSION:
             return {}
-        files = sealed.unseal(content)["files"]
-        return {name: _look(fields) for name, fields in files.items()}
+        return {name: _look(fields) for name, fields in content["files"].items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -329,11 +329,12 @@ def test_every_damage_of_the_index_is_seen_and_mended(root, cache, capsys):
     whole = index.read_bytes()
     forms = [b"[]", b"null", b"{}", b"[" * 100_000, whole.replace(b'"files": {', b'"files": [')]
     looks = folder_index.load(index)
+    capsys.readouterr()
     for damaged in [*damages(whole, 200), *forms]:
         index.write_bytes(damaged)
         found = folder_index.load(index)
-        assert found in ({}, looks)  # a flip in white space changes nothing
-    capsys.readouterr()
+        said = "is damaged: all files are examined again" in capsys.readouterr().out
+        assert found == ({} if said else looks)  # a flip in white space changes nothing
     index.write_bytes(whole.replace(b'"duration": 2', b'"duration": 9'))
     assert open_dataset(*settings(root)).report == expected
     assert "is damaged: all files are examined again" in capsys.readouterr().out
