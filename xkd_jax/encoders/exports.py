@@ -172,6 +172,7 @@ def _load_weights(
         ]
     if not path.is_file():  # a pipe would block the whole process
         raise DamagedError("it is missing or not a regular file")
+    path.open("rb").close()  # safetensors calls any error of the system a missing file
     with safe_open(path, "numpy") as file:
         paths = [tuple(name.split("/")) for name in file.keys()]  # noqa: SIM118 - not a dictionary
         return weight_trees.nest(
@@ -205,7 +206,7 @@ def _read_description(path: pathlib.Path) -> dict[str, Any] | None:
     except ValueError as error:
         raise DamagedError(str(error)) from error
     except OSError as error:
-        raise DamagedError(f"{path / CONFIG} is damaged: {error}") from error
+        raise DamagedError(f"{path / CONFIG} cannot be read: {error.strerror}") from error
     is_ours = isinstance(description, dict) and description.get("format") == descriptions.FORMAT
     return description if is_ours else None
 

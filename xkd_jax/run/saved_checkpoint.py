@@ -12,7 +12,7 @@ import pathlib
 import sys
 import textwrap
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 
@@ -48,8 +48,13 @@ def named_as_steps(folder: pathlib.Path) -> list[pathlib.Path]:
 
     Raises:
         DamagedError: A name is a number in another form, such as "06". Orbax would ignore it.
+        OSError: The folder exists but cannot be read.
     """
-    paths = sorted(path for path in folder.glob("[0-9]*") if path.name.isdecimal())
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    paths = sorted(folder / name for name in names if name.isdecimal())
     for path in paths:
         if path.name != str(int(path.name)):
             raise DamagedError(
@@ -122,11 +127,15 @@ def check_files(folder: pathlib.Path) -> None:
         DamagedError: The folder holds something else, such as a pipe.
         OSError: A folder cannot be read.
     """
-    for place, _, names in os.walk(folder):
+    for place, _, names in os.walk(folder, onerror=_raise):
         for name in names:
             path = pathlib.Path(place, name)
             if path.exists() and not path.is_file():
                 raise DamagedError(f"its {path.relative_to(folder)} is not a regular file")
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
 
 
 def _check_kinds(record: Record) -> None:

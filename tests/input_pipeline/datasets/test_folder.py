@@ -330,6 +330,7 @@ def test_every_damage_of_the_index_is_seen_and_mended(root, cache, capsys):
     forms = [b"[]", b"null", b"{}", b"[" * 100_000, whole.replace(b'"files": {', b'"files": [')]
     looks = folder_index.load(index)
     capsys.readouterr()
+    forms.append(whole.replace(b'"version": "4', b'"version": "5'))
     for damaged in [*damages(whole, 200), *forms]:
         index.write_bytes(damaged)
         found = folder_index.load(index)

@@ -1,7 +1,9 @@
 import collections
 import contextlib
+import errno
 import gc
 import json
+import os
 import resource
 import shutil
 import signal
@@ -289,6 +291,21 @@ def test_an_error_that_the_caller_handles_is_not_taken_for_the_cause():
         message = "cannot be read: KeyError: 'inside'"
         with pytest.raises(checkpoint.DamagedError, match=message), saved_checkpoint.reading():
             {}["inside"]
+
+
+def test_a_folder_without_rights_is_not_taken_for_an_empty_one(tmp_path, monkeypatch):
+    with open_checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"a": jnp.zeros(3)})
+
+    def deny(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "listdir", deny)
+    monkeypatch.setattr(os, "scandir", deny)
+    with pytest.raises(PermissionError):
+        checkpoint.latest_step(tmp_path)
+    with pytest.raises(PermissionError):
+        saved_checkpoint.read_record(tmp_path / "checkpoints" / "1")
 
 
 @pytest.mark.parametrize("name", ["02", "0002", "2\N{ARABIC-INDIC DIGIT ZERO}"])
