@@ -19,6 +19,7 @@ from input_pipeline.media import picture as pictures
 from input_pipeline.media.reader import Clip
 from input_pipeline.prepared import manifest, metadata, records, verification
 from input_pipeline.programs import notices, wording
+from input_pipeline.programs.terminal import printable
 from input_pipeline.sources import ClipTensors
 
 if typing.TYPE_CHECKING:
@@ -133,8 +134,18 @@ class PreparedSource:
         return float(start) / self._rate
 
     def fetch(self, index: int) -> bytes:
-        """Returns a record as it is stored."""
-        return self._stored[index]
+        """Returns a record as it is stored.
+
+        Raises:
+            ValueError: The record is damaged.
+        """
+        try:
+            return self._stored[index]
+        except RuntimeError as error:
+            name = printable(self.name(index))
+            raise ValueError(
+                f"the record of {name} cannot be read ({error}); {manifest.REMEDY}"
+            ) from error
 
     def decode(self, stored: tf.Tensor, position: tf.Tensor, picture: bool) -> ClipTensors:
         """Decodes a clip from a record.
