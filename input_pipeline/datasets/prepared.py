@@ -308,6 +308,8 @@ def open_prepared(
     index, stored = _read(folder, recipe, split, where)
     if not len(index.names):
         raise ValueError(f"{where} is empty")
+    if np.any((np.asarray(index.frames) == 0) & (np.asarray(index.samples) == 0)):
+        raise ValueError(f"{where} has recordings without picture and sound; {manifest.REMEDY}")
     without = int(np.sum(np.asarray(index.frames) == 0))
     if picture and without:
         raise ValueError(

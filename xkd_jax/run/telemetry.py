@@ -8,6 +8,7 @@ import contextlib
 import io
 import itertools
 import json
+import math
 import os
 import pathlib
 import time
@@ -25,6 +26,8 @@ from xkd_jax.run import console, processes
 TOTAL = "total"
 # Prefix of the online probe's metrics. The progress line shows them in percent.
 PROBE = "probe/"
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Telemetry:
@@ -272,7 +275,10 @@ def read_line(line: bytes) -> tuple[int, dict[str, float]] | None:
         step = record.pop("step")
         if type(step) is not int or not 0 <= step < 2**63:
             return None
-        return step, {name: float(value) for name, value in record.items() if name != "epoch"}
+        metrics = {name: float(value) for name, value in record.items() if name != "epoch"}
+        # Metrics are float32 numbers, NaN or infinite.
+        beyond = any(_LARGEST < abs(value) < math.inf for value in metrics.values())
+        return None if beyond else (step, metrics)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 

@@ -220,6 +220,13 @@ def test_a_split_of_which_all_files_are_gone_is_missed(folder):
         prepared.open_prepared(data_of(folder), views_of())
 
 
+def test_a_recording_of_nothing_is_refused(tmp_path):
+    nothing = clock_record("9.mp4", 2.0, picture=False, sound=0.0)
+    folder = write_prepared(tmp_path, {"train": [*TRAIN, nothing]})
+    with pytest.raises(ValueError, match="has recordings without picture and sound"):
+        prepared.open_prepared(data_of(folder, "train"), views_of(), picture=False)
+
+
 # Data of earlier versions.
 
 

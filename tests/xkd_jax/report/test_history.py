@@ -54,6 +54,7 @@ def test_torn_lines_are_counted_and_metrics_may_be_missing(tmp_path):
         b'{"step": 3, "total": 1' + b"0" * 400 + b"}",
         b'{"step": 3, "total": ' + b"[" * 100_000,
         b'{"step": 3.5}',
+        b'{"step": 3, "total": 1e39}',
         b"\xff",
     ],
 )
