@@ -18,7 +18,7 @@ from xkd_jax.paper.published import Published
 _FREE = ("task", "seed", "compute_dtype", "parallel.fsdp", "parallel.remat")
 _FREE_SECTIONS = ("data.", "probe.", "log.", "saving.")
 _COUNTED = ("data.require",)
-# Rows to show beside a run that is none of the paper's; others are beside the same recipe alone.
+# Rows to show beside a run of another recipe than the paper's. Other rows need the same recipe.
 _MAIN = ("xkd", "mas", "mats", "xkd_audioset", "student", "mas_teacher", "mats_student")
 
 

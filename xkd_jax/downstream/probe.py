@@ -81,7 +81,7 @@ def open_data(config: ml_collections.ConfigDict, encoders: backbones.Backbones) 
             (see `labeled_data.open_labeled`).
     """
     views = backbones.make_views(encoders)
-    # Media files are decoded to the size of which the crops are as large as the encoder's input.
+    # Media files are decoded so large that a crop has the size of the encoder's input.
     views.video.short_side = round(views.video.short_side / config.clips.test.crop)
     data = labeled_data.open_labeled(config.data, views, picture="video" in encoders)
     silent, count = without_sound(data)

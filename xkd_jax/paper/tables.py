@@ -23,7 +23,7 @@ class Entry(NamedTuple):
         percents: A number for each benchmark of the table. None where the paper has a dash.
         row: Name of the method in `xkd_jax.paper.rows.ROWS`; empty for the methods of others.
         pretraining: Pretraining data, where the table has a column for them.
-        modalities: Modalities of the pretraining, likewise.
+        modalities: Modalities of the pretraining, where the table has a column for them.
     """
 
     label: str

@@ -26,7 +26,7 @@ CLIPS_APART = 0.1
 
 
 def find(history: History, outputs: int, advice: Advice) -> list[Finding]:
-    """Finds collapse; if there is none, metrics on their way to it; if there are none, says so.
+    """Finds collapse, or else metrics on their way to it, or else says that all is well.
 
     Args:
         history: Log of the run.
