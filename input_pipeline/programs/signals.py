@@ -28,6 +28,7 @@ GRACE = 5.0  # seconds in which the main thread has to leave
 _request: Callable[[int], None] | None = None  # called at a signal, instead of ending the program
 _ending: int | None = None  # signal that is ending the program
 _ignored = False  # whether the program ends by itself, with a message of its own
+_last_act: Callable[[int], None] | None = None  # called before a signal ends a stuck program
 _done = False  # whether the program has done what a signal requested, and ends by itself
 _terminals: tuple[int, ...] = ()  # outputs that are terminals, which a hangup closes
 
@@ -102,6 +103,21 @@ def ignored() -> Iterator[None]:
         _ignored = False
 
 
+@contextlib.contextmanager
+def last_act(function: Callable[[int], None]) -> Iterator[None]:
+    """Calls a function before a signal ends the process because its main thread does not leave.
+
+    Args:
+        function: Called in a thread of its own, with the signal's number.
+    """
+    global _last_act
+    _last_act = function
+    try:
+        yield
+    finally:
+        _last_act = None
+
+
 def finish() -> None:
     """Notes that a signal's request is done. Another signal does not change the exit code, 0."""
     global _done
@@ -153,6 +169,8 @@ def _watch(reading: int) -> None:
                 os._exit(0)
             # Meanwhile the main thread may have entered a context in which signals are requests.
             if not _ignored and (not _request or _ending is not None):
+                if _last_act:
+                    _last_act(number)
                 end(128 + number, last_line(number))
 
 

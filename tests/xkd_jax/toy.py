@@ -22,7 +22,7 @@ import optax
 
 from configs import base
 from xkd_jax import sharding
-from xkd_jax.run import loop, peers, processes
+from xkd_jax.run import loop, peers, processes, relay
 
 FEATURES = 6
 OPTIMIZER = optax.chain(
@@ -111,6 +111,21 @@ def run(workdir, total_steps, config=None, **changes):
     return loop.train(task(total_steps, **changes), config, workdir, mesh, loop.Hooks(**hooks))
 
 
+def delay_relays(seconds):
+    """Makes every packet to and from the coordination service take longer."""
+    pass_on = relay._pass_on
+
+    class Slow:
+        def __init__(self, sink):
+            self.sink = sink
+
+        def sendall(self, data):
+            time.sleep(seconds)
+            self.sink.sendall(data)
+
+    relay._pass_on = lambda source, sink: pass_on(source, Slow(sink))
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--workdir", required=True)
@@ -122,12 +137,17 @@ def main():
     parser.add_argument("--processes", type=int)
     parser.add_argument("--coordinator")
     parser.add_argument("--peer_seconds", type=float, default=peers.SECONDS)
+    parser.add_argument("--late", type=float, default=0.0)
+    parser.add_argument("--latency", type=float, default=0.0)
     flags = parser.parse_args()
+    delay_relays(flags.latency)
     with contextlib.ExitStack() as together:
         if flags.processes:
             group = processes.Group(flags.coordinator, flags.processes, flags.process, "flags")
             processes.join(group, 60)
             together.enter_context(peers.Peers(seconds=flags.peer_seconds))
+            print("joined", flush=True)
+        time.sleep(flags.late)
         run(
             flags.workdir,
             flags.steps,

@@ -6,10 +6,9 @@ import signal
 from typing import Self
 
 import jax
-from jax.experimental import multihost_utils
 
 from input_pipeline.programs import signals
-from xkd_jax.run import processes
+from xkd_jax.run import last_step
 
 
 class Interruption:
@@ -17,14 +16,14 @@ class Interruption:
 
     Before that, signals end the program, as in `signals`. A second SIGINT before the save ends the
     program at once, without saving. During and after the save, signals have no effect. With one
-    process, a signal sets a flag. With several, JAX's preemption service receives SIGTERM in any of
-    them and makes all agree on the step. Use it as a context manager in the main thread, around the
-    save as well; at its end it restores the signal handlers.
+    process, a signal sets a flag. With several, a signal to any of them makes all agree on their
+    `last_step`. Use it as a context manager in the main thread, around the save as well; at its end
+    it restores the signal handlers.
     """
 
     def __init__(self) -> None:
-        self._several = jax.process_count() > 1
         self._first_step = None
+        self._last_step: last_step.LastStep | None = None  # with several processes
         self._signaled = False
         self._saving = False
         self._stack = contextlib.ExitStack()
@@ -42,11 +41,11 @@ class Interruption:
         if step == self._first_step:
             return False
         if step == self._first_step + 1:
+            if jax.process_count() > 1:
+                self._last_step = self._stack.enter_context(last_step.LastStep(begun=step))
             self._stack.enter_context(signals.requests(self._handle))
-            if self._several:
-                processes.hear_of_preemption()
-        if self._several:
-            self._saving = multihost_utils.reached_preemption_sync_point(step)
+        if self._last_step:
+            self._saving = self._last_step.reached(step)
         else:
             self._saving = self._signaled
         return self._saving
@@ -61,9 +60,9 @@ class Interruption:
             notice = f"{name}: stopping after this step"
             if number == signal.SIGINT:
                 notice += "; once more to abort without saving"
-            if self._several:  # the preemption service receives only SIGTERM
-                os.kill(os.getpid(), signal.SIGTERM)
         self._signaled = True
+        if self._last_step:
+            self._last_step.told = True
         # Not `print`, which the signal may have interrupted.
         with contextlib.suppress(OSError):
             os.write(2, f"\n{notice}\n".encode())

@@ -56,6 +56,7 @@ class Peers:
         self._seconds = seconds
         self._end = end
         self._left = threading.Event()
+        self._stack = contextlib.ExitStack()
         now = time.monotonic()
         self._served = now  # when the service last answered
         self._heard = dict.fromkeys(range(self._count), (None, now))  # last sign and its time
@@ -127,7 +128,15 @@ class Peers:
         signs = dict(self._client.key_value_dir_get(_ALIVE))
         return all(signs.get(f"{_ALIVE}{i}") == _LEFT for i in range(1, self._count))
 
+    def _end_with(self, error: BaseException) -> None:
+        """Ends all processes, because an error ends this one."""
+        code, reason, line = _last_words(error)
+        self._end_all(code, f"process {self._index}: {reason}", line)
+
     def __enter__(self) -> Self:
+        # If a signal is to end this process while its main thread waits in JAX for another one.
+        last_act = signals.last_act(lambda number: self._end_with(signals.Stopped(number)))
+        self._stack.enter_context(last_act)
         for thread in self._threads:
             thread.start()
         return self
@@ -142,8 +151,8 @@ class Peers:
             # Usually another process has closed the connection, and the watch finds out which.
             time.sleep(self._seconds + 10 * _PERIOD)
         if error is not None:
-            code, reason, line = _last_words(error)
-            self._end_all(code, f"process {self._index}: {reason}", line)
+            self._end_with(error)
+        self._stack.close()
         self._left.set()
         for thread in self._threads:
             thread.join()

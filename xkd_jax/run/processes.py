@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax._src import clusters, distributed
+from jax._src import clusters
 from jax.experimental import multihost_utils
 
 from input_pipeline.programs.wording import counted
@@ -173,16 +173,6 @@ def meet(name: str) -> None:
     """
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
-
-
-def hear_of_preemption() -> None:
-    """Lets JAX handle SIGTERM from here on: all processes then agree on the step to stop at."""
-    state = distributed.global_state
-    if state.preemption_sync_manager:  # from a former training in this process
-        state.preemption_sync_manager.shutdown()
-        state.preemption_sync_manager = None
-    jax.config.update("jax_enable_preemption_service", True)
-    state.initialize_preemption_sync_manager()
 
 
 @contextlib.contextmanager

@@ -458,12 +458,14 @@ def test_a_resume_says_that_the_data_have_changed(tmp_path, capsys):
     assert "  changed since then: data.digest: of 12 -> of 11\n" in said
 
 
-def start_two(tmp_path, *flags, **options):
+def start_two(tmp_path, *flags, each=((), ()), **options):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     flags = ("--processes=2", f"--coordinator={address}", *flags)
-    return [start(tmp_path, *flags, f"--process={index}", **options) for index in range(2)]
+    return [
+        start(tmp_path, *flags, *each[index], f"--process={index}", **options) for index in range(2)
+    ]
 
 
 @pytest.mark.slow  # real processes; their loss takes seconds to notice
@@ -495,9 +497,22 @@ def test_a_signal_before_the_first_step_ends_both(tmp_path):
     assert outputs[1].splitlines()[-1].startswith("SIGTERM: stopped.")
 
 
+@pytest.mark.slow  # real processes, and the seconds that a stuck one is given
+def test_a_signal_to_one_that_waits_for_the_other_ends_both(tmp_path):
+    late, stuck = start_two(tmp_path, each=(["--late=100"], []))
+    assert any("joined" in line for line in iter(stuck.stdout.readline, ""))
+    time.sleep(1)  # in the comparison of what the processes train on, until the other one comes
+    stuck.send_signal(signal.SIGTERM)
+    outputs = [process.communicate(timeout=30)[0] for process in (late, stuck)]
+    assert [process.returncode for process in (late, stuck)] == [143, 143], outputs
+    assert outputs[0].splitlines()[-1] == "error: process 1: stopped by SIGTERM"
+    assert outputs[1].splitlines()[-1].startswith("SIGTERM: stopped.")
+
+
 @pytest.mark.slow
 def test_two_processes_stop_at_the_same_step_when_one_is_told_to(tmp_path):
-    processes = start_two(tmp_path, "--checkpoint_every=0")
+    # Slow, so that they take long to agree, as they do by chance on a busy machine.
+    processes = start_two(tmp_path, "--checkpoint_every=0", "--latency=0.02")
     wait_for(lambda: (tmp_path / "metrics.jsonl").exists(), processes[0])
     processes[1].send_signal(signal.SIGTERM)
     outputs = [process.communicate(timeout=120)[0] for process in processes]

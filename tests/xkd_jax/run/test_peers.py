@@ -6,46 +6,23 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 
 import jax
 import pytest
 
 from input_pipeline.programs import signals
+from tests.xkd_jax import coordination
 from xkd_jax.run import peers
 
 SECONDS = 0.4
-
-
-class Service:
-    """Stands for JAX's coordination service; while `down` is set, it does not answer."""
-
-    def __init__(self):
-        self.values, self.lock, self.down = {}, threading.Lock(), False
-
-    def key_value_set(self, key, value, allow_overwrite=False):
-        self._answer()
-        with self.lock:
-            if key in self.values and not allow_overwrite:
-                raise jax.errors.JaxRuntimeError("ALREADY_EXISTS")
-            self.values[key] = value
-
-    def key_value_dir_get(self, key):
-        self._answer()
-        with self.lock:
-            return [(name, value) for name, value in self.values.items() if name.startswith(key)]
-
-    def _answer(self):
-        while self.down:
-            time.sleep(0.01)
 
 
 @pytest.fixture
 def run(monkeypatch):
     """Makes the Peers of a run's processes, and a record of how each ends: (exit code, line)."""
     monkeypatch.setattr(peers, "_PERIOD", 0.02)
-    service, made = Service(), []
+    service, made = coordination.Service(), []
 
     def make(count):
         ends = [[] for _ in range(count)]
