@@ -10,11 +10,14 @@ import pytest
 from tests.integration import runs
 from xkd_jax.run import workdir
 
+STEPS = 14
+
 
 def start(folder, *flags, **options) -> subprocess.Popen:
     """Starts the program as two processes of one run."""
     data = f"--config.data.path={runs.clips()}"
-    return runs.start_several(2, data, f"--workdir={folder}", *flags, **options)
+    steps = f"--config.steps={STEPS}"
+    return runs.start_several(2, data, steps, f"--workdir={folder}", *flags, **options)
 
 
 def process_ids(folder) -> list[int]:
@@ -37,12 +40,12 @@ def test_one_of_two_is_killed_and_the_run_ends_as_if_undisturbed(tmp_path):
     process = start(tmp_path / "disturbed", "--restarts=1")
     runs.wait_for_step(process, tmp_path / "disturbed", 5)
     os.kill(process_ids(tmp_path / "disturbed")[1], signal.SIGKILL)
-    assert runs.STEPS not in runs.saved_steps(tmp_path / "disturbed"), "too late to show anything"
+    assert STEPS not in runs.saved_steps(tmp_path / "disturbed"), "too late to show anything"
     code, output = runs.ended(process)
     assert code == 0, output
     assert "restarting all (1 of 1)" in output
     assert "RESTORED step " in output
-    runs.assert_same_state(tmp_path / "disturbed", tmp_path / "undisturbed")
+    runs.assert_same_state(tmp_path / "disturbed", tmp_path / "undisturbed", STEPS)
 
 
 @pytest.mark.slow
