@@ -5,7 +5,7 @@ import importlib
 import pytest
 
 from configs import k400
-from xkd_jax.config import checks
+from input_pipeline.programs import config_fields
 from xkd_jax.method.models import xkd
 from xkd_jax.method.models.xkd import MODALITIES
 
@@ -13,7 +13,7 @@ JITTER = (0.4, 0.4, 0.4, 0.2)  # brightness, contrast, saturation, hue
 
 
 def check(config, values, prefix=""):
-    found = {name: checks.value_of(config, prefix + name) for name in values}
+    found = {name: config_fields.value_of(config, prefix + name) for name in values}
     assert found == values
 
 

@@ -1,7 +1,6 @@
 """Pretraining: builds the data loader, the model and the step, and runs the training loop."""
 
 import functools
-import operator
 import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from input_pipeline.programs import wording
+from input_pipeline.programs import config_fields, wording
 from xkd_jax import sharding
 from xkd_jax.config import checks
 from xkd_jax.encoders import descriptions, pretrained
@@ -189,10 +188,8 @@ def given_weights(
 
 def _check_same_model(config: ml_collections.ConfigDict, their_model: dict[str, Any]) -> None:
     """Refuses weights of another model. Shapes alone do not show the heads and the norms."""
-    their_model = ml_collections.ConfigDict(their_model)
-    for field in checks.fields_of(config.model):
-        their_value = functools.reduce(operator.getitem, field.split("."), their_model)
-        our_value = functools.reduce(operator.getitem, field.split("."), config.model)
+    for field, our_value in config_fields.fields(config.model).items():
+        their_value = config_fields.value_of(their_model, field)
         if isinstance(our_value, tuple):
             their_value = tuple(their_value)  # files store tuples as lists
         if our_value != their_value and not field.endswith(".mask_ratio"):

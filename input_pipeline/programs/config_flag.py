@@ -13,7 +13,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from input_pipeline.programs import program
+from input_pipeline.programs import config_fields, program
 
 HELP = {"--help", "-help", "-h", "--h", "-?", "--helpshort", "-helpshort"}
 
@@ -178,18 +178,9 @@ def _former_name(argv: Sequence[str]) -> str | None:
     for flag in argv:
         match = re.match(r"--?config\.([^=]+)", flag)
         today = former_names.todays(match[1]) if match else None
-        if today and _has_field(load_config(_config_value(argv), []), today):
+        if today and config_fields.has(load_config(_config_value(argv), []), today):
             return f"{flag}: this field is now called config.{today}"
     return None
-
-
-def _has_field(config: ml_collections.ConfigDict, name: str) -> bool:
-    """Returns whether a config has a field, such as `selection.epoch`."""
-    for part in name.split("."):
-        if not isinstance(config, ml_collections.ConfigDict) or part not in config:
-            return False
-        config = config[part]
-    return True
 
 
 def _config_file_error(error: BaseException, path: pathlib.Path) -> str | None:

@@ -1,6 +1,5 @@
 """The benchmark prints one JSON line for any data set, and one line for any mistake."""
 
-import functools
 import json
 import os
 import pathlib
@@ -11,6 +10,7 @@ import pytest
 
 from configs import base
 from input_pipeline import benchmark
+from input_pipeline.programs import config_fields
 from tests.input_pipeline.prepared_files import clock_record, write_prepared
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -76,14 +76,10 @@ def test_figures_of_any_data_set(data, recordings, request, monkeypatch, capsys)
     config = base.get_config()
     for flag in (*_SMALL, *request.getfixturevalue(data)):
         name, value = flag.removeprefix("--config.").split("=")
-        config.update_from_flattened_dict({name: type(_field(config, name))(value)})
+        config.update_from_flattened_dict({name: type(config_fields.value_of(config, name))(value)})
     result = benchmark.benchmark(config, clips=30, threads=2)
     check_figures(json.loads(json.dumps(result)), data, recordings)
     assert not capsys.readouterr().out
-
-
-def _field(config, name):
-    return functools.reduce(getattr, name.split("."), config)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from input_pipeline.prepared import records
-from input_pipeline.programs import config_flag
+from input_pipeline.programs import config_fields, config_flag
 from xkd_jax.ablation import plan
 from xkd_jax.ablation.selection import Selected
-from xkd_jax.config import checks
 from xkd_jax.downstream import comparable, protocols
 from xkd_jax.paper import rows, tables
 from xkd_jax.paper.tables import Benchmark, Table
@@ -180,7 +179,7 @@ class Paper:
                 )
 
     def _applicable(self, benchmark: Benchmark, flags: Sequence[str]) -> tuple[str, ...]:
-        fields = set(checks.fields_of(protocols.protocol(benchmark)))
+        fields = set(config_fields.fields(protocols.protocol(benchmark)))
         return tuple(f for f in flags if f.removeprefix(FLAG).partition("=")[0] in fields)
 
     def of(self, job: plan.Job) -> list[Evaluation]:

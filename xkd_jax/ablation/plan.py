@@ -10,12 +10,13 @@ the name of the first of them.
 
 import json
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
 
 from input_pipeline.files import sealed
+from input_pipeline.programs import config_fields
 from xkd_jax.ablation.selection import Selected
 from xkd_jax.config import checks, former_names, pretraining
 from xkd_jax.downstream import results
@@ -97,7 +98,7 @@ def _papers_own(base: Base, row: str) -> dict[str, Any]:
     fields = {
         field: value
         for field, value in rows.recipe_of(row).items()
-        if rows.value_of(base.config, field) == rows.value_of(default, field)
+        if config_fields.value_of(base.config, field) == config_fields.value_of(default, field)
     }
     data = rows.ROWS[row].data
     if data in base.data:
@@ -225,8 +226,8 @@ def check_same_run(base: Base, job: Job) -> None:
     if not path.is_file():
         return
     config = row_config(base, job.run, job.seed)
-    theirs = dict(_flat(_load(path)))
-    for field, value in _flat(json.loads(_as_text(config.to_dict()))):
+    theirs = config_fields.fields(_load(path))
+    for field, value in config_fields.fields(json.loads(_as_text(config.to_dict()))).items():
         if not field.startswith(_FREE) and theirs.get(field, value) != value:
             raise checks.ConfigError(
                 f"config.{field} is {value!r}; allowed: {theirs[field]!r}, as in the run in "
@@ -276,13 +277,5 @@ def _load(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _relevant(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    fields = _flat(former_names.renamed(protocol))
-    return {field: value for field, value in fields if not field.startswith(_PLACES)}
-
-
-def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in fields.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
+    fields = config_fields.fields(former_names.renamed(protocol))
+    return {field: value for field, value in fields.items() if not field.startswith(_PLACES)}

@@ -7,11 +7,11 @@ import difflib
 import math
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import ml_collections
 
+from input_pipeline.programs import config_fields
 from xkd_jax.config import pretraining, schema
 from xkd_jax.config.rules import Rule
 from xkd_jax.method.models.masked_autoencoder import kept_count
@@ -73,22 +73,13 @@ def check_fields(config: ml_collections.ConfigDict, rules: Mapping[str, Rule]) -
     """
     _check_names(config, rules)
     for field, rule in rules.items():
-        if not rule.holds(value_of(config, field)):
+        if not rule.holds(config_fields.value_of(config, field)):
             refuse(config, field, rule.allowed)
-
-
-def fields_of(config: ml_collections.ConfigDict, prefix: str = "") -> Iterator[str]:
-    """Yields the names of all fields, such as `model.video.patch`, in the config's order."""
-    for name, value in config.items():
-        if isinstance(value, ml_collections.ConfigDict):
-            yield from fields_of(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
 
 
 def _check_names(config: ml_collections.ConfigDict, rules: Mapping[str, Rule]) -> None:
     """Refuses missing and unknown fields. Flags cannot cause these, but a config file can."""
-    fields = list(fields_of(config))
+    fields = config_fields.fields(config)
     for field in rules:
         if field not in fields:
             raise ConfigError(f"config.{field} is missing; start from one of the shipped configs")
@@ -169,16 +160,11 @@ def _check_model(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def value_of(config: ml_collections.ConfigDict, field: str) -> Any:
-    """Returns the value of a field by its name, such as `model.video.patch`."""
-    for name in field.split("."):
-        config = config[name]
-    return config
-
-
 def refuse(config: ml_collections.ConfigDict, field: str, allowed: str) -> None:
     """Raises a `ConfigError` that names a field, its value and what is allowed."""
-    raise ConfigError(f"config.{field} is {value_of(config, field)!r}; allowed: {allowed}")
+    raise ConfigError(
+        f"config.{field} is {config_fields.value_of(config, field)!r}; allowed: {allowed}"
+    )
 
 
 def _times(extents: tuple[int, ...]) -> str:

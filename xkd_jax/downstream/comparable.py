@@ -5,11 +5,12 @@ that changes what is learned, the data, and the network that is evaluated.
 """
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from input_pipeline.prepared import records
-from xkd_jax.config import checks, pretraining
+from input_pipeline.programs.config_fields import fields
+from xkd_jax.config import pretraining
 from xkd_jax.paper import published, rows
 from xkd_jax.paper.published import Published
 
@@ -70,7 +71,7 @@ def differences(config: Mapping[str, Any], network: str, row: str) -> list[str]:
         network: As in `find`.
         row: Name of the row.
     """
-    ours = {field: value for field, value in _flat(config) if field in _defaults()}
+    ours = {field: value for field, value in fields(config).items() if field in _defaults()}
     found = []
     if network != rows.ROWS[row].network:
         found.append(f"the {network}, not the {rows.ROWS[row].network}")
@@ -97,7 +98,7 @@ def _data_difference(data: Mapping[str, Any], name: str) -> list[str]:
 
 @functools.cache
 def _defaults() -> dict[str, Any]:
-    return dict(_flat(pretraining.get_config().to_dict()))
+    return fields(pretraining.get_config().to_dict())
 
 
 @functools.cache
@@ -107,18 +108,10 @@ def _paper_fields(row: str) -> dict[str, Any]:
     config.update_from_flattened_dict(rows.recipe_of(row))
     config.update_from_flattened_dict(rows.changed(config, rows.ROWS[row]))
     return {
-        field: rows.value_of(config, field)
-        for field in checks.fields_of(config)
+        field: value
+        for field, value in fields(config).items()
         if field in _COUNTED or not (field in _FREE or field.startswith(_FREE_SECTIONS))
     }
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _plain(value: Any) -> Any:

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 import ml_collections
 
 from input_pipeline.prepared import records
-from input_pipeline.programs import config_flag
-from xkd_jax.config import checks
-from xkd_jax.paper.rows import value_of
+from input_pipeline.programs import config_fields, config_flag
 from xkd_jax.paper.tables import Benchmark
 
 SOUNDS = ("esc50", "fsd50k")
@@ -64,13 +62,13 @@ def _fields(benchmark: Benchmark, config: ml_collections.ConfigDict) -> Iterator
     if theirs.task != config.task:
         yield f"task is {config.task!r}, not {theirs.task!r}"
         return
-    for field in checks.fields_of(theirs):
+    for field, paper in config_fields.fields(theirs).items():
         if field in _FREE or field.startswith(_FREE_SECTIONS):
             continue
         # Clips that an encoder takes at a time; in finetuning, those of a step.
         if field == "batch_size" and theirs.task == "probe":
             continue
-        ours, paper = value_of(config, field), value_of(theirs, field)
+        ours = config_fields.value_of(config, field)
         if ours != paper:
             yield f"{field} is {ours!r}, not {paper!r}"
 

@@ -8,6 +8,7 @@ import reprlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from input_pipeline.programs import config_fields
 from xkd_jax.config import pretraining, schema
 from xkd_jax.config.rules import Rule, above, each, number
 from xkd_jax.method.models.xkd import MODALITIES
@@ -76,8 +77,11 @@ def _check_config(description: Mapping[str, Any]) -> None:
     Fields that the version that wrote the config did not have are skipped.
     """
     for field, rule in _RULES.items():
-        section = field.partition(".")[0]
-        known = section in ("views", "xkd", "parallel") and _has(description["config"], field)
+        section, is_there = (
+            field.partition(".")[0],
+            config_fields.has(description, f"config.{field}"),
+        )
+        known = section in ("views", "xkd", "parallel") and is_there
         if section == "model" or known or field in _ALWAYS_THERE:
             _check(description, f"config.{field}", rule)
 
@@ -153,21 +157,11 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _has(config: Any, field: str) -> bool:
-    for name in field.split("."):
-        if not isinstance(config, Mapping) or name not in config:
-            return False
-        config = config[name]
-    return True
-
-
 def _get(description: Mapping[str, Any], field: str, kind: type) -> Any:
-    node: Any = description
-    for name in field.split("."):
-        if not isinstance(node, Mapping) or name not in node:
-            raise ValueError(f"{field} is missing")
-        node = node[name]
-    if not isinstance(node, kind):
+    if not config_fields.has(description, field):
+        raise ValueError(f"{field} is missing")
+    value = config_fields.value_of(description, field)
+    if not isinstance(value, kind):
         allowed = {str: "text", list: "a list"}.get(kind, "an object of named values")
-        raise ValueError(f"{field} is {reprlib.repr(node)}; allowed: {allowed}")
-    return node
+        raise ValueError(f"{field} is {reprlib.repr(value)}; allowed: {allowed}")
+    return value

@@ -13,6 +13,7 @@ import ml_collections
 import numpy as np
 
 from input_pipeline.prepared import metadata, records, verification
+from input_pipeline.programs import config_fields
 from xkd_jax.config import checks, probing, schema
 from xkd_jax.downstream import probe_rules
 from xkd_jax.downstream.finetuning import finetune_rules
@@ -51,8 +52,8 @@ def facts(config: ml_collections.ConfigDict, workdir: str | None) -> Iterator[st
     if workdir is not None:
         step = checkpoint.latest_step(workdir)
         yield f"workdir: {workdir}, " + ("new" if step is None else f"at step {step}")
-    for name in checks.fields_of(config):
-        yield f"config.{name} = {checks.value_of(config, name)!r}"
+    for name, value in config_fields.fields(config).items():
+        yield f"config.{name} = {value!r}"
 
 
 def _data(data: ml_collections.ConfigDict) -> Iterator[str]:

@@ -5,13 +5,12 @@ the paper only shows a curve or makes a remark. A study is a table of the paper,
 without one.
 """
 
-import functools
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
 
+from input_pipeline.programs.config_fields import value_of
 from xkd_jax.paper.tables import TABLES, Benchmark, Entry, Table
 
 
@@ -308,8 +307,3 @@ def changed(config: ml_collections.ConfigDict, row: Row) -> dict[str, Any]:
         field: value_of(config, field) * change.factor if isinstance(change, Times) else change
         for field, change in row.changes.items()
     }
-
-
-def value_of(config: Mapping[str, Any], field: str) -> Any:
-    """Returns the value of a nested field such as `model.video.patch`."""
-    return functools.reduce(operator.getitem, field.split("."), config)

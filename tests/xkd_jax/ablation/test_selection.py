@@ -6,6 +6,7 @@ import re
 import pytest
 
 from configs import ablation, audioset, base, k400, k400_mas, k400_mats
+from input_pipeline.programs import config_fields
 from xkd_jax.ablation import listing, selection
 from xkd_jax.config import checks
 from xkd_jax.paper import rows, tables
@@ -22,7 +23,7 @@ def test_every_row_is_a_config_that_can_be_trained(name):
     config = ablation.get_config(name)
     checks.check_step(config)
     for field, value in rows.changed(base.get_config(), rows.ROWS[name]).items():
-        assert rows.value_of(config, field) == value
+        assert config_fields.value_of(config, field) == value
 
 
 def test_rows_have_the_epochs_of_their_tables():
@@ -35,12 +36,10 @@ def test_rows_have_the_epochs_of_their_tables():
 
 
 def test_the_main_run_and_the_row_of_its_temperatures_differ_in_epochs():
-    main, row = (dict(flat(ablation.get_config(n))) for n in ("xkd", "temperature_v0.10_a0.07"))
+    main, row = (
+        config_fields.fields(ablation.get_config(n)) for n in ("xkd", "temperature_v0.10_a0.07")
+    )
     assert {field for field in main if main[field] != row[field]} == {"epochs"}
-
-
-def flat(config):
-    return ((field, rows.value_of(config, field)) for field in checks.fields_of(config))
 
 
 def test_rows_are_the_shipped_configs_of_their_runs():
@@ -52,7 +51,7 @@ def test_rows_are_the_shipped_configs_of_their_runs():
 def test_no_two_rows_of_one_config_and_network_have_different_numbers():
     def run(name):
         row = rows.ROWS[name]
-        return row.data, row.network, str(sorted(flat(ablation.get_config(name))))
+        return row.data, row.network, str(config_fields.fields(ablation.get_config(name)))
 
     runs = {}
     for study in rows.STUDIES.values():

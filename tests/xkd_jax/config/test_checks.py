@@ -10,10 +10,11 @@ import pytest
 
 import configs
 from configs import base
+from input_pipeline.programs import config_fields
 from xkd_jax.config import checks
 
 SHIPPED = [m.name for m in pkgutil.iter_modules(configs.__path__) if not m.ispkg]
-FIELDS = list(checks.fields_of(base.get_config()))
+FIELDS = list(config_fields.fields(base.get_config()))
 
 # Values that a typo or a script's mistake may put into any field.
 HOSTILE = (0, -1, math.nan, math.inf, -math.inf, 10**12, 1e30, (), None, "", "nonsense")

@@ -9,11 +9,12 @@ import pytest
 
 import configs.eval
 from configs.eval import probe
+from input_pipeline.programs import config_fields
 from tests.xkd_jax.config.test_checks import put
-from xkd_jax.config.checks import ConfigError, fields_of
+from xkd_jax.config.checks import ConfigError
 from xkd_jax.downstream import probe_rules
 
-FIELDS = list(fields_of(probe.get_config()))
+FIELDS = list(config_fields.fields(probe.get_config()))
 
 HOSTILE = (0, -1, math.nan, math.inf, -math.inf, 10**12, 1e30, (), None, "", "nonsense")
 # Fields for which a hostile value is valid.
@@ -117,7 +118,7 @@ def evaluation_config(name, recipe="paper"):
 
 def flat(config):
     fields = {}
-    for field in fields_of(config):
+    for field in config_fields.fields(config):
         value = config
         for part in field.split("."):
             value = value[part]

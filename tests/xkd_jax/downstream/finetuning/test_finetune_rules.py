@@ -9,6 +9,7 @@ import pytest
 
 import configs.eval
 from configs.eval import finetune_audio, finetune_video
+from input_pipeline.programs import config_fields
 from tests.xkd_jax.config.test_checks import HOSTILE, put
 from xkd_jax.config import checks
 from xkd_jax.downstream import comparable
@@ -18,7 +19,7 @@ SHIPPED = [
     m.name for m in pkgutil.iter_modules(configs.eval.__path__) if m.name.startswith("finetune_")
 ]
 RECIPES = {"video": finetune_video, "audio": finetune_audio}
-FIELDS = {m: list(checks.fields_of(r.get_config())) for m, r in RECIPES.items()}
+FIELDS = {m: list(config_fields.fields(r.get_config())) for m, r in RECIPES.items()}
 
 # Fields for which a hostile value is valid.
 ALLOWED = {
