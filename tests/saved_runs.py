@@ -7,7 +7,7 @@ import numpy as np
 
 from tests.tiny import random_params, tiny_config
 from xkd_jax.method.models import xkd
-from xkd_jax.method.train_step import TrainState
+from xkd_jax.method.state import TrainState
 from xkd_jax.run.checkpoint import Checkpoints
 
 

@@ -1,7 +1,7 @@
 """One training step against the authors' release: outputs, losses, gradients, centers, teachers.
 
 The step is the one that training runs; the release's views take the place of those that
-`train_step.make_views` would make. Reads every vector file (tests/reference/README.md) of the
+`make_views` would make. Reads every vector file (tests/reference/README.md) of the
 directories in $XKD_REFERENCE_VECTORS. The names below are the release's;
 `xkd_jax.interop.release` knows what they are called here.
 """
@@ -24,9 +24,11 @@ from scipy.stats import entropy
 from configs import base
 from tests import xla_flags
 from xkd_jax.interop import release
-from xkd_jax.method import train_step
+from xkd_jax.method import optimizer, train_step
+from xkd_jax.method.hyperparameters import hyperparameters
 from xkd_jax.method.models import xkd
 from xkd_jax.method.models.xkd import MODALITIES, Views
+from xkd_jax.method.state import TrainState
 
 VARIANTS = {"ms": "xkd", "mas": "xkd_mas", "mats": "xkd_mats"}
 DIRECTORIES = os.environ.get(
@@ -93,8 +95,8 @@ def local_views(views: np.ndarray, rank: int) -> np.ndarray:
 class Step(NamedTuple):
     """A step of training: states and metrics, and all a vector file can hold under its names."""
 
-    before: train_step.TrainState
-    after: train_step.TrainState
+    before: TrainState
+    after: TrainState
     metrics: dict[str, np.ndarray]
     results: dict[str, np.ndarray]
 
@@ -121,13 +123,13 @@ def run_step(vectors: dict[str, np.ndarray], compiler_options: dict[str, Any]) -
         ),
     }
 
-    numbers = train_step.hyperparameters(config, total_steps=100, steps_per_epoch=10.0)
-    state = train_step.TrainState(
+    numbers = hyperparameters(config, total_steps=100, steps_per_epoch=10.0)
+    state = TrainState(
         step=np.int32(50),
         params=trees["params"],
         teacher=trees["teacher"],
         centers=trees["centers"],
-        opt_state=train_step.make_optimizer(numbers).init(trees["params"]),
+        opt_state=optimizer.for_pretraining(numbers.optimizer).init(trees["params"]),
         seed=np.uint32(0),
     )
     batch = {name: np.ones(meta["batch"], bool) for name in ("has_video", "has_audio")}

@@ -49,9 +49,12 @@ from input_pipeline.programs import config_flag, program
 from xkd_jax import pretrain, sharding
 from xkd_jax.config import checks
 from xkd_jax.measure import flops
-from xkd_jax.method import train_step
+from xkd_jax.method import averages, objective, optimizer, train_step
+from xkd_jax.method.hyperparameters import Hyperparameters, hyperparameters
 from xkd_jax.method.models import xkd
 from xkd_jax.method.models.xkd import MODALITIES
+from xkd_jax.method.state import TrainState, init_state
+from xkd_jax.method.views import make_views
 from xkd_jax.run import command_line, loop
 
 # Side of the large matrix product by platform; one takes half a second or less.
@@ -88,9 +91,9 @@ def benchmark(
     dtype = sharding.compute_dtype(config.compute_dtype)
     model = xkd.build(config, dtype)
     total_steps = 1_000_000
-    numbers = train_step.hyperparameters(config, total_steps, _STEPS_PER_EPOCH)
+    numbers = hyperparameters(config, total_steps, _STEPS_PER_EPOCH)
     step_fn = train_step.make_train_step(model, config)
-    init = functools.partial(train_step.init_state, model, numbers, config.seed)
+    init = functools.partial(init_state, model, numbers, config.seed)
     shapes = jax.eval_shape(init)
     shardings = sharding.state_shardings(shapes, mesh)
     init = jax.jit(init, out_shardings=shardings).lower().compile()
@@ -187,8 +190,8 @@ def matmul_rate(dtype: jnp.dtype) -> float:
 def measure_parts(
     model: xkd.XKD,
     config: ml_collections.ConfigDict,
-    numbers: train_step.Hyperparameters,
-    state: train_step.TrainState,
+    numbers: Hyperparameters,
+    state: TrainState,
     batch: dict[str, jax.Array],
 ) -> dict[str, float]:
     """Measures the parts of a step, each compiled by itself.
@@ -206,9 +209,7 @@ def measure_parts(
     Returns:
         Milliseconds by part, the median of five.
     """
-    views = jax.jit(lambda b, seed: train_step.make_views(model, config.views, b, seed))(
-        batch, state.seed
-    )
+    views = jax.jit(lambda b, seed: make_views(model, config.views, b, seed))(batch, state.seed)
     teacher = jax.jit(model.teach)(state.teacher, views)
     student = jax.jit(model.study)(state.params, views)
     temperatures = {m: jnp.asarray(0.1) for m in MODALITIES}
@@ -231,17 +232,17 @@ def measure_parts(
             m: student[m]._replace(projections=getattr(model, m).project(params[m], features[m]))
             for m in MODALITIES
         }
-        terms, _ = train_step.loss_terms(
+        terms, _ = objective.loss_terms(
             outputs, teacher, present, state.centers, temperatures, numbers, config.xkd
         )
         return terms["total"]
 
     def update(params: xkd.Params, teacher: xkd.Params, opt_state: Any) -> Any:
-        tx = train_step.make_optimizer(numbers)
+        tx = optimizer.for_pretraining(numbers.optimizer)
         updates, opt_state = tx.update(params, opt_state, params)  # any gradient will do
         params = optax.apply_updates(params, updates)
         momenta = {m: jnp.asarray(0.997) for m in MODALITIES}
-        return params, train_step.follow(model.teacher_target(params), teacher, momenta), opt_state
+        return params, averages.follow(model.teacher_target(params), teacher, momenta), opt_state
 
     present = {m: views[m].present for m in MODALITIES}
     latents = {m: student[m].latent for m in MODALITIES}
@@ -251,7 +252,7 @@ def measure_parts(
     }
     parts: dict[str, tuple[Callable, tuple[Any, ...]]] = {
         "views": (
-            lambda b, seed: train_step.make_views(model, config.views, b, seed),
+            lambda b, seed: make_views(model, config.views, b, seed),
             (batch, state.seed),
         ),
         "teachers": (model.teach, (state.teacher, views)),

@@ -15,7 +15,10 @@ from xkd_jax import sharding
 from xkd_jax.config import checks
 from xkd_jax.encoders import descriptions, pretrained
 from xkd_jax.method import schedules, train_step
+from xkd_jax.method.hyperparameters import hyperparameters
 from xkd_jax.method.models import xkd
+from xkd_jax.method.state import TrainState, init_state, initial_centers
+from xkd_jax.method.views import make_views
 from xkd_jax.report import collapse, reconstructions
 from xkd_jax.run import checkpoint, console, data_log, loop, processes
 
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 PICTURED = 4
 
 
-def pretrain(config: ml_collections.ConfigDict, workdir: str) -> train_step.TrainState:
+def pretrain(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
     """Pretrains XKD, from the newest checkpoint in the workdir or from the beginning.
 
     Args:
@@ -50,11 +53,11 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> train_step.Trai
     total_steps = schedules.total_steps(config.steps, config.epochs, loader.steps_per_epoch)
 
     model = xkd.build(config, sharding.compute_dtype(config.compute_dtype))
-    numbers = train_step.hyperparameters(config, total_steps, loader.steps_per_epoch)
+    numbers = hyperparameters(config, total_steps, loader.steps_per_epoch)
     console.say(describe(model, config, total_steps))
     weights = given_weights(config, model, workdir)
     task = loop.Task(
-        init=lambda trees: train_step.init_state(model, numbers, config.seed).replace(**trees),
+        init=lambda trees: init_state(model, numbers, config.seed).replace(**trees),
         init_args=(weights,),
         step_fn=train_step.make_train_step(model, config),
         step_args=(numbers,),
@@ -170,7 +173,7 @@ def given_weights(
     expected = {
         "params": params,
         "teacher": jax.eval_shape(model.teacher_target, params),
-        "centers": train_step.initial_centers(model),
+        "centers": initial_centers(model),
     }
     advice = (
         "config.init_from takes a run, an export made with --everything, or a converted "
@@ -223,7 +226,7 @@ def describe(model: xkd.XKD, config: ml_collections.ConfigDict, total_steps: int
 
 def make_figures(
     model: xkd.XKD, config: ml_collections.ConfigDict, mesh: Mesh
-) -> Callable[[train_step.TrainState, Any], dict[str, np.ndarray]]:
+) -> Callable[[TrainState, Any], dict[str, np.ndarray]]:
     """Builds a function `(state, batch) -> {name: (H, W, 3) uint8}` that draws reconstructions.
 
     A modality that none of the first examples has is not drawn.
@@ -232,16 +235,16 @@ def make_figures(
     # Every process gets all pictures, wherever their examples are.
     @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, PartitionSpec()))
     def reconstruct(
-        state: train_step.TrainState, batch: dict[str, jax.Array]
+        state: TrainState, batch: dict[str, jax.Array]
     ) -> tuple[dict[str, tuple[jax.Array, ...]], dict[str, jax.Array]]:
         batch = jax.tree.map(lambda x: x[:PICTURED], batch)
-        views = train_step.make_views(model, config.views, batch, state.seed)
+        views = make_views(model, config.views, batch, state.seed)
         views = {m: v._replace(local=v.local[:, :0]) for m, v in views.items()}
         students = model.study(state.params, views)
         drawn = {m: (views[m].full, s.predictions, s.mask.dropped) for m, s in students.items()}
         return drawn, {m: v.present for m, v in views.items()}
 
-    def figures(state: train_step.TrainState, batch: Any) -> dict[str, np.ndarray]:
+    def figures(state: TrainState, batch: Any) -> dict[str, np.ndarray]:
         outputs, present = jax.tree.map(np.asarray, reconstruct(state, batch))
         pictures = {}
         if present["video"].any():

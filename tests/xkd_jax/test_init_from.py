@@ -11,8 +11,9 @@ from tests.tiny import tiny_config
 from xkd_jax import pretrain
 from xkd_jax.config.checks import ConfigError
 from xkd_jax.interop import export
-from xkd_jax.method import train_step
+from xkd_jax.method.hyperparameters import hyperparameters
 from xkd_jax.method.models import xkd
+from xkd_jax.method.state import init_state
 from xkd_jax.run import checkpoint
 
 
@@ -28,8 +29,8 @@ def first_state(config, workdir):
     """Returns the state before the first step, as pretraining makes it."""
     model = xkd.build(config)
     given = pretrain.given_weights(config, model, str(workdir))
-    numbers = train_step.hyperparameters(config, config.steps, 10.0)
-    return jax.jit(lambda trees: train_step.init_state(model, numbers, 0).replace(**trees))(given)
+    numbers = hyperparameters(config, config.steps, 10.0)
+    return jax.jit(lambda trees: init_state(model, numbers, 0).replace(**trees))(given)
 
 
 def config_for(variant, path, **changes):

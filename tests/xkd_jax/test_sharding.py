@@ -7,8 +7,9 @@ from jax.sharding import PartitionSpec as P
 from tests.tiny import tiny_config
 from xkd_jax import sharding
 from xkd_jax.measure import hlo
-from xkd_jax.method import train_step
+from xkd_jax.method.hyperparameters import hyperparameters
 from xkd_jax.method.models import vit, xkd
+from xkd_jax.method.state import init_state
 
 
 @pytest.mark.parametrize(("fsdp", "data"), [(1, 8), (2, 4), (8, 1)])
@@ -55,8 +56,8 @@ def test_batch_is_split_over_all_devices_in_order(fsdp):
 def test_fsdp_splits_weights_teachers_and_moments_and_nothing_small():
     config = tiny_config()
     model = xkd.build(config)
-    numbers = train_step.hyperparameters(config, 100, 10.0)
-    state = jax.eval_shape(lambda: train_step.init_state(model, numbers, 0))
+    numbers = hyperparameters(config, 100, 10.0)
+    state = jax.eval_shape(lambda: init_state(model, numbers, 0))
     shardings = sharding.state_shardings(state, sharding.make_mesh(fsdp=4))
     qkv = shardings.params["video"]["encoder"]["transformer"]["blocks"]["qkv"]["kernel"]
     assert qkv.spec == P(None, None, "fsdp")

@@ -27,7 +27,7 @@ from xkd_jax.method.models.xkd import MODALITIES, XKD, modality_params
 from xkd_jax.run import console, processes
 
 if TYPE_CHECKING:
-    from xkd_jax.method.train_step import TrainState
+    from xkd_jax.method.state import TrainState
 
 Metrics = dict[str, float]
 # Features by modality (or `fused`) and network, such as `fused_student`; and the targets.

@@ -1,7 +1,7 @@
 """Descriptions of weights: all that is needed to use them without the run that made them.
 
 A description has the architecture, the preprocessing, the provenance and the config of the run. The
-trees of weights are those of `xkd_jax.method.train_step.TrainState`:
+trees of weights are those of `xkd_jax.method.state.TrainState`:
 
     params    students' weights
     teacher   teachers' weights

@@ -167,7 +167,7 @@ def from_release(
 
     Returns:
         Trees of NumPy arrays under "params", "teacher" and "centers", as in
-        `xkd_jax.method.train_step.TrainState`, without what is not wanted.
+        `xkd_jax.method.state.TrainState`, without what is not wanted.
 
     Raises:
         KeyError: A tensor is missing; the message names it.

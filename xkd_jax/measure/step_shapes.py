@@ -14,9 +14,11 @@ from xkd_jax.downstream.finetuning import finetune_model, finetune_rules, finetu
 from xkd_jax.encoders import descriptions, preprocessing, pretrained, pretrained_encoder
 from xkd_jax.measure import flops
 from xkd_jax.method import train_step
+from xkd_jax.method.hyperparameters import hyperparameters
 from xkd_jax.method.models import xkd
 from xkd_jax.method.models.patches import patch_values, token_grid
 from xkd_jax.method.models.vit import init_params
+from xkd_jax.method.state import init_state
 
 # The lengths of schedules do not change the cost of a step.
 _TOTAL_STEPS, _STEPS_PER_EPOCH = 1_000_000, 1000.0
@@ -80,8 +82,8 @@ def make(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> StepShap
 
 def _pretraining(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> StepShapes:
     model = xkd.build(config, sharding.compute_dtype(config.compute_dtype))
-    numbers = train_step.hyperparameters(config, _TOTAL_STEPS, _STEPS_PER_EPOCH)
-    init = functools.partial(train_step.init_state, model, numbers, config.seed)
+    numbers = hyperparameters(config, _TOTAL_STEPS, _STEPS_PER_EPOCH)
+    init = functools.partial(init_state, model, numbers, config.seed)
     return StepShapes(
         step_fn=train_step.make_train_step(model, config),
         state=jax.eval_shape(init),

@@ -164,3 +164,8 @@ def adamw(
             mask=decays,
         ),
     )
+
+
+def for_pretraining(hyperparameters: Hyperparameters) -> optax.GradientTransformation:
+    """Builds AdamW, which clips the gradients of encoders and projectors but not of decoders."""
+    return adamw(hyperparameters, clipped=lambda names: "decoder" not in names)

@@ -16,7 +16,9 @@ from configs import base
 from tests.tiny import random_params, tiny_batch, tiny_config
 from xkd_jax.config import checks
 from xkd_jax.method import train_step
+from xkd_jax.method.hyperparameters import hyperparameters
 from xkd_jax.method.models import xkd
+from xkd_jax.method.state import init_state
 from xkd_jax.paper import rows
 
 # One row for each kind of shape, see above.
@@ -75,7 +77,7 @@ run_as = firsts(structure)
 
 def numbers_of(name):
     config = make_config(name)
-    return train_step.hyperparameters(config, config.steps, 10.0)
+    return hyperparameters(config, config.steps, 10.0)
 
 
 @functools.cache
@@ -83,7 +85,7 @@ def traced(name):
     """Returns the traced step of a row, and the abstract state that it takes."""
     config = make_config(name)
     model, numbers = xkd.build(config), numbers_of(name)
-    state = jax.eval_shape(lambda: train_step.init_state(model, numbers, config.seed))
+    state = jax.eval_shape(lambda: init_state(model, numbers, config.seed))
     step = jax.jit(train_step.make_train_step(model, config))
     return step.trace(state, tiny_batch(config), numbers), state
 

@@ -18,7 +18,7 @@ from xkd_jax.config.checks import ConfigError
 from xkd_jax.downstream import labeled_data, metrics, online
 from xkd_jax.encoders import pretrained_encoder
 from xkd_jax.method.models import xkd
-from xkd_jax.method.train_step import TrainState
+from xkd_jax.method.state import TrainState
 
 NAMES = [f"probe/{m}_{n}" for n in ("teacher", "student") for m in ("video", "audio", "fused")]
 

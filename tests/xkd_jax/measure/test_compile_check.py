@@ -37,13 +37,14 @@ def test_memory_is_of_the_state_and_of_a_share_of_the_batch(program):
 
 
 def state_shapes():
-    from xkd_jax.method import train_step
+    from xkd_jax.method.hyperparameters import hyperparameters
     from xkd_jax.method.models import xkd
+    from xkd_jax.method.state import init_state
 
     config = tiny_config()
     model = xkd.build(config)
-    numbers = train_step.hyperparameters(config, 100, 10.0)
-    return jax.eval_shape(lambda: train_step.init_state(model, numbers, 0))
+    numbers = hyperparameters(config, 100, 10.0)
+    return jax.eval_shape(lambda: init_state(model, numbers, 0))
 
 
 def test_gradients_are_what_devices_tell_each_other(program):

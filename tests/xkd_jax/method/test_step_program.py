@@ -12,8 +12,10 @@ import pytest
 from tests.tiny import tiny_config
 from xkd_jax import pretrain, sharding
 from xkd_jax.method import train_step
+from xkd_jax.method.hyperparameters import hyperparameters
 from xkd_jax.method.models import xkd
 from xkd_jax.method.models.xkd import MODALITIES
+from xkd_jax.method.state import init_state
 
 PLATFORMS = ("cpu", "tpu")
 # Scopes of two products: of queries and keys, and of positions resized to another grid.
@@ -30,9 +32,9 @@ def step_program(platform, remat="none"):
     mesh = jax.sharding.AbstractMesh((1, 1), sharding.BATCH_AXES, abstract_device=device)
     with jax.sharding.use_abstract_mesh(mesh):
         model = xkd.build(config, jnp.bfloat16)
-        numbers = train_step.hyperparameters(config, 100, 10.0)
+        numbers = hyperparameters(config, 100, 10.0)
         step = train_step.make_train_step(model, config)
-        state = jax.eval_shape(functools.partial(train_step.init_state, model, numbers, 0))
+        state = jax.eval_shape(functools.partial(init_state, model, numbers, 0))
         batch = pretrain.batch_shapes(config)
         return jax.make_jaxpr(step)(state, batch, numbers).jaxpr
 

@@ -11,9 +11,13 @@ from configs import k400_mas
 from tests.tiny import random_params, tiny_batch, tiny_config
 from xkd_jax import sharding
 from xkd_jax.measure import hlo
-from xkd_jax.method import schedules, train_step
+from xkd_jax.method import objective, optimizer, schedules, train_step
+from xkd_jax.method.gradients import mean_over_microbatches
+from xkd_jax.method.hyperparameters import hyperparameters, teacher_temperatures
 from xkd_jax.method.models import xkd
 from xkd_jax.method.models.xkd import MODALITIES
+from xkd_jax.method.state import TrainState, init_state
+from xkd_jax.method.views import make_views
 from xkd_jax.run import loop
 
 
@@ -26,16 +30,16 @@ def make_run(config, data=1, fsdp=1):
         devices=jax.devices()[: data * fsdp],
     )
     model = xkd.build(config)
-    numbers = train_step.hyperparameters(config, config.steps, 10.0)
+    numbers = hyperparameters(config, config.steps, 10.0)
     step_fn = train_step.make_train_step(model, config)
     params = random_params(model)
-    state = train_step.TrainState(
+    state = TrainState(
         step=np.int32(5),
         params=params,
         teacher=jax.tree.map(np.copy, model.teacher_target(params)),
         centers={m: np.zeros(64, np.float32) for m in MODALITIES},
         opt_state=jax.tree.map(
-            np.asarray, jax.jit(train_step.make_optimizer(numbers).init)(params)
+            np.asarray, jax.jit(optimizer.for_pretraining(numbers.optimizer).init)(params)
         ),
         seed=np.uint32(config.seed),
     )
@@ -92,7 +96,7 @@ def test_what_a_step_moves(config, one_device):
 def test_momenta_go_from_each_start_to_the_common_end():
     config = tiny_config()
     config.xkd.update({"ema_video": 0.9, "ema_audio": 0.5, "ema_end": 0.95})
-    numbers = train_step.hyperparameters(config, 100, 10.0)
+    numbers = hyperparameters(config, 100, 10.0)
     for modality, start in (("video", 0.9), ("audio", 0.5)):
         momenta = [schedules.cosine(n, **numbers.ema[modality], steps=100) for n in (0, 50, 100)]
         np.testing.assert_allclose(momenta, [start, (start + 0.95) / 2, 0.95], rtol=1e-6)
@@ -100,11 +104,11 @@ def test_momenta_go_from_each_start_to_the_common_end():
 
 def test_the_teachers_temperatures_of_mas_are_those_of_the_release():
     config = k400_mas.get_config()
-    numbers = train_step.hyperparameters(config, 8000, 10.0)
+    numbers = hyperparameters(config, 8000, 10.0)
     shape = config.xkd.teacher_temperature.shape
     for step, video, audio in ((9, 0.09, 0.04), (10, 0.09 + 0.02 / 29, 0.04 + 0.02 / 29),
                                (299, 0.11, 0.06)):  # fmt: skip
-        found = train_step.teacher_temperatures(numbers, step, shape)
+        found = teacher_temperatures(numbers, step, shape)
         np.testing.assert_allclose([found["video"], found["audio"]], [video, audio], rtol=1e-6)
 
 
@@ -113,8 +117,8 @@ def test_numbers_are_inputs_of_the_program():
 
     def program(config, steps_per_epoch):
         model = xkd.build(config)
-        numbers = train_step.hyperparameters(config, config.steps, steps_per_epoch)
-        state = jax.eval_shape(lambda: train_step.init_state(model, numbers, config.seed))
+        numbers = hyperparameters(config, config.steps, steps_per_epoch)
+        state = jax.eval_shape(lambda: init_state(model, numbers, config.seed))
         step = jax.jit(train_step.make_train_step(model, config))
         traced = step.trace(state, jax.eval_shape(lambda: tiny_batch(config)), numbers)
         return str(traced.jaxpr), jax.tree.leaves(numbers)
@@ -263,7 +267,7 @@ def test_parts_of_a_batch_stay_on_their_devices():
         seen.append(part["x"].shape)
         return {"largest": part["x"].max(axis=0)}
 
-    compiled = jax.jit(lambda batch: train_step.mean_over_microbatches(largest, batch, 3))
+    compiled = jax.jit(lambda batch: mean_over_microbatches(largest, batch, 3))
     compiled = compiled.lower(batch).compile()
     assert set(seen) == {(8, 2)}
     # The parts are rows 0, 3, ... 21; 1, ... 22; and 2, ... 23.
@@ -275,12 +279,12 @@ def test_parts_of_a_batch_stay_on_their_devices():
 def test_bfloat16_leaves_losses_in_float32_and_near(config):
     """Only matrix products are in bfloat16; results are float32 and close."""
     views = jax.jit(
-        lambda batch: train_step.make_views(xkd.build(config), config.views, batch, jnp.uint32(0))
+        lambda batch: make_views(xkd.build(config), config.views, batch, jnp.uint32(0))
     )(tiny_batch(config))
     present = {m: v.present for m, v in views.items()}
     temperatures = {"video": 0.1, "audio": 0.07}
     centers = {m: jnp.zeros(64) for m in MODALITIES}
-    numbers = train_step.hyperparameters(config, config.steps, 10.0)
+    numbers = hyperparameters(config, config.steps, 10.0)
     losses = {}
     for dtype in (jnp.float32, jnp.bfloat16):
         model = xkd.build(config, dtype)
@@ -290,7 +294,7 @@ def test_bfloat16_leaves_losses_in_float32_and_near(config):
         def terms(params, model=model):
             student = model.study(params, views)
             teacher = model.teach(model.teacher_target(params), views)
-            return train_step.loss_terms(
+            return objective.loss_terms(
                 student, teacher, present, centers, temperatures, numbers, config.xkd
             )[0]
 

@@ -7,7 +7,7 @@ import pytest
 
 from configs import base
 from tests.tiny import random_params, tiny_config
-from xkd_jax.method import train_step
+from xkd_jax.method import averages
 from xkd_jax.method.models import xkd
 from xkd_jax.method.models.xkd import MODALITIES, Views
 
@@ -63,7 +63,7 @@ def test_teachers_start_equal_to_students_and_follow_them(variant):
         assert all(jax.tree.leaves(same))
     moved = jax.tree.map(lambda x: x + 1.0, params)
     momenta = {"video": np.float32(0.75), "audio": np.float32(0.75)}
-    followed = train_step.follow(model.teacher_target(moved), teacher, momenta)
+    followed = averages.follow(model.teacher_target(moved), teacher, momenta)
     assert leaves(followed) == leaves(teacher)
     for new, old in zip(jax.tree.leaves(followed), jax.tree.leaves(teacher), strict=True):
         np.testing.assert_allclose(new, old + 0.25, atol=1e-5)  # once, whether shared or not
@@ -74,7 +74,7 @@ def test_each_teacher_follows_with_its_own_momentum():
     params = random_params(model)
     target = jax.tree.map(np.ones_like, model.teacher_target(params))
     teacher = jax.tree.map(np.zeros_like, target)
-    followed = train_step.follow(target, teacher, {"video": 0.9, "audio": 0.5})
+    followed = averages.follow(target, teacher, {"video": 0.9, "audio": 0.5})
     assert np.allclose(followed["video"]["encoder"]["cls_token"], 0.1)
     assert np.allclose(followed["audio"]["encoder"]["cls_token"], 0.5)
 
