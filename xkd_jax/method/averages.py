@@ -1,6 +1,7 @@
 """Running averages that no gradient moves: the teachers and their centers."""
 
 import jax
+import optax
 
 from xkd_jax.method import losses
 from xkd_jax.method.models.xkd import Params
@@ -20,12 +21,13 @@ def follow(target: Params, teacher: Params, momenta: dict[str, jax.Array]) -> Pa
     Returns:
         The new parameters of the teachers.
     """
-
-    def move(tree: Params, old: Params, momentum: jax.Array) -> Params:
-        return jax.tree.map(lambda new, x: momentum * x + (1.0 - momentum) * new, tree, old)
-
     momenta = {**momenta, "shared": momenta["video"]}
-    return {part: move(target[part], teacher[part], momenta[part]) for part in teacher}
+    # The first argument's share is m, so that m is used as it is: a step of 1 - m from the teacher
+    # to the student is the same but for the last bits.
+    return {
+        part: optax.incremental_update(teacher[part], target[part], momenta[part])
+        for part in teacher
+    }
 
 
 def move_centers(
