@@ -1,8 +1,11 @@
 """The user's cache folder, for files that programs can make again."""
 
+import contextlib
 import os
 import pathlib
 import tempfile
+
+import platformdirs
 
 
 def folder() -> pathlib.Path:
@@ -12,9 +15,8 @@ def folder() -> pathlib.Path:
     The folder is then among the temporary files and accessible to that user alone, since what it
     holds may be executed.
     """
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    if not base.startswith("~"):
-        return pathlib.Path(base, "xkd_jax")
+    with contextlib.suppress(RuntimeError):  # no home folder
+        return platformdirs.user_cache_path("xkd_jax")
     own = pathlib.Path(tempfile.gettempdir(), f"xkd_jax-{os.getuid()}")
     own.mkdir(mode=0o700, exist_ok=True)
     if own.is_symlink() or own.stat().st_uid != os.getuid():

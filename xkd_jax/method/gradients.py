@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import ml_collections
+import optax
 
 from xkd_jax.method import losses
 from xkd_jax.method.hyperparameters import Hyperparameters
@@ -72,7 +73,7 @@ def differentiate(
 
 
 def mean_over_microbatches(function: Callable[[Any], Any], batch: Any, count: int) -> Any:
-    """Splits a batch, applies a function to one part after another, and averages the results.
+    """Applies a function to one part of a batch after another, and averages the results.
 
     Args:
         function: Maps a batch to a pytree of float arrays.
@@ -81,16 +82,10 @@ def mean_over_microbatches(function: Callable[[Any], Any], batch: Any, count: in
         count: Number of parts; 1 applies the function to the whole batch.
 
     Returns:
-        The mean of the function's results over the parts, float32 if there are several.
+        The mean of the function's results over the parts.
     """
     if count == 1:
         return function(batch)
-    parts = jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch)
-    first_result = jax.eval_shape(function, jax.tree.map(lambda x: x[0], parts))
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), first_result)
-
-    def add(sums: Any, part: Any) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, sums, function(part)), None
-
-    sums, _ = jax.lax.scan(add, zeros, parts)
-    return jax.tree.map(lambda x: x / count, sums)
+    size = len(jax.tree.leaves(batch)[0]) // count
+    mean = optax.microbatching.AccumulationType.MEAN
+    return optax.microbatching.microbatch(function, 0, size, mean)(batch)

@@ -1,6 +1,7 @@
 """Schedules of the learning rate, the EMA momentum and the teacher temperature.
 
-All arguments may be traced, so one compiled program serves schedules of any length and height.
+All arguments may be traced, so one compiled program serves schedules of any length and height;
+those of optax need lengths that are Python numbers.
 """
 
 import jax
