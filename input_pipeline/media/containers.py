@@ -44,6 +44,7 @@ _LARGEST_HOLES = 1 << 26
 # Formats without packets of their own. FFmpeg looks for the frames in the bytes, and keeps in
 # memory what it has not found any in.
 _UNPACKETED = ("mp3", "aac", "ac3", "eac3", "flac", "gif")
+_GIF = b"GIF8"  # how a GIF begins
 
 # Temporary errors of the system, and the waits before each new attempt.
 _TEMPORARY = (errno.EMFILE, errno.ENFILE, errno.ESTALE)
@@ -103,18 +104,21 @@ def _open(path: str) -> av.container.InputContainer:
     with open(path, "rb") as file:  # raises the system's errors, unlike FFmpeg
         if _is_hollow(file.fileno()):
             raise MediaError(TRUNCATED, path)
+        is_gif = file.read(len(_GIF)) == _GIF
     options = {
         "format_whitelist": f"{_WITH_PICTURE},{_SOUND_ALONE}",
         "protocol_whitelist": "file",
     }
     try:
-        container = av.open(path, options=options, metadata_errors="replace")
-        if container.format.name in _UNPACKETED:
+        if not is_gif:  # FFmpeg would read all of a frame without an end to see what it holds
+            container = av.open(path, options=options, metadata_errors="replace")
+            if container.format.name not in _UNPACKETED:
+                return container
             container.close()
-            file = limited_file.LimitedFile(path)
-            with file.limited(limited_file.MOST_AHEAD):
-                container = av.open(file, options=options, metadata_errors="replace")
-                file.found_packet()
+        file = limited_file.LimitedFile(path)
+        with file.limited(limited_file.MOST_AHEAD):
+            container = av.open(file, options=options, metadata_errors="replace")
+            file.found_packet()
         return container
     except (av.FFmpegError, OSError, ValueError) as error:
         if getattr(error, "errno", None) in _TEMPORARY:
