@@ -72,11 +72,14 @@ def hmdb51(root: pathlib.Path, media: Media) -> None:
 
 
 def kinetics400(root: pathlib.Path, media: Media) -> None:
-    """Folders of splits and classes; they serve for Kinetics-Sound too."""
+    """Folders of splits and classes; they serve for Kinetics-Sound too.
+
+    There are enough recordings to choose C by those held out: test clips are at random places.
+    """
     for label, (name, video) in enumerate(zip(CLASSES, media.videos, strict=True)):
-        for number in range(_PER_CLASS):
-            split = "train" if number < 4 else "val"
-            file = f"abcdefghi{label}{number}_000001_000011.mp4"
+        for number in range(12):
+            split = "train" if number < 10 else "val"
+            file = f"abcdefgh{label}{number:02d}_000001_000011.mp4"
             _write(root / split / name.replace(" ", "_") / file, video)
 
 
