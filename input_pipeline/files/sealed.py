@@ -51,7 +51,7 @@ def load_json(path: str | os.PathLike) -> object:
 def seal(content: Mapping[str, object]) -> dict[str, object]:
     """Returns the content of a sealed JSON file: `content` with its digest in front."""
     plain = json.loads(json.dumps(content))  # as it will be read: no tuples, only strings as keys
-    return {FIELD: _digest(plain), **plain}
+    return {FIELD: digest(plain), **plain}
 
 
 def unseal(content: object) -> dict[str, object]:
@@ -66,12 +66,13 @@ def unseal(content: object) -> dict[str, object]:
     if not isinstance(content, dict) or FIELD not in content:
         raise ValueError(f"it has no {FIELD}")
     unsealed = {name: value for name, value in content.items() if name != FIELD}
-    if content[FIELD] != _digest(unsealed):
+    if content[FIELD] != digest(unsealed):
         raise ValueError("its content has changed since it was written")
     return unsealed
 
 
-def _digest(content: Mapping[str, object]) -> str:
+def digest(content: Mapping[str, object]) -> str:
+    """Returns the SHA-256 of plain values, as hexadecimal digits; the order of names is no part."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -72,7 +72,7 @@ def confusion(counts: np.ndarray, class_names: Sequence[str], title: str) -> np.
     figure.colorbar(image, cax=bar, ticks=[0, 0.01, 0.1, 0.25, 0.5, 1], format="{x:.0%}")
     bar.tick_params(labelsize=8, colors=INK)
     bar.set_title("share of row", loc="left", size=8, color=INK)
-    return _pixels(figure)
+    return render(figure)
 
 
 def class_bars(
@@ -115,7 +115,7 @@ def class_bars(
         _plain(axes)
     mean = f"{title}; line: the mean, {100 * np.nanmean(values):.1f}"
     figure.text(0.1 / width, 1 - 0.25 / height, mean, **FONT)
-    return _pixels(figure)
+    return render(figure)
 
 
 def grouped_bars(
@@ -172,7 +172,7 @@ def grouped_bars(
     )  # fmt: skip
     _plain(axes)
     figure.tight_layout()
-    return _pixels(figure)
+    return render(figure)
 
 
 def save(path: pathlib.Path, pixels: np.ndarray) -> None:
@@ -194,7 +194,8 @@ def _plain(axes: Axes) -> None:
         axes.spines[side].set_color(FAINT)
 
 
-def _pixels(figure: Figure) -> np.ndarray:
+def render(figure: Figure) -> np.ndarray:
+    """Renders a figure as `(H, W, 3)` uint8, without a GUI or global state."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

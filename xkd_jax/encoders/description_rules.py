@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from input_pipeline.programs import config_fields
-from xkd_jax.config import pretraining, schema
+from xkd_jax.config.checks import RULES
 from xkd_jax.config.rules import Rule, above, each, number
 from xkd_jax.method.models.xkd import MODALITIES
 
@@ -18,19 +18,18 @@ LOG_MEL = (
     *("sample_rate", "mel_bands", "window", "hop"),
     *("max_frequency", "log_offset", "mean", "std"),
 )
-_RULES = schema.rules(pretraining.fields())
 _VIEWS = {
     "video": {
-        "frame_rate": _RULES["views.video.frame_rate"],
-        "frames": _RULES["views.video.global_frames"],
-        "size": _RULES["views.video.global_size"],
+        "frame_rate": RULES["views.video.frame_rate"],
+        "frames": RULES["views.video.global_frames"],
+        "size": RULES["views.video.global_size"],
         "mean": each(*3 * [number(-1000, 1000)]),
         "std": each(*3 * [above(0, 1000)]),
     },
     "audio": {
-        "seconds": _RULES["views.audio.local_seconds"],
-        "frames": _RULES["views.audio.global_frames"],
-        **{name: _RULES[f"views.audio.{name}"] for name in LOG_MEL},
+        "seconds": RULES["views.audio.local_seconds"],
+        "frames": RULES["views.audio.global_frames"],
+        **{name: RULES[f"views.audio.{name}"] for name in LOG_MEL},
     },
 }
 _ALWAYS_THERE = [f"xkd.teacher_temperature.{m}_end" for m in MODALITIES]  # in every config
@@ -76,7 +75,7 @@ def _check_config(description: Mapping[str, Any]) -> None:
 
     Fields that the version that wrote the config did not have are skipped.
     """
-    for field, rule in _RULES.items():
+    for field, rule in RULES.items():
         section, is_there = (
             field.partition(".")[0],
             config_fields.has(description, f"config.{field}"),
@@ -100,13 +99,13 @@ def _modalities(description: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _check_encoder(description: Mapping[str, Any], m: str) -> None:
-    _check(description, f"architecture.{m}.patch", _RULES[f"model.{m}.patch"])
+    _check(description, f"architecture.{m}.patch", RULES[f"model.{m}.patch"])
     encoder = _get(description, f"architecture.{m}.encoder", Mapping)
     sizes = ("width", "depth", "heads")
     if unknown := set(encoder) - {*sizes}:
         raise ValueError(f"architecture.{m}.encoder has {reprlib.repr(sorted(unknown))}")
     for name in sizes:
-        _check(description, f"architecture.{m}.encoder.{name}", _RULES[f"model.{m}.encoder.{name}"])
+        _check(description, f"architecture.{m}.encoder.{name}", RULES[f"model.{m}.encoder.{name}"])
     if encoder["width"] % encoder["heads"]:
         raise ValueError(
             f"architecture.{m}.encoder.heads is {encoder['heads']}; allowed: divisors of its "

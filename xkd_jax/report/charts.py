@@ -9,8 +9,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from xkd_jax.downstream.figures import DPI, FAINT, FONT, INK
-from xkd_jax.report.reconstructions import draw
+from xkd_jax.downstream.figures import DPI, FAINT, FONT, INK, render
 
 _POINTS = 600  # most points of a line on the page; longer lines are averaged
 # Equal to the colors --c0 to --c9 of the light theme in page.css.
@@ -93,7 +92,7 @@ class Lines:
             axes.set_yscale("log")
         axes.set_xlabel(self.x_label, **FONT)
         _finish(axes, self.title, len(self.series))
-        return draw(figure)
+        return render(figure)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +146,7 @@ class Scatter:
         axes.set_xticks([])
         axes.set_yticks([])
         _finish(axes, self.title, min(len(self.group_names), 20))
-        return draw(figure)
+        return render(figure)
 
 
 def color_of(number: int) -> Any:

@@ -14,18 +14,15 @@ import jax
 import ml_collections
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from xkd_jax.downstream.figures import DPI, FONT, INK, render
 from xkd_jax.method import augment
 from xkd_jax.method.models import patches as patching
 
 ROWS = ("original", "masked", "reconstructed")
 GRAY = 0.5  # brightness of dropped patches, in [0, 1]
-INK = "#333333"
-DPI = 100
-FONT = {"size": 9, "color": INK}
 
 
 Array = np.ndarray | jax.Array
@@ -152,7 +149,7 @@ def audio_montage(rows: np.ndarray, audio: ml_collections.ConfigDict) -> np.ndar
     bar = figure.colorbar(image, cax=figure.add_axes(np.divide(bar_box, (width, height) * 2)))
     bar.set_label("mel power, dB", **FONT)
     bar.ax.tick_params(labelsize=8, colors=INK)
-    return draw(figure)
+    return render(figure)
 
 
 def reconstruct_video(
@@ -249,11 +246,4 @@ class Canvas:
 
     def pixels(self) -> np.ndarray:
         """Returns the picture as a new `(height, width, 3)` uint8 array."""
-        return draw(self._figure)
-
-
-def draw(figure: Figure) -> np.ndarray:
-    """Renders a matplotlib figure as `(H, W, 3)` uint8, without a GUI or global state."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+        return render(self._figure)

@@ -93,7 +93,7 @@ def save_outcome(path: pathlib.Path, outcome: Outcome, plan: Mapping[str, Any]) 
     """Writes the outcome of a plan, atomically."""
     fields = {name: getattr(outcome, name) for name in ("varied", "candidates", "chosen", "counts")}
     arrays = {"scores": outcome.scores, "targets": outcome.targets, "told": json.dumps(fields)}
-    sealed.save_arrays(path, arrays | {"plan": _digest(plan)})
+    sealed.save_arrays(path, arrays | {"plan": sealed.digest(plan)})
 
 
 def load_outcome(path: pathlib.Path, plan: Mapping[str, Any]) -> Outcome | None:
@@ -105,7 +105,7 @@ def load_outcome(path: pathlib.Path, plan: Mapping[str, Any]) -> Outcome | None:
     """
     try:
         file = sealed.load_arrays(path)
-        if str(file.get("plan")) != _digest(plan):
+        if str(file.get("plan")) != sealed.digest(plan):
             raise ValueError(f"{path} is of another finetuning or version")
     except FileNotFoundError:
         return None
@@ -115,7 +115,3 @@ def load_outcome(path: pathlib.Path, plan: Mapping[str, Any]) -> Outcome | None:
     fields = json.loads(str(file["told"]))
     fields["candidates"] = tuple(Candidate(*row) for row in fields["candidates"])
     return Outcome(scores=file["scores"], targets=file["targets"], **fields)
-
-
-def _digest(plan: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
