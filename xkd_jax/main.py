@@ -18,7 +18,7 @@ Flags:
                           arithmetic, traffic and communication. GPUs and TPUs need not be here, but
                           need the extra cuda or tpu. Exit code 1 if the step does not fit
   --dry_run               runs nothing: checks the config and that its data and weights exist, and
-                          prints what would run, a fact a line, the whole config included
+                          prints what would run, with the whole config, one fact on each line
   --coordinator=HOST:PORT, --processes=N, --process=I
                           for a run of several processes: the address of process 0, the number of
                           processes, and the number of this one, from 0. Slurm and Cloud TPUs

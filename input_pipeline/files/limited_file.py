@@ -1,4 +1,4 @@
-"""A file that FFmpeg cannot read on and on without finding a packet."""
+"""A file that ends early for FFmpeg if it reads too many bytes without finding a packet."""
 
 import contextlib
 import io

@@ -111,8 +111,8 @@ def fields() -> Section:
     # empty: all of them. prepared: split to read; empty: train, or the only one.
     data.split = Field("", TEXT)
     # both: train on recordings with picture and sound alone, as the release does. any: train on all
-    # of them; a recording without sound, or without a picture, teaches only the masked autoencoder
-    # of what it has. Files of a folder all have a picture; prepare sounds first.
+    # of them; a recording of one modality trains only the masked autoencoder of that one. Files of a
+    # folder all have a picture; prepare sounds first.
     data.require = Field("both", one_of("both", "any"))
     # Decoding threads; 0: one per core. Changes the speed, never the data.
     data.threads = Field(0, whole(0, 1024))

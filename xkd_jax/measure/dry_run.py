@@ -2,7 +2,7 @@
 
     python -m xkd_jax.main --config=configs/k400.py --config.data.path=DATA --dry_run
 
-The config is checked as the task checks it. Of the data and of weights only descriptions are read.
+The config is checked as the task checks it. Of data and weights it reads only the descriptions.
 """
 
 import os

@@ -1,9 +1,9 @@
-"""Which outputs are called collapsed, as no longer telling one clip from another; a warning.
+"""When outputs have collapsed, so that they no longer tell clips apart; the warning about it.
 
-LayerNorm fixes an output's mean square, so what all clips have in common and what differs between
-them add up to one. In a collapse the second goes to 0. Centring takes the first away, and a teacher
-that is sharp enough makes distributions of whatever is left: KL divergence and distillation, the
-paper's monitors, stay large for thousands of steps.
+LayerNorm fixes an output's mean square: the share that all clips have in common and the share that
+differs between clips add up to one. In a collapse the second goes to 0. Centering removes the
+first, and a sharp teacher makes distributions of the little that is left. So the paper's monitors,
+KL divergence and distillation, stay large for thousands of steps.
 """
 
 import math
