@@ -111,7 +111,7 @@ def fields() -> Section:
     # empty: all of them. prepared: split to read; empty: train, or the only one.
     data.split = Field("", TEXT)
     # both: train on recordings with picture and sound alone, as the release does. any: train on all
-    # of them; a recording of one modality trains only the masked autoencoder of that one. Files of a
+    # of them; a recording of one modality trains only that one's masked autoencoder. Files of a
     # folder all have a picture; prepare sounds first.
     data.require = Field("both", one_of("both", "any"))
     # Decoding threads; 0: one per core. Changes the speed, never the data.
