@@ -100,6 +100,17 @@ def contents(trees: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
     }
 
 
+def have_cls(trees: Mapping[str, Any]) -> bool:
+    """Returns whether all encoders of trees have a CLS token."""
+    encoders = [
+        trees[root][m]["encoder"]
+        for root in NETWORKS.values()
+        for m in MODALITIES
+        if m in trees.get(root, {})
+    ]
+    return all("cls_token" in encoder for encoder in encoders)
+
+
 def summary(description: Mapping[str, Any]) -> str:
     """Formats lines that say which networks the weights are of, and what these see."""
     lines = []

@@ -29,6 +29,12 @@ STORES = ("orbax", "safetensors")
 CONFIG = "config.json"
 _WEIGHTS = {"orbax": "weights", "safetensors": "model.safetensors"}
 FILES = (CONFIG, _WEIGHTS["safetensors"])
+# Exports for other programs, and what to do with them.
+_FOREIGN = {
+    "release": "files for PyTorch; convert them with xkd_jax.interop.import_release",
+    "huggingface": "an export for transformers; export the run with --format=safetensors",
+    "stablehlo": "an export for JAX alone; export the run with --format=safetensors",
+}
 
 
 class Pretrained(NamedTuple):
@@ -126,6 +132,9 @@ def read(
     content = _read_description(path)
     if not content:
         return None
+    for store, what in _FOREIGN.items():
+        if content.get("weights") == store:
+            raise DamagedError(f"{path} holds {what}")
     try:
         description, arrays = digests.unseal(content)
     except ValueError as error:
@@ -134,10 +143,6 @@ def read(
             'remove its "sha256" and its "arrays"'
         ) from None
     store = description.get("weights")
-    if store == "release":
-        raise DamagedError(
-            f"{path} holds files for PyTorch; convert them with xkd_jax.interop.import_release"
-        )
     if description.get("format_version") != descriptions.FORMAT_VERSION or store not in STORES:
         raise DamagedError(
             f"{path / CONFIG} has format_version {description.get('format_version')} and weights "

@@ -198,14 +198,15 @@ def log_mel(waveform: np.ndarray, audio: Mapping[str, Any]) -> np.ndarray:
         pad_mode="constant",
     )
     power = np.square(np.abs(spectrum[:, : audio["frames"]]))
-    mel = _mel_filters(
+    mel = mel_filters(
         audio["sample_rate"], audio["window"], audio["mel_bands"], audio["max_frequency"]
     )
     return (np.log(mel @ power + np.float32(audio["log_offset"])) - audio["mean"]) / audio["std"]
 
 
 @functools.cache
-def _mel_filters(sample_rate: int, window: int, bands: int, max_frequency: float) -> np.ndarray:
+def mel_filters(sample_rate: int, window: int, bands: int, max_frequency: float) -> np.ndarray:
+    """Makes Slaney's mel filter bank, (bands, window // 2 + 1) float32."""
     import librosa
 
     return librosa.filters.mel(sr=sample_rate, n_fft=window, n_mels=bands, fmax=max_frequency)

@@ -2,7 +2,9 @@
 
     python -m xkd_jax.interop.export --checkpoint=runs/mine --output=encoders
 
---format=orbax and --format=safetensors are for `xkd_jax.load_encoder`. --format=release is for
+--format=orbax and --format=safetensors are for `xkd_jax.load_encoder`. The others need nothing of
+this package. --format=huggingface is for `transformers.AutoModel` and `AutoProcessor`, in PyTorch.
+--format=stablehlo is for JAX alone: programs with their preprocessing. --format=release is for
 users of the authors' PyTorch release: it writes the state dict of each encoder to a file that
 `torch.load` reads. --everything adds projectors, decoders and centers: all that a pretraining needs
 to continue, except the optimizer's state.
@@ -14,7 +16,7 @@ if __name__ == "__main__":  # before the slow imports
     program.start()
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,14 +25,13 @@ from input_pipeline.files import atomic, sealed
 from input_pipeline.programs import program
 from xkd_jax.config import pretraining
 from xkd_jax.encoders import descriptions, exports, pretrained
-from xkd_jax.interop import release, torch_files
+from xkd_jax.interop import huggingface, release, stablehlo, torch_files
 from xkd_jax.method.models import xkd
 from xkd_jax.method.models.xkd import MODALITIES
 from xkd_jax.run import command_line
 
-FORMATS = (*exports.STORES, "release")
-
 Tensors = dict[str, np.ndarray]
+Writer = Callable[[pathlib.Path, exports.Pretrained, bool], bool]
 
 
 def export(
@@ -54,43 +55,27 @@ def export(
         holds the same already.
 
     Raises:
-        ValueError: `everything` is set, but `checkpoint` holds only encoders or `form` is
-            `release`; or `form` is `release` and the encoders have no CLS token.
+        ValueError: `everything` is set, but `checkpoint` holds only encoders or `form` is for
+            encoders only; or `form` is `release` and the encoders have no CLS token.
         FileNotFoundError: `checkpoint` does not exist.
         FileExistsError: `output` holds something else, and `overwrite` is not set.
     """
-    if everything and form == "release":
+    if everything and form not in exports.STORES:
         raise ValueError(
-            "--everything with --format=release: the release's training checkpoints need its "
-            "optimizer's state, which we do not have; allowed with --everything: "
-            f"{', '.join(exports.STORES)}"
+            f"--everything with --format={form}, which holds encoders only; allowed with "
+            f"--everything: {', '.join(exports.STORES)}"
         )
     wanted = descriptions.everything if everything else descriptions.encoders_only
     description, trees = pretrained.load(checkpoint, wanted)
     if everything and description["config"] is None:
         raise ValueError(f"--everything: {checkpoint} holds only encoders")
     description = {**description, "networks": descriptions.contents(trees)}
-    if not everything:
-        description["config"] = None
     exported = exports.Pretrained(description, trees)
-    if form == "release":
-        if not _have_cls(trees):
-            raise ValueError(
-                f"--format=release: the encoders of {checkpoint} have no CLS token, which the "
-                f"release's have; allowed: {', '.join(exports.STORES)}"
-            )
-        return exported, write_release(pathlib.Path(output).absolute(), exported, overwrite)
+    if form in WRITERS:
+        return exported, WRITERS[form](pathlib.Path(output).absolute(), exported, overwrite)
+    if not everything:
+        exported = exports.Pretrained({**description, "config": None}, trees)
     return exported, exports.save(output, exported, form, overwrite)
-
-
-def _have_cls(trees: Mapping[str, Any]) -> bool:
-    encoders = [
-        trees[root][m]["encoder"]
-        for root in descriptions.NETWORKS.values()
-        for m in MODALITIES
-        if m in trees.get(root, {})
-    ]
-    return all("cls_token" in encoder for encoder in encoders)
 
 
 def write_release(folder: pathlib.Path, weights: exports.Pretrained, overwrite: bool) -> bool:
@@ -106,9 +91,15 @@ def write_release(folder: pathlib.Path, weights: exports.Pretrained, overwrite: 
 
     Raises:
         FileExistsError: `folder` holds something else, and `overwrite` is not set.
+        ValueError: The encoders have no CLS token.
     """
+    if not descriptions.have_cls(weights.trees):
+        raise ValueError(
+            "--format=release: the encoders have no CLS token, which the release's have; allowed: "
+            f"{', '.join(form for form in FORMATS if form != 'release')}"
+        )
     files = {f"xkd_{name}.pth.tar": tensors for name, tensors in backbones(weights).items()}
-    description = exports.as_json({**weights.description, "weights": "release"}, {})
+    description = exports.as_json({**weights.description, "config": None, "weights": "release"}, {})
     if _holds(folder, files, description):
         return False
     with atomic.replacing_folder(folder, overwrite) as draft:
@@ -172,6 +163,15 @@ def _model(description: dict[str, Any]) -> xkd.XKD:
         config.views.audio.mel_bands = views["audio"]["mel_bands"]
         config.views.audio.global_frames = views["audio"]["frames"]
     return xkd.build(config)
+
+
+# Formats that `load_encoder` does not read.
+WRITERS: dict[str, Writer] = {
+    "release": write_release,
+    "huggingface": huggingface.write,
+    "stablehlo": stablehlo.write,
+}
+FORMATS = (*exports.STORES, *WRITERS)
 
 
 def main(arguments: list[str] | None = None) -> None:

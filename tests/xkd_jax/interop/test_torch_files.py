@@ -261,7 +261,7 @@ def test_dtypes_that_pytorch_lacks():
 
 
 def test_pytorch_itself_reads_and_writes_the_same(tmp_path):
-    torch = pytest.importorskip("torch", reason="PyTorch (the extra `torch`) is not installed")
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     with open(tmp_path / "ours.pth", "wb") as file:
         torch_files.write(file, tensors())
     loaded = torch.load(tmp_path / "ours.pth", weights_only=True)
