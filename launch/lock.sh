@@ -1,19 +1,26 @@
 #!/usr/bin/env bash
 # Rewrites the lock files from pyproject.toml: requirements.txt, which demo.sh and test.sh install on
 # CPUs; requirements-cuda.txt and requirements-tpu.txt, the same with JAX for NVIDIA GPUs and for
-# TPUs; and requirements-beam.txt, the same with Apache Beam and the older packages that it needs.
+# TPUs; requirements-beam.txt, the same with Apache Beam and the older packages that it needs; and
+# requirements-torch.txt, PyTorch and transformers without JAX.
 # Needs uv (pip install uv). Each package has one version for all supported versions of Python, so
 # that a test on one of them holds for the others.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-lock() { # file, arguments
+compile() { # file, arguments
     local file="$1"
     shift
-    uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+    uv pip compile --universal --python-version 3.11 \
         --fork-strategy fewest --index-strategy unsafe-best-match --no-emit-index-url \
         --no-emit-find-links --no-annotate --custom-compile-command "bash launch/lock.sh" \
         --output-file "$file" --quiet "$@"
+}
+
+lock() { # file, arguments
+    local file="$1"
+    shift
+    compile "$file" pyproject.toml --extra dev "$@"
 }
 
 lock requirements.txt "$@"
@@ -24,3 +31,7 @@ for accelerator in cuda tpu; do
 done
 cp requirements.txt requirements-beam.txt
 lock requirements-beam.txt --extra prepare "$@"
+cp requirements.txt requirements-torch.txt
+compile requirements-torch.txt --group torch "$@"
+# PyTorch's builds for CPUs need none of these, and the others name their exact versions themselves.
+sed -i -E '/^(nvidia-|cuda-|triton)/d' requirements-torch.txt
