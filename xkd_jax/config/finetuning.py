@@ -1,4 +1,4 @@
-"""Every field of the task `finetune`, for video and for audio.
+"""Every field of the task `finetune`, for video, for audio, and for both together.
 
 As in `pretraining`: default, allowed values, meaning. The fields of all evaluations are in
 `evaluation`. The defaults are the paper's recipe for UCF101, except that the epoch is chosen
@@ -23,14 +23,17 @@ from xkd_jax.config.rules import (
 )
 from xkd_jax.config.schema import Field, Section
 
+JOINT = "joint"
+MOST_BLOCKS = 4  # of an attentive pooler
+
 
 def get_config(modality: str) -> ml_collections.ConfigDict:
-    """Returns the config with the default of each field, for `video` or `audio`."""
+    """Returns the config with the default of each field, for `video`, `audio` or `joint`."""
     return schema.defaults(fields(modality))
 
 
 def fields(modality: str) -> Section:
-    """Returns the fields of the task `finetune`, for `video` or `audio`."""
+    """Returns the fields of the task `finetune`, for `video`, `audio` or `joint`."""
     base = pretraining.fields()
     config = evaluation.fields("finetune")
     config.modality = Field(modality, _only(modality))
@@ -48,8 +51,13 @@ def fields(modality: str) -> Section:
 
     config.dropout = Field(0.5, below(1))  # of the head's input features
     config.head = Section()
-    # Whether to scale features to unit length, before dropout.
-    config.head.normalize = Field(False, SWITCH)
+    if modality == JOINT:
+        # Blocks of the pooler on the tokens of both encoders: the last one is cross-attention from
+        # a learned query, those before it are self-attention over all tokens.
+        config.head.blocks = Field(1, whole(1, MOST_BLOCKS))
+    else:
+        # Whether to scale features to unit length, before dropout.
+        config.head.normalize = Field(False, SWITCH)
     config.drop_path = Field(0.0, below(1))  # in the last block; grows linearly from 0 in the first
     config.label_smoothing = Field(0.1, below(1))
     mixing = config.mixing = Section()
@@ -59,7 +67,11 @@ def fields(modality: str) -> Section:
     mixing.probability = Field(1.0, SHARE)  # of mixing at all
     mixing.switch_probability = Field(0.5, SHARE)  # of cutmix if both are on
 
-    augmentations = {"video": _video_augmentation, "audio": _audio_augmentation}
+    augmentations = {
+        "video": video_augmentation,
+        "audio": audio_augmentation,
+        JOINT: both_augmentations,
+    }
     config.augmentation = augmentations[modality]()
 
     optimizer = config.optimizer = Section()
@@ -102,7 +114,20 @@ def fields(modality: str) -> Section:
     return config
 
 
-def _video_augmentation() -> Section:
+def modalities(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+    """Returns the modalities that a finetuning or an attentive probe is of."""
+    if "modalities" in config:
+        return config.modalities
+    return ("video", "audio") if config.modality == JOINT else (config.modality,)
+
+
+def augmentation(config: ml_collections.ConfigDict, modality: str) -> ml_collections.ConfigDict:
+    """Returns the section with the augmentation of a modality."""
+    return config.augmentation.get(modality, config.augmentation)
+
+
+def video_augmentation() -> Section:
+    """Returns the fields of the augmentation of video."""
     section = Section()
     # Area of the crop over area of the frame. The paper names no range; this is the release's.
     section.crop_scale = Field((0.2, 0.766), interval(above(0, 1)))
@@ -120,7 +145,8 @@ def _video_augmentation() -> Section:
     return section
 
 
-def _audio_augmentation() -> Section:
+def audio_augmentation() -> Section:
+    """Returns the fields of the augmentation of audio."""
     section, views = Section(), pretraining.fields().views
     section.gain = Field(0.2, SHARE)  # volume factor U(1 - gain, 1 + gain)
     # Numbers of masks, and the number of log-mel frames or mel bands below which the size of each
@@ -140,8 +166,16 @@ def _audio_augmentation() -> Section:
     return section
 
 
+def both_augmentations() -> Section:
+    """Returns a section for the augmentation of each modality."""
+    section = Section()
+    section.video = video_augmentation()
+    section.audio = audio_augmentation()
+    return section
+
+
 def _only(modality: str) -> Rule:
-    """Allows one modality, and says which config is for the other one."""
+    """Allows one modality, and says which config is for another one."""
     other = "audio" if modality == "video" else "video"
     return Rule(
         f"{modality!r}, or another config, such as configs/eval/finetune_{other}.py",

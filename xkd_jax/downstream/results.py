@@ -261,7 +261,9 @@ def _first(texts: Sequence[str]) -> str:
 def _choice(partition: Mapping[str, Any]) -> str:
     """Describes the chosen candidate of a partition."""
     chosen = next(c for c in partition["candidates"] if c["value"] == partition["chosen"])
-    description = f"{partition['varied']} {partition['chosen']:g}"
+    value = partition["chosen"]
+    value = value if isinstance(value, str) else f"{value:g}"
+    description = f"{partition['varied']} {value}"
     if chosen["held_out"] is not None:
         description += f", {percent(chosen['held_out'])} on held-out recordings"
     return description

@@ -92,14 +92,14 @@ class Candidate(NamedTuple):
     """A value that could be chosen, with its scores.
 
     Attributes:
-        value: C, the epoch, or k.
+        value: C, the epoch, or k; for several hyperparameters at once, their values in words.
         held_out: Score on the held-out recordings, after training without them. None if there are
             none.
         test: Score on the test set, after training on all training recordings. None if it was not
             tested.
     """
 
-    value: float
+    value: float | str
     held_out: float | None
     test: float | None
 
@@ -120,7 +120,7 @@ class Outcome(NamedTuple):
 
     varied: str
     candidates: tuple[Candidate, ...]
-    chosen: float
+    chosen: float | str
     scores: np.ndarray
     targets: np.ndarray
     counts: dict[str, int]
@@ -213,10 +213,10 @@ def mean_over_clips(scores: np.ndarray, recordings: int) -> np.ndarray:
     """Averages scores over the clips of each recording.
 
     Args:
-        scores: (n * k, C) float. The k clips of a recording are adjacent.
+        scores: (n * k, ...) float. The k clips of a recording are adjacent.
         recordings: n.
 
     Returns:
-        (n, C) float32.
+        (n, ...) float32.
     """
-    return scores.reshape(recordings, -1, scores.shape[-1]).mean(axis=1, dtype=np.float32)
+    return scores.reshape(recordings, -1, *scores.shape[1:]).mean(axis=1, dtype=np.float32)

@@ -135,7 +135,7 @@ def compile_step(step: step_shapes.StepShapes, mesh: jax.sharding.Mesh) -> jax.s
     state = sharding.with_shardings(step.state, sharding.state_shardings(step.state, mesh))
     numbers = sharding.with_shardings(step.numbers, sharding.state_shardings(step.numbers, mesh))
     batch = sharding.with_shardings(
-        step.batch, dict.fromkeys(step.batch, sharding.batch_sharding(mesh))
+        step.batch, jax.tree.map(lambda _: sharding.batch_sharding(mesh), step.batch)
     )
     return loop.compile_step(step.step_fn, state, batch, mesh, (numbers,))
 

@@ -1,7 +1,7 @@
 """The training step of a config as shapes, to trace or compile without data or devices."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -9,8 +9,13 @@ import ml_collections
 import numpy as np
 
 from xkd_jax import pretrain, sharding
-from xkd_jax.config import checks, pretraining
-from xkd_jax.downstream.finetuning import finetune_model, finetune_rules, finetune_step
+from xkd_jax.config import checks, finetuning, pretraining
+from xkd_jax.downstream.finetuning import (
+    finetune_model,
+    finetune_rules,
+    finetune_step,
+    joint_model,
+)
 from xkd_jax.encoders import descriptions, preprocessing, pretrained, pretrained_encoder
 from xkd_jax.measure import flops
 from xkd_jax.method import train_step
@@ -94,12 +99,57 @@ def _pretraining(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> 
 
 
 def _finetuning(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> StepShapes:
-    modality = config.modality
     description = _describe(config.checkpoint)
-    patch = tuple(description["architecture"][modality]["patch"])
-    view = preprocessing.resized(
-        description["preprocessing"][modality], patch, config.frame_size or None
+    views, parts = {}, {}
+    for m in finetuning.modalities(config):
+        views[m], parts[m] = _finetuned(config, description, m)
+    weights = {
+        m: jax.eval_shape(
+            functools.partial(init_params, part.encoder, part.patch), jax.random.key(0)
+        )
+        for m, part in parts.items()
+    }
+    if len(parts) > 1:
+        model = joint_model.JointModel.of(parts, config.head.blocks)
+    else:
+        [model], [weights] = parts.values(), weights.values()
+    numbers = finetune_step.hyperparameters(config, _TOTAL_STEPS, _STEPS_PER_EPOCH)
+    init = functools.partial(
+        finetune_step.init_state, model, numbers, config.seed, 1, config.selection.epoch == "best"
     )
+    rows = {
+        "targets": ((_CLASSES,), np.bool_),
+        "replaced": ((), np.bool_),
+        "example_id": ((), np.int64),
+        "epoch": ((), np.int32),
+    }
+
+    def of_batch(extents: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((config.batch_size, *extents), dtype)
+
+    batch = {name: of_batch(*row) for name, row in rows.items()}
+    batch["views"] = {m: of_batch(*view) for m, view in views.items()}
+    counted = [
+        flops.finetuning_per_clip(part.encoder, patch_values(part.patch), _CLASSES)
+        for part in parts.values()
+    ]
+    return StepShapes(
+        step_fn=finetune_step.make_train_step(model, config, False, mesh),
+        state=jax.eval_shape(init, weights),
+        batch=batch,
+        numbers=numbers,
+        flops_per_clip={name: sum(part[name] for part in counted) for name in counted[0]},
+    )
+
+
+def _finetuned(
+    config: ml_collections.ConfigDict, description: Mapping[str, Any], modality: str
+) -> tuple[tuple[tuple[int, ...], Any], finetune_model.FinetuneModel]:
+    """Returns shape and dtype of a view of one modality, and the model of its encoder."""
+    patch = tuple(description["architecture"][modality]["patch"])
+    is_video = modality == "video"
+    size = config.frame_size or None if is_video else None
+    view = preprocessing.resized(description["preprocessing"][modality], patch, size)
     shape = preprocessing.view_shape(view, modality)
     model = finetune_model.FinetuneModel(
         encoder=pretrained_encoder.make_module(
@@ -114,32 +164,9 @@ def _finetuning(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> S
         classes=_CLASSES,
         dropout=config.dropout,
         drop_path=config.drop_path,
-        normalize=config.head.normalize,
+        normalize=config.head.get("normalize", False),
     )
-    weights = jax.eval_shape(
-        functools.partial(init_params, model.encoder, patch), jax.random.key(0)
-    )
-    numbers = finetune_step.hyperparameters(config, _TOTAL_STEPS, _STEPS_PER_EPOCH)
-    init = functools.partial(
-        finetune_step.init_state, model, numbers, config.seed, 1, config.selection.epoch == "best"
-    )
-    rows = {
-        "views": (shape, np.uint8 if modality == "video" else np.float32),
-        "targets": ((_CLASSES,), np.bool_),
-        "replaced": ((), np.bool_),
-        "example_id": ((), np.int64),
-        "epoch": ((), np.int32),
-    }
-    return StepShapes(
-        step_fn=finetune_step.make_train_step(model, config, False, mesh),
-        state=jax.eval_shape(init, weights),
-        batch={
-            name: jax.ShapeDtypeStruct((config.batch_size, *extents), dtype)
-            for name, (extents, dtype) in rows.items()
-        },
-        numbers=numbers,
-        flops_per_clip=flops.finetuning_per_clip(model.encoder, patch_values(patch), _CLASSES),
-    )
+    return (shape, np.uint8 if is_video else np.float32), model
 
 
 def _describe(checkpoint: str) -> dict[str, Any]:

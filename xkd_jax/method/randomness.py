@@ -26,6 +26,7 @@ class Purpose(enum.IntEnum):
     DROPOUT = 8
     DROP_PATH = 9
     VIDEO_FEATURES = 10
+    AUDIO_DROP_PATH = 11  # in joint finetuning
 
 
 def example_keys(

@@ -14,7 +14,10 @@ from xkd_jax.method.models import vit
 
 ROOT = pathlib.Path(__file__).parents[3]
 # One config for each kind of shape.
-TRACED = ("k400", "audioset", "folder", "demo", "eval.finetune_k400", "eval.finetune_esc50")
+TRACED = (
+    *("k400", "audioset", "folder", "demo"),
+    *("eval.finetune_k400", "eval.finetune_esc50", "eval.finetune_joint"),
+)
 SHIPPED = sorted(
     str(path.relative_to(ROOT / "configs").with_suffix("")).replace("/", ".")
     for pattern in ("*.py", "eval/finetune_*.py")
@@ -64,7 +67,8 @@ def test_shipped_steps_trace_with_all_attention_fused(name, monkeypatch):
     forward = sum("fwd" in kernel for kernel, _ in calls)
     backward = sum("bwd" in kernel for kernel, _ in calls)
     # Two students with two views each, and two decoders; teachers have no backward pass.
-    trained, taught = (1, 0) if config.task == "finetune" else (6, 2)
+    finetuned = 2 if config.get("modality") == "joint" else 1
+    trained, taught = (finetuned, 0) if config.task == "finetune" else (6, 2)
     again = 0 if config.parallel.remat == "none" else trained
     assert (forward, backward) == (taught + trained + again, trained), calls
     assert {shape[0] for _, shape in calls} == {config.batch_size}

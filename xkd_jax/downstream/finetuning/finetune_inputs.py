@@ -1,8 +1,8 @@
 """Inputs of finetuning: training batches, and the scoring of labeled recordings."""
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
 import ml_collections
@@ -12,9 +12,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from input_pipeline.programs import progress
 from input_pipeline.programs.wording import counted
 from xkd_jax import sharding
+from xkd_jax.config import finetuning
 from xkd_jax.downstream import backbones, selection
 from xkd_jax.downstream.extraction import mark_replaced
-from xkd_jax.downstream.finetuning.finetune_model import FinetuneModel, Params
 from xkd_jax.downstream.labeled_data import Recordings
 from xkd_jax.method import augment
 from xkd_jax.run import console, processes
@@ -22,7 +22,14 @@ from xkd_jax.run import console, processes
 if TYPE_CHECKING:  # imports TensorFlow
     from input_pipeline.loader import Loader
 
-Batch = dict[str, np.ndarray]
+Batch = dict[str, Any]
+
+
+class Model(Protocol):
+    """What a model under training has to offer to be scored."""
+
+    def logits(self, params: Any, views: Mapping[str, jax.Array]) -> jax.Array:
+        """Computes (B, ..., C) float32 of normalized views (B, ...) by modality."""
 
 
 def make_views(
@@ -32,17 +39,21 @@ def make_views(
 
     Args:
         config: Config of the finetuning.
-        encoders: Encoder to finetune, by modality, loaded for the size of its inputs.
+        encoders: Encoders by modality, loaded for the size of their inputs.
+
+    Raises:
+        ConfigError: The encoders take video and audio of different lengths.
     """
     views = backbones.make_views(encoders)
     video, audio = views.video, views.audio
-    if config.modality == "video":
+    if "video" in encoders:
+        augmentation = finetuning.augmentation(config, "video")
         video.short_side = config.short_side
-        video.global_scale = config.augmentation.crop_scale
-        video.aspect_ratio = config.augmentation.aspect_ratio
+        video.global_scale = augmentation.crop_scale
+        video.aspect_ratio = augmentation.aspect_ratio
         video.update({"local_count": 0, "local_frames": 1, "local_size": 1})
-    else:
-        audio.global_gain = config.augmentation.gain
+    if "audio" in encoders:
+        audio.global_gain = finetuning.augmentation(config, "audio").gain
         audio.update({"local_count": 0, "local_frames": 1})
     return views
 
@@ -61,20 +72,20 @@ def make_loader(
         **processes.place(),
         threads=config.data.threads,
         prefetch=config.data.prefetch,
-        modalities=(config.modality,),
+        modalities=finetuning.modalities(config),
         example_ids=recordings.example_ids,
     )
 
 
 def training_batches(
-    loader: "Loader", recordings: Recordings, modality: str
+    loader: "Loader", recordings: Recordings, modalities: Sequence[str]
 ) -> Callable[[int], Iterator[Batch]]:
     """Makes the function `start_step -> batches` that `loop.Task` takes.
 
     Args:
         loader: Loader from `make_loader`.
         recordings: Recordings of the loader, with their targets.
-        modality: "video" or "audio".
+        modalities: "video", "audio" or both.
 
     Returns:
         Function that yields batches for `finetune_step.augmented`.
@@ -86,7 +97,7 @@ def training_batches(
             for batch in mark_replaced(clips, recordings.source):
                 places = [place_of[example_id] for example_id in batch["example_id"].tolist()]
                 yield {
-                    "views": batch[f"{modality}_global"],
+                    "views": {m: batch[f"{m}_global"] for m in modalities},
                     "targets": recordings.targets[places],
                     **{name: batch[name] for name in ("example_id", "epoch", "replaced")},
                 }
@@ -98,7 +109,7 @@ class Predictions(NamedTuple):
     """Predictions for n recordings.
 
     Attributes:
-        scores: (n, C) float32. Probabilities.
+        scores: (n, C) float32. Probabilities. (n, G, C) from a model of G heads.
         targets: (n, C) bool. Classes of each recording.
     """
 
@@ -119,7 +130,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: FinetuneModel,
+        model: Model,
         config: ml_collections.ConfigDict,
         views: ml_collections.ConfigDict,
         multi_label: bool,
@@ -128,16 +139,20 @@ class Predictor:
         self._config = config
         self._views = views
         self._mesh = mesh
-        is_video = model.modality == "video"
 
-        def predict(params: Params, clips: jax.Array) -> jax.Array:
-            """Computes (B, C) probabilities of (B, crops, T, P, P, 3) uint8 or (B, F, W) float."""
-            rows = len(clips)
-            if is_video:
-                clips = augment.normalize(clips.reshape(-1, *clips.shape[2:]))
-            logits = model.logits(params, clips)
+        def predict(params: Any, clips: Mapping[str, jax.Array]) -> jax.Array:
+            """Computes (B, ..., C) probabilities of clips by modality.
+
+            Video is (B, crops, T, P, P, 3) uint8, audio (B, F, W) float. With audio, there is one
+            crop.
+            """
+            rows, views = len(next(iter(clips.values()))), dict(clips)
+            if "video" in clips:
+                video = clips["video"]
+                views["video"] = augment.normalize(video.reshape(-1, *video.shape[2:]))
+            logits = model.logits(params, views)
             probabilities = jax.nn.sigmoid(logits) if multi_label else jax.nn.softmax(logits)
-            return probabilities.reshape(rows, -1, probabilities.shape[-1]).mean(axis=1)
+            return probabilities.reshape(rows, -1, *probabilities.shape[1:]).mean(axis=1)
 
         # The outputs are replicated, since every process computes the metrics.
         everywhere = NamedSharding(mesh, PartitionSpec())
@@ -146,7 +161,7 @@ class Predictor:
             out_shardings=(everywhere, everywhere),
         )
 
-    def __call__(self, params: Params, recordings: Recordings, title: str) -> Predictions:
+    def __call__(self, params: Any, recordings: Recordings, title: str) -> Predictions:
         """Scores recordings by the mean probabilities over their clips.
 
         Unreadable recordings are left out; a line tells how many.
@@ -168,18 +183,18 @@ class Predictor:
         return Predictions(means[usable], recordings.targets[usable])
 
     def _batches(
-        self, params: Params, recordings: Recordings, title: str
+        self, params: Any, recordings: Recordings, title: str
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields (B, C) probabilities, and (B,) bool for clips of substituted recordings."""
+        """Yields (B, ..., C) probabilities, and (B,) bool for clips of substituted recordings."""
         from input_pipeline import evaluation  # imports TensorFlow
 
-        fields, modality = self._config.evaluation, self._config.modality
+        fields, modalities = self._config.evaluation, finetuning.modalities(self._config)
         evaluation_clips = evaluation.EvaluationClips(
             recordings.source,
             self._views,
             fields.batch_size,
             evaluation.Recipe(clips=fields.clips, crops=fields.crops),
-            modalities=(modality,),
+            modalities=modalities,
             example_ids=recordings.example_ids,
             **processes.place(),
             threads=self._config.data.threads,
@@ -188,7 +203,7 @@ class Predictor:
         with contextlib.ExitStack() as stack:
             clips = stack.enter_context(contextlib.closing(evaluation_clips.batches()))
             inputs = (
-                {"clips": batch[modality], "replaced": batch["replaced"]}
+                {"clips": {m: batch[m] for m in modalities}, "replaced": batch["replaced"]}
                 for batch in mark_replaced(clips, recordings.source)
             )
             on_devices = stack.enter_context(sharding.Prefetch(inputs, self._mesh))

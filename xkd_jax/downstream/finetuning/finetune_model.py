@@ -52,6 +52,16 @@ class FinetuneModel:
     drop_path: float = 0.0
     normalize: bool = False
 
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Dtype of the computation."""
+        return self.encoder.dtype
+
+    @property
+    def depths(self) -> int:
+        """Number of blocks of the encoder."""
+        return self.encoder.depth
+
     def init(self, key: jax.Array, encoder: Params) -> Params:
         """Initializes parameters: the given ones of the encoder, and a random head.
 
@@ -73,31 +83,52 @@ class FinetuneModel:
             }
         )
 
-    def logits(self, params: Params, views: jax.Array, noise: Noise | None = None) -> jax.Array:
+    def logits(
+        self, params: Params, views: Mapping[str, jax.Array], noise: Noise | None = None
+    ) -> jax.Array:
         """Classifies views.
 
         Args:
             params: Parameters as from `init`.
-            views: (B, T, H, W, 3) or (B, F, W) float. Normalized frames or normalized log-mels.
+            views: (B, T, H, W, 3) normalized frames or (B, F, W) normalized log-mels, float, by
+                modality.
             noise: Noise for training. None to drop nothing.
 
         Returns:
             (B, C) float32.
         """
-        scales = None
-        if noise is not None and self.drop_path:
-            # The encoder scans over blocks, so the axis of examples comes last.
-            rates = self.drop_path * jnp.linspace(0.0, 1.0, self.encoder.depth)[:, None]
-            scales = jnp.moveaxis((noise.paths >= rates) / (1 - rates), 0, -1)
-        encoding = encode(self.encoder, params["encoder"], views, self.patch, scales=scales)
-        features = mean_token(encoding.tokens, jnp.float32)
+        paths = None if noise is None else noise.paths
+        tokens = self.tokens(params["encoder"], views[self.modality], paths)
+        features = mean_token(tokens, jnp.float32)
         if self.normalize:
             lengths = jnp.linalg.norm(features, axis=-1, keepdims=True)
             features /= jnp.maximum(lengths, 1e-12)
         if noise is not None and self.dropout:
             features *= (noise.features >= self.dropout) / (1 - self.dropout)
-        head = params["head"]
-        return jnp.matmul(features, head["kernel"], precision="highest") + head["bias"]
+        return linear(params["head"], features)
+
+    def tokens(self, encoder: Params, views: jax.Array, paths: jax.Array | None) -> jax.Array:
+        """Encodes normalized views (B, ...).
+
+        Args:
+            encoder: Parameters of the encoder.
+            views: Normalized views (B, ...) of the modality.
+            paths: As in `Noise`. None to drop nothing.
+
+        Returns:
+            (B, 1 + N, D), CLS first.
+        """
+        scales = None
+        if paths is not None and self.drop_path:
+            # The encoder scans over blocks, so the axis of examples comes last.
+            rates = self.drop_path * jnp.linspace(0.0, 1.0, self.encoder.depth)[:, None]
+            scales = jnp.moveaxis((paths >= rates) / (1 - rates), 0, -1)
+        return encode(self.encoder, encoder, views, self.patch, scales=scales).tokens
+
+
+def linear(head: Params, features: jax.Array) -> jax.Array:
+    """Applies a head {"kernel": (D, C), "bias": (C,)} to features (..., D), in full float32."""
+    return jnp.matmul(features, head["kernel"], precision="highest") + head["bias"]
 
 
 def from_pretrained(

@@ -9,12 +9,15 @@ from xkd_jax.config.rules import Rule
 from xkd_jax.downstream import labeled_data
 from xkd_jax.method.models.xkd import MODALITIES
 
-_RULES = {m: schema.rules(finetuning.fields(m)) for m in MODALITIES}
+_RULES = {m: schema.rules(finetuning.fields(m)) for m in (*MODALITIES, finetuning.JOINT)}
 
 
 def rules(config: ml_collections.ConfigDict) -> Mapping[str, Rule]:
-    """Returns the rules by field for the modality that the config's `augmentation` is for."""
-    return _RULES["audio" if "gain" in config.get("augmentation", {}) else "video"]
+    """Returns the rules by field for the modalities that the config's `augmentation` is for."""
+    fields = config.get("augmentation", {})
+    if "audio" in fields:
+        return _RULES[finetuning.JOINT]
+    return _RULES["audio" if "gain" in fields else "video"]
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -33,10 +36,10 @@ def check(config: ml_collections.ConfigDict) -> None:
         for field in ("frame_size", "short_side"):
             if config[field]:
                 checks.refuse(config, field, "0 for audio")
-        if config.evaluation.crops != 1:
-            checks.refuse(config, "evaluation.crops", "1 for audio")
     elif not config.short_side:
         checks.refuse(config, "short_side", "at least 1 for video")
+    if config.evaluation.crops != 1 and config.modality != "video":
+        checks.refuse(config, "evaluation.crops", "1 for audio")
     final, peak = config.optimizer.final_learning_rate, config.optimizer.learning_rate
     if final > peak:
         checks.refuse(

@@ -2,7 +2,7 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.struct
@@ -13,13 +13,16 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from xkd_jax.config import finetuning
 from xkd_jax.downstream.finetuning import mixing, rand_augment, spec_augment
 from xkd_jax.downstream.finetuning.finetune_model import FinetuneModel, Params
+from xkd_jax.downstream.finetuning.joint_model import JointModel
 from xkd_jax.method import augment, optimizer
 from xkd_jax.method.randomness import Purpose, example_keys
 
 Metrics = OrderedDict[str, jax.Array]
-Batch = dict[str, jax.Array]
+Batch = dict[str, Any]
+Trained = FinetuneModel | JointModel
 
 HELD_OUT, TEST = 0, 1  # columns of `FinetuneState.history`
 NO_SCORE = -1.0  # stands for a missing score
@@ -90,7 +93,7 @@ def hyperparameters(
 
 
 def init_state(
-    model: FinetuneModel,
+    model: Trained,
     numbers: Hyperparameters,
     seed: int,
     evaluations: int,
@@ -105,79 +108,125 @@ def init_state(
         seed: Seed of the run.
         evaluations: Number of evaluations in the run.
         keeps_best: Whether to keep the parameters of the best evaluation.
-        encoder: Pretrained parameters of the encoder.
+        encoder: Pretrained parameters of the encoder, or of both by modality.
     """
     params = model.init(jax.random.key(seed), encoder)
     return FinetuneState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        opt_state=make_optimizer(numbers, model.encoder.depth).init(params),
+        opt_state=make_optimizer(numbers, model.depths).init(params),
         seed=jnp.asarray(seed, jnp.uint32),
         history=jnp.full((evaluations, 2), NO_SCORE),
         best=jax.tree.map(jnp.zeros_like, params) if keeps_best else None,
     )
 
 
-def make_optimizer(numbers: Hyperparameters, depth: int) -> optax.GradientTransformation:
+def make_optimizer(
+    numbers: Hyperparameters, depths: int | Mapping[str, int]
+) -> optax.GradientTransformation:
     """Makes AdamW with layer-wise learning rate decay.
 
     Args:
         numbers: Hyperparameters of the run.
-        depth: Number of blocks of the encoder.
+        depths: Number of blocks of the encoder, or of both encoders by modality.
     """
+    if isinstance(depths, int):
+        scales = [optimizer.scale_by_depth(numbers.layer_decay, depths)]
+    else:
+        scales = [
+            optax.masked(optimizer.scale_by_depth(numbers.layer_decay, depth), _encoder_of(m))
+            for m, depth in depths.items()
+        ]
     return optax.chain(
-        optimizer.adamw(numbers.optimizer, decays=optimizer.decay_mask_of_weights),
-        optimizer.scale_by_depth(numbers.layer_decay, depth),
+        optimizer.adamw(numbers.optimizer, decays=optimizer.decay_mask_of_weights), *scales
     )
+
+
+def _encoder_of(modality: str) -> Callable[[Params], Params]:
+    """Returns a function that marks the parameters of one encoder out of two."""
+    return lambda params: jax.tree_util.tree_map_with_path(
+        lambda path, _: [entry.key for entry in path[:2]] == ["encoder", modality], params
+    )
+
+
+def augmented_views(
+    batch: Batch, config: ml_collections.ConfigDict, mesh: Mesh, seed: jax.Array
+) -> dict[str, jax.Array]:
+    """Augments the views of a batch, each modality with its own augmentation.
+
+    Args:
+        batch: `views` by modality, (B, T, H, W, 3) uint8 and (B, F, W) float32; `example_id` (B,)
+            int and `epoch` (B,) int.
+        config: Config of the finetuning or of the attentive probe.
+        mesh: Device mesh of the run.
+        seed: () uint32. Seed of the run.
+
+    Returns:
+        Views of the same shapes and dtypes; frames are not normalized yet.
+    """
+
+    def keys(purpose: Purpose) -> jax.Array:
+        return example_keys(seed, batch["epoch"], batch["example_id"], purpose)
+
+    views = dict(batch["views"])
+    if "video" in views:
+        fields = finetuning.augmentation(config, "video")
+        settings = fields.rand_augment
+        # Flipping uint8 moves a quarter of the bytes of float32.
+        flips = jax.vmap(lambda key: jax.random.bernoulli(key, fields.flip_probability))
+        video = augment.flip(views["video"], flips(keys(Purpose.FLIP)))
+        draws = jax.vmap(lambda key: rand_augment.draw(key, settings))(keys(Purpose.RAND_AUGMENT))
+        views["video"] = rand_augment.augment(draws, video, mesh, settings.increasing)
+    if "audio" in views:
+        section, audio = finetuning.augmentation(config, "audio"), views["audio"]
+        draw = jax.vmap(lambda key: spec_augment.draw(key, section, audio.shape[1:]))
+        draws = draw(keys(Purpose.SPEC_AUGMENT))
+        views["audio"] = spec_augment.augment(draws, audio, section.crop_canvas)
+    return views
+
+
+def normalized(views: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Normalizes the frames of views by modality; log-mels are normalized already."""
+    return {m: augment.normalize(x) if m == "video" else x for m, x in views.items()}
 
 
 def augmented(
     batch: Batch, config: ml_collections.ConfigDict, mesh: Mesh, seed: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[dict[str, jax.Array], jax.Array, jax.Array]:
     """Augments, mixes and normalizes a batch.
 
+    Two modalities of an example are mixed with the same partner in the same way. Boxes are drawn
+    for each; the target counts the mean of what the modalities have left of the example's own.
+
     Args:
-        batch: `views` (B, T, H, W, 3) uint8 or (B, F, W) float32, `targets` (B, C) bool, `replaced`
-            (B,) bool, `example_id` (B,) int and `epoch` (B,) int.
+        batch: As for `augmented_views`, with `targets` (B, C) bool and `replaced` (B,) bool.
         config: Config of the finetuning.
         mesh: Device mesh of the run.
         seed: () uint32. Seed of the run.
 
     Returns:
-        views: (B, ...) float32. Normalized views.
+        views: (B, ...) float32 by modality. Normalized views.
         targets: (B, C) float32. Smoothed and mixed targets.
         weights: (B,) float32. 0 for examples with a replaced recording, their own or that of their
             partner in mixing; 1 for all others.
     """
-    fields, views = config.augmentation, batch["views"]
-
-    def keys(purpose: Purpose) -> jax.Array:
-        return example_keys(seed, batch["epoch"], batch["example_id"], purpose)
-
-    is_video = config.modality == "video"
-    if is_video:
-        # Flipping uint8 moves a quarter of the bytes of float32.
-        flips = jax.vmap(lambda key: jax.random.bernoulli(key, fields.flip_probability))
-        views = augment.flip(views, flips(keys(Purpose.FLIP)))
-        settings = fields.rand_augment
-        draws = jax.vmap(lambda key: rand_augment.draw(key, settings))(keys(Purpose.RAND_AUGMENT))
-        views = rand_augment.augment(draws, views, mesh, settings.increasing)
-    else:
-        draw = jax.vmap(lambda key: spec_augment.draw(key, fields, views.shape[1:]))
-        draws = draw(keys(Purpose.SPEC_AUGMENT))
-        views = spec_augment.augment(draws, views, fields.crop_canvas)
-
+    views = augmented_views(batch, config, mesh, seed)
     targets = mixing.smooth(batch["targets"], config.label_smoothing)
     weights = 1.0 - batch["replaced"]
     if config.mixing.mixup or config.mixing.cutmix:
-        axis = 2 if is_video else 1
-        extents = views.shape[axis : axis + 2]
-        draw = jax.vmap(lambda key: mixing.draw(key, config.mixing, extents))
-        draws = draw(keys(Purpose.MIXING))
-        views = mixing.mix(draws, views, axis)
-        targets = mixing.mix_targets(draws, targets)
-        weights *= jnp.where(draws.own < 1, weights[::-1], 1.0)
-    return (augment.normalize(views) if is_video else views), targets, weights
+        keys = example_keys(seed, batch["epoch"], batch["example_id"], Purpose.MIXING)
+        owns = []
+        for m, examples in views.items():
+            axis = 2 if m == "video" else 1
+            extents = examples.shape[axis : axis + 2]
+            draw = jax.vmap(lambda key, size=extents: mixing.draw(key, config.mixing, size))
+            draws = draw(keys)
+            views[m] = mixing.mix(draws, examples, axis)
+            owns.append(draws.own)
+        own = sum(owns) / len(owns)
+        targets = mixing.mix_targets(own, targets)
+        weights *= jnp.where(own < 1, weights[::-1], 1.0)
+    return normalized(views), targets, weights
 
 
 def classification_loss(logits: jax.Array, targets: jax.Array, multi_label: bool) -> jax.Array:
@@ -197,7 +246,7 @@ def classification_loss(logits: jax.Array, targets: jax.Array, multi_label: bool
 
 
 def make_train_step(
-    model: FinetuneModel,
+    model: Trained,
     config: ml_collections.ConfigDict,
     multi_label: bool,
     mesh: Mesh,
@@ -222,7 +271,13 @@ def make_train_step(
         def keys(purpose: Purpose) -> jax.Array:
             return example_keys(state.seed, batch["epoch"], batch["example_id"], purpose)
 
-        noise = model.noise({"features": keys(Purpose.DROPOUT), "paths": keys(Purpose.DROP_PATH)})
+        noise = model.noise(
+            {
+                "features": keys(Purpose.DROPOUT),
+                "paths": keys(Purpose.DROP_PATH),
+                "audio_paths": keys(Purpose.AUDIO_DROP_PATH),
+            }
+        )
 
         def objective(params: Params) -> jax.Array:
             logits = model.logits(params, views, noise)
@@ -230,7 +285,7 @@ def make_train_step(
             return (weights * losses).sum() / jnp.maximum(weights.sum(), 1.0)
 
         total, gradients = jax.value_and_grad(objective)(state.params)
-        tx = make_optimizer(numbers, model.encoder.depth)
+        tx = make_optimizer(numbers, model.depths)
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics: Metrics = OrderedDict(total=total)

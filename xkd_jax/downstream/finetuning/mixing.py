@@ -106,17 +106,17 @@ def mix(draws: Draws, examples: jax.Array, axis: int) -> jax.Array:
     return jnp.where(in_box, partners, own * examples + (1 - own) * partners)
 
 
-def mix_targets(draws: Draws, targets: jax.Array) -> jax.Array:
+def mix_targets(own: jax.Array, targets: jax.Array) -> jax.Array:
     """Mixes targets with the weights that their examples were mixed with.
 
     Args:
-        draws: Draws of the batch.
+        own: (B,) float32. Weight of an example's own target, as in `Draws`.
         targets: (B, C) float32.
 
     Returns:
         (B, C) float32.
     """
-    own = draws.own[:, None]
+    own = own[:, None]
     return own * targets + (1 - own) * targets[::-1]
 
 

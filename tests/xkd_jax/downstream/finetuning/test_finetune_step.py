@@ -37,7 +37,7 @@ def test_logits_are_the_head_on_the_encoder_s_features(video):
     views = RNG.normal(size=(2, 8, 48, 48, 3)).astype(np.float32)
     features = video.encode_views(views)
     expected = features @ params["head"]["kernel"] + params["head"]["bias"]
-    logits = jax.jit(model.logits)(params, views)
+    logits = jax.jit(model.logits)(params, {"video": views})
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
     assert np.std(params["head"]["kernel"]) == pytest.approx(0.02, rel=0.3)
 
@@ -49,7 +49,9 @@ def test_features_of_unit_length_lose_their_scale(video):
     features = video.encode_views(views)
     features /= np.linalg.norm(features, axis=-1, keepdims=True)
     expected = features @ params["head"]["kernel"] + params["head"]["bias"]
-    np.testing.assert_allclose(jax.jit(model.logits)(params, views), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        jax.jit(model.logits)(params, {"video": views}), expected, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_an_encoder_without_cls_is_finetuned_with_resized_positions(tmp_path):
@@ -57,7 +59,7 @@ def test_an_encoder_without_cls_is_finetuned_with_resized_positions(tmp_path):
     video = backbones.load(tmp_path, ("video",), "teacher", np.dtype("float32"), 48)["video"]
     model, weights = finetune_model.from_pretrained(video, CLASSES)
     assert weights["position_embedding"].shape == (72, 32)
-    views = jax.ShapeDtypeStruct((2, 8, 48, 48, 3), np.float32)
+    views = {"video": jax.ShapeDtypeStruct((2, 8, 48, 48, 3), np.float32)}
     assert jax.eval_shape(model.logits, params_of(model, weights), views).shape == (2, CLASSES)
 
 
@@ -66,7 +68,7 @@ def noise(features=1.0, paths=1.0):
 
 
 def test_dropout_and_drop_path_drop_by_their_noise(video):
-    views = RNG.normal(size=(2, 8, 48, 48, 3)).astype(np.float32)
+    views = {"video": RNG.normal(size=(2, 8, 48, 48, 3)).astype(np.float32)}
     model, weights = finetune_model.from_pretrained(video, CLASSES, dropout=0.25, drop_path=0.4)
     params = params_of(model, weights)
     params["head"]["bias"] = jnp.zeros(CLASSES)
@@ -77,7 +79,10 @@ def test_dropout_and_drop_path_drop_by_their_noise(video):
     kept["head"]["kernel"] = kept["head"]["kernel"].at[:16].set(0.0) / 0.75
     no_paths = model.__class__(**{**vars(model), "drop_path": 0.0})
     np.testing.assert_allclose(
-        no_paths.logits(params, views, half), no_paths.logits(kept, views), rtol=1e-4, atol=1e-6
+        no_paths.logits(params, views, half),
+        no_paths.logits(kept, views),
+        rtol=1e-4,
+        atol=1e-6,
     )
     # The first block is never dropped. The second has rate 0.4: a path is dropped or scaled by
     # 1 / 0.6.
@@ -120,7 +125,7 @@ def test_losses_by_hand():
 
 def batch_of(count=8, replaced=()):
     return {
-        "views": RNG.normal(size=(count, 16, 64)).astype(np.float32),
+        "views": {"audio": RNG.normal(size=(count, 16, 64)).astype(np.float32)},
         "targets": np.eye(CLASSES, dtype=bool)[np.arange(count) % CLASSES],
         "replaced": np.isin(np.arange(count), replaced),
         "example_id": np.arange(count, dtype=np.int64),
@@ -145,18 +150,20 @@ def test_examples_that_others_stand_in_for_do_not_count_nor_what_is_mixed_with_t
 def test_clips_of_video_come_out_normalized_mixed_and_smoothed():
     config = finetune_video.get_config()
     mesh = sharding.make_mesh()
-    batch = batch_of() | {"views": RNG.integers(0, 256, (8, 2, 8, 8, 3)).astype(np.uint8)}
+    batch = batch_of()
+    batch["views"] = {"video": RNG.integers(0, 256, (8, 2, 8, 8, 3)).astype(np.uint8)}
     augmented = jax.jit(
         lambda batch, seed: finetune_step.augmented(batch, config, mesh, seed),
     )
-    views, targets, _ = augmented(batch, jnp.uint32(0))
+    made, targets, _ = augmented(batch, jnp.uint32(0))
+    views = made["video"]
     assert views.shape == (8, 2, 8, 8, 3) and -2.2 < views.min() < -1 and 1 < views.max() < 2.7
     np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-5)
     assert targets.min() >= 0.1 / CLASSES * 0.999
     again, _, _ = augmented(batch, jnp.uint32(0))
     other, _, _ = augmented(batch, jnp.uint32(1))
-    np.testing.assert_array_equal(views, again)
-    assert not np.allclose(views, other)
+    np.testing.assert_array_equal(views, again["video"])
+    assert not np.allclose(views, other["video"])
 
 
 def test_scores_are_put_down_and_the_best_parameters_kept():

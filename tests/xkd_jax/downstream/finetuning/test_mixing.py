@@ -39,7 +39,7 @@ def test_mixing_by_hand():
 
     targets = np.eye(4, dtype=np.float32)
     np.testing.assert_allclose(
-        mixing.mix_targets(draws, targets),
+        mixing.mix_targets(draws.own, targets),
         [[0.7, 0, 0, 0.3], [0, 0.75, 0.25, 0], [0, 0, 1, 0], [1, 0, 0, 0]],
         rtol=1e-6,
     )
