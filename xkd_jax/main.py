@@ -59,6 +59,7 @@ TASKS = {
     "pretrain": "xkd_jax.pretrain",
     "probe": "xkd_jax.downstream.probe",
     "compare": "xkd_jax.downstream.compare",
+    "attentive": "xkd_jax.downstream.attentive",
     "finetune": "xkd_jax.downstream.finetuning.finetune",
 }
 # File of the workdir that has the whole config, by task.
@@ -66,6 +67,7 @@ _WHOLE_CONFIG = {
     "pretrain": "config.json",
     "probe": "results.json",
     "compare": "results.json",
+    "attentive": "results.json",
     "finetune": "results.json",
 }
 

@@ -12,6 +12,9 @@ from xkd_jax.encoders.weight_trees import Path
 from xkd_jax.run import checkpoint, saved_checkpoint
 from xkd_jax.run.saved_checkpoint import DamagedError
 
+# Tasks besides pretraining that leave checkpoints, in words.
+_EVALUATIONS = {"finetune": "a finetuning", "attentive": "an attentive probe"}
+
 
 def load(
     path: str | os.PathLike, wanted: Callable[[Path], bool] = descriptions.everything
@@ -72,8 +75,10 @@ def _load_checkpoint(path: pathlib.Path, wanted: Callable[[Path], bool]) -> Pret
         record = saved_checkpoint.read_record(path)
         state = ocp.checkpointables_metadata(path).metadata.get("state")
         saved_checkpoint.check_listed(record, state)
-    if record.config.get("task") == "finetune":
-        raise DamagedError(f"{path} is a checkpoint of a finetuning; allowed: of a pretraining")
+    if (task := record.config.get("task")) in _EVALUATIONS:
+        raise DamagedError(
+            f"{path} is a checkpoint of {_EVALUATIONS[task]}; allowed: of a pretraining"
+        )
     with saved_checkpoint.reading_checkpoint(path):
         trees = weight_trees.load(path, "state", state, wanted)
         weight_trees.check(path, trees, record.arrays, wanted)
