@@ -82,9 +82,9 @@ def inpaint(
             the patches would be dropped.
     """
     from input_pipeline.media import reader
-    from xkd_jax.encoders import preprocessing
+    from xkd_jax.encoders import networks, preprocessing
     from xkd_jax.method import augment
-    from xkd_jax.report import networks, reconstructions, sound
+    from xkd_jax.report import reconstructions, sound
 
     if not path.is_file():
         raise FileNotFoundError(f"--input={path}: no such file")

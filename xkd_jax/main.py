@@ -60,6 +60,7 @@ TASKS = {
     "probe": "xkd_jax.downstream.probe",
     "compare": "xkd_jax.downstream.compare",
     "attentive": "xkd_jax.downstream.attentive",
+    "retrieval": "xkd_jax.downstream.retrieval",
     "finetune": "xkd_jax.downstream.finetuning.finetune",
 }
 # File of the workdir that has the whole config, by task.
@@ -68,6 +69,7 @@ _WHOLE_CONFIG = {
     "probe": "results.json",
     "compare": "results.json",
     "attentive": "results.json",
+    "retrieval": "results.json",
     "finetune": "results.json",
 }
 

@@ -127,10 +127,15 @@ def network_name(config: ml_collections.ConfigDict) -> str:
 
 def weights_digest(backbones: Backbones) -> str:
     """Computes the SHA-256 of the encoders' weights, as hexadecimal digits."""
+    return digest_of({m: encoder.params for m, encoder in backbones.items()})
+
+
+def digest_of(weights: Mapping[str, Any]) -> str:
+    """Computes the SHA-256 of trees of weights by name, as hexadecimal digits."""
     digest = hashlib.sha256()
-    for m in sorted(backbones):
-        leaves, _ = jax.tree_util.tree_flatten_with_path(backbones[m].params)
+    for name in sorted(weights):
+        leaves, _ = jax.tree_util.tree_flatten_with_path(weights[name])
         for path, leaf in leaves:
-            digest.update(f"{m}{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}".encode())
+            digest.update(f"{name}{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}".encode())
             digest.update(np.ascontiguousarray(leaf))
     return digest.hexdigest()

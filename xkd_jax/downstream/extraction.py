@@ -32,10 +32,12 @@ from xkd_jax.run import console, processes
 if TYPE_CHECKING:  # imports TensorFlow
     from input_pipeline.sources import ClipSource
 
-_VERSION = 1  # increased by every change of code that changes features
+VERSION = 1  # increased by every change of code that changes features
 _PART_ROWS = 512  # a part on disk has at least this many clips; an interruption costs about one
 
 Batch = dict[str, Any]
+Step = Callable[[Any, np.uint32, Batch], Batch]
+KEYS = ("example_id", "clip", "valid", "replaced")  # of the rows of a batch, and of its features
 
 
 class Protocol(NamedTuple):
@@ -56,11 +58,36 @@ class Protocol(NamedTuple):
     seed: int
     batch_size: int
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities to read."""
+        return tuple(self.backbones)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Widths of the features by modality."""
+        return {m: encoder.sizes.width for m, encoder in self.backbones.items()}
+
+    @property
+    def exact(self) -> bool:
+        """Whether products are in full float32."""
+        return all(encoder.module.dtype == jnp.float32 for encoder in self.backbones.values())
+
+    def program(self, mesh: Mesh) -> tuple[Any, Step]:
+        """Returns the weights on the devices and the compiled function of a batch."""
+        # From the host, a process can replicate whole arrays over the devices of all processes.
+        params = {m: jax.tree.map(np.asarray, b.params) for m, b in self.backbones.items()}
+        params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+        forms = tuple((m, encoder.form) for m, encoder in self.backbones.items())
+        is_augmented = self.clips.augment
+        video = ml_collections.FrozenConfigDict(self.views.video) if is_augmented else None
+        return params, _program(forms, video, mesh)
+
     def identity(self) -> dict[str, Any]:
         """Returns everything besides the recordings that features depend on, as plain values."""
         clips = self.clips
         return {
-            "version": _VERSION,
+            "version": VERSION,
             "weights": weights_digest(self.backbones),
             "architecture": {
                 m: [list(encoder.sizes), list(encoder.module.grid), encoder.module.depth]
@@ -81,7 +108,8 @@ class Features(NamedTuple):
     """Features of n recordings.
 
     Attributes:
-        of: (n, k, D) float32 by modality. Features of k clips of each recording.
+        of: (n, k, D) float32 by modality, or by another name that the protocol gives. Features of k
+            clips of each recording.
         replaced: (n,) bool. Whether a recording could not be read and the source substituted
             another one. Its features must not be used.
     """
@@ -107,7 +135,8 @@ def extract(
     reads and writes the cache. It prints how many recordings the cache has.
 
     Args:
-        protocol: How to compute the features.
+        protocol: How to compute the features: a `Protocol`, or another one of the same interface,
+            such as `retrieval.Projections`.
         source: Recordings, opened for the protocol's views.
         example_ids: (n,) int64. Distinct ids of the recordings in `source`.
         cache: Folder of all cached features.
@@ -127,8 +156,8 @@ def extract(
     part_of = np.arange(len(example_ids)) // part_size
     features = Features(
         {
-            m: np.zeros((len(example_ids), count, encoder.sizes.width), np.float32)
-            for m, encoder in protocol.backbones.items()
+            name: np.zeros((len(example_ids), count, width), np.float32)
+            for name, width in protocol.widths.items()
         },
         np.zeros(len(example_ids), bool),
     )
@@ -195,7 +224,7 @@ def _encoded(
     """
     from input_pipeline import evaluation  # imports TensorFlow
 
-    clips, backbones = protocol.clips, protocol.backbones
+    clips = protocol.clips
     evaluation_clips = evaluation.EvaluationClips(
         source,
         protocol.views,
@@ -207,21 +236,14 @@ def _encoded(
             augment=clips.augment,
             seed=protocol.seed,
         ),
-        modalities=tuple(backbones),
+        modalities=protocol.modalities,
         example_ids=example_ids,
         **processes.place(),
         threads=threads,
         prefetch=prefetch,
     )
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    # From the host, a process can replicate whole arrays over the devices of all processes.
-    params = {m: jax.tree.map(np.asarray, encoder.params) for m, encoder in backbones.items()}
-    params = jax.device_put(params, everywhere)
-    forms = tuple((m, encoder.form) for m, encoder in backbones.items())
-    augmentation = ml_collections.FrozenConfigDict(protocol.views.video) if clips.augment else None
-    step = _program(forms, augmentation, mesh)
+    params, step = protocol.program(mesh)
     seed = np.uint32(protocol.seed)
-    exact = all(encoder.module.dtype == jnp.float32 for encoder in backbones.values())
     with (
         contextlib.closing(evaluation_clips.batches()) as batches,
         sharding.Prefetch(mark_replaced(batches, source), mesh) as on_devices,
@@ -229,7 +251,7 @@ def _encoded(
         previous = None
         for batch in on_devices:
             # The devices compute one batch while the host fetches the previous one.
-            with jax.default_matmul_precision("highest" if exact else "default"):
+            with jax.default_matmul_precision("highest" if protocol.exact else "default"):
                 encoded = step(params, seed, batch)
             if previous is not None:
                 yield jax.tree.map(np.asarray, previous)
@@ -243,7 +265,7 @@ def _program(
     forms: tuple[tuple[str, Form], ...],
     augmentation: ml_collections.FrozenConfigDict | None,
     mesh: Mesh,
-) -> Callable[[Any, np.uint32, Batch], Batch]:
+) -> Step:
     """Compiles the function `(params, seed, batch) -> features` with the ids of the rows.
 
     Args:
@@ -254,7 +276,7 @@ def _program(
 
     @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, PartitionSpec()))
     def step(params: Any, seed: jax.Array, batch: Batch) -> Batch:
-        out = {name: batch[name] for name in ("example_id", "clip", "valid", "replaced")}
+        out = {name: batch[name] for name in KEYS}
         for m, form in forms:
             views = batch[m]
             if m == "video" and augmentation is not None:

@@ -39,9 +39,9 @@ from input_pipeline.programs.terminal import printable
 from xkd_jax.run import command_line
 
 if TYPE_CHECKING:
+    from xkd_jax.encoders.networks import Networks
     from xkd_jax.report.clips import Clips
     from xkd_jax.report.history import History
-    from xkd_jax.report.networks import Networks
     from xkd_jax.report.page import Section
     from xkd_jax.report.survey import Survey
 
@@ -149,7 +149,7 @@ def _networks(
     workdir: pathlib.Path, log: "History | None", missing: list[str]
 ) -> "Networks | None":
     """Loads the networks; returns None if the folder holds only a log."""
-    from xkd_jax.report import networks
+    from xkd_jax.encoders import networks
     from xkd_jax.run.checkpoint import DamagedError
 
     try:

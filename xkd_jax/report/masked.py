@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xkd_jax.encoders.networks import Networks
 from xkd_jax.method import augment
 from xkd_jax.method.models import patches as patching
 from xkd_jax.report import reconstructions
-from xkd_jax.report.networks import Networks
 
 RATIOS = {"video": (0.6, 0.7, 0.8, 0.9), "audio": (0.5, 0.6, 0.7, 0.8)}
 

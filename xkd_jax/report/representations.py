@@ -11,8 +11,9 @@ from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
+from xkd_jax.downstream import retrieval_scores
+
 NEIGHBORS = 10
-RECALL_AT = (1, 5, 10)
 _BINS = 80
 _LOTS = 20  # random permutations of the classes, to estimate what few clips give by chance
 _FEWEST_FOR_TSNE = 30
@@ -219,20 +220,16 @@ def retrieve(
     Returns:
         Similarities and scores.
     """
-    x, y = (normalize(z - z.mean(axis=0)) for z in (asked, candidates))
+    x, y = (retrieval_scores.centered(z) for z in (asked, candidates))
     similarities = np.asarray(x @ y.T, np.float32)
     count = len(similarities)
-    own = np.diag(similarities)[:, None]
-    # A tie counts half, so equal outputs for all clips do not find their partners.
-    rank = (similarities > own).sum(axis=1) + 0.5 * ((similarities == own).sum(axis=1) - 1)
-    depths = [k for k in RECALL_AT if k <= count]
-    recall = {k: float((rank < k).mean()) for k in depths}
+    recall = retrieval_scores.recall(retrieval_scores.ranks(similarities))
     same_class = {}
     if labels is not None:
         order = np.argsort(-similarities, axis=1, kind="stable")
         others = np.array([row[row != n] for n, row in enumerate(order)])
         alike = labels[others] == labels[:, None]
-        same_class = {k: float(alike[:, :k].mean()) for k in depths if k < count}
+        same_class = {k: float(alike[:, :k].mean()) for k in recall if k < count}
     return Retrieval(queries, similarities, recall, same_class)
 
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from xkd_jax.encoders.networks import Encoded, Networks
 from xkd_jax.method.models.xkd import OTHER
 from xkd_jax.report import masked, representations
 from xkd_jax.report.clips import Clips
 from xkd_jax.report.health.outputs import Measured
-from xkd_jax.report.networks import Encoded, Networks
 
 BATCH_SIZE = 8
 # Limits out of 255: on a still view's mean change between frames, on a dark view's deviation.

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from input_pipeline import datasets
-from xkd_jax.config import attentive, finetuning, pretraining, probing, schema
+from xkd_jax.config import attentive, finetuning, pretraining, probing, retrieval, schema
 from xkd_jax.config.rules import one_of, whole
 from xkd_jax.config.schema import Field, Section
 from xkd_jax.downstream.finetuning import rand_augment
@@ -20,6 +20,7 @@ TASKS = {
     "finetune audio": finetuning.fields("audio"),
     "finetune joint": finetuning.fields("joint"),
     "attentive": attentive.fields(),
+    "retrieval": retrieval.fields(),
 }
 
 

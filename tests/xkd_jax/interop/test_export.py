@@ -14,11 +14,10 @@ import xkd_jax
 from tests import full_disk
 from tests.damage import damages
 from tests.saved_runs import save_run
-from xkd_jax.encoders import descriptions, exports, pretrained
+from xkd_jax.encoders import descriptions, exports, networks, pretrained
 from xkd_jax.interop import export, import_release, torch_files
 from xkd_jax.method.models import xkd
 from xkd_jax.method.models.xkd import MODALITIES, encoder_params
-from xkd_jax.report import networks
 
 NETWORKS = ("teacher", "student")
 # Programs for JAX take seconds to make, and are written by the same code as for huggingface.

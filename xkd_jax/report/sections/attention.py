@@ -1,7 +1,7 @@
 """The section that shows where the last layer of each network attends."""
 
+from xkd_jax.encoders.networks import Networks
 from xkd_jax.report import attention
-from xkd_jax.report.networks import Networks
 from xkd_jax.report.page import Section, escape, image, tabs
 from xkd_jax.report.survey import Survey
 

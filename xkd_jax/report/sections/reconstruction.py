@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from xkd_jax.encoders.networks import Networks
 from xkd_jax.report import attention, reconstructions, sound
-from xkd_jax.report.networks import Networks
 from xkd_jax.report.page import Section, audio, escape, image, player, sprite, table, tabs
 from xkd_jax.report.survey import Survey
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from xkd_jax.encoders.networks import Networks
 from xkd_jax.report import history, representations
 from xkd_jax.report.charts import Lines, Scatter
-from xkd_jax.report.networks import Networks
 from xkd_jax.report.page import Section, grid, table
 from xkd_jax.report.survey import Survey
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from input_pipeline.programs.wording import counted
+from xkd_jax.encoders.networks import Networks
 from xkd_jax.report import history
 from xkd_jax.report.health.verdict import Verdict
-from xkd_jax.report.networks import Networks
 from xkd_jax.report.page import Section, escape
 from xkd_jax.report.survey import Survey
 from xkd_jax.run import data_log

@@ -1,4 +1,4 @@
-"""The networks of a run, an export or an import, as a report uses them.
+"""All networks of a run, an export or an import, with their decoders and projectors.
 
 The networks take whole or masked global views in batches, and return NumPy arrays. A folder may
 hold some of the networks only: an export of encoders has neither decoders nor projectors.
@@ -132,7 +132,7 @@ class Networks:
             held = tuple(m for m in views if self.holds(network, m))
             if not held:
                 continue
-            weights = jax.device_put({m: self._weights(network, m) for m in held})
+            weights = jax.device_put({m: self.weights(network, m) for m in held})
             settings = self.observer(), network == "teacher"
             parts = []
             with _precise():
@@ -160,7 +160,7 @@ class Networks:
         Returns:
             The reconstructions and their errors.
         """
-        weights = jax.device_put(self._weights("student", modality))
+        weights = jax.device_put(self.weights("student", modality))
         settings = modality, getattr(self.model, modality), ratio
         tokens = int(np.prod(self.grid(modality)))
         noise = np.random.default_rng(seed).random((len(views), tokens), np.float32)
@@ -191,7 +191,7 @@ class Networks:
             return self.model
         architecture = self.description["architecture"]
         cls = all(
-            "cls_token" in self._weights(self.networks_of(m)[0], m)["encoder"]
+            "cls_token" in self.weights(self.networks_of(m)[0], m)["encoder"]
             for m in self.modalities
         )
         parts = {
@@ -203,7 +203,7 @@ class Networks:
         query = "cls" if cls else "mean"
         return xkd.XKD(parts.get("video"), parts.get("audio"), query=query)
 
-    def _weights(self, network: str, modality: str) -> dict[str, Any]:
+    def weights(self, network: str, modality: str) -> dict[str, Any]:
         """Returns the weights of one modality's parts that there are modules for."""
         weights = xkd.modality_params(self.trees[NETWORKS[network]], modality)
         return weights if self.model is not None else {"encoder": weights["encoder"]}
