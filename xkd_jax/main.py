@@ -60,6 +60,7 @@ TASKS = {
     "probe": "xkd_jax.downstream.probe",
     "compare": "xkd_jax.downstream.compare",
     "attentive": "xkd_jax.downstream.attentive",
+    "few_shot": "xkd_jax.downstream.few_shot",
     "retrieval": "xkd_jax.downstream.retrieval",
     "finetune": "xkd_jax.downstream.finetuning.finetune",
 }
@@ -69,6 +70,7 @@ _WHOLE_CONFIG = {
     "probe": "results.json",
     "compare": "results.json",
     "attentive": "results.json",
+    "few_shot": "results.json",
     "retrieval": "results.json",
     "finetune": "results.json",
 }

@@ -1,4 +1,4 @@
-"""Every field of the tasks `probe` and `compare`: classifiers on features of frozen encoders.
+"""Every field of the tasks `probe`, `compare` and `few_shot`: classifiers on frozen features.
 
 As in `pretraining`: default, allowed values, meaning. The fields of all evaluations are in
 `evaluation`. The defaults are the paper's linear evaluation of video, an SVM on prepared data.
@@ -133,4 +133,17 @@ def comparison() -> Section:
     del config.paper  # which has no such comparison
     # Both modalities have unit length side by side, as in the online probe.
     del config.fusion
+    return config
+
+
+def few_shot() -> Section:
+    """Returns the fields of the task `few_shot`: those of `probe`, and what is drawn."""
+    config = fields()
+    config.task = Field("few_shot", one_of("few_shot"))
+    config.paper = Field("", one_of(""))  # which has no such evaluation
+    # Numbers of recordings of each class to train on, and how often they are drawn.
+    config.shots = Field((1, 5, 10), some(whole(1, 10**6)))
+    config.draws = Field(5, whole(1, 1000))
+    # Each draw of each partition chooses for itself, since another draw has other recordings.
+    config.selection.tune_on = Field("each", one_of("each"))
     return config

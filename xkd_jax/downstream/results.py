@@ -114,7 +114,7 @@ def collect(
         "title": title,
         "metric": metric.name,
         "scores": {
-            name: _mean([partition["scores"][name] for partition in partitions.values()])
+            name: mean_and_spread([partition["scores"][name] for partition in partitions.values()])
             for name in first["scores"]
         },
         "best_on_test": _best_on_test(list(outcomes.values())),
@@ -153,10 +153,11 @@ def _best_on_test(outcomes: Sequence[Outcome]) -> dict[str, float | None] | None
     if best is None:
         return None
     tests = [{c.value: c.test for c in outcome.candidates}.get(best.value) for outcome in outcomes]
-    return None if None in tests else _mean(tests)
+    return None if None in tests else mean_and_spread(tests)
 
 
-def _mean(values: Sequence[float]) -> dict[str, float | None]:
+def mean_and_spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Computes `mean` and `spread`, the sample standard deviation; None of a single value."""
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {"mean": float(np.mean(values)), "spread": spread}
 

@@ -15,7 +15,7 @@ import numpy as np
 from input_pipeline.prepared import metadata, records, verification
 from input_pipeline.programs import config_fields
 from xkd_jax.config import checks, probing, schema
-from xkd_jax.downstream import attentive_rules, probe_rules, retrieval
+from xkd_jax.downstream import attentive_rules, few_shot, probe_rules, retrieval
 from xkd_jax.downstream.finetuning import finetune_rules
 from xkd_jax.encoders import descriptions, pretrained
 from xkd_jax.run import checkpoint
@@ -31,6 +31,7 @@ CHECKS: dict[str, Callable[[ml_collections.ConfigDict], None]] = {
     "probe": probe_rules.check,
     "compare": _check_comparison,
     "attentive": attentive_rules.check,
+    "few_shot": few_shot.check,
     "retrieval": retrieval.check,
     "finetune": finetune_rules.check,
 }

@@ -21,6 +21,7 @@ TASKS = {
     "finetune joint": finetuning.fields("joint"),
     "attentive": attentive.fields(),
     "retrieval": retrieval.fields(),
+    "few shot": probing.few_shot(),
 }
 
 
