@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 XKD_JAX = (
     *("sharding", "method", "paper", "config", "run", "encoders", "interop", "features"),
     *("downstream", "report", "pretrain", "measure", "benchmark", "inpaint"),
-    *("main", "ablation", "ablate"),
+    *("main", "ablation", "ablate", "command", "__main__"),
 )
 INPUT_PIPELINE = (
     *("cores", "caption", "processor_time", "files", "programs", "media", "sources"),
