@@ -26,6 +26,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 # A time at most this many frames before a frame counts as in it: float32's quotients of rates are
 # not exact.
 _ROUNDING = 1e-4
+_HALF = 11  # half of the bits of a weight in Pillow's resizing
 
 Weights = dict[str, jax.Array]
 
@@ -177,34 +178,48 @@ def sample(frames: jax.Array, frame_rate: jax.Array, view: Mapping[str, Any]) ->
     places = start + jnp.arange(view["frames"]) * frame_rate / view["frame_rate"]
     places = jnp.floor((places + _ROUNDING) % count).astype(jnp.int32)
     pixels = frames[jnp.minimum(places, frames.shape[0] - 1)].astype(jnp.float32)
-    # Rounds after each axis, as Pillow does.
-    columns = _square_weights(frames.shape[2], frames.shape[1], view["size"])
-    pixels = jnp.floor(jnp.einsum("thwc,xw->thxc", pixels, columns) + 0.5)
-    rows = _square_weights(frames.shape[1], frames.shape[2], view["size"])
-    pixels = jnp.floor(jnp.einsum("thxc,yh->tyxc", pixels, rows) + 0.5)
-    return jnp.clip(pixels, 0, 255).astype(jnp.uint8)
+    height, width = frames.shape[1:3]
+    pixels = _weighted("thwc,xw->thxc", pixels, _square_weights(width, height, view["size"]))
+    pixels = _weighted("thwc,yh->tywc", pixels, _square_weights(height, width, view["size"]))
+    return pixels.astype(jnp.uint8)
 
 
 def _square_weights(length: int, other: int, size: int) -> jax.Array:
-    """Computes the weights (size, length) that cut out the central square and resize one axis.
+    """Computes the weights that cut out the central square and resize one axis of it.
 
-    They are Pillow's for bilinear resizing with antialiasing. Pillow computes with integers, so
-    that it may round a value halfway between two levels the other way.
+    They are Pillow's for bilinear resizing with antialiasing: whole numbers, in units of 2**-22.
 
     Args:
         length: Length of the axis; may be symbolic.
         other: Length of the other axis; may be symbolic.
         size: Wanted length.
+
+    Returns:
+        (size, length) int32.
     """
     side = jnp.minimum(length, other)
-    first = (length - side) // 2
-    cell = jnp.arange(length)
-    scale = side / size
-    center = (jnp.arange(size) + 0.5) * scale
-    distance = jnp.abs(cell - first + 0.5 - center[:, None]) / jnp.maximum(scale, 1.0)
-    inside = (cell >= first) & (cell < first + side)
-    weights = jnp.where(inside, jnp.maximum(0.0, 1.0 - distance), 0.0)
-    return weights / weights.sum(axis=1, keepdims=True)
+    cell = jnp.arange(length) - (length - side) // 2
+    distance = jnp.abs((2 * cell + 1) * size - (2 * jnp.arange(size)[:, None] + 1) * side)
+    share = jnp.maximum(0, 2 * jnp.maximum(side, size) - distance)
+    share = jnp.where((cell >= 0) & (cell < side), share, 0)
+    total = share.sum(axis=1, keepdims=True)
+    # Divides in two steps, since the dividend has more than 32 bits.
+    high, rest = jnp.divmod(share << _HALF, total)
+    return (high << _HALF) + ((rest << (_HALF + 1)) + total) // (2 * total)
+
+
+def _weighted(axes: str, pixels: jax.Array, weights: jax.Array) -> jax.Array:
+    """Sums pixels with weights in units of 2**-22, and rounds to whole numbers as Pillow does.
+
+    Both halves of a weight's bits are multiplied as float32, which is exact below 2**24. Products
+    of integers are slow on accelerators.
+    """
+    high, low = (
+        jnp.einsum(axes, pixels, part.astype(jnp.float32)).astype(jnp.int32)
+        for part in (weights >> _HALF, weights & (2**_HALF - 1))
+    )
+    total = (high << _HALF) + low + (1 << (2 * _HALF - 1))
+    return (total >> (2 * _HALF)).astype(jnp.float32)
 
 
 def log_mel(waveform: jax.Array, view: Mapping[str, Any]) -> jax.Array:
