@@ -89,6 +89,17 @@ def test_log_mels_are_ours(samples):
     np.testing.assert_allclose(stablehlo.log_mel(waveform, view), expected, atol=1e-5)
 
 
+def test_the_same_programs_are_the_same_bytes(run, capsys):
+    flags = [f"--checkpoint={run / 'run'}", f"--output={run / 'programs'}"]
+    export.main([*flags, "--format=stablehlo"])
+    assert "left as it is" in capsys.readouterr().out
+
+
+def test_load_encoder_says_what_the_folder_is(run):
+    with pytest.raises(ValueError, match="an export for JAX alone; export the run with"):
+        xkd_jax.load_encoder(run / "programs")
+
+
 def test_programs_name_no_files_of_this_machine(run):
     for path in (run / "programs").glob("*.jax_export"):
         content = path.read_bytes()

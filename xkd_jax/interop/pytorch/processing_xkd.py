@@ -40,7 +40,9 @@ class XKDProcessor(ProcessorMixin):
         **others: Fields of every processor.
     """
 
-    attributes: ClassVar = []  # no tokenizer or other processor inside
+    # No tokenizer or other processor inside; transformers 4 needs both lines.
+    attributes: ClassVar = []
+    audio_tokenizer = None
 
     def __init__(self, views: dict[str, dict[str, Any]] | None = None, **others: Any):
         self.views = views or {}
