@@ -56,7 +56,7 @@ audio = model(**inputs).audio_features  # (B, {width}) float32
 _MORE = """
 Features are the mean of the last layer's patch tokens, which are in `video_tokens` and
 `audio_tokens`. Of a recording longer than a clip, the central clip is taken; a shorter one repeats.
-Other sizes, of which the patch's divide them: `processor(..., frame_size=..., seconds=...)`.
+Other sizes, which the patch must divide: `processor(..., frame_size=..., seconds=...)`.
 """
 
 _ONNX = """
