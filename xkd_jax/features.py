@@ -82,16 +82,16 @@ def find(path: pathlib.Path, modality: str) -> tuple[pathlib.Path, list[str], li
         ValueError: There are no media files.
         OSError: The folder cannot be read.
     """
-    from input_pipeline.datasets import listing
+    from input_pipeline.datasets import listing, source_files
 
     if path.is_file():
         return path.parent, [path.name], []
     if not path.is_dir():
         raise FileNotFoundError(f"--input={path}: no such file or folder")
-    extensions = listing.VIDEO_EXTENSIONS
+    extensions = source_files.VIDEO_EXTENSIONS
     if modality == "audio":
-        extensions |= listing.SOUND_EXTENSIONS
-    files = listing.find_files(path, extensions)
+        extensions |= source_files.SOUND_EXTENSIONS
+    files = source_files.find_files(path, extensions)
     if not files.media:
         raise ValueError(
             f"--input={path} has no media files; allowed: {', '.join(sorted(extensions))}"

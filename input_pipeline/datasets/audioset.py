@@ -11,7 +11,7 @@ import pathlib
 import re
 from collections.abc import Mapping
 
-from input_pipeline.datasets import listing
+from input_pipeline.datasets import listing, source_files
 
 _FILE = re.compile(r"Y?(?P<id>[\w-]{11})(_(?P<start>\d+(\.\d+)?)(_\d+(\.\d+)?)?)?")
 _SEGMENTS = r".*segments.*\.csv"
@@ -31,7 +31,9 @@ def recordings(root: pathlib.Path) -> listing.Listing:
     Raises:
         ValueError: There is no CSV file of segments.
     """
-    source = listing.Source(root, listing.VIDEO_EXTENSIONS | listing.SOUND_EXTENSIONS)
+    source = source_files.Source(
+        root, source_files.VIDEO_EXTENSIONS | source_files.SOUND_EXTENSIONS
+    )
     tables = source.annotations(_SEGMENTS)
     if not tables:
         raise ValueError("no balanced_train_segments.csv, nor another *segments*.csv")
@@ -66,7 +68,7 @@ def _keys(path: str, starts_by_video: Mapping[str, set[int]]) -> list[tuple[str,
         path: Path of the file.
         starts_by_video: Starts of the segments that the annotations name.
     """
-    match = _FILE.fullmatch(listing.stem(path))
+    match = _FILE.fullmatch(source_files.stem(path))
     if match is None:
         return []
     if match["start"] is None:

@@ -3,7 +3,7 @@
 import collections
 import pathlib
 
-from input_pipeline.datasets import listing
+from input_pipeline.datasets import listing, source_files
 from input_pipeline.prepared.records import Role
 
 
@@ -19,14 +19,14 @@ def recordings(root: pathlib.Path) -> listing.Listing:
     Raises:
         ValueError: There is no esc50.csv, or it lacks a column.
     """
-    source = listing.Source(root, listing.SOUND_EXTENSIONS)
+    source = source_files.Source(root, source_files.SOUND_EXTENSIONS)
     tables = source.annotations(r"esc50\.csv")
     if not tables:
         raise ValueError("no meta/esc50.csv")
     (table, *_), columns = tables, {"filename", "fold", "target", "category"}
     if missing := columns - set(source.header(table)):
         raise ValueError(f"{table} lacks the columns {', '.join(sorted(missing))}")
-    lister = listing.Lister(source, lambda path: [listing.stem(path)])
+    lister = listing.Lister(source, lambda path: [source_files.stem(path)])
     rows: list[tuple[str, int, int]] = []
     name_counts: dict[int, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for line, row in source.table(table):
@@ -45,5 +45,5 @@ def recordings(root: pathlib.Path) -> listing.Listing:
             lister.note(f"{table} calls target {target} {name!r} and also {also}; {name!r} is used")
     for file, test_fold, target in rows:
         roles = [Role.TEST if fold == test_fold else Role.TRAIN for fold in folds]
-        lister.add(listing.FULL, listing.stem(file), file, [targets.index(target)], roles)
+        lister.add(listing.FULL, source_files.stem(file), file, [targets.index(target)], roles)
     return lister.listing(names, [str(fold) for fold in folds], require="sound")

@@ -16,13 +16,13 @@ from collections.abc import Sequence
 import ml_collections
 
 from input_pipeline import cores
-from input_pipeline.datasets import folder_index, listing, measuring, splits
+from input_pipeline.datasets import folder_index, listing, measuring, source_files, splits
 from input_pipeline.datasets.folder_source import ClipForm, FolderSource, MediaFile
 from input_pipeline.files import user_cache
 from input_pipeline.programs import notices, progress, wording
 from input_pipeline.programs.terminal import printable
 
-EXTENSIONS = listing.VIDEO_EXTENSIONS  # files with other extensions are ignored
+EXTENSIONS = source_files.VIDEO_EXTENSIONS  # files with other extensions are ignored
 
 _MANY = 200  # number of new files (some 2 s of a core) from which starting processes pays off
 _SAVE_SECONDS = 30.0  # between saves of the index during a scan, which may be killed
@@ -46,7 +46,7 @@ def open_folder(data: ml_collections.ConfigDict, views: ml_collections.ConfigDic
         ValueError: The folder holds no usable file, or too large a share of unusable ones.
     """
     root = _root(data.path, data.split)
-    paths, others, unreadable = listing.find_files(root, EXTENSIONS)
+    paths, others, unreadable = source_files.find_files(root, EXTENSIONS)
     ignored = len(others)
     if not paths:
         content = (

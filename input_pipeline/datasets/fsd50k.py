@@ -2,7 +2,7 @@
 
 import pathlib
 
-from input_pipeline.datasets import listing
+from input_pipeline.datasets import listing, source_files
 
 # Value of the column `split` in dev.csv -> split. eval.csv has no such column.
 _SPLITS = {"train": "train", "val": "val"}
@@ -21,7 +21,7 @@ def recordings(root: pathlib.Path) -> listing.Listing:
         ValueError: There is no vocabulary.csv, neither dev.csv nor eval.csv, or one of these lacks
             a column.
     """
-    source = listing.Source(root, listing.SOUND_EXTENSIONS)
+    source = source_files.Source(root, source_files.SOUND_EXTENSIONS)
     vocabularies = source.annotations(r"vocabulary\.csv")
     tables = source.annotations(r"dev\.csv")[:1] + source.annotations(r"eval\.csv")[:1]
     if not vocabularies or not tables:
@@ -32,7 +32,7 @@ def recordings(root: pathlib.Path) -> listing.Listing:
     numbers = {name: number for number, name in enumerate(class_names)}
 
     def keys(path: str) -> list[tuple[bool, str]]:
-        return [("eval" in path.rpartition("/")[0].lower(), listing.stem(path))]
+        return [("eval" in path.rpartition("/")[0].lower(), source_files.stem(path))]
 
     lister = listing.Lister(source, keys)
     for table in tables:

@@ -7,7 +7,7 @@ import collections
 import pathlib
 import re
 
-from input_pipeline.datasets import listing
+from input_pipeline.datasets import listing, source_files
 from input_pipeline.prepared.records import Role
 
 _LIST = r"(.+)_test_split([1-9]\d*)\.txt"
@@ -26,7 +26,7 @@ def recordings(root: pathlib.Path) -> listing.Listing:
     Raises:
         ValueError: There are no lists.
     """
-    source = listing.Source(root)
+    source = source_files.Source(root)
     lists = source.annotations(_LIST)
     if not lists:
         raise ValueError("no testTrainMulti_7030_splits/<class>_test_split1.txt")
@@ -36,7 +36,7 @@ def recordings(root: pathlib.Path) -> listing.Listing:
 
     def keys(path: str) -> list[tuple[str, str]]:
         folders = path.split("/")[:-1]
-        return [(folders[-1], listing.stem(path))] if folders else []
+        return [(folders[-1], source_files.stem(path))] if folders else []
 
     lister = listing.Lister(source, keys)
     roles: dict[tuple[str, str], list[int | None]] = collections.defaultdict(
@@ -46,7 +46,7 @@ def recordings(root: pathlib.Path) -> listing.Listing:
         place = partitions.index(int(match[2]))
         for line, text in source.lines(path):
             name, _, number = text.rpartition(" ")
-            key = (match[1], listing.stem(name.strip()))
+            key = (match[1], source_files.stem(name.strip()))
             if number not in _ROLES or not key[1]:
                 lister.leave_out(listing.FULL, f"{path}:{line}", listing.UNREADABLE)
             elif roles[key][place] is not None:

@@ -9,7 +9,7 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from input_pipeline.datasets import listing
+from input_pipeline.datasets import listing, source_files
 
 # The 34 classes in the appendix of Arandjelovic and Zisserman, "Look, Listen and Learn" (ICCV
 # 2017), under their names in the published Kinetics400: "blowing out" became "blowing out candles",
@@ -53,7 +53,7 @@ def sound_recordings(root: pathlib.Path) -> listing.Listing:
 
 def _list(root: pathlib.Path, classes: Sequence[str] | None) -> listing.Listing:
     """Lists the recordings of the given classes, or of every class if `classes` is None."""
-    source = listing.Source(root)
+    source = source_files.Source(root)
     lister = listing.Lister(source, _keys)
     rows, problems = _rows(source)
     in_rows = {split for split, *_ in rows}
@@ -91,7 +91,7 @@ def _list(root: pathlib.Path, classes: Sequence[str] | None) -> listing.Listing:
 
 
 def _rows(
-    source: listing.Source,
+    source: source_files.Source,
 ) -> tuple[list[tuple[str, str, tuple[str, int, int], str]], list[tuple[str, str]]]:
     """Reads the CSV files.
 
@@ -103,7 +103,7 @@ def _rows(
     for table in source.annotations(r".*\.csv"):
         if not set(_COLUMNS) <= set(source.header(table)):
             continue
-        by_name = _split(listing.stem(table))
+        by_name = _split(source_files.stem(table))
         for line, row in source.table(table):
             split = _split(row.get("split", "")) or by_name
             match = _ROW.fullmatch("\n".join(row[name] for name in _COLUMNS))
@@ -118,7 +118,7 @@ def _rows(
 
 def _keys(path: str) -> list[tuple[str, int, int]]:
     """Returns the keys by which a row may refer to a file: one or none."""
-    match = _FILE.fullmatch(listing.stem(path))
+    match = _FILE.fullmatch(source_files.stem(path))
     return [_key(match)] if match else []
 
 

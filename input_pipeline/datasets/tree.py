@@ -2,7 +2,7 @@
 
 import pathlib
 
-from input_pipeline.datasets import listing, splits
+from input_pipeline.datasets import listing, source_files, splits
 
 
 def recordings(root: pathlib.Path) -> listing.Listing:
@@ -21,8 +21,8 @@ def recordings(root: pathlib.Path) -> listing.Listing:
     Raises:
         ValueError: There is no media file, or two folders name the same split.
     """
-    extensions = listing.VIDEO_EXTENSIONS | listing.SOUND_EXTENSIONS
-    source = listing.Source(root, extensions)
+    extensions = source_files.VIDEO_EXTENSIONS | source_files.SOUND_EXTENSIONS
+    source = source_files.Source(root, extensions)
     if not source.media:
         raise ValueError(f"no media file ({', '.join(sorted(extensions))})")
     lister = listing.Lister(source, lambda path: [])

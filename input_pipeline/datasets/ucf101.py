@@ -7,7 +7,7 @@ import collections
 import pathlib
 import re
 
-from input_pipeline.datasets import listing
+from input_pipeline.datasets import listing, source_files
 from input_pipeline.prepared.records import Role
 from input_pipeline.programs.wording import counted
 
@@ -27,7 +27,7 @@ def recordings(root: pathlib.Path) -> listing.Listing:
     Raises:
         ValueError: There are no lists.
     """
-    source = listing.Source(root)
+    source = source_files.Source(root)
     lists = source.annotations(_LIST)
     if not lists:
         raise ValueError("no ucfTrainTestlist/trainlist01.txt or the like")
@@ -36,7 +36,7 @@ def recordings(root: pathlib.Path) -> listing.Listing:
     matches = {path: re.fullmatch(_LIST, path.rpartition("/")[2], re.I) for path in lists}
     partitions = sorted({int(match[2]) for match in matches.values()})
     # Files are matched without their extension, because many people have converted them.
-    lister = listing.Lister(source, lambda path: [listing.stem(path).casefold()])
+    lister = listing.Lister(source, lambda path: [source_files.stem(path).casefold()])
     roles: dict[str, list[int]] = collections.defaultdict(lambda: [Role.UNUSED] * len(partitions))
     named: dict[str, tuple[str, int]] = {}  # key -> (name in the lists, index of the class)
     contradictions = []  # lines whose number belongs to another class than their name
@@ -46,12 +46,12 @@ def recordings(root: pathlib.Path) -> listing.Listing:
         for line, text in source.lines(path):
             name, number = _LINE.fullmatch(text).groups()
             label = numbers.get(name.partition("/")[0].casefold())
-            if label is None or not listing.stem(name):
+            if label is None or not source_files.stem(name):
                 lister.leave_out(listing.FULL, f"{path}:{line}", listing.UNREADABLE)
                 continue
             if number and stated and int(number) != stated[label]:
                 contradictions.append(f"{path}:{line}")
-            key = listing.stem(name).casefold()
+            key = source_files.stem(name).casefold()
             if roles[key][place]:
                 lister.leave_out(listing.FULL, f"{path}:{line}", listing.TWICE)
                 continue
@@ -67,7 +67,7 @@ def recordings(root: pathlib.Path) -> listing.Listing:
     return lister.listing(class_names, [str(number) for number in partitions])
 
 
-def _class_names(source: listing.Source) -> tuple[list[str], list[int]]:
+def _class_names(source: source_files.Source) -> tuple[list[str], list[int]]:
     """Returns the classes in the order of classInd.txt, and their numbers there.
 
     Without that file, the classes are the sorted folder names, and there are no numbers.

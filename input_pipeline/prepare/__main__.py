@@ -27,7 +27,7 @@ import numpy as np
 import PIL
 
 from input_pipeline import cores
-from input_pipeline.datasets import listing, readers
+from input_pipeline.datasets import listing, readers, source_files
 from input_pipeline.datasets.readers import READERS
 from input_pipeline.files import atomic
 from input_pipeline.prepare import beam, shards, workers
@@ -185,7 +185,7 @@ def _list(task: Task) -> listing.Listing:
         raise PrepareError(f"--source is {str(task.source)!r}; allowed: a folder that exists")
     try:
         return readers.read(task.dataset, task.source)
-    except listing.AnnotationsError as error:
+    except source_files.AnnotationsError as error:
         raise PrepareError(
             f"--source is {str(task.source)!r}, in which {error}; allowed: annotations as they are "
             "published; repair that file, or remove it if it holds no annotations"

@@ -6,7 +6,16 @@ import pathlib
 
 import pytest
 
-from input_pipeline.datasets import esc50, kinetics, listing, readers, splits, tree, ucf101
+from input_pipeline.datasets import (
+    esc50,
+    kinetics,
+    listing,
+    readers,
+    source_files,
+    splits,
+    tree,
+    ucf101,
+)
 
 
 def files(root, *paths, **contents):
@@ -137,7 +146,7 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_annotations_that_cannot_be_read_are_refused_by_file_and_line(tmp_path, damage):
     damage(tmp_path / "train.csv")
-    with pytest.raises(listing.AnnotationsError, match=DAMAGES[damage]):
+    with pytest.raises(source_files.AnnotationsError, match=DAMAGES[damage]):
         kinetics.recordings(tmp_path)
 
 
@@ -158,7 +167,7 @@ def test_no_data_set_waits_for_a_pipe(tmp_path, dataset, annotations):
     files(tmp_path, **({"trainlist01__txt": ""} if dataset == "ucf101" else {}), dev__csv="")
     (tmp_path / annotations).unlink(missing_ok=True)
     os.mkfifo(tmp_path / annotations)
-    with pytest.raises(listing.AnnotationsError, match="not a regular file"):
+    with pytest.raises(source_files.AnnotationsError, match="not a regular file"):
         readers.READERS[dataset](tmp_path)
 
 
@@ -167,8 +176,12 @@ def test_a_file_without_rights_is_refused(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
 
     files(tmp_path, train__csv=ROWS)
-    monkeypatch.setattr(listing, "open", without_rights, raising=False)  # root may read everything
-    with pytest.raises(listing.AnnotationsError, match=r"train\.csv cannot be read: Permission"):
+    monkeypatch.setattr(
+        source_files, "open", without_rights, raising=False
+    )  # root may read everything
+    with pytest.raises(
+        source_files.AnnotationsError, match=r"train\.csv cannot be read: Permission"
+    ):
         kinetics.recordings(tmp_path)
 
 

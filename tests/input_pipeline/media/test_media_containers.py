@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from input_pipeline.datasets import listing
+from input_pipeline.datasets import source_files
 from input_pipeline.files import limited_file
 from input_pipeline.media import reader
 from tests import media_files
@@ -66,7 +66,7 @@ def write_amr(path, seconds):
 
 def test_every_listed_extension_is_tried():
     tried = {f".{name.split()[-1]}" for name in EXTENSIONS} | {".amr"}
-    assert tried == listing.VIDEO_EXTENSIONS | listing.SOUND_EXTENSIONS
+    assert tried == source_files.VIDEO_EXTENSIONS | source_files.SOUND_EXTENSIONS
 
 
 @pytest.mark.parametrize("name", [*EXTENSIONS, "amr"])
@@ -84,7 +84,7 @@ def test_a_file_of_every_listed_extension_opens(tmp_path, name):
     for use in USES:
         info = use(path)
         assert info.duration == pytest.approx(1.0, abs=0.1)
-        assert info.has_picture == (f".{extension}" in listing.VIDEO_EXTENSIONS)
+        assert info.has_picture == (f".{extension}" in source_files.VIDEO_EXTENSIONS)
         assert info.has_audio == (extension != "gif")
 
 
