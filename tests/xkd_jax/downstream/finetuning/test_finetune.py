@@ -13,7 +13,7 @@ from tests.saved_runs import save_run
 from tests.xkd_jax.downstream import labeled_clips
 from xkd_jax.config.checks import ConfigError
 from xkd_jax.downstream import metrics
-from xkd_jax.downstream.finetuning import finetune, finetune_folder
+from xkd_jax.downstream.finetuning import finetune, finetune_folder, partition_run
 
 pytestmark = pytest.mark.slow
 
@@ -191,7 +191,7 @@ def test_a_finished_finetuning_tells_its_results_again(
     undisturbed, pretrained, two_partitions, monkeypatch, capsys
 ):
     workdir, expected = undisturbed
-    monkeypatch.setattr(finetune.loop, "train", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(partition_run.loop, "train", lambda *_, **__: 1 / 0)
     monkeypatch.setattr(finetune.finetune_inputs.Predictor, "__call__", lambda *_: 1 / 0)
     found = finetune.finetune(video_config(pretrained, two_partitions), str(workdir))
     assert found["partitions"] == expected["partitions"]
