@@ -56,6 +56,13 @@ def test_each_room_imports_only_those_before_it(package, order):
     assert not wrong
 
 
+def test_the_input_pipeline_is_below():
+    """Only the program that draws views knows the schema, which has their defaults."""
+    for name, path in modules("input_pipeline").items():
+        upward = {imported for imported in imports(path) if imported.startswith("xkd_jax")}
+        assert not upward or name == "input_pipeline.inspect"
+
+
 @pytest.mark.parametrize("package", ["xkd_jax", "input_pipeline"])
 def test_no_modules_import_each_other_in_a_circle(package):
     paths = modules(package)

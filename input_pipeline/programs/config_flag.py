@@ -13,7 +13,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from input_pipeline.programs import config_fields, program
+from input_pipeline.programs import config_fields, former_names, program
 
 HELP = {"--help", "-help", "-h", "--h", "-?", "--helpshort", "-helpshort"}
 
@@ -173,8 +173,6 @@ def _config_path(argv: Sequence[str]) -> pathlib.Path | None:
 
 def _former_name(argv: Sequence[str]) -> str | None:
     """Describes the first flag that names a field as earlier versions did; None if none does."""
-    from xkd_jax.config import former_names
-
     for flag in argv:
         match = re.match(r"--?config\.([^=]+)", flag)
         today = former_names.todays(match[1]) if match else None

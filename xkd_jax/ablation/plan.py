@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from input_pipeline.files import sealed
-from input_pipeline.programs import config_fields
+from input_pipeline.programs import config_fields, former_names
 from xkd_jax.ablation.selection import Selected
-from xkd_jax.config import checks, former_names, pretraining
+from xkd_jax.config import checks, pretraining
 from xkd_jax.downstream import results
 from xkd_jax.paper import rows
 from xkd_jax.run import checkpoint

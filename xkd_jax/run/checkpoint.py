@@ -17,7 +17,7 @@ from typing import Any, Self
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from xkd_jax.config import former_names
+from input_pipeline.programs import former_names
 from xkd_jax.run import console, digests, processes, saved_checkpoint
 from xkd_jax.run.saved_checkpoint import (
     MARKER,

@@ -9,7 +9,7 @@ from typing import Any
 import ml_collections
 
 from input_pipeline.files import atomic, sealed
-from xkd_jax.config import former_names
+from input_pipeline.programs import former_names
 from xkd_jax.config.checks import ConfigError
 from xkd_jax.downstream.labeled_data import Partition
 from xkd_jax.downstream.selection import Candidate, Outcome

@@ -2,8 +2,7 @@
 
 import pytest
 
-from input_pipeline.programs import config_flag
-from xkd_jax.config import former_names
+from input_pipeline.programs import config_flag, former_names
 
 
 @pytest.mark.parametrize(
