@@ -6,8 +6,8 @@
 Data: about 1.8 million recordings of 10 s (docs/data.md); labels are not used. Model: 305M
 parameters in the video encoder, 87M in the audio encoder. The decoder of video, 512 wide with 8
 blocks of 16 heads, is that of MAE for ViT-L: an assumption, since the paper gives ViT-B's alone
-(Table S3). Hardware: a TPU pod or several nodes of
-GPUs; the paper does not state the cost of this run.
+(Table S3). Hardware: a TPU pod or several nodes of GPUs; the paper does not state the cost of this
+run. configs/audioset_base.py has ViT-B for video.
 
 Published results after this run (paper's, not ours): linear evaluation 88.4 on UCF101, 62.2 on
 HMDB51, 56.5 on Kinetics400, 93.6 on ESC50, 51.5 mAP on FSD50K; finetuned 95.8, 75.7, 80.1, 96.5

@@ -6,7 +6,8 @@
 Data: 22,700 training recordings of 10 s, selected from Kinetics400. Hardware: 8 GPUs of 32 GB, as
 in the paper. The run has a tenth of the steps of configs/k400.py and so takes about a day there.
 Published result (paper's, not ours): audio-visual late fusion on Kinetics-Sound gives 81.2 after
-pretraining on Kinetics400. For pretraining on this set the paper has the curve of Figure 4 alone.
+pretraining on Kinetics400. For pretraining on this set the paper has the curve of Figure 4 alone
+(docs/paper.md).
 """
 
 import ml_collections

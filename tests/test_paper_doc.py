@@ -81,8 +81,13 @@ def test_a_table_is_made_by_the_command_of_its_number():
     assert found == {f"Table {number}": f"Table {number}" for number in tables.TABLES}
 
 
+def test_a_figure_of_runs_is_made_by_one_command_of_its_number():
+    for study in filter(lambda study: study.figures, rows.STUDIES.values()):
+        [row] = [row for row in ROWS if f"Figure {study.figures[0]}" in listed(row[0])]
+        assert set(listed(row[0])) == {f"Figure {number}" for number in study.figures}
+        assert re.findall(r"--rows=(\S+)", row[1]) == [f"figure{study.figures[0]}"]
+
+
 def test_every_row_of_the_ablations_is_in_a_command():
     named = [name for text in re.findall(r"--rows=(\S+)", PAGE) for name in text.split(",")]
-    selected = {row for study in selection.select(named) for row in study.rows}
-    # A run beyond the paper's figures.
-    assert set(rows.ROWS) - selected == {"no_reconstruction"}
+    assert set(rows.ROWS) == {row for study in selection.select(named) for row in study.rows}

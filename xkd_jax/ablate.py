@@ -8,8 +8,9 @@ For each row and seed, this pretrains with the row's changes to the base, and ev
 on the base's data by a linear SVM and by nearest neighbors (configs/eval/compare.py). At the end it
 prints a table of means and spreads over the seeds, and writes `results.json`, `table.md` and
 `table.png` to the output folder. With --evaluate=paper it evaluates by the paper's protocols on its
-data sets instead, prints the paper's tables with ours beside, and writes `paper.json` and
-`paper.md`; rows then also have the paper's epochs and temperatures, unless the base has its own.
+data sets instead, prints the paper's tables with ours beside, and writes `paper.json`, `paper.md`
+and a picture of each table and figure, such as `table4.png`. Rows then also have the paper's epochs
+and temperatures, unless the base has its own.
 
 The same command resumes a run that was stopped at any instant; finished work is not repeated. Rows
 with the same pretraining share it. All rows are listed by xkd_jax.main with
@@ -18,7 +19,8 @@ with the same pretraining share it. All rows are listed by xkd_jax.main with
 Flags:
   --base=FILE             the config that the rows change: one of configs/*.py; for the paper's own
                           recipe of appendix B, configs/ablation.py:default
-  --rows=NAME,...         rows (no_refine), studies (local_views), tables (table4, tableS12), or all
+  --rows=NAME,...         rows (no_refine), studies (local_views), tables (table4, tableS12),
+                          figures (figureS1), or all
   --seeds=N               number of seeds, from the base's seed on (1)
   --seed=I                only the I-th of these seeds, from 0; makes no table
   --output=FOLDER         folder for everything; created if missing (runs/ablations/BASE)
@@ -29,7 +31,10 @@ Flags:
   --eval.DATASET=FOLDER   with --evaluate=paper: prepared ucf101, hmdb51, esc50, fsd50k,
                           kinetics_sound or kinetics400; what is not given stays a gap
   --finetune.DATASET=FOLDER  the same for finetuning on video, prepared with --short_side=256
-  --data.audioset=FOLDER  prepared pretraining data of the rows that the paper pretrains on AudioSet
+  --data.DATASET=FOLDER   with --evaluate=paper: prepared audioset or kinetics_sound, for the rows
+                          that the paper pretrains on it
+  --input FILE ...        media files and folders whose attention maps figure3 shows (by default
+                          eight clips of the base's data)
   --run=NAME              only the pretraining of this name; makes no table
   --jobs                  runs nothing: prints a command for each pretraining, to run in any order
                           or in parallel; then --table_only makes the table
@@ -51,13 +56,24 @@ import argparse
 import pathlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from input_pipeline.programs import config_flag, program
-from xkd_jax.ablation import evaluations, paper_tables, plan, selection, tables
+from xkd_jax.ablation import (
+    evaluations,
+    figures,
+    paper_tables,
+    plan,
+    run_figures,
+    selection,
+    tables,
+)
 from xkd_jax.ablation.evaluations import Suite
 from xkd_jax.ablation.runner import Failed, Runner, Stopped
+from xkd_jax.downstream.figures import save
 
 _CONFIG, _EVALUATION = "--config.", "--eval."
 COMPARE, PAPER = "compare", "paper"
@@ -120,7 +136,9 @@ def _run(flags: Flags) -> list[Failed]:
         if base.as_paper
         else evaluations.Compare(base, flags.evaluation)
     )
-    jobs = [job for job in plan.jobs(base, selected, seeds, output) if suite.of(job)]
+    jobs = [
+        job for job in plan.jobs(base, selected, seeds, output) if suite.of(job) or suite.draws(job)
+    ]
     for row, reason in plan.impossible(base, selected).items():
         print(f"left out: {row}, impossible on {base.path}: {reason}", file=sys.stderr)
     if arguments.run:
@@ -138,7 +156,7 @@ def _run(flags: Flags) -> list[Failed]:
         return []
     failures = [] if arguments.table_only else runner.run(jobs)
     if arguments.seed is None and not arguments.run:
-        _tabulate(suite, base, selected, jobs, output)
+        _tabulate(suite, base, selected, jobs, output, arguments.input)
     return failures
 
 
@@ -155,18 +173,31 @@ def _tabulate(
     selected: Sequence[selection.Selected],
     jobs: Sequence[plan.Job],
     output: pathlib.Path,
+    inputs: Sequence[pathlib.Path],
 ) -> None:
-    """Writes and prints the tables of what is finished."""
+    """Writes and prints the tables and figures of what is finished."""
     if isinstance(suite, evaluations.Paper):
         results = paper_tables.collect(suite, base, selected, jobs)
         paper_tables.write(output, results)
-        text, files = paper_tables.text(results), (paper_tables.RESULTS, paper_tables.MARKDOWN)
+        text, files = paper_tables.text(results), [paper_tables.RESULTS, paper_tables.MARKDOWN]
+        files += _draw(output, figures.pictures(results).items())
+        files += _draw(output, run_figures.pictures(base, selected, jobs, inputs))
     else:
         results = tables.collect(base, selected, jobs)
         tables.write(output, results)
         text, files = tables.text(results), (tables.FILE, tables.MARKDOWN, tables.PICTURE)
     print(text)
     print(f"In {output}: {', '.join(files)}", flush=True)
+
+
+def _draw(output: pathlib.Path, pictures: Iterable[tuple[str, np.ndarray | None]]) -> Iterator[str]:
+    """Writes pictures, and returns the names of their files."""
+    for name, pixels in pictures:
+        if pixels is None:
+            print(f"not drawn: {name}, since its runs are not there yet", file=sys.stderr)
+        else:
+            save(output / name, pixels)
+            yield name
 
 
 def _parse(argv: Sequence[str]) -> Flags:
@@ -182,6 +213,7 @@ def _parse(argv: Sequence[str]) -> Flags:
     parser.add_argument("--run")
     parser.add_argument("--output", type=pathlib.Path)
     parser.add_argument("--evaluate", default=COMPARE)
+    parser.add_argument("--input", type=pathlib.Path, nargs="+", default=[])
     only = parser.add_mutually_exclusive_group()
     for name in ("--jobs", "--dry_run", "--table_only"):
         only.add_argument(name, action="store_true")
@@ -208,6 +240,8 @@ def _parse(argv: Sequence[str]) -> Flags:
     for kind, paths in given.items():
         if paths and arguments.evaluate != PAPER:
             parser.error(f"--{kind}.{next(iter(paths))} is allowed with --evaluate=paper alone")
+    if arguments.input and arguments.evaluate != PAPER:
+        parser.error("--input is allowed with --evaluate=paper alone")
     return Flags(
         arguments,
         tuple(flag for flag in rest if flag.startswith(_CONFIG)),

@@ -20,6 +20,7 @@ TESTED = (
     "k400_mats",
     "kinetics_sound",
     "audioset",
+    "audioset_base",
     "folder",
     "demo",
     "ablation",

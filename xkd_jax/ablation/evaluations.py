@@ -15,7 +15,7 @@ from input_pipeline.programs import config_fields, config_flag
 from xkd_jax.ablation import plan
 from xkd_jax.ablation.selection import Selected
 from xkd_jax.downstream import comparable, protocols
-from xkd_jax.paper import rows, tables
+from xkd_jax.paper import published, rows, tables
 from xkd_jax.paper.tables import Benchmark, Table
 
 FLAG = "--config."
@@ -23,8 +23,6 @@ DATASETS = tuple(dict.fromkeys(dataset for dataset, _ in tables.BENCHMARKS))
 # Those that are finetuned on with larger frames, and those of pretraining that are not Kinetics400.
 FINETUNED = tuple(b[0] for b in tables.BENCHMARKS if protocols.needs_large_frames(b))
 PRETRAINING = tuple({row.data: None for row in rows.ROWS.values() if row.data != "kinetics400"})
-# What appendix B measures its studies by that have no table.
-_THREE = tables.TABLES["S8"].benchmarks
 # Fields that `Paper` sets.
 _SET_HERE = ("checkpoint", "network", "untrained", "paper", "data.path", "data.partitions")
 
@@ -37,21 +35,32 @@ class Evaluation(NamedTuple):
         title: Description.
         config: Config file.
         flags: Flags `--config.FIELD=VALUE`.
+        part: Which of the `parts` of the pretraining it evaluates the end of, from 1.
+        parts: Number of equal parts of the pretraining.
     """
 
     name: str
     title: str
     config: str
     flags: tuple[str, ...]
+    part: int = 1
+    parts: int = 1
 
     def protocol(self) -> ml_collections.ConfigDict:
         """Loads its config."""
         return config_flag.load_config(self.config, self.flags)
 
     def command(self, job: plan.Job) -> list[str]:
-        """Returns the flags of `python -m xkd_jax.main`."""
-        workdir = f"--workdir={job.evaluation(self.name)}"
-        return [f"--config={self.config}", *self.flags, workdir]
+        """Returns the flags of `python -m xkd_jax.main`, once the pretraining is at its end.
+
+        Raises:
+            NotKeptError: The pretraining has not kept the checkpoint.
+        """
+        flags = [f"--config={self.config}", *self.flags]
+        if self.part < self.parts:
+            path = plan.kept_checkpoint(job, self.part, self.parts)
+            flags.append(f"{FLAG}checkpoint={path}")
+        return [*flags, f"--workdir={job.evaluation(self.name)}"]
 
 
 class Compare:
@@ -77,6 +86,10 @@ class Compare:
             )
             for network in job.networks()
         ]
+
+    def draws(self, job: plan.Job) -> bool:
+        """Returns whether a figure shows the pretraining itself: none does."""
+        return False
 
 
 class Folders(NamedTuple):
@@ -129,11 +142,29 @@ def missing_flag(benchmark: Benchmark) -> str:
 
 
 def table_of(study: rows.Study) -> Table:
-    """Returns the paper's table of a study, or, if it has none, an empty one in its layout."""
+    """Returns the paper's table of a study, or, of a figure, its results as a table.
+
+    The paper's numbers in a figure are those that a table or the text has.
+    """
     if study.table is not None:
         return study.table
-    entries = tuple(tables.Entry(name, (None,) * len(_THREE), name) for name in study.rows)
-    return Table("", study.title, _THREE, entries, methods_across=True)
+    parts = study.checkpoints
+    empty = Table("", study.title, study.benchmarks, (), study.splits, note=study.note, parts=parts)
+    entries = [
+        tables.Entry(
+            f"{name} after {part}/{parts}" if part < parts else name,
+            tuple(_published(name, b, empty) if part == parts else None for b in study.benchmarks),
+            name,
+            part=part,
+        )
+        for name in study.rows
+        for part in range(1, parts + 1)
+    ]
+    return empty._replace(entries=tuple(entries))
+
+
+def _published(row: str, benchmark: Benchmark, table: Table) -> float | None:
+    return published.percent(row, benchmark, table.splits_of(benchmark[0]))
 
 
 class Paper:
@@ -145,7 +176,8 @@ class Paper:
         flags: Flags `--config.FIELD=VALUE`, each for the evaluations that have its field.
 
     Raises:
-        ValueError: There is no folder for any benchmark, or no evaluation has the field of a flag.
+        ValueError: There are benchmarks, but no folder for any; or no evaluation has the field of a
+            flag.
     """
 
     def __init__(
@@ -157,7 +189,7 @@ class Paper:
             b: None for study, _ in selected for b in table_of(rows.STUDIES[study]).benchmarks
         }
         given = [benchmark for benchmark in needed if folders.of(benchmark)]
-        if not given:
+        if needed and not given:
             first = next(iter(needed))
             raise ValueError(
                 f"{missing_flag(first)}=DIR is missing: the tables of --rows have columns of "
@@ -187,17 +219,26 @@ class Paper:
         found: dict[str, Evaluation] = {}
         for study, names in self._selected:
             table = table_of(rows.STUDIES[study])
-            for network in (rows.ROWS[row].network for row in names if row in job.rows):
+            for entry in table.entries:
+                if entry.row not in names or entry.row not in job.rows:
+                    continue
                 for benchmark in table.benchmarks:
                     if self._folders.of(benchmark):
-                        evaluation = self._evaluation(job, network, benchmark, table)
+                        evaluation = self._evaluation(job, entry, benchmark, table)
                         found.setdefault(evaluation.name, evaluation)
         return list(found.values())
 
+    def draws(self, job: plan.Job) -> bool:
+        """Returns whether a figure shows the pretraining itself."""
+        return any(
+            not table_of(rows.STUDIES[study]).benchmarks and set(names) & set(job.rows)
+            for study, names in self._selected
+        )
+
     def _evaluation(
-        self, job: plan.Job, network: str, benchmark: Benchmark, table: Table
+        self, job: plan.Job, entry: tables.Entry, benchmark: Benchmark, table: Table
     ) -> Evaluation:
-        folder = self._folders.of(benchmark)
+        folder, network = self._folders.of(benchmark), rows.ROWS[entry.row].network
         fields = {"checkpoint": job.workdir, "network": network, "data.path": folder}
         if benchmark[1] != "finetune":
             fields["features.cache"] = job.workdir.parents[1] / "features"
@@ -205,11 +246,15 @@ class Paper:
         if splits == tables.SPLIT_1:
             fields["data.partitions"] = ("1",)
         flags = [f"{FLAG}{field}={value}" for field, value in fields.items()]
+        after = "" if entry.part == table.parts else f"after {entry.part}/{table.parts}"
+        title = f"{tables.title(benchmark)} of the {network}"
         return Evaluation(
-            name(network, benchmark, table),
-            ", ".join(filter(None, (f"{tables.title(benchmark)} of the {network}", splits))),
+            name(entry, benchmark, table),
+            ", ".join(filter(None, (title, splits, after))),
             _config_file(benchmark),
             (*flags, *self._flags[benchmark]),
+            entry.part,
+            table.parts,
         )
 
     def gaps(self, table: Table) -> list[Benchmark]:
@@ -243,10 +288,12 @@ class Paper:
 Suite = Compare | Paper
 
 
-def name(network: str, benchmark: Benchmark, table: Table) -> str:
-    """Returns the name of the evaluation of a network by a benchmark of a table."""
+def name(entry: tables.Entry, benchmark: Benchmark, table: Table) -> str:
+    """Returns the name of the evaluation of one of our methods by a benchmark of a table."""
     splits = "_split1" if table.splits_of(benchmark[0]) == tables.SPLIT_1 else ""
-    return os.path.join(network, "_".join(benchmark) + splits)
+    after = "" if entry.part == table.parts else f"_{entry.part}of{table.parts}"
+    network = rows.ROWS[entry.row].network
+    return os.path.join(network, "_".join(benchmark) + splits + after)
 
 
 def _config_file(benchmark: Benchmark) -> str:

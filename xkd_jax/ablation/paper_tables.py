@@ -12,7 +12,7 @@ from typing import Any
 
 from input_pipeline.files import atomic
 from input_pipeline.programs.wording import counted
-from xkd_jax.ablation import evaluations, plan
+from xkd_jax.ablation import axes, evaluations, plan
 from xkd_jax.ablation.selection import Selected
 from xkd_jax.ablation.tables import MISSING, over_seeds
 from xkd_jax.downstream.results import FILE, aligned, percent
@@ -40,10 +40,12 @@ def collect(
 
     Returns:
         The content of `paper.json`: `base`, `flags`, `seeds` (how many), and `studies`. Each study
-        has `study`, `number`, `title`, `where`, `note`, `methods_across`, `benchmarks`,
-        `differences` (how our setting differs from the paper's), `gaps` (benchmarks without data,
-        each with the flag that gives them), `left_out` (rows, each with the reason), and `entries`
-        in the paper's order. Each entry has `label`, `row`, and by benchmark `paper` and `ours`.
+        has `study`, `number`, `name`, `figures`, `picture` (its file), `unit` (of the length of a
+        pretraining), `title`, `where`, `note`, `methods_across`, `benchmarks`, `differences` (how
+        our setting differs from the paper's), `gaps` (benchmarks without data, each with the flag
+        that gives them), `left_out` (rows, each with the reason), and `entries` in the paper's
+        order. Each entry has
+        `label`, `row`, `place` (in a figure, see `axes`), and by benchmark `paper` and `ours`.
         `ours` has the scores of each seed (`by_seed`), and the mean and spread of each score. It is
         None for the methods of others.
 
@@ -68,6 +70,10 @@ def _study(
     return {
         "study": study,
         "number": table.number,
+        "name": rows.STUDIES[study].name,
+        "figures": list(rows.STUDIES[study].figures),
+        "picture": _picture(rows.STUDIES[study]),
+        "unit": axes.unit_of_length(base),
         "title": table.title,
         "where": rows.STUDIES[study].where,
         "note": table.note,
@@ -82,22 +88,40 @@ def _study(
             {
                 "label": " ".join(filter(None, (e.label, e.pretraining, e.modalities))),
                 "row": e.row,
+                "place": _place(base, study, table, e, jobs) if e.row in names else None,
                 "paper": dict(zip(map(tables.title, table.benchmarks), e.percents, strict=True)),
-                "ours": _ours(table, e.row, jobs) if e.row in names else None,
+                "ours": _ours(table, e, jobs) if e.row in names else None,
             }
             for e in table.entries
         ],
     }
 
 
-def _ours(table: tables.Table, row: str, jobs: Sequence[plan.Job]) -> dict[str, Any]:
-    """Returns our scores of a row, by benchmark."""
+def _picture(study: rows.Study) -> str:
+    return f"table{study.number}.png" if study.number else f"figure{study.figures[0]}.png"
+
+
+def _place(
+    base: plan.Base,
+    study: str,
+    table: tables.Table,
+    entry: tables.Entry,
+    jobs: Sequence[plan.Job],
+) -> dict[str, Any]:
+    job = next((job for job in jobs if entry.row in job.rows), None)
+    found = axes.place(base, rows.STUDIES[study], table, entry, job)
+    return {whose: list(numbers) for whose, numbers in found._asdict().items()}
+
+
+def _ours(table: tables.Table, entry: tables.Entry, jobs: Sequence[plan.Job]) -> dict[str, Any]:
+    """Returns our scores of a method, by benchmark."""
     found = {}
     for benchmark in table.benchmarks:
         by_seed = {
             str(job.seed): scores
             for job in jobs
-            if row in job.rows and (scores := _read(job, row, benchmark, table)[0]) is not None
+            if entry.row in job.rows
+            and (scores := _read(job, entry, benchmark, table)[0]) is not None
         }
         found[tables.title(benchmark)] = {"by_seed": by_seed, **over_seeds(by_seed)}
     return found
@@ -107,20 +131,20 @@ def _measured(table: tables.Table, names: Sequence[str], jobs: Sequence[plan.Job
     """Yields how finished evaluations differ from the paper's, on whatever data they were made."""
     for benchmark in table.benchmarks:
         for job in jobs:
-            for row in (name for name in names if name in job.rows):
-                for text in _read(job, row, benchmark, table)[1]:
+            for entry in (e for e in table.entries if e.row in names and e.row in job.rows):
+                for text in _read(job, entry, benchmark, table)[1]:
                     yield f"{tables.title(benchmark)}: {text}"
 
 
 def _read(
-    job: plan.Job, row: str, benchmark: tables.Benchmark, table: tables.Table
+    job: plan.Job, entry: tables.Entry, benchmark: tables.Benchmark, table: tables.Table
 ) -> tuple[dict[str, float] | None, list[str]]:
     """Reads the scores of an evaluation, None if there are none yet, and its departures.
 
     Raises:
         ValueError: The results are damaged.
     """
-    name = evaluations.name(rows.ROWS[row].network, benchmark, table)
+    name = evaluations.name(entry, benchmark, table)
     content = plan.evaluated(job, name)
     if content is None:
         return None, []
@@ -149,9 +173,10 @@ def text(content: Mapping[str, Any]) -> str:
 
 
 def _terminal(content: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[str]:
-    for line in _header(content, study):
+    for line in header(content, study):
         yield from textwrap.wrap(line, _WIDTH, break_on_hyphens=False)
-    yield from aligned([(*line, "") for line in _lines(study)])
+    if study["benchmarks"]:
+        yield from aligned([(*line, "") for line in _lines(study)])
 
 
 def markdown(content: Mapping[str, Any]) -> str:
@@ -160,9 +185,11 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 
 def _markdown(content: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[str]:
-    title, *remarks = _header(content, study)
+    title, *remarks = header(content, study)
     yield f"**{title}**"
-    yield from ("", *remarks, "")
+    yield from ("", *remarks, "", f"![{study['name']}]({study['picture']})", "")
+    if not study["benchmarks"]:
+        return
     for place, (label, cells) in enumerate(_lines(study)):
         yield f"| {' | '.join([label.strip(), *cells])} |"
         if not place:
@@ -170,19 +197,11 @@ def _markdown(content: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[
     yield ""
 
 
-def _header(content: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[str]:
+def header(content: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[str]:
     """Yields the title, and lines that say what the numbers are and what they are not."""
-    number = f"Table {study['number']}. " if study["number"] else ""
-    yield f"{number}{study['title']}"
-    mean_ap = " (FSD50K: mean average precision)" if "FSD50K" in str(study["benchmarks"]) else ""
-    seeds = counted(content["seeds"], "seed")
-    yield (
-        f"The paper's, in %{mean_ap}: {study['where']}. Ours, below: mean ± spread of {seeds} on "
-        f"{content['base']}; C chosen on the test set, as the paper chooses it, and C chosen on "
-        "held-out recordings."
-    )
-    if study["differences"]:
-        yield f"NOT the paper's setting: {_first(study['differences'])}."
+    yield f"{study['name']}. {study['title']}"
+    yield _numbers_in_words(content, study)
+    yield from _unlike(study)
     if gaps := {b: flag for b, flag in study["gaps"].items() if not _has_results(study, b)}:
         flags = ", ".join(dict.fromkeys(gaps.values()))
         yield f"No data were given for {', '.join(gaps)} (see {flags})."
@@ -190,8 +209,34 @@ def _header(content: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[st
         yield f"Left out: {row}: {reason}."
     if missing := _missing(content, study):
         yield f"Of ours, not all seeds are evaluated: {_first(missing)}."
+    yield from _note(study)
+
+
+def remarks(study: Mapping[str, Any]) -> list[str]:
+    """Returns what must be said wherever the numbers of a study are shown."""
+    return [*_unlike(study), *_note(study)]
+
+
+def _unlike(study: Mapping[str, Any]) -> Iterator[str]:
+    if study["differences"]:
+        yield f"NOT the paper's setting: {_first(study['differences'])}."
+
+
+def _note(study: Mapping[str, Any]) -> Iterator[str]:
     if study["note"]:
         yield f"{study['note']}."
+
+
+def _numbers_in_words(content: Mapping[str, Any], study: Mapping[str, Any]) -> str:
+    if not study["benchmarks"]:
+        return f"The runs themselves, on {content['base']}; the paper's: {study['where']}."
+    mean_ap = " (FSD50K: mean average precision)" if "FSD50K" in str(study["benchmarks"]) else ""
+    seeds = counted(content["seeds"], "seed")
+    return (
+        f"The paper's, in %{mean_ap}: {study['where']}. Ours, below: mean ± spread of {seeds} on "
+        f"{content['base']}; C chosen on the test set, as the paper chooses it, and C chosen on "
+        "held-out recordings."
+    )
 
 
 def _has_results(study: Mapping[str, Any], benchmark: str) -> bool:

@@ -21,7 +21,7 @@ from xkd_jax.ablation.selection import Selected
 from xkd_jax.config import checks, pretraining
 from xkd_jax.downstream import results
 from xkd_jax.paper import rows
-from xkd_jax.run import checkpoint
+from xkd_jax.run import checkpoint, saved_checkpoint
 
 EVALUATION = "configs/eval/compare.py"
 # Fields that may change when a run is resumed, because they do not change what it learns.
@@ -49,6 +49,10 @@ class Base(NamedTuple):
     data: Mapping[str, str] = {}
 
 
+class NotKeptError(ValueError):
+    """A pretraining has not kept a checkpoint that is to be evaluated."""
+
+
 class Job(NamedTuple):
     """A pretraining and the rows that need it.
 
@@ -57,12 +61,14 @@ class Job(NamedTuple):
         seed: Offset, from 0, that is added to the base's seed.
         rows: Names of the rows that need it.
         workdir: Workdir of the pretraining.
+        parts: Number of its checkpoints to evaluate, evenly over its length.
     """
 
     run: str
     seed: int
     rows: tuple[str, ...]
     workdir: pathlib.Path
+    parts: int = 1
 
     def evaluation(self, name: str) -> pathlib.Path:
         """Returns the folder of an evaluation, by its name or its network."""
@@ -123,15 +129,26 @@ def impossible(base: Base, selected: Sequence[Selected]) -> dict[str, str]:
     """Returns the selected rows that are impossible on this base, each with the reason."""
     reasons = {}
     for row in _names(selected):
-        data = rows.ROWS[row].data
-        if base.as_paper and data not in (rows.ROWS["xkd"].data, *base.data):
-            reasons[row] = f"the paper pretrains it on {data}: --data.{data}=DIR is missing"
+        if reason := _lacks_data(base, row):
+            reasons[row] = reason
             continue
         try:
             checks.check_step(row_config(base, row, 0))
         except checks.ConfigError as error:
             reasons[row] = str(error)
     return reasons
+
+
+def _lacks_data(base: Base, row: str) -> str:
+    """Returns why there are no data to pretrain a row on; empty if there are."""
+    main, data = rows.ROWS["xkd"], rows.ROWS[row].data
+    if data in (main.data, *base.data):
+        return ""
+    if base.as_paper:
+        return f"the paper pretrains it on {data}: --data.{data}=DIR is missing"
+    if rows.ROWS[row].changes == main.changes:
+        return f"it is xkd on {data}: it needs --evaluate=paper and --data.{data}=DIR"
+    return ""
 
 
 def jobs(
@@ -163,10 +180,17 @@ def jobs(
         row, reason = next(iter(left_out.items()))
         raise checks.ConfigError(f"row {row} is impossible on {base.path}: {reason}")
     return [
-        Job(run, seed, tuple(names), output / run / f"seed{seed}")
+        Job(run, seed, tuple(names), output / run / f"seed{seed}", _parts(base, selected, names))
         for seed in seeds
         for run, names in wanted.items()
     ]
+
+
+def _parts(base: Base, selected: Sequence[Selected], names: Sequence[str]) -> int:
+    """Returns how many checkpoints of a pretraining the figures of its rows show."""
+    if not base.as_paper:
+        return 1
+    return max(rows.STUDIES[s].checkpoints for s, shown in selected if set(shown) & set(names))
 
 
 def _names(selected: Sequence[Selected]) -> list[str]:
@@ -181,6 +205,8 @@ def pretraining_flags(base: Base, job: Job) -> list[str]:
     changes = [
         f"--config.{field}={value}" for field, value in _changes(base, job.run, job.seed).items()
     ]
+    if job.parts > 1:
+        changes.append(f"--config.saving.milestones={job.parts}")
     return [f"--config={base.path}", *base.flags, *changes, f"--workdir={job.workdir}"]
 
 
@@ -214,6 +240,27 @@ def is_pretrained(base: Base, job: Job) -> bool:
     """
     step = checkpoint.latest_step(job.workdir)
     return step is not None and 0 < base.config.steps <= step
+
+
+def kept_checkpoint(job: Job, part: int, parts: int) -> pathlib.Path:
+    """Returns the checkpoint at the end of one of the equal parts of a finished pretraining.
+
+    Args:
+        job: The pretraining.
+        part: Which part, from 1.
+        parts: Number of parts, as in `config.saving.milestones`.
+
+    Raises:
+        NotKeptError: The pretraining has not kept it.
+    """
+    last = checkpoint.latest_step(job.workdir) or 0
+    path = job.workdir / "checkpoints" / str(min(last, part * checkpoint.interval(last, parts)))
+    if not saved_checkpoint.is_checkpoint(path):
+        raise NotKeptError(
+            f"{path} is missing: this run has not kept its checkpoints; "
+            f"another --output pretrains with config.saving.milestones={parts}, which does"
+        )
+    return path
 
 
 def check_same_run(base: Base, job: Job) -> None:

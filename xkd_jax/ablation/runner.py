@@ -75,7 +75,7 @@ class Runner:
                     if evaluation is None:
                         self._pretrain(job)
                     else:
-                        self._start(evaluation.command(job), job)
+                        self._evaluate(evaluation, job)
                     self._seconds[kind].append(time.monotonic() - start)
             except Failed as error:
                 print(f"{title}: failed", flush=True)
@@ -95,7 +95,8 @@ class Runner:
     def _remaining(self, job: plan.Job) -> Iterator[tuple[str, Evaluation | None]]:
         """Yields the work that remains: its name, and the evaluation (None: pretrain)."""
         remaining = [e for e in self._suite.of(job) if not self._is_evaluated(job, e)]
-        if remaining and not plan.is_pretrained(self._base, job):
+        needed = remaining or self._suite.draws(job)
+        if needed and not plan.is_pretrained(self._base, job):
             yield "pretraining", None
         for evaluation in remaining:
             yield f"evaluating {evaluation.title}", evaluation
@@ -115,6 +116,13 @@ class Runner:
                 return
             if code == 0 and plan.checkpoint.latest_step(job.workdir) == before:
                 raise Failed(f"{job.workdir} makes no progress; see {job.workdir / LOG}")
+
+    def _evaluate(self, evaluation: Evaluation, job: plan.Job) -> None:
+        try:
+            command = evaluation.command(job)
+        except plan.NotKeptError as error:
+            raise Failed(str(error)) from None
+        self._start(command, job)
 
     def _start(self, flags: Sequence[str], job: plan.Job) -> int:
         """Runs `xkd_jax.main` to its end.

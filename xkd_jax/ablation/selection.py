@@ -1,4 +1,4 @@
-"""The choice of rows of the paper by names of rows, studies and tables."""
+"""The choice of rows of the paper by names of rows, studies, tables and figures."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from xkd_jax.paper.rows import ROWS, STUDIES, study_of
 # The studies that a name stands for, besides the names of studies.
 TABLES: Mapping[str, tuple[str, ...]] = {
     f"table{study.number}": (name,) for name, study in STUDIES.items() if study.number
-}
+} | {f"figure{number}": (name,) for name, study in STUDIES.items() for number in study.figures}
 _GROUPS = {
     # Losses, refinement, variants and networks: what the paper measures on split 1.
     "main": tuple(
@@ -36,10 +36,10 @@ class Selected(NamedTuple):
 
 
 def select(names: Sequence[str]) -> list[Selected]:
-    """Selects rows by names of rows, studies, tables or groups of studies.
+    """Selects rows by names of rows, studies, tables, figures or groups of studies.
 
     Args:
-        names: Names such as `no_refine`, `local_views`, `table4`, `main` or `all`.
+        names: Names such as `no_refine`, `local_views`, `table4`, `figureS1`, `main` or `all`.
 
     Returns:
         The studies in the order of `STUDIES`, each with its selected rows. A row that is selected

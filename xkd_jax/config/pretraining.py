@@ -279,6 +279,8 @@ def fields() -> Section:
     saving = config.saving = Section()
     saving.every_steps = Field(1000, whole(1, STEPS))
     saving.keep = Field(3, whole(1, STEPS))  # number of the newest checkpoints that are kept
-    # Checkpoints at multiples of this are kept for good; 0: none.
+    # Checkpoints are also saved at multiples of this, and those are kept for good; 0: none.
     saving.keep_every_steps = Field(0, whole(0, STEPS))
+    # The same at the ends of so many equal parts of the run, instead of every so many steps; 0: no.
+    saving.milestones = Field(0, whole(0, STEPS))
     return config

@@ -4,7 +4,7 @@ import functools
 from typing import NamedTuple
 
 from xkd_jax.paper.rows import ROWS
-from xkd_jax.paper.tables import TABLES, Table
+from xkd_jax.paper.tables import TABLES, Benchmark, Table
 
 _DATA = {"kinetics400": "Kinetics400", "audioset": "AudioSet"}
 
@@ -53,6 +53,18 @@ def numbers() -> tuple[Published, ...]:
                 tables = sorted((*(former.tables if former else ()), table.number), key=order.index)
                 found[key] = Published(*key[:3], percent, key[3], tuple(tables))
     return tuple(found.values())
+
+
+def percent(row: str, benchmark: Benchmark, of: str) -> float | None:
+    """Returns the paper's result of a row; None if no table has it.
+
+    Args:
+        row: Name of the row.
+        benchmark: What it is measured by.
+        of: Splits, as in `Published`.
+    """
+    key = *benchmark, ROWS[row].same_as or row, of
+    return next((n.percent for n in numbers() if (*n[:3], n.of) == key), None)
 
 
 def _is_main(table: Table) -> bool:

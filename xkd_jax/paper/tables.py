@@ -24,6 +24,7 @@ class Entry(NamedTuple):
         row: Name of the method in `xkd_jax.paper.rows.ROWS`; empty for the methods of others.
         pretraining: Pretraining data, where the table has a column for them.
         modalities: Modalities of the pretraining, where the table has a column for them.
+        part: Which of the `Table.parts` of the pretraining it is measured after, from 1.
     """
 
     label: str
@@ -31,6 +32,7 @@ class Entry(NamedTuple):
     row: str = ""
     pretraining: str = ""
     modalities: str = ""
+    part: int = 1
 
 
 class Table(NamedTuple):
@@ -44,6 +46,7 @@ class Table(NamedTuple):
         splits: Splits of the data sets in `WITH_SPLITS` that the numbers are for.
         methods_across: Whether methods are columns and benchmarks lines, not the reverse.
         note: What the table's marks mean, if it has any.
+        parts: Number of equal parts of the pretraining, after some of which methods are measured.
     """
 
     number: str
@@ -53,6 +56,7 @@ class Table(NamedTuple):
     splits: str = SPLIT_1
     methods_across: bool = False
     note: str = ""
+    parts: int = 1
 
     def splits_of(self, dataset: str) -> str:
         """Returns the splits that the numbers of a data set are for; empty if it has only one."""
@@ -71,9 +75,9 @@ def _across(
 
     Args:
         methods: Label and row of each column.
-        lines: Numbers of each data set of `_THREE`.
+        lines: Numbers of each data set of `THREE`.
     """
-    columns = zip(*(lines[dataset] for dataset, _ in _THREE), strict=True)
+    columns = zip(*(lines[dataset] for dataset, _ in THREE), strict=True)
     return tuple(
         Entry(label, percents, row) for (label, row), percents in zip(methods, columns, strict=True)
     )
@@ -92,7 +96,7 @@ def _compared(lines: str) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
-_THREE = (("hmdb51", "svm"), ("ucf101", "svm"), ("esc50", "svm"))
+THREE = (("hmdb51", "svm"), ("ucf101", "svm"), ("esc50", "svm"))
 _DEFAULT = "default"
 
 _TABLES = (
@@ -133,7 +137,7 @@ _TABLES = (
     Table(
         "4",
         "Effect of refine",
-        _THREE,
+        THREE,
         _across(
             (("without", "no_refine"), ("with", "xkd")),
             {"hmdb51": (53.5, 59.3), "ucf101": (81.0, 84.7), "esc50": (88.0, 91.0)},
@@ -143,7 +147,7 @@ _TABLES = (
     Table(
         "5",
         "Comparison between modality-agnostic and modality-specific variants",
-        _THREE,
+        THREE,
         _across(
             (("MATS", "mats"), ("MAS", "mas"), ("MS", "xkd")),
             {
@@ -157,7 +161,7 @@ _TABLES = (
     Table(
         "6",
         "Comparison between students and teachers",
-        _THREE,
+        THREE,
         _across(
             (("Student", "student"), ("Teacher", "xkd")),
             {"hmdb51": (57.8, 59.3), "ucf101": (84.4, 84.7), "esc50": (90.3, 91.0)},
@@ -255,7 +259,7 @@ _TABLES = (
     Table(
         "S8",
         "Effect of temperature schedules; audio, video",
-        _THREE,
+        THREE,
         _across(
             (
                 ("0.04, 0.04", "temperature_v0.04_a0.04"),
@@ -280,7 +284,7 @@ _TABLES = (
     Table(
         "S9",
         "Effect of different temporal window sizes for local views; video-audio, seconds",
-        _THREE,
+        THREE,
         _across(
             (
                 ("1-1", _DEFAULT),
@@ -297,7 +301,7 @@ _TABLES = (
     Table(
         "S10",
         "Effect of additional local views; video-audio, number",
-        _THREE,
+        THREE,
         _across(
             (
                 ("1-1", _DEFAULT),
@@ -314,7 +318,7 @@ _TABLES = (
     Table(
         "S11",
         "Effect of different number of projector layers",
-        _THREE,
+        THREE,
         _across(
             (("2", "projector_layers_2"), ("3", _DEFAULT), ("4", "projector_layers_4")),
             {
@@ -328,7 +332,7 @@ _TABLES = (
     Table(
         "S12",
         "Effect of different projector output dimensions",
-        _THREE,
+        THREE,
         _across(
             (
                 ("4096", "projector_out_4096"),
@@ -347,7 +351,7 @@ _TABLES = (
     Table(
         "S13",
         "Exploring the design choices for domain alignment",
-        _THREE,
+        THREE,
         _across(
             (("L_da^1", "da1"), ("L_da^2", "da2"), ("L_da (default)", _DEFAULT)),
             {
@@ -361,7 +365,7 @@ _TABLES = (
     Table(
         "S14",
         "Exploring design choices for feature refinement",
-        _THREE,
+        THREE,
         _across(
             (("A'x (softmax)", "attention_softmax"), ("w/o CLS", "no_cls"), ("default", _DEFAULT)),
             {
@@ -375,7 +379,7 @@ _TABLES = (
     Table(
         "S15",
         "Comparison between teachers (T) and students (S) of all variants",
-        _THREE,
+        THREE,
         _across(
             (
                 *(("XKD-MATS T", "mats"), ("XKD-MATS S", "mats_student")),

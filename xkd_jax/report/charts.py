@@ -154,13 +154,18 @@ def color_of(number: int) -> Any:
     return _COLORS[number] if number < len(_COLORS) else colormaps["tab20"](number % 20)
 
 
-def _finish(axes: Any, title: str, entries: int) -> None:
+def frame(axes: Any, title: str) -> None:
+    """Gives a chart its title, and the look of its axes."""
     axes.set_title(title, loc="left", **FONT)
     axes.tick_params(labelsize=8, colors=INK, length=2)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color(FAINT)
+
+
+def _finish(axes: Any, title: str, entries: int) -> None:
+    frame(axes, title)
     if entries > 1:
         axes.legend(
             loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=7, labelcolor=INK

@@ -52,9 +52,13 @@ class Checkpoints:
     Args:
         workdir: Folder of the run; its folder `checkpoints` is created if it does not exist.
         config: Resolved config of the run, nested dicts of plain values.
-        every_steps: Steps between two checkpoints, see `due`; 0 makes none due.
+        every_steps: Steps between two checkpoints, see `due`; 0: only those that are kept for good.
         keep: Number of the newest checkpoints to keep.
-        keep_every_steps: Checkpoints at multiples of this step are never deleted; 0: none.
+        keep_every_steps: Checkpoints at multiples of this step are due, and are never deleted; 0:
+            none.
+        milestones: Number of equal parts of the run, at whose ends checkpoints are due and are
+            never deleted, instead of at multiples of `keep_every_steps`; 0: none.
+        total_steps: Length of the run, which `milestones` needs.
         data: Dict of plain values that identifies the run's data; or None.
 
     Raises:
@@ -70,11 +74,15 @@ class Checkpoints:
         every_steps: int,
         keep: int,
         keep_every_steps: int = 0,
+        milestones: int = 0,
+        total_steps: int = 0,
         data: Mapping[str, Any] | None = None,
     ) -> None:
         self._data = dict(data or {})
         self._config = json.loads(json.dumps(config))  # as it will be read from the file
-        self._every_steps = every_steps
+        if milestones:
+            keep_every_steps = interval(total_steps, milestones)
+        self._intervals = [steps for steps in (every_steps, keep_every_steps) if steps]
         folder = pathlib.Path(workdir).absolute() / "checkpoints"
         _remove_leftovers(folder, keep_every_steps)
         for step in named_as_steps(folder):
@@ -108,7 +116,7 @@ class Checkpoints:
 
     def due(self, step: int) -> bool:
         """Returns whether a checkpoint is due after `step`."""
-        return self._every_steps > 0 and step % self._every_steps == 0
+        return any(step % steps == 0 for steps in self._intervals)
 
     def save(self, step: int, state: Any) -> None:
         """Copies the state to the host, and writes it to the disk in the background.
@@ -211,6 +219,11 @@ class Checkpoints:
         finally:
             with contextlib.suppress(Exception):  # `finish` has reported it
                 self._checkpointer.close()
+
+
+def interval(total_steps: int, parts: int) -> int:
+    """Returns the steps between the ends of equal parts of a run; the last part may be shorter."""
+    return max(1, -(-total_steps // parts))
 
 
 def latest_step(workdir: str | os.PathLike) -> int | None:

@@ -154,7 +154,13 @@ def train(
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(interruption.Interruption())
         checkpoints = stack.enter_context(
-            checkpoint.Checkpoints(workdir, config=plain_config, data=inventory, **config.saving)
+            checkpoint.Checkpoints(
+                workdir,
+                config=plain_config,
+                data=inventory,
+                total_steps=total_steps,
+                **config.saving,
+            )
         )
         _refuse_finished_run(checkpoints.latest_step, total_steps, config, workdir)
         stack.enter_context(_stating_what_is_saved(checkpoints))
@@ -287,7 +293,9 @@ def last_state(
         checkpoint.MismatchError: The checkpoint in the workdir is of another model.
         checkpoint.DamagedError: The newest checkpoint in the workdir cannot be read.
     """
-    with checkpoint.Checkpoints(workdir, config=config.to_dict(), **config.saving) as checkpoints:
+    with checkpoint.Checkpoints(
+        workdir, config=config.to_dict(), total_steps=task.total_steps, **config.saving
+    ) as checkpoints:
         return _initial_state(task, checkpoints, mesh)
 
 

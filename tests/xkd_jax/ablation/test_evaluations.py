@@ -26,7 +26,7 @@ def folders(tmp_path_factory):
 
     def make(name, side):
         path = root / f"{name}_{side}"
-        path.mkdir()
+        path.mkdir(exist_ok=True)
         Recipe(name, 8.0, side, ("clap",), ()).save(path)
         return str(path)
 
@@ -190,6 +190,60 @@ def test_the_flags_of_a_pretraining_give_its_config(row, folders):
     [job] = plan.jobs(base, selection.select([row]), [1], OUTPUT)
     _, *flags, _ = plan.pretraining_flags(base, job)
     assert config_flag.load_config(K400, flags).to_dict() == plan.row_config(base, row, 1).to_dict()
+
+
+def test_a_figure_over_the_length_of_a_pretraining_has_its_checkpoints(folders, tmp_path):
+    base, selected = make_base(), selection.select(["figureS6", "table6"])
+    paper = evaluations.Paper(selected, folders, ())
+    [job] = plan.jobs(base, selected, [0], tmp_path)
+    assert "--config.saving.milestones=8" in plan.pretraining_flags(base, job)
+    found = {e.name: e for e in paper.of(job)}
+    of_video = [name for name in found if name.startswith("teacher/ucf101")]
+    # The end of the run is evaluated once, for the table and for the figure.
+    assert sorted(of_video) == [
+        "teacher/ucf101_svm_split1",
+        *(f"teacher/ucf101_svm_split1_{part}of8" for part in range(1, 8)),
+    ]
+    third = found["student/hmdb51_svm_split1_3of8"]
+    assert third.title == "HMDB51 SVM of the student, split 1, after 3/8"
+    with pytest.raises(plan.NotKeptError, match=r"config\.saving\.milestones=8"):
+        third.command(job)
+    for step in (282, 750):
+        folder = job.workdir / "checkpoints" / str(step)
+        folder.mkdir(parents=True)
+        (folder / "_CHECKPOINT_METADATA").write_text("{}")
+    config_file, *flags, workdir = third.command(job)
+    config = config_flag.load_config(config_file.removeprefix("--config="), flags)
+    assert config.checkpoint == str(job.workdir / "checkpoints" / "282")
+    assert workdir.endswith("student/hmdb51_svm_split1_3of8")
+    assert found["teacher/hmdb51_svm_split1"].protocol().checkpoint == str(job.workdir)
+    # Tables alone keep no checkpoints.
+    [job] = plan.jobs(base, selection.select(["table6"]), [0], tmp_path)
+    assert not any("milestones" in flag for flag in plan.pretraining_flags(base, job))
+
+
+def test_a_figure_of_the_runs_themselves_needs_no_evaluation(folders):
+    base, selected = make_base(), selection.select(["figure3", "table4"])
+    paper = evaluations.Paper(selected, folders, ())
+    for job in plan.jobs(base, selected, [0], OUTPUT):
+        assert paper.draws(job) and paper.of(job)
+    alone = evaluations.Paper(selection.select(["figureS3"]), evaluations.Folders(), ())
+    [job, *_] = plan.jobs(base, selection.select(["figureS3"]), [0], OUTPUT)
+    assert alone.draws(job) and not alone.of(job)
+
+
+def test_the_papers_numbers_in_a_figure_are_those_of_its_tables():
+    def numbers(figure):
+        [(study, _)] = selection.select([figure])
+        table = evaluations.table_of(rows.STUDIES[study])
+        return {e.row: e.percents for e in table.entries if any(p is not None for p in e.percents)}
+
+    default = (58.5, 82.6, 88.0)
+    assert numbers("figure4") == {"xkd": (83.8, 57.4, 89.4), "xkd_audioset": (88.4, 62.2, 93.6)}
+    assert numbers("figureS1") == {"default": default, "ema_0.997": default}
+    assert numbers("figureS2") == {"default": default, "mask_v0.85_a0.80": default}
+    assert numbers("figureS5") == {"default": default}
+    assert numbers("figureS6") == {"xkd": (84.7, 59.3), "student": (84.4, 57.8)}
 
 
 def test_the_score_beside_the_papers_has_c_chosen_as_the_paper_does():

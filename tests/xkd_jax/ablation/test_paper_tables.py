@@ -88,6 +88,7 @@ def test_methods_of_others_stand_in_the_papers_order(collect):
     assert study["entries"][0] == {
         "label": "CrissCross",
         "row": "",
+        "place": None,
         "paper": {"KS fusion": 66.7},
         "ours": None,
     }
@@ -139,11 +140,12 @@ def test_rows_that_are_left_out_are_named(collect):
     assert next(e for e in study["entries"] if e["row"] == "xkd_audioset")["ours"] is None
 
 
-def test_a_study_without_a_table_has_the_three_benchmarks_of_appendix_b(collect):
+def test_a_figure_of_appendix_b_has_its_three_benchmarks(collect):
     results = {("ema_0.99", 0, "teacher/esc50_svm_split1"): (0.8, 0.9)}
     content = collect(["ema"], ["esc50"], results, seeds=1)
     text = paper_tables.text(content)
-    assert "appendix B, no table, 400 epochs" in text
+    assert "Figure S1. Teachers' momentum" in text
+    assert "Figure S1, split 1, 400 epochs" in text
     assert content["studies"][0]["benchmarks"] == ["HMDB51 SVM", "UCF101 SVM", "ESC50 SVM"]
     assert "90.0" in text
 

@@ -30,7 +30,7 @@ ALLOWED = {
         optimizer.warmup_epochs optimizer.warmup_steps optimizer.b1 optimizer.b2
         optimizer.weight_decay optimizer.clip_norm
         probe.every_steps probe.seed log.images_every_steps log.stall_minutes
-        saving.keep_every_steps""",
+        saving.keep_every_steps saving.milestones""",
     -1: "views.audio.mean",
     (0, 0, 0, 0): "views.video.color_jitter",
     (1e-3,) * 9: "xkd.mmd_gammas",  # any number of them

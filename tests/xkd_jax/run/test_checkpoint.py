@@ -106,6 +106,25 @@ def test_keeps_the_newest_and_the_milestones(tmp_path):
     assert steps_in(tmp_path) == [4, 8, 10, 11]
 
 
+def test_what_is_kept_for_good_is_due_too(tmp_path):
+    with open_checkpoints(tmp_path, every_steps=5, keep=1, keep_every_steps=4) as checkpoints:
+        due = [step for step in range(1, 13) if checkpoints.due(step)]
+        for step in due:
+            checkpoints.save(step, {"a": jnp.zeros(1)})
+    assert due == [4, 5, 8, 10, 12]
+    assert steps_in(tmp_path) == [4, 8, 12]
+
+
+def test_milestones_part_a_run_of_any_length(tmp_path):
+    for total, expected in ((750, [94, 188, 282, 376, 470, 564, 658]), (3, [1, 2, 3])):
+        policy = {"every_steps": 0, "keep": 1, "milestones": 8, "total_steps": total}
+        with open_checkpoints(tmp_path / str(total), **policy) as checkpoints:
+            assert [step for step in range(1, total + 1) if checkpoints.due(step)] == expected
+    # Nothing else is asked for.
+    with open_checkpoints(tmp_path / "none", every_steps=0) as checkpoints:
+        assert not any(checkpoints.due(step) for step in range(20))
+
+
 def test_a_step_saved_twice_stays_as_it_was(tmp_path):
     for value in (1.0, 2.0):
         with open_checkpoints(tmp_path) as checkpoints:
