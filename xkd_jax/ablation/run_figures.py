@@ -12,8 +12,9 @@ from input_pipeline.caption import as_caption
 from input_pipeline.programs.terminal import printable
 from xkd_jax.ablation import plan
 from xkd_jax.ablation.selection import Selected
+from xkd_jax.encoders import networks
 from xkd_jax.paper import rows
-from xkd_jax.report import attention, clips, history, networks
+from xkd_jax.report import attention, clips, history
 from xkd_jax.report.charts import Lines
 from xkd_jax.report.survey import BATCH_SIZE
 
@@ -55,10 +56,9 @@ def pictures(
             for job in jobs
             if job.seed == first and row in job.rows
         }
-        for figure in rows.STUDIES[study].figures:
-            if draw := _DRAWN.get(figure):
-                read = functools.partial(_read_clips, base, inputs)
-                yield f"figure{figure}.png", draw(runs, read)
+        if draw := _DRAWN.get(study):
+            name = f"figure{rows.STUDIES[study].figures[0]}.png"
+            yield name, draw(runs, functools.partial(_read_clips, base, inputs))
 
 
 def _collapse(runs: Workdirs, _: Read) -> np.ndarray | None:
@@ -166,4 +166,4 @@ def _tiled(images: Sequence[np.ndarray], across: int) -> np.ndarray:
     return tiled
 
 
-_DRAWN = {"3": _attention, "S3": _collapse, "S4": _curves}
+_DRAWN = {"attention_maps": _attention, "collapse": _collapse, "training_curves": _curves}
