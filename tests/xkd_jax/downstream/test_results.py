@@ -66,6 +66,27 @@ def test_what_is_best_on_the_first_partitions_test_set_is_taken_in_all():
     assert collect(outcomes)["partitions"]["2"]["best_on_test"]["value"] == 0.1
 
 
+def test_the_results_say_how_each_number_was_chosen():
+    assert collect()["choices"] == {
+        "scores": "C chosen on held-out recordings",
+        "best_on_test": "C chosen on the test set of partition 1",
+    }
+    assert "best on test, as the paper chooses" in results.table(collect())
+    # The last epoch of finetuning, and every epoch's test score.
+    candidates = (Candidate(1, None, 0.75), Candidate(2, None, 0.5))
+    last = outcome([0, 1], [0, 1], candidates, chosen=2)._replace(varied="epoch")
+    found = collect({"1": last})
+    assert found["choices"] == {
+        "scores": "epoch set beforehand",
+        "best_on_test": "epoch chosen on the test set itself",
+    }
+    [line] = [line for line in results.table(found).splitlines() if "best on test" in line]
+    assert "for information alone" in line and "epoch chosen on the test set itself" in line
+    assert "paper" not in line
+    [only] = collect({"1": last._replace(candidates=candidates[1:])})["choices"].items()
+    assert only == ("scores", "epoch set beforehand")
+
+
 def test_nothing_is_best_on_test_where_one_alone_was_tested():
     candidates = (Candidate(1.0, 0.5, None), Candidate(2.0, 0.75, 0.6))
     found = collect({"1": outcome([0, 1], [0, 1], candidates, chosen=2.0)})
