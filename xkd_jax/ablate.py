@@ -18,7 +18,8 @@ with the same pretraining share it. All rows are listed by xkd_jax.main with
 
 Flags:
   --base=FILE             the config that the rows change: one of configs/*.py; for the paper's own
-                          recipe of appendix B, configs/ablation.py:default
+                          recipe of appendix B, configs/ablation.py:default; may be left out with
+                          --checkpoint.ROW (configs/k400.py)
   --rows=NAME,...         rows (no_refine), studies (local_views), tables (table4, tableS12),
                           figures (figureS1), or all
   --seeds=N               number of seeds, from the base's seed on (1)
@@ -33,6 +34,8 @@ Flags:
   --finetune.DATASET=FOLDER  the same for finetuning on video, prepared with --short_side=256
   --data.DATASET=FOLDER   with --evaluate=paper: prepared audioset or kinetics_sound, for the rows
                           that the paper pretrains on it
+  --checkpoint.ROW=FOLDER  with --evaluate=paper: weights of a row, as xkd_jax.load_encoder takes
+                          them. Then nothing is pretrained, and rows without weights are left out
   --input FILE ...        media files and folders whose attention maps figure3 shows (by default
                           eight clips of the base's data)
   --run=NAME              only the pretraining of this name; makes no table
@@ -56,7 +59,7 @@ import argparse
 import pathlib
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -70,13 +73,16 @@ from xkd_jax.ablation import (
     run_figures,
     selection,
     tables,
+    weights,
 )
 from xkd_jax.ablation.evaluations import Suite
 from xkd_jax.ablation.runner import Failed, Runner, Stopped
 from xkd_jax.downstream.figures import save
+from xkd_jax.paper import rows
 
 _CONFIG, _EVALUATION = "--config.", "--eval."
 COMPARE, PAPER = "compare", "paper"
+_BASE_OF_WEIGHTS = "configs/k400.py"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -107,12 +113,14 @@ class Flags(NamedTuple):
         base: Flags of the base, `--config.FIELD=VALUE`.
         evaluation: Flags of the evaluations, as `--config.FIELD=VALUE`.
         folders: Folders of data sets.
+        weights: Folders of weights, by name of the row.
     """
 
     arguments: argparse.Namespace
     base: tuple[str, ...]
     evaluation: tuple[str, ...]
     folders: evaluations.Folders
+    weights: Mapping[str, str]
 
 
 def _run(flags: Flags) -> list[Failed]:
@@ -125,6 +133,7 @@ def _run(flags: Flags) -> list[Failed]:
         config_flag.load_config(arguments.base, flags.base),
         arguments.evaluate == PAPER,
         flags.folders.pretraining,
+        weights.read(flags.weights),
     )
     if base.config.get("task") != "pretrain":
         raise ValueError(f"--base={base.path} is not a pretraining: it has another task")
@@ -206,7 +215,7 @@ def _parse(argv: Sequence[str]) -> Flags:
         print(__doc__)
         sys.exit(0)
     parser = program.Parser("xkd_jax.ablate", __doc__)
-    parser.add_argument("--base", required=True)
+    parser.add_argument("--base")
     parser.add_argument("--rows", required=True, type=lambda text: text.split(","))
     parser.add_argument("--seeds", type=program.count, default=1)
     parser.add_argument("--seed", type=int)
@@ -215,6 +224,8 @@ def _parse(argv: Sequence[str]) -> Flags:
     parser.add_argument("--evaluate", default=COMPARE)
     parser.add_argument("--input", type=pathlib.Path, nargs="+", default=[])
     only = parser.add_mutually_exclusive_group()
+    for row in rows.ROWS:
+        parser.add_argument(f"--checkpoint.{row}", metavar="FOLDER", dest=f"checkpoint.{row}")
     for name in ("--jobs", "--dry_run", "--table_only"):
         only.add_argument(name, action="store_true")
     folders = {
@@ -240,6 +251,13 @@ def _parse(argv: Sequence[str]) -> Flags:
     for kind, paths in given.items():
         if paths and arguments.evaluate != PAPER:
             parser.error(f"--{kind}.{next(iter(paths))} is allowed with --evaluate=paper alone")
+    given_weights = {
+        row: path for row in rows.ROWS if (path := vars(arguments)[f"checkpoint.{row}"])
+    }
+    if given_weights:
+        _check_weights(parser, arguments, next(iter(given_weights)))
+    if not arguments.base:
+        parser.error("--base is missing; allowed: one of configs/*.py")
     if arguments.input and arguments.evaluate != PAPER:
         parser.error("--input is allowed with --evaluate=paper alone")
     return Flags(
@@ -251,7 +269,17 @@ def _parse(argv: Sequence[str]) -> Flags:
             if flag.startswith(_EVALUATION)
         ),
         evaluations.Folders(*given.values()),
+        given_weights,
     )
+
+
+def _check_weights(parser: program.Parser, arguments: argparse.Namespace, row: str) -> None:
+    """Refuses what makes no sense with --checkpoint.ROW, and sets the base if there is none."""
+    if arguments.evaluate != PAPER:
+        parser.error(f"--checkpoint.{row} is allowed with --evaluate=paper alone")
+    if arguments.seeds > 1 or arguments.seed is not None:
+        parser.error(f"--checkpoint.{row} is allowed without --seeds and --seed")
+    arguments.base = arguments.base or _BASE_OF_WEIGHTS
 
 
 def _command(flags: Flags, job: plan.Job, output: pathlib.Path) -> list[str]:
@@ -265,7 +293,9 @@ def _command(flags: Flags, job: plan.Job, output: pathlib.Path) -> list[str]:
     )
     return [
         *("python", "-m", "xkd_jax.ablate", f"--base={arguments.base}"),
-        *(*which, f"--seed={job.seed}", f"--output={output}"),
+        *(*which, f"--output={output}"),
+        *([] if flags.weights else [f"--seed={job.seed}"]),
+        *(f"--checkpoint.{row}={folder}" for row, folder in flags.weights.items()),
         *flags.folders.flags(),
         *flags.base,
         *(_EVALUATION + flag.removeprefix(_CONFIG) for flag in flags.evaluation),

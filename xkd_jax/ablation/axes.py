@@ -51,9 +51,12 @@ def place(
     """
     number = next(iter(study.figures), "")
     if number == RECORDINGS:
-        counts = job and data_log.read_counts(job.workdir)
+        counts = job and data_log.read_counts(job.source)
         theirs = rows.RECORDINGS[rows.ROWS[entry.row].data]
-        return Place((float(counts.used),) if counts else (), (float(theirs),))
+        if counts:
+            return Place((float(counts.used),), (float(theirs),))
+        # Of weights without a log it is known which of the paper's runs they are.
+        return Place((float(theirs),) if job and job.weights else (), (float(theirs),))
     if number == LENGTH:
         config = plan.row_config(base, entry.row, 0)
         so_far = (config.steps or config.epochs) * entry.part / table.parts

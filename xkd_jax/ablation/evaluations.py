@@ -14,6 +14,7 @@ from input_pipeline.prepared import records
 from input_pipeline.programs import config_fields, config_flag
 from xkd_jax.ablation import plan
 from xkd_jax.ablation.selection import Selected
+from xkd_jax.ablation.weights import Weights
 from xkd_jax.downstream import comparable, protocols
 from xkd_jax.paper import published, rows, tables
 from xkd_jax.paper.tables import Benchmark, Table
@@ -239,7 +240,7 @@ class Paper:
         self, job: plan.Job, entry: tables.Entry, benchmark: Benchmark, table: Table
     ) -> Evaluation:
         folder, network = self._folders.of(benchmark), rows.ROWS[entry.row].network
-        fields = {"checkpoint": job.workdir, "network": network, "data.path": folder}
+        fields = {"checkpoint": job.source, "network": network, "data.path": folder}
         if benchmark[1] != "finetune":
             fields["features.cache"] = job.workdir.parents[1] / "features"
         splits = table.splits_of(benchmark[0])
@@ -261,18 +262,21 @@ class Paper:
         """Lists the benchmarks of a table for which there are no data."""
         return [benchmark for benchmark in table.benchmarks if not self._folders.of(benchmark)]
 
-    def differences(self, base: plan.Base, study: str, names: Sequence[str]) -> list[str]:
+    def differences(
+        self, base: plan.Base, study: str, names: Sequence[str], jobs: Sequence[plan.Job] = ()
+    ) -> list[str]:
         """Lists in words what is not as the paper has it in our numbers of a study.
 
         Args:
             base: Base config of the pretrainings.
             study: Name of the study.
             names: Rows of the study.
+            jobs: Their pretrainings; those that are not here are the base's.
         """
         found: dict[str, None] = {}
+        weights = {row: job.weights for job in jobs for row in job.rows}
         for row in names:
-            config = plan.row_config(base, row, 0).to_dict()
-            found |= dict.fromkeys(comparable.differences(config, rows.ROWS[row].network, row))
+            found |= dict.fromkeys(_unlike_in_pretraining(base, row, weights.get(row)))
         for benchmark in table_of(rows.STUDIES[study]).benchmarks:
             if self._folders.of(benchmark):
                 title = tables.title(benchmark)
@@ -286,6 +290,16 @@ class Paper:
 
 
 Suite = Compare | Paper
+
+
+def _unlike_in_pretraining(base: plan.Base, row: str, given: Weights | None) -> list[str]:
+    if given is None:
+        config = plan.row_config(base, row, 0).to_dict()
+    elif given.config is None:
+        return [f"how {given.path} was pretrained is not known"]
+    else:
+        config = given.config
+    return comparable.differences(config, rows.ROWS[row].network, row)
 
 
 def name(entry: tables.Entry, benchmark: Benchmark, table: Table) -> str:

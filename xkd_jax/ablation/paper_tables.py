@@ -80,7 +80,9 @@ def _study(
         "methods_across": table.methods_across,
         "benchmarks": [tables.title(benchmark) for benchmark in table.benchmarks],
         "differences": list(
-            dict.fromkeys([*paper.differences(base, study, names), *_measured(table, names, jobs)])
+            dict.fromkeys(
+                [*paper.differences(base, study, names, jobs), *_measured(table, names, jobs)]
+            )
         ),
         "gaps": {tables.title(b): evaluations.missing_flag(b) for b in paper.gaps(table)},
         "left_out": left_out,

@@ -18,6 +18,7 @@ import ml_collections
 from input_pipeline.files import sealed
 from input_pipeline.programs import config_fields, former_names
 from xkd_jax.ablation.selection import Selected
+from xkd_jax.ablation.weights import Weights
 from xkd_jax.config import checks, pretraining
 from xkd_jax.downstream import results
 from xkd_jax.paper import rows
@@ -40,6 +41,8 @@ class Base(NamedTuple):
         as_paper: Whether rows get the paper's recipe too, in the fields that the base leaves at
             the paper's default, and its pretraining data.
         data: Folders of pretraining data that are not the base's, by name of the data set.
+        weights: Weights of rows, by name of the row. If there are any, nothing is pretrained, and
+            other rows are left out.
     """
 
     path: str
@@ -47,6 +50,7 @@ class Base(NamedTuple):
     config: ml_collections.ConfigDict
     as_paper: bool = False
     data: Mapping[str, str] = {}
+    weights: Mapping[str, Weights] = {}
 
 
 class NotKeptError(ValueError):
@@ -62,6 +66,7 @@ class Job(NamedTuple):
         rows: Names of the rows that need it.
         workdir: Workdir of the pretraining.
         parts: Number of its checkpoints to evaluate, evenly over its length.
+        weights: Weights that stand for it; None if it is to be pretrained.
     """
 
     run: str
@@ -69,6 +74,12 @@ class Job(NamedTuple):
     rows: tuple[str, ...]
     workdir: pathlib.Path
     parts: int = 1
+    weights: Weights | None = None
+
+    @property
+    def source(self) -> pathlib.Path:
+        """Folder of the weights: the workdir, unless they are from elsewhere."""
+        return pathlib.Path(self.weights.path) if self.weights else self.workdir
 
     def evaluation(self, name: str) -> pathlib.Path:
         """Returns the folder of an evaluation, by its name or its network."""
@@ -113,12 +124,30 @@ def _papers_own(base: Base, row: str) -> dict[str, Any]:
 
 
 def runs_of_rows(base: Base) -> dict[str, str]:
-    """Returns the name of each row's pretraining: the first row with the same config."""
-    first: dict[str, str] = {}
+    """Returns the name of each row's pretraining: the first row with the same config and data."""
+    first: dict[tuple[str, str], str] = {}
     return {
-        row: first.setdefault(_as_text(row_config(base, row, 0).to_dict()), row)
-        for row in rows.ROWS
+        name: first.setdefault((row.data, _as_text(row_config(base, name, 0).to_dict())), name)
+        for name, row in rows.ROWS.items()
     }
+
+
+def _weights_of_runs(base: Base) -> dict[str, Weights]:
+    """Returns the given weights by name of the pretraining that they stand for.
+
+    Raises:
+        ConfigError: Two rows of one pretraining have different weights.
+    """
+    if not base.weights:
+        return {}
+    runs, found = runs_of_rows(base), {}
+    for row, weights in base.weights.items():
+        if found.setdefault(runs[row], weights) != weights:
+            raise checks.ConfigError(
+                f"--checkpoint.{row}={weights.path}; allowed: {found[runs[row]].path}, since the "
+                "row has the same pretraining"
+            )
+    return found
 
 
 def _as_text(value: Any) -> str:
@@ -128,7 +157,13 @@ def _as_text(value: Any) -> str:
 def impossible(base: Base, selected: Sequence[Selected]) -> dict[str, str]:
     """Returns the selected rows that are impossible on this base, each with the reason."""
     reasons = {}
+    given = _weights_of_runs(base)
+    runs = runs_of_rows(base) if given else {}
     for row in _names(selected):
+        if given:
+            if runs[row] not in given:
+                reasons[row] = f"its weights are not given: --checkpoint.{row}=FOLDER is missing"
+            continue
         if reason := _lacks_data(base, row):
             reasons[row] = reason
             continue
@@ -179,8 +214,16 @@ def jobs(
     if not wanted:
         row, reason = next(iter(left_out.items()))
         raise checks.ConfigError(f"row {row} is impossible on {base.path}: {reason}")
+    given = _weights_of_runs(base)
     return [
-        Job(run, seed, tuple(names), output / run / f"seed{seed}", _parts(base, selected, names))
+        Job(
+            run,
+            seed,
+            tuple(names),
+            output / run / ("given" if given else f"seed{seed}"),
+            _parts(base, selected, names),
+            given.get(run),
+        )
         for seed in seeds
         for run, names in wanted.items()
     ]
@@ -233,11 +276,13 @@ def evaluation_flags(base: Base, job: Job, network: str, flags: Sequence[str]) -
 
 
 def is_pretrained(base: Base, job: Job) -> bool:
-    """Returns whether a run's newest checkpoint is at or past `config.steps`.
+    """Returns whether a run's newest checkpoint is at or past `config.steps`, or weights are given.
 
     Returns False if `config.steps` is 0: then the length depends on the data, which only
     `xkd_jax.main` reads.
     """
+    if job.weights:
+        return True
     step = checkpoint.latest_step(job.workdir)
     return step is not None and 0 < base.config.steps <= step
 
@@ -253,8 +298,8 @@ def kept_checkpoint(job: Job, part: int, parts: int) -> pathlib.Path:
     Raises:
         NotKeptError: The pretraining has not kept it.
     """
-    last = checkpoint.latest_step(job.workdir) or 0
-    path = job.workdir / "checkpoints" / str(min(last, part * checkpoint.interval(last, parts)))
+    last = checkpoint.latest_step(job.source) or 0
+    path = job.source / "checkpoints" / str(min(last, part * checkpoint.interval(last, parts)))
     if not saved_checkpoint.is_checkpoint(path):
         raise NotKeptError(
             f"{path} is missing: this run has not kept its checkpoints; "
@@ -304,6 +349,8 @@ def evaluated(
     content = _load(path)
     if not isinstance(content.get("protocol"), Mapping):
         raise ValueError(f"{path} is damaged: it lacks the protocol; remove it to evaluate again")
+    if job.weights and content["protocol"].get("checkpoint") != job.weights.path:
+        return None
     if protocol is None or (
         _relevant(content["protocol"]) == _relevant(json.loads(protocol.to_json()))
     ):

@@ -51,7 +51,7 @@ def pictures(
     first = min((job.seed for job in jobs), default=0)
     for study, names in selected:
         runs = {
-            row: job.workdir
+            row: job.source
             for row in names
             for job in jobs
             if job.seed == first and row in job.rows
@@ -100,7 +100,7 @@ def _logs(runs: Workdirs) -> dict[str, history.History]:
 
 def _attention(runs: Workdirs, read: Read) -> np.ndarray | None:
     """Draws the video teachers' attention, a model without refinement above one with it."""
-    if set(runs) != {"no_refine", "xkd"} or not all(map(_is_saved, runs.values())):
+    if set(runs) != {"no_refine", "xkd"} or not all(map(_has_weights, runs.values())):
         return None
     loaded = {row: networks.load(workdir) for row, workdir in runs.items()}
     shown = read(loaded["xkd"].view("video"))
@@ -119,8 +119,10 @@ def _attention(runs: Workdirs, read: Read) -> np.ndarray | None:
     return _tiled(montages, _CLIPS_ACROSS)
 
 
-def _is_saved(workdir: pathlib.Path) -> bool:
-    return plan.checkpoint.latest_step(workdir) is not None
+def _has_weights(path: pathlib.Path) -> bool:
+    """Returns whether a folder is an export, or a run that has saved a checkpoint."""
+    is_run = (path / "checkpoints").is_dir() or not path.is_dir()
+    return not is_run or plan.checkpoint.latest_step(path) is not None
 
 
 def _read_clips(

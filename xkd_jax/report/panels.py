@@ -10,9 +10,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from xkd_jax.downstream.figures import COLORS, DPI, FONT, GRAY, INK
+from xkd_jax.downstream.figures import COLORS, DPI, FONT, GRAY, INK, render
 from xkd_jax.report.charts import color_of, frame
-from xkd_jax.report.reconstructions import draw
 
 OURS, PAPER = "ours", "the paper's"
 _LETTERS = 14  # letters of the title in an inch
@@ -240,4 +239,4 @@ def picture(title: str, panels: Sequence[Panel]) -> np.ndarray:
             handles.values(), handles.keys(), loc="outside right upper", frameon=False, fontsize=8,
             labelcolor=INK,
         )  # fmt: skip
-    return draw(figure)
+    return render(figure)

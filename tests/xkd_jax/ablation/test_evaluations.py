@@ -1,5 +1,6 @@
 """The paper's evaluations: which ones a table needs, with which flags, on which data."""
 
+import json
 import pathlib
 import shlex
 
@@ -7,7 +8,10 @@ import pytest
 
 from input_pipeline.prepared.records import Recipe
 from input_pipeline.programs import config_flag
+from xkd_jax import ablate
 from xkd_jax.ablation import evaluations, plan, selection
+from xkd_jax.ablation.weights import Weights
+from xkd_jax.config import checks
 from xkd_jax.paper import rows, tables
 
 K400 = "configs/k400.py"
@@ -244,6 +248,74 @@ def test_the_papers_numbers_in_a_figure_are_those_of_its_tables():
     assert numbers("figureS2") == {"default": default, "mask_v0.85_a0.80": default}
     assert numbers("figureS5") == {"default": default}
     assert numbers("figureS6") == {"xkd": (84.7, 59.3), "student": (84.4, 57.8)}
+
+
+def test_given_weights_stand_for_a_pretraining(folders, tmp_path):
+    given = {"student": Weights("release", None), "mas": Weights("runs/mine", {"seed": 1})}
+    base = make_base()._replace(weights=given)
+    selected = selection.select(["table6", "table5"])
+    left_out = plan.impossible(base, selected)
+    assert left_out == {"mats": "its weights are not given: --checkpoint.mats=FOLDER is missing"}
+    jobs = {job.run: job for job in plan.jobs(base, selected, [0], tmp_path)}
+    # Student and teacher are of one pretraining, so of the same weights.
+    assert {run: (job.rows, job.weights) for run, job in jobs.items()} == {
+        "xkd": (("xkd", "student"), given["student"]),
+        "mas": (("mas",), given["mas"]),
+    }
+    xkd = jobs["xkd"]
+    assert plan.is_pretrained(base, xkd) and xkd.workdir == tmp_path / "xkd/given"
+    paper = evaluations.Paper(selected, folders, ())
+    found = {e.name: e.protocol() for e in paper.of(xkd)}
+    student = found["student/ucf101_svm_split1"]
+    assert (student.checkpoint, student.network) == ("release", "student")
+    # Results of other weights in the same folder do not count.
+    folder = xkd.evaluation("student/ucf101_svm_split1")
+    folder.mkdir(parents=True)
+    for checkpoint, counts in (("release", True), ("another", False)):
+        content = {"protocol": student.to_dict() | {"checkpoint": checkpoint}}
+        (folder / "results.json").write_text(json.dumps(content))
+        assert bool(plan.evaluated(xkd, "student/ucf101_svm_split1", student)) == counts
+
+
+def test_the_recipe_of_given_weights_is_told_as_far_as_it_is_known(folders):
+    config = make_base("--config.batch_size=8").config.to_dict()
+    weights = {"no_refine": Weights("release", None), "xkd": Weights("runs/mine", config)}
+    base, selected = make_base()._replace(weights=weights), selection.select(["table4"])
+    jobs = plan.jobs(base, selected, [0], OUTPUT)
+    paper = evaluations.Paper(selected, folders, ())
+    found = paper.differences(base, "refinement", ["no_refine", "xkd"], jobs)
+    assert found == ["how release was pretrained is not known", "batch_size is 8, not 256"]
+
+
+def test_two_weights_for_one_pretraining_are_refused():
+    weights = {"xkd": Weights("one", None), "student": Weights("two", None)}
+    base = make_base()._replace(weights=weights)
+    with pytest.raises(checks.ConfigError, match=r"--checkpoint.student=two; allowed: one, since"):
+        plan.jobs(base, selection.select(["table6"]), [0], OUTPUT)
+
+
+def refusal(*flags):
+    with pytest.raises(SystemExit) as stopped:
+        ablate.main(["--rows=table4", *flags])
+    return str(stopped.value.code)
+
+
+@pytest.mark.parametrize(
+    ("flags", "part"),
+    [
+        (["--checkpoint.xkd=a"], "--checkpoint.xkd is allowed with --evaluate=paper alone"),
+        (["--checkpoint.xkd=a", "--evaluate=paper", "--seeds=2"], "without --seeds and --seed"),
+        (["--evaluate=paper"], "--base is missing; allowed: one of configs/*.py"),
+        (["--base=configs/demo.py", "--input", "a"], "--input is allowed with --evaluate=paper"),
+        (
+            ["--evaluate=paper", "--checkpoint.xkd=/none/here"],
+            "--checkpoint.xkd=/none/here: /none/here: no such folder; allowed:",
+        ),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused(flags, part, capsys):
+    said = refusal(*flags) + capsys.readouterr().err
+    assert part in said and "Traceback" not in said
 
 
 def test_the_score_beside_the_papers_has_c_chosen_as_the_paper_does():

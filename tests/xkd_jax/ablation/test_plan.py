@@ -26,7 +26,7 @@ def jobs(base, *names, seeds=(0,), output=OUTPUT):
 
 def test_rows_of_one_config_share_a_pretraining():
     first, second = jobs(make_base(), "xkd", "student", "default", "no_refine")
-    assert first == ("xkd", 0, ("xkd", "student", "default"), OUTPUT / "xkd/seed0", 1)
+    assert first == ("xkd", 0, ("xkd", "student", "default"), OUTPUT / "xkd/seed0", 1, None)
     assert second.rows == ("no_refine",)
     assert first.networks() == ("teacher", "student")
     # The name is the same if only one of them is selected.
