@@ -111,6 +111,8 @@ def test_a_table_is_measured_as_the_paper_measures_it(data, tmp_path):
     assert (student["paper"]["HMDB51 SVM"], teacher["paper"]["HMDB51 SVM"]) == (57.8, 59.3)
     # The evaluation itself says so too.
     assert "clips.train.count is 2, not 25" in results["unlike_paper"]
+    assert (output / "table6.png").stat().st_size > 1000
+    assert "![Table 6](table6.png)" in (output / "paper.md").read_text()
     # What is not the paper's is said before any number.
     header = " ".join(said[: said.index("UCF101 SVM  ")].split())
     assert "Table 6. Comparison between students and teachers" in header

@@ -349,7 +349,7 @@ def evaluated(
     content = _load(path)
     if not isinstance(content.get("protocol"), Mapping):
         raise ValueError(f"{path} is damaged: it lacks the protocol; remove it to evaluate again")
-    if job.weights and content["protocol"].get("checkpoint") != job.weights.path:
+    if job.weights and content["protocol"].get("checkpoint") != str(job.source):
         return None
     if protocol is None or (
         _relevant(content["protocol"]) == _relevant(json.loads(protocol.to_json()))

@@ -23,7 +23,7 @@ _CURVES = tuple(history.CHARTS)[:5]  # of Figure S4
 _CLIPS = 8  # of Figure S7
 _CLIPS_ACROSS, _CHARTS_ACROSS = 2, 2
 
-Workdirs = Mapping[str, pathlib.Path]
+Runs = Mapping[str, plan.Job]  # by row
 Read = Callable[[Mapping[str, Any]], clips.Clips]  # clips of a preprocessing
 
 
@@ -50,18 +50,13 @@ def pictures(
     """
     first = min((job.seed for job in jobs), default=0)
     for study, names in selected:
-        runs = {
-            row: job.source
-            for row in names
-            for job in jobs
-            if job.seed == first and row in job.rows
-        }
+        runs = {row: job for row in names for job in jobs if job.seed == first and row in job.rows}
         if draw := _DRAWN.get(study):
             name = f"figure{rows.STUDIES[study].figures[0]}.png"
             yield name, draw(runs, functools.partial(_read_clips, base, inputs))
 
 
-def _collapse(runs: Workdirs, _: Read) -> np.ndarray | None:
+def _collapse(runs: Runs, _: Read) -> np.ndarray | None:
     """Draws the losses that show a collapse, of all runs in the same chart."""
     logs = _logs(runs)
     charts = []
@@ -82,7 +77,7 @@ def _at(steps: np.ndarray, known: history.Known) -> np.ndarray:
     return values
 
 
-def _curves(runs: Workdirs, _: Read) -> np.ndarray | None:
+def _curves(runs: Runs, _: Read) -> np.ndarray | None:
     """Draws the losses of a run."""
     charts = [
         Lines(title, "step", log.steps.astype(float), {name: log.metrics[name] for name in names})
@@ -93,16 +88,16 @@ def _curves(runs: Workdirs, _: Read) -> np.ndarray | None:
     return _tiled([chart.picture() for chart in charts], _CHARTS_ACROSS) if charts else None
 
 
-def _logs(runs: Workdirs) -> dict[str, history.History]:
-    logs = {row: history.read(workdir) for row, workdir in runs.items()}
+def _logs(runs: Runs) -> dict[str, history.History]:
+    logs = {row: history.read(job.source) for row, job in runs.items()}
     return {row: log for row, log in logs.items() if log}
 
 
-def _attention(runs: Workdirs, read: Read) -> np.ndarray | None:
+def _attention(runs: Runs, read: Read) -> np.ndarray | None:
     """Draws the video teachers' attention, a model without refinement above one with it."""
     if set(runs) != {"no_refine", "xkd"} or not all(map(_has_weights, runs.values())):
         return None
-    loaded = {row: networks.load(workdir) for row, workdir in runs.items()}
+    loaded = {row: networks.load(job.source) for row, job in runs.items()}
     shown = read(loaded["xkd"].view("video"))
     views = {"video": shown.views["video"]}
     maps = {
@@ -119,10 +114,8 @@ def _attention(runs: Workdirs, read: Read) -> np.ndarray | None:
     return _tiled(montages, _CLIPS_ACROSS)
 
 
-def _has_weights(path: pathlib.Path) -> bool:
-    """Returns whether a folder is an export, or a run that has saved a checkpoint."""
-    is_run = (path / "checkpoints").is_dir() or not path.is_dir()
-    return not is_run or plan.checkpoint.latest_step(path) is not None
+def _has_weights(job: plan.Job) -> bool:
+    return bool(job.weights) or plan.checkpoint.latest_step(job.workdir) is not None
 
 
 def _read_clips(

@@ -255,5 +255,7 @@ def test_figure_3_has_the_attention_of_both_models(tmp_path, monkeypatch):
     assert (without[:, :half] == without[0, 0]).all()
     assert (without[:, :half] != without[:, half:]).any()
     np.testing.assert_array_equal(without[:, :half], refined[:, half:])
-    # One model alone is no comparison.
+    # A run that has failed before its first checkpoint is not drawn, nor is one model alone.
+    (tmp_path / "failed/xkd/seed0").mkdir(parents=True)
+    assert pictures(tmp_path / "failed", "figure3") == {"figure3.png": None}
     assert pictures(tmp_path / "none", "figure3") == {"figure3.png": None}
