@@ -8,8 +8,9 @@ import pytest
 
 from input_pipeline.prepared.records import Recipe
 from input_pipeline.programs import config_flag
+from tests.saved_runs import save_run
 from xkd_jax import ablate
-from xkd_jax.ablation import evaluations, plan, selection
+from xkd_jax.ablation import evaluations, plan, selection, weights
 from xkd_jax.ablation.weights import Weights
 from xkd_jax.config import checks
 from xkd_jax.paper import rows, tables
@@ -279,17 +280,25 @@ def test_given_weights_stand_for_a_pretraining(folders, tmp_path):
 
 def test_the_recipe_of_given_weights_is_told_as_far_as_it_is_known(folders):
     config = make_base("--config.batch_size=8").config.to_dict()
-    weights = {"no_refine": Weights("release", None), "xkd": Weights("runs/mine", config)}
-    base, selected = make_base()._replace(weights=weights), selection.select(["table4"])
+    given = {"no_refine": Weights("release", None), "xkd": Weights("runs/mine", config)}
+    base, selected = make_base()._replace(weights=given), selection.select(["table4"])
     jobs = plan.jobs(base, selected, [0], OUTPUT)
     paper = evaluations.Paper(selected, folders, ())
     found = paper.differences(base, "refinement", ["no_refine", "xkd"], jobs)
     assert found == ["how release was pretrained is not known", "batch_size is 8, not 256"]
 
 
+def test_weights_of_a_run_come_with_its_config(tmp_path):
+    config, _, _ = save_run(tmp_path / "run", "xkd_mas")
+    [found] = weights.read({"mas": str(tmp_path / "run")}).values()
+    assert found.path == str(tmp_path / "run")
+    assert found.config["model"]["variant"] == "xkd_mas"
+    assert found.config["batch_size"] == config.batch_size
+
+
 def test_two_weights_for_one_pretraining_are_refused():
-    weights = {"xkd": Weights("one", None), "student": Weights("two", None)}
-    base = make_base()._replace(weights=weights)
+    given = {"xkd": Weights("one", None), "student": Weights("two", None)}
+    base = make_base()._replace(weights=given)
     with pytest.raises(checks.ConfigError, match=r"--checkpoint.student=two; allowed: one, since"):
         plan.jobs(base, selection.select(["table6"]), [0], OUTPUT)
 
