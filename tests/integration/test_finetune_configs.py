@@ -23,12 +23,14 @@ SLOW = {
     "finetune_esc50": "esc50",
     "finetune_video": "folder",
     "finetune_audio": "folder",
+    "finetune_joint": "kinetics_sound",
 }
 PARTITIONS = {
     "ucf101": ["1", "2", "3"],
     "hmdb51": ["1", "2", "3"],
     "esc50": list("12345"),
     "kinetics400": ["val"],
+    "kinetics_sound": ["val"],
     "fsd50k": ["test"],
     "folder": ["random"],
 }
@@ -41,7 +43,7 @@ def small(name, checkpoint, path, dataset):
         config.data.dataset = dataset
     config.steps = 2
     config.batch_size = config.evaluation.batch_size = 8
-    if config.modality == "video":
+    if config.modality != "audio":
         config.frame_size, config.short_side = 40, 48
     return config
 

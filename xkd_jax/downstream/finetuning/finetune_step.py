@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 import optax
 from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from xkd_jax.config import finetuning
 from xkd_jax.downstream.finetuning import mixing, rand_augment, spec_augment
@@ -19,6 +20,7 @@ from xkd_jax.downstream.finetuning.finetune_model import FinetuneModel, Params
 from xkd_jax.downstream.finetuning.joint_model import JointModel
 from xkd_jax.method import augment, optimizer
 from xkd_jax.method.randomness import Purpose, example_keys
+from xkd_jax.sharding import BATCH_AXES
 
 Metrics = OrderedDict[str, jax.Array]
 Batch = dict[str, Any]
@@ -219,14 +221,27 @@ def augmented(
         for m, examples in views.items():
             axis = 2 if m == "video" else 1
             extents = examples.shape[axis : axis + 2]
-            draw = jax.vmap(lambda key, size=extents: mixing.draw(key, config.mixing, size))
-            draws = draw(keys)
+            draws = _mixing_draws(keys, config, extents, mesh)
             views[m] = mixing.mix(draws, examples, axis)
             owns.append(draws.own)
         own = sum(owns) / len(owns)
         targets = mixing.mix_targets(own, targets)
         weights *= jnp.where(own < 1, weights[::-1], 1.0)
     return normalized(views), targets, weights
+
+
+def _mixing_draws(
+    keys: jax.Array, config: ml_collections.ConfigDict, extents: tuple[int, int], mesh: Mesh
+) -> mixing.Draws:
+    """Draws how to mix each example of a batch.
+
+    Each device draws for its own examples. In one program for all, the loop that draws Gamma
+    variables by rejection would end each round with a reduction over all devices, and devices of a
+    CPU that run it beside another exchange wait for each other forever.
+    """
+    draw = jax.vmap(lambda key: mixing.draw(key, config.mixing, extents))
+    over_batch = P(BATCH_AXES)
+    return jax.shard_map(draw, mesh=mesh, in_specs=over_batch, out_specs=over_batch)(keys)
 
 
 def classification_loss(logits: jax.Array, targets: jax.Array, multi_label: bool) -> jax.Array:
