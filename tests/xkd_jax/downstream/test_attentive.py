@@ -140,7 +140,8 @@ def test_shuffled_labels_are_at_chance_and_a_share_of_the_training_set_is_held_o
 
 def test_sound_of_several_classes_is_scored_by_mean_average_precision(run, tmp_path):
     data = labeled_clips.multi_label(tmp_path / "data")
-    config = config_for(run, data, modalities=("audio",), **{"pooler.blocks": 2})
+    split = {"parallel.fsdp": 2}  # the heads' weights over pairs of devices
+    config = config_for(run, data, modalities=("audio",), **{"pooler.blocks": 2}, **split)
     results = attentive.attentive(config, str(tmp_path / "out"))
     assert results["metric"] == "map" and results["scores"]["map"]["mean"] > results["chance"]
     plan = json.loads((tmp_path / "out/test/plan.json").read_text())
