@@ -57,3 +57,28 @@ def test_the_command_gives_results(name, checkpoint, data, tmp_path):
     code, output = runs.call(*flags, "--config.batch_size=0", config=f"configs/eval/{name}.py")
     assert code == 1
     assert output.splitlines()[-1].startswith("error: config.batch_size is 0; allowed: a whole")
+
+
+@pytest.mark.slow  # starts three processes
+@pytest.mark.parametrize("name", SMALL)
+def test_two_processes_give_what_one_does(name, checkpoint, data, tmp_path):
+    flags = [
+        f"--config.checkpoint={checkpoint}",
+        f"--config.data.path={data('kinetics_sound')}",
+        "--config.batch_size=8",
+        *SMALL[name],
+    ]
+    found = []
+    for processes in (1, 2):
+        workdir = tmp_path / str(processes)
+        process = runs.start_several(
+            processes, *flags, f"--workdir={workdir}", config=f"configs/eval/{name}.py"
+        )
+        code, output = runs.ended(process)
+        assert code == 0, output
+        found.append(json.loads((workdir / "results.json").read_text()))
+    for key in ("pairs", "shots", "scores"):
+        assert found[0].get(key) == found[1].get(key)
+    if name == "attentive":
+        for one, two in zip(*(f["partitions"]["val"]["candidates"] for f in found), strict=True):
+            assert one == two
