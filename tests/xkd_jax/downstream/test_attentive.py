@@ -108,6 +108,7 @@ def test_a_finished_probe_trains_and_tests_nothing_again(probed, monkeypatch, ca
         attentive.attentive(config, str(workdir))
 
 
+@pytest.mark.slow  # a whole run more
 def test_stopped_before_the_test_it_ends_the_same(probed, run, planted, tmp_path, monkeypatch):
     """Also that a run is a function of its seed."""
     _, config, results = probed
