@@ -40,7 +40,9 @@ def build(survey: Survey) -> Section:
         f"Among {count} clips, ranked by the cosine of the projectors' outputs after subtracting "
         "each network's mean. Recall@k: share of queries whose own clip is among the first k. Same "
         "class@k: share of the first k other clips that have the query's class. Training makes a "
-        "student agree with the other modality's teacher; the first two lines measure that.",
+        "student agree with the other modality's teacher; the first two lines measure that. "
+        "Refinement gives a teacher the other modality's attention in the same clip, which helps "
+        "to find it; configs/eval/retrieval.py evaluates without refinement.",
         "faint",
     )
     section.numbers = {"clips": count, "spaces": numbers}
