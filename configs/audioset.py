@@ -3,7 +3,7 @@
     python -m input_pipeline.prepare --dataset=audioset --source=AUDIOSET --output=DATA
     python -m xkd_jax.main --config=configs/audioset.py --config.data.path=DATA --workdir=RUN
 
-Data: about 1.8 million recordings of 10 s (docs/data.md); labels are not used. Model: 305M
+Data: about 1.8 million recordings of 10 s (docs/data.md), whose labels are not used. Model: 305M
 parameters in the video encoder, 87M in the audio encoder. The decoder of video, 512 wide with 8
 blocks of 16 heads, is that of MAE for ViT-L: an assumption, since the paper gives ViT-B's alone
 (Table S3). Hardware: a TPU pod or several nodes of GPUs; the paper does not state the cost of this

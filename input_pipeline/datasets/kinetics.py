@@ -1,4 +1,4 @@
-"""Kinetics400 in its two usual layouts, and Kinetics-Sound, which is 32 of its classes.
+"""Kinetics400, 600 and 700 in their two usual layouts, and Kinetics-Sound: 32 classes of the first.
 
 One layout is `<split>/<class>/<id>_<start>_<end>.mp4`, with spaces or underscores in the classes.
 The other has such files in any folder, and CSV files with the columns label, youtube_id,
@@ -31,7 +31,7 @@ _SPLIT = re.compile(r"(?:.*[ ._-])?(train|val|test)(?:ing|id|idation|idate)?(?:[
 
 
 def recordings(root: pathlib.Path) -> listing.Listing:
-    """Lists the recordings of Kinetics400.
+    """Lists the recordings of Kinetics400, 600 or 700, which differ in their classes alone.
 
     Args:
         root: Folder of the data set, searched with all its subfolders.

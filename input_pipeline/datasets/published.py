@@ -11,7 +11,7 @@ class Size(NamedTuple):
         recordings: Number of recordings by split.
         classes: Number of classes; 0 if labels are not used.
         is_exact: Whether everybody has the same recordings. Those of web videos vanish with time;
-            for them, the numbers are about those of the paper.
+            for them, the numbers are about those that published results are for.
     """
 
     recordings: Mapping[str, int]
@@ -22,8 +22,15 @@ class Size(NamedTuple):
 SIZES = {
     "kinetics400": Size({"train": 240_000, "val": 19_800}, 400, is_exact=False),
     "kinetics_sound": Size({"train": 22_700, "val": 1_600}, 32, is_exact=False),
-    # Its tables name 2,063,949 and 20,371 segments.
-    "audioset": Size({"train": 1_800_000}, is_exact=False),
+    # Kinetics-700 of 2019 and of 2020 have as many.
+    "kinetics600": Size({"train": 390_000, "val": 29_700}, 600, is_exact=False),
+    "kinetics700": Size({"train": 530_000, "val": 34_000}, 700, is_exact=False),
+    # Those without labels are in test: 27,157.
+    "something_something": Size({"train": 168_913, "val": 24_777}, 174),
+    # Its tables name 2,063,949 segments, of which 22,160 are balanced, and 20,371.
+    "audioset": Size({"train": 1_800_000, "eval": 17_000}, 527, is_exact=False),
+    "audioset_20k": Size({"train": 20_000, "eval": 17_000}, 527, is_exact=False),
+    "vggsound": Size({"train": 183_000, "test": 15_400}, 309, is_exact=False),
     "ucf101": Size({"full": 13_320}, 101),
     "hmdb51": Size({"full": 6_766}, 51),
     "esc50": Size({"full": 2_000}, 50),
@@ -32,12 +39,12 @@ SIZES = {
 _ENOUGH = 0.99  # share of a number that is not exact
 
 
-def shortfall(dataset: str, classes: int, recordings: Mapping[str, int]) -> str:
+def shortfall(dataset: str, classes: int | None, recordings: Mapping[str, int]) -> str:
     """Says what a data set lacks of the published one.
 
     Args:
         dataset: Name of the data set in `python -m input_pipeline.prepare`.
-        classes: Number of classes with recordings.
+        classes: Number of classes with recordings. None if labels are not used.
         recordings: Number of recordings by split.
 
     Returns:
@@ -52,11 +59,11 @@ def shortfall(dataset: str, classes: int, recordings: Mapping[str, int]) -> str:
         for split, count in size.recordings.items()
         if recordings.get(split, 0) < share * count
     ]
-    if classes < size.classes:
+    if classes is not None and classes < size.classes:
         missing.append(f"{classes} of {size.classes} classes")
     if not missing:
         return ""
     return (
-        f"{dataset} is not whole: {', '.join(missing)} are there; the paper's results are those of "
+        f"{dataset} is not whole: {', '.join(missing)} are there; published results are those of "
         "the whole data set"
     )

@@ -13,14 +13,21 @@ from input_pipeline.datasets import (
     kinetics,
     listing,
     published,
+    something_something,
     tree,
     ucf101,
+    vggsound,
 )
 
 READERS: dict[str, Callable[[pathlib.Path], listing.Listing]] = {
     "kinetics400": kinetics.recordings,
+    "kinetics600": kinetics.recordings,
+    "kinetics700": kinetics.recordings,
     "kinetics_sound": kinetics.sound_recordings,
+    "something_something": something_something.recordings,
     "audioset": audioset.recordings,
+    "audioset_20k": audioset.balanced_recordings,
+    "vggsound": vggsound.recordings,
     "ucf101": ucf101.recordings,
     "hmdb51": hmdb51.recordings,
     "esc50": esc50.recordings,
@@ -43,9 +50,10 @@ def read(dataset: str, root: pathlib.Path) -> listing.Listing:
     """
     recordings = READERS[dataset](root)
     entries = [entry for split in recordings.splits.values() for entry in split]
+    classes = len({label for entry in entries for label in entry.labels})
     missing = published.shortfall(
         dataset,
-        classes=len({label for entry in entries for label in entry.labels}),
+        classes=classes if recordings.class_names else None,
         recordings={split: len(entries) for split, entries in recordings.splits.items()},
     )
     notes = (*recordings.notes, *([missing] if missing else []))

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import json
 import os
 import pathlib
 import re
@@ -115,6 +116,18 @@ class Source:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield number, line.strip()
+
+    def json(self, path: str) -> object:
+        """Returns the content of a JSON file.
+
+        Raises:
+            AnnotationsError: The file cannot be read, or is not JSON.
+        """
+        with self._open(path) as file:
+            try:
+                return json.load(file)
+            except (ValueError, RecursionError) as error:
+                raise AnnotationsError(path, f"not JSON ({error})") from error
 
     @contextlib.contextmanager
     def _open(self, path: str, newline: str | None = None) -> Iterator[TextIO]:

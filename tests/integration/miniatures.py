@@ -1,9 +1,10 @@
-"""Miniatures of the paper's labeled data sets in their published layouts, with two easy classes.
+"""Miniatures of the labeled data sets in their published layouts, with two easy classes.
 
 All recordings of a class are the same file. So a score below 100 % means that something has been
-mixed up. tests/input_pipeline/layouts.py has broken files and odd annotations.
+mixed up. tests/input_pipeline/layouts has broken files and odd annotations.
 """
 
+import json
 import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
@@ -83,6 +84,49 @@ def kinetics400(root: pathlib.Path, media: Media) -> None:
             _write(root / split / name.replace(" ", "_") / file, video)
 
 
+def something_something(root: pathlib.Path, media: Media) -> None:
+    """Numbered videos, JSON files, and a test split without classes."""
+    tables: dict[str, list[dict[str, str]]] = {"train": [], "validation": [], "test": []}
+    for label, (name, video) in enumerate(zip(("Holding", "Turning"), media.videos, strict=True)):
+        for number in range(_PER_CLASS):
+            file = f"{10 * label + number}"
+            item = {"id": file, "label": f"{name.lower()} a cup", "template": f"{name} [something]"}
+            split = ("train", "train", "train", "train", "validation", "test")[number]
+            tables[split].append({"id": file} if split == "test" else item)
+            _write(root / "20bn-something-something-v2" / f"{file}.mp4", video)
+    for split, items in tables.items():
+        _write(root / "labels" / f"{split}.json", json.dumps(items))
+    numbers = {"Turning something": "1", "Holding something": "0"}
+    _write(root / "labels" / "labels.json", json.dumps(numbers))
+
+
+def vggsound(root: pathlib.Path, media: Media) -> None:
+    """A CSV file without header."""
+    rows = []
+    for label, (name, video) in enumerate(zip(("dog, barking", "rain"), media.videos, strict=True)):
+        for number in range(_PER_CLASS):
+            row = f'abcdefghi{label}{number},30,"{name}"'
+            rows.append(f"{row},{'train' if number < 4 else 'test'}\n")
+            _write(root / "video" / f"abcdefghi{label}{number}_000030.mp4", video)
+    _write(root / "vggsound.csv", "".join(rows))
+
+
+def audioset(root: pathlib.Path, media: Media) -> None:
+    """CSV files with comments. Each video has one of two classes, and one that all share."""
+    head = "# Segments csv created\n# num_ytids=4\n# YTID, start_seconds, end_seconds, labels\n"
+    tables = {"balanced_train": head, "unbalanced_train": head, "eval": head}
+    for label, video in enumerate(media.videos):
+        for number in range(_PER_CLASS):
+            split = ("balanced_train",) * 3 + ("unbalanced_train",) + ("eval",) * 2
+            segment = f'abcdefghi{label}{number}, 30.000, 40.000, "/m/2,/m/{label}"\n'
+            tables[split[number]] += segment
+            _write(root / "video" / f"abcdefghi{label}{number}_30.mp4", video)
+    for split, table in tables.items():
+        _write(root / f"{split}_segments.csv", table)
+    classes = '0,/m/0,"Bark"\n1,/m/1,"Rain, heavy"\n2,/m/2,"Sound"\n'
+    _write(root / "class_labels_indices.csv", f"index,mid,display_name\n{classes}")
+
+
 def esc50(root: pathlib.Path, media: Media) -> None:
     """Five folds."""
     rows = ["filename,fold,target,category,esc10,src_file,take"]
@@ -123,6 +167,10 @@ PUBLISHED: dict[str, Callable[[pathlib.Path, Media], None]] = {
     "hmdb51": hmdb51,
     "kinetics400": kinetics400,
     "kinetics_sound": kinetics400,
+    "something_something": something_something,
+    "audioset": audioset,
+    "audioset_20k": audioset,
+    "vggsound": vggsound,
     "esc50": esc50,
     "fsd50k": fsd50k,
 }

@@ -155,20 +155,47 @@ def test_annotations_that_cannot_be_read_are_refused_by_file_and_line(tmp_path, 
     ("dataset", "annotations"),
     [
         ("audioset", "balanced_train_segments.csv"),
+        ("audioset_20k", "class_labels_indices.csv"),
         ("esc50", "esc50.csv"),
         ("fsd50k", "vocabulary.csv"),
         ("hmdb51", "clap_test_split1.txt"),
         ("kinetics_sound", "val.csv"),
+        ("something_something", "labels.json"),
+        ("vggsound", "vggsound.csv"),
         ("ucf101", "trainlist01.txt"),
         ("ucf101", "classInd.txt"),
     ],
 )
 def test_no_data_set_waits_for_a_pipe(tmp_path, dataset, annotations):
-    files(tmp_path, **({"trainlist01__txt": ""} if dataset == "ucf101" else {}), dev__csv="")
-    (tmp_path / annotations).unlink(missing_ok=True)
+    names = ("trainlist01.txt", "dev.csv", "balanced_train_segments.csv", "train.json")
+    files(tmp_path, *(name for name in names if name != annotations))
     os.mkfifo(tmp_path / annotations)
     with pytest.raises(source_files.AnnotationsError, match="not a regular file"):
         readers.READERS[dataset](tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "train", "said"),
+    [
+        ("{", "[]", r"labels\.json cannot be read: not JSON \("),
+        ('{"a": "x"}', "[]", r"labels\.json cannot be read: not an object of indices by template"),
+        ("[" * 100_000, "[]", r"labels\.json cannot be read: not JSON \("),
+        ('{"a": 0}', "{}", r"train\.json cannot be read: not a list of videos"),
+    ],
+    ids=["cut off", "no index", "deep", "no list"],
+)
+def test_json_that_is_something_else_is_refused(tmp_path, labels, train, said):
+    files(tmp_path, labels__json=labels, train__json=train)
+    with pytest.raises(source_files.AnnotationsError, match=said):
+        readers.READERS["something_something"](tmp_path)
+
+
+def test_audioset_without_its_classes_is_said(tmp_path):
+    table = "# a\n# b\n# c\n" + '00000000001, 1.000, 11.000, "/m/1"\n'
+    files(tmp_path, "00000000001_1.mp4", balanced_train_segments__csv=table)
+    found = readers.READERS["audioset"](tmp_path)
+    assert labels(found) == {"00000000001_1.mp4": ()} and not found.class_names
+    assert found.notes == ("no class_labels_indices.csv: the recordings get no labels",)
 
 
 def test_a_file_without_rights_is_refused(tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 
 from input_pipeline.datasets import listing, published, readers
 
-END = " are there; the paper's results are those of the whole data set"
+END = " are there; published results are those of the whole data set"
 
 
 @pytest.mark.parametrize("dataset", published.SIZES)
@@ -26,7 +26,12 @@ def test_nothing_is_said_of_a_whole_data_set(dataset):
             *("kinetics400", 400, {"train": 200_000}),
             "200,000 of about 240,000 recordings in train, 0 of about 19,800 recordings in val",
         ),
-        ("audioset", 0, {"train": 2_000_000}, None),
+        ("audioset", None, {"train": 2_000_000, "eval": 17_000}, None),  # without labels
+        ("audioset", 500, {"train": 2_000_000, "eval": 20_000}, "500 of 527 classes"),
+        (
+            *("vggsound", 308, {"train": 183_730, "test": 15_000}),
+            "15,000 of about 15,400 recordings in test, 308 of 309 classes",
+        ),
         ("folder", 2, {"train": 3}, None),
     ],
 )

@@ -20,6 +20,7 @@ from input_pipeline.prepared import preparation_report, records
 from tests import media_files
 from tests.input_pipeline import layouts
 from tests.input_pipeline.test_loader import small_config
+from tests.integration import miniatures
 
 EVERYTHING = {"max_bad_fraction": 1.0, "short_side": 32}
 
@@ -111,6 +112,28 @@ def test_every_kept_recording_gets_into_a_batch(tmp_path, media, build):
             assert listens or batch["video"][batch["valid"]].std(axis=(1, 2, 3, 4, 5)).min() > 20
             heard = batch["audio"][batch["valid"] & batch["has_audio"]]
             assert not len(heard) or heard.std(axis=(1, 2)).min() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("dataset", "splits"),
+    [
+        ("something_something", ("train", "val")),
+        ("audioset_20k", ("train", "eval")),
+        ("vggsound", ("train", "test")),
+    ],
+)
+def test_a_recording_has_the_class_of_what_it_shows(tmp_path, dataset, splits):
+    """The files of the second class show a clock that is five seconds ahead."""
+    files = miniatures.write_files(tmp_path)
+    miniatures.PUBLISHED[dataset](tmp_path / "source", files)
+    prepare.prepare(prepare.Task(dataset, tmp_path / "source", tmp_path / "out", short_side=64))
+    for split in splits:
+        labels = []
+        for record in read_back(tmp_path / "out", split):
+            seen = media_files.seen_times(np.stack([decode(frame) for frame in record["frames"]]))
+            labels.append(record["labels"][0])
+            assert labels[-1] == (seen.min() >= 5) and (seen.max() < 1.5) == (seen.min() < 5)
+        assert set(labels) == {0, 1}
 
 
 def test_counts_seconds_and_what_is_without_sound_or_picture(tmp_path, media):

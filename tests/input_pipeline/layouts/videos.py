@@ -1,68 +1,17 @@
-"""Miniatures of the published data sets, with their folders, annotations and broken files."""
+"""Miniatures of the data sets of videos, with their annotations and broken files."""
 
-import dataclasses
+import json
 import pathlib
-import shutil
 
 from input_pipeline.datasets import listing
 from input_pipeline.media import containers
 from input_pipeline.prepared.records import Role
-from tests import media_files
-
-
-@dataclasses.dataclass
-class Layout:
-    """A data set on disk, and the expected listing.
-
-    Attributes:
-        dataset: Name of the data set in `python -m input_pipeline.prepare`.
-        root: Folder of the data set.
-        kept: Names of the classes and roles of each usable recording, by split and path.
-        left_out: Reason by name for each recording that is left out.
-        class_names: Names of the classes in the order of their indices.
-        partitions: Names of the official partitions.
-    """
-
-    dataset: str
-    root: pathlib.Path
-    kept: dict[str, dict[str, tuple[tuple[str, ...], tuple[int, ...]]]]
-    left_out: dict[str, str]
-    class_names: tuple[str, ...]
-    partitions: tuple[str, ...] = ()
-
-
-class Media:
-    """Media files of 1.5 s for the data sets, whole and broken ones. Each is made once."""
-
-    def __init__(self, folder: pathlib.Path) -> None:
-        def make(name: str, **form: object) -> bytes:
-            return media_files.write_media(folder / name, 1.5, **form).read_bytes()
-
-        avi = {"video_codec": "mpeg4", "audio_codec": "libmp3lame"}
-        wav = {"video_codec": None, "audio_codec": "pcm_s16le", "layout": "mono"}
-        self.mp4 = make("a.mp4")
-        self.silent_mp4 = make("silent.mp4", audio_codec=None)
-        self.sound_mp4 = make("sound.mp4", video_codec=None)
-        self.avi = make("a.avi", **avi)
-        self.silent_avi = make("silent.avi", **(avi | {"audio_codec": None}))
-        self.wav = make("a.wav", **wav)
-
-    @staticmethod
-    def half(data: bytes) -> bytes:
-        """Returns the first half of a file."""
-        return data[: len(data) // 2]
-
-
-def _write(root: pathlib.Path, files: dict[str, bytes | str]) -> None:
-    """Writes files by their relative paths."""
-    for path, content in files.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(content if isinstance(content, bytes) else content.encode())
+from tests.input_pipeline.layouts.miniature import Layout, Media, write
 
 
 def kinetics400_folders(root: pathlib.Path, media: Media) -> Layout:
     """`<split>/<class>/<files>`, classes with underscores or spaces; test split without classes."""
-    _write(
+    write(
         root,
         {
             "train/playing_guitar/-3B32lodO_M_000059_000069.mp4": media.mp4,
@@ -98,7 +47,7 @@ def kinetics400_folders(root: pathlib.Path, media: Media) -> Layout:
 
 def kinetics400_flat(root: pathlib.Path, media: Media) -> Layout:
     """Files in one folder, and CSV files; repaired files in a folder of replacements."""
-    _write(
+    write(
         root,
         {
             "annotations/train.csv": (
@@ -155,9 +104,40 @@ def kinetics400_flat(root: pathlib.Path, media: Media) -> Layout:
     )
 
 
+def kinetics700(root: pathlib.Path, media: Media) -> Layout:
+    """Files in the folders of the splits, and CSV files with all columns, as of 2020."""
+    head = "label,youtube_id,time_start,time_end,split\n"
+    write(
+        root,
+        {
+            "annotations/train.csv": (
+                f'{head}"sword swallowing",-3B32lodO_M,59,69,train\n'
+                '"tossing salad",abcdefghij0,0,10,train\n'
+            ),
+            "annotations/val.csv": f'{head}"tossing salad",abcdefghij1,1,11,val\n',
+            "annotations/test.csv": "youtube_id,time_start,time_end,split\nabcdefghij2,1,11,test\n",
+            "train/-3B32lodO_M_000059_000069.mp4": media.mp4,
+            "train/abcdefghij0_000000_000010.mp4": media.half(media.mp4),
+            "val/abcdefghij1_000001_000011.mp4": media.silent_mp4,
+            "test/abcdefghij2_000001_000011.mp4": media.mp4,
+        },
+    )
+    return Layout(
+        "kinetics700",
+        root,
+        kept={
+            "train": {"train/-3B32lodO_M_000059_000069.mp4": (("sword swallowing",), ())},
+            "val": {"val/abcdefghij1_000001_000011.mp4": (("tossing salad",), ())},
+            "test": {"test/abcdefghij2_000001_000011.mp4": ((), ())},
+        },
+        left_out={"train/abcdefghij0_000000_000010.mp4": containers.TRUNCATED},
+        class_names=("sword swallowing", "tossing salad"),
+    )
+
+
 def kinetics_sound(root: pathlib.Path, media: Media) -> Layout:
     """Files of Kinetics400, most of which belong to other classes."""
-    _write(
+    write(
         root,
         {
             "train/tapping_pen/abcdefghij0_000001_000011.mp4": media.mp4,
@@ -182,77 +162,60 @@ def kinetics_sound(root: pathlib.Path, media: Media) -> Layout:
     )
 
 
-def audioset(root: pathlib.Path, media: Media) -> Layout:
-    """CSV files with comments, and files named with seconds, milliseconds or the video alone."""
-    head = (
-        "# Segments csv created Sun Mar  5 10:54:31 2017\n"
-        "# num_ytids=4, num_segs=4, num_unique_labels=527, num_positive_labels=9\n"
-        "# YTID, start_seconds, end_seconds, positive_labels\n"
-    )
-    _write(
+def something_something(root: pathlib.Path, media: Media) -> Layout:
+    """Videos without sound, called by numbers, and JSON files; test split without classes."""
+    videos = "20bn-something-something-v2"
+
+    def item(video: object, template: str | None) -> dict[str, object]:
+        if template is None:
+            return {"id": video}
+        label = template.replace("[something]", "a cup").replace("[", "").replace("]", "").lower()
+        return {"id": video, "label": label, "template": template, "placeholders": ["a cup"]}
+
+    holding, pushing = "Holding [something]", "Pushing [something] so that it [doesn't] fall"
+    train = [item("78687", holding), item("42326", pushing), item("100904", pushing)]
+    train += [item("3", holding), item("78687", holding), item("4", "Eating [something]")]
+    train += [item("", holding), "nonsense", item(["5"], holding)]
+    write(
         root,
         {
-            "csv/balanced_train_segments.csv": (
-                f'{head}--PJHxphWEs, 30.000, 40.000, "/m/09x0r,/t/dd00088"\n'
-                '--ZhevVpy1s, 50.000, 60.000, "/m/012xff"\n'
-                '--aE2O5G5WE, 0.000, 10.000, "/m/03fwl,/m/04rlf,/m/09x0r"\n'
+            "labels/labels.json": json.dumps(
+                {"Pushing something so that it doesn't fall": "1", "Holding something": "0"}
             ),
-            "csv/unbalanced_train_segments.csv": (
-                f'{head}---1_cCGK4M, 0.000, 10.000, "/m/01g50p"\n'
-                'too_short, 0.000, 10.000, "/m/01g50p"\n'
-                '--ONE_PIECE, soon, 10.000, "/m/01g50p"\n'
-            ),
-            "csv/eval_segments.csv": (
-                f'{head}-0RWZT-miFs, 420.000, 430.000, "/m/03v3yw,/m/0k4j"\n'
-                '-0SdAVK79lg, 30.000, 40.000, "/m/02mscn"\n'
-                'Y--PJHxphWE, 30.000, 40.000, "/m/02mscn"\n'
-                '-YoutubeId1, 20.000, 30.000, "/m/02mscn"\n'
-                '-YoutubeId2, 20.000, 30.000, "/m/02mscn"\n'
-                '-two_pieces, 20.000, 30.000, "/m/02mscn"\n'
-                '-two_pieces, 50.000, 60.000, "/m/02mscn"\n'
-            ),
-            "videos/--PJHxphWEs_30.mp4": media.mp4,
-            "videos/--ZhevVpy1s_50.000.mp4": media.silent_mp4,
-            "videos/---1_cCGK4M_0_10.mp4": media.mp4,
-            "videos/-0RWZT-miFs_420000.mkv": media.mp4,
-            "videos/-0SdAVK79lg_30.mp4": media.half(media.mp4),
-            "videos/_stranger01_30.mp4": media.mp4,
-            "videos/Y--PJHxphWE.mp4": media.mp4,  # a "Y" of its own
-            "videos/Y-YoutubeId1.mp4": media.mp4,
-            "audio/Y-YoutubeId1.wav": media.wav,
-            "audio/Y-YoutubeId2.wav": media.wav,
-            "videos/-two_pieces.mp4": media.mp4,
+            "labels/train.json": json.dumps(train),
+            "labels/validation.json": json.dumps([item("74225", pushing), item("5", None)]),
+            "labels/test.json": json.dumps([item("1420", None), item("1421", None)]),
+            f"{videos}/78687.webm": media.webm,
+            f"{videos}/42326.webm": media.half(media.webm),
+            f"{videos}/100904.mp4": media.silent_mp4,  # converted
+            f"{videos}/74225.webm": media.webm,
+            f"{videos}/1420.webm": media.webm,
+            f"{videos}/1421.webm": b"",
+            f"{videos}/9.webm": media.webm,
         },
     )
-    nothing = ((), ())
+    holds, pushes = (
+        (("Holding something",), ()),
+        (("Pushing something so that it doesn't fall",), ()),
+    )
     return Layout(
-        "audioset",
+        "something_something",
         root,
         kept={
-            "train": {
-                "videos/--PJHxphWEs_30.mp4": nothing,
-                "videos/--ZhevVpy1s_50.000.mp4": nothing,
-                "videos/---1_cCGK4M_0_10.mp4": nothing,
-            },
-            "eval": {
-                "videos/-0RWZT-miFs_420000.mkv": nothing,
-                "videos/Y--PJHxphWE.mp4": nothing,
-                "videos/Y-YoutubeId1.mp4": nothing,
-            },
+            "train": {f"{videos}/78687.webm": holds, f"{videos}/100904.mp4": pushes},
+            "val": {f"{videos}/74225.webm": pushes},
+            "test": {f"{videos}/1420.webm": ((), ())},
         },
         left_out={
-            "--aE2O5G5WE_0.000": listing.MISSING,
-            "csv/unbalanced_train_segments.csv:5": listing.UNREADABLE,
-            "csv/unbalanced_train_segments.csv:6": listing.UNREADABLE,
-            "videos/-0SdAVK79lg_30.mp4": containers.TRUNCATED,
-            "videos/_stranger01_30.mp4": listing.NOT_LISTED,
-            "audio/Y-YoutubeId1.wav": listing.DUPLICATE,
-            "audio/Y-YoutubeId2.wav": containers.NO_PICTURE,
-            "-two_pieces_20.000": listing.MISSING,
-            "-two_pieces_50.000": listing.MISSING,
-            "videos/-two_pieces.mp4": listing.NOT_LISTED,
+            f"{videos}/42326.webm": containers.TRUNCATED,
+            "3": listing.MISSING,
+            "78687": listing.TWICE,
+            **{f"labels/train.json[{place}]": listing.UNREADABLE for place in (5, 6, 7, 8)},
+            "labels/validation.json[1]": listing.UNREADABLE,
+            f"{videos}/1421.webm": containers.EMPTY,
+            f"{videos}/9.webm": listing.NOT_LISTED,
         },
-        class_names=(),
+        class_names=("Holding something", "Pushing something so that it doesn't fall"),
     )
 
 
@@ -260,7 +223,7 @@ def ucf101(root: pathlib.Path, media: Media) -> Layout:
     """Three lists each for training and testing; half of the files have no sound."""
     videos = "UCF-101"
     lists = "ucfTrainTestlist"
-    _write(
+    write(
         root,
         {
             f"{videos}/Archery/v_Archery_g01_c01.avi": media.silent_avi,
@@ -314,7 +277,7 @@ def hmdb51(root: pathlib.Path, media: Media) -> Layout:
     """One list for each class and partition; file names with unusual characters."""
     lists = "testTrainMulti_7030_splits"
     odd = "#20_Rhythm_clap_u_nm_np1_fr_goo_0 (1)&;[x]"
-    _write(
+    write(
         root,
         {
             f"clap/{odd}.avi": media.avi,
@@ -356,95 +319,9 @@ def hmdb51(root: pathlib.Path, media: Media) -> Layout:
     )
 
 
-def esc50(root: pathlib.Path, media: Media) -> Layout:
-    """Sound files in five folds."""
-    _write(
-        root,
-        {
-            "meta/esc50.csv": (
-                "filename,fold,target,category,esc10,src_file,take\n"
-                "1-100032-A-0.wav,1,0,dog,True,100032,A\n"
-                "2-100038-A-14.wav,2,14,chirping_birds,False,100038,A\n"
-                "3-100210-A-36.wav,3,36,vacuum_cleaner,False,100210,A\n"
-                "3-100210-B-36.wav,third,36,vacuum_cleaner,False,100210,B\n"
-                "4-101296-A-36.wav,4,36,vacuum_cleaner,False,101296,A\n"
-                "5-101296-B-0.wav,5,0,dog,True,101296,B\n"
-            ),
-            "audio/1-100032-A-0.wav": media.wav,
-            "audio/2-100038-A-14.wav": media.wav,
-            "audio/3-100210-A-36.wav": media.half(media.wav),
-            "audio/5-101296-B-0.wav": media.wav,
-        },
-    )
-
-    def fold(number: int) -> tuple[int, ...]:
-        return tuple(Role.TEST if one == number else Role.TRAIN for one in range(1, 6))
-
-    return Layout(
-        "esc50",
-        root,
-        kept={
-            "full": {
-                "audio/1-100032-A-0.wav": (("dog",), fold(1)),
-                "audio/2-100038-A-14.wav": (("chirping_birds",), fold(2)),
-                "audio/5-101296-B-0.wav": (("dog",), fold(5)),
-            }
-        },
-        left_out={
-            "audio/3-100210-A-36.wav": containers.TRUNCATED,
-            "meta/esc50.csv:5": listing.UNREADABLE,
-            "4-101296-A-36.wav": listing.MISSING,
-        },
-        class_names=("dog", "chirping_birds", "vacuum_cleaner"),
-        partitions=("1", "2", "3", "4", "5"),
-    )
-
-
-def fsd50k(root: pathlib.Path, media: Media) -> Layout:
-    """Sound files with several classes each."""
-    truth = "FSD50K.ground_truth"
-    _write(
-        root,
-        {
-            f"{truth}/vocabulary.csv": "0,Accordion,/m/0mkg\n1,Bark,/m/05tny_\n2,Music,/m/04rlf\n",
-            f"{truth}/dev.csv": (
-                "fname,labels,mids,split\n"
-                '64760,"Accordion,Music","/m/0mkg,/m/04rlf",train\n'
-                "16399,Bark,/m/05tny_,train\n"
-                "16401,Bark,/m/05tny_,val\n"
-                "16402,Bark,/m/05tny_,perhaps\n"
-                "16403,Bark and bite,/m/05tny_,train\n"
-            ),
-            f"{truth}/eval.csv": (
-                'fname,labels,mids\n64760,"Bark,Accordion","/m/05tny_,/m/0mkg"\n37199,Bark,/m/x\n'
-            ),
-            "FSD50K.dev_audio/64760.wav": media.wav,
-            "FSD50K.dev_audio/16399.wav": b"",
-            "FSD50K.dev_audio/16401.wav": media.wav,
-            "FSD50K.eval_audio/64760.wav": media.wav,
-        },
-    )
-    return Layout(
-        "fsd50k",
-        root,
-        kept={
-            "train": {"FSD50K.dev_audio/64760.wav": (("Accordion", "Music"), ())},
-            "val": {"FSD50K.dev_audio/16401.wav": (("Bark",), ())},
-            "test": {"FSD50K.eval_audio/64760.wav": (("Accordion", "Bark"), ())},
-        },
-        left_out={
-            "FSD50K.dev_audio/16399.wav": containers.EMPTY,
-            f"{truth}/dev.csv:5": listing.UNREADABLE,
-            f"{truth}/dev.csv:6": listing.UNREADABLE,
-            "FSD50K.eval_audio/37199.wav": listing.MISSING,
-        },
-        class_names=("Accordion", "Bark", "Music"),
-    )
-
-
 def folder(root: pathlib.Path, media: Media) -> Layout:
     """A tree of video and sound files."""
-    _write(
+    write(
         root,
         {
             "train/Bögen & Pfeile/a clip.mp4": media.mp4,
@@ -472,15 +349,3 @@ def folder(root: pathlib.Path, media: Media) -> Layout:
         },
         class_names=("Bögen & Pfeile", "cats", "dogs"),
     )
-
-
-def copy_of(layout: Layout, root: pathlib.Path) -> Layout:
-    """Copies a data set to another folder."""
-    shutil.copytree(layout.root, root)
-    return dataclasses.replace(layout, root=root)
-
-
-ALL = (
-    *(kinetics400_folders, kinetics400_flat, kinetics_sound, audioset, ucf101, hmdb51),
-    *(esc50, fsd50k, folder),
-)
