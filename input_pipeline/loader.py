@@ -1,10 +1,9 @@
 """Batches of views. Batch k of a run is a function of the seed and k alone.
 
-The examples of a source, or a subset of them, form one endless stream. The stream runs epoch after
-epoch, and each epoch is a permutation of all examples. Batch k starts at place `k * batch_size` of
-the stream. No example is dropped, so a batch may end one epoch and begin the next. Every random
-draw is keyed by the example and its epoch (see `views`). There is no state to save: a run that
-resumes at step k asks for batch k.
+The examples of a source, or a subset of them, form one endless stream (see `example_order`), epoch
+after epoch. Batch k starts at place `k * batch_size` of the stream. Nothing is dropped, so a batch
+may end one epoch and begin the next. Every random draw is keyed by the example and its epoch (see
+`views`). There is no state to save: a run that resumes at step k asks for batch k.
 
 With P processes and B rows in a batch, process i makes rows [i * B / P, (i + 1) * B / P) of the
 same batch. P must divide B. The stream never ends, so no process runs out of examples before
@@ -19,10 +18,11 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipeline import processor_time, reading, views
+from input_pipeline.example_order import ExampleOrder
 from input_pipeline.reading import MODALITIES, Batches, ReadError
 from input_pipeline.sources import ClipSource
 
-__all__ = ["Batches", "Loader", "ReadError", "epoch_order"]
+__all__ = ["Batches", "Loader", "ReadError"]
 
 _FOREVER = np.iinfo(np.int64).max
 
@@ -34,7 +34,7 @@ class Loader:
         source: Source of the clips.
         batch_size: Number of rows in a batch, over all processes.
         local_batch_size: Number of rows of a batch that this process makes.
-        example_count: Number of examples to draw from.
+        example_count: Number of examples to draw from, which is that of an epoch.
         steps_per_epoch: Number of batches in an epoch. A float, as it need not be whole.
     """
 
@@ -50,7 +50,7 @@ class Loader:
         prefetch: int = 2,
         *,
         modalities: Sequence[str] = MODALITIES,
-        example_ids: Sequence[int] | None = None,
+        order: ExampleOrder | None = None,
     ) -> None:
         """Initializes the loader. It reads nothing before the first batch is requested.
 
@@ -66,28 +66,25 @@ class Loader:
             prefetch: Number of batches made ahead.
             modalities: Modalities to make views of, from `reading.MODALITIES`. Without "video", no
                 frames are decoded.
-            example_ids: Ids of the examples to draw from. Defaults to all examples of the source.
+            order: Stream of the examples. Defaults to all examples of the source, each once in an
+                epoch.
 
         Raises:
             ValueError: There are no examples, a modality is unknown, or the processes cannot share
                 a batch evenly.
         """
         reading.check_modalities(modalities)
-        if example_ids is None:
-            example_ids = range(len(source))
-        if not len(example_ids):
-            raise ValueError("the source has no examples")
+        self._order = ExampleOrder(range(len(source))) if order is None else order
         if batch_size % process_count:
             raise ValueError(
                 f"batch_size is {batch_size}; allowed: a multiple of {process_count} processes"
             )
         self.batch_size = batch_size
         self.local_batch_size = batch_size // process_count
-        self.example_count = len(example_ids)
+        self.example_count = len(self._order)
         self.steps_per_epoch = self.example_count / batch_size
         self._first_row = process_index * self.local_batch_size
         self.source = source
-        self._example_ids = np.array(example_ids, np.int64)
         self._modalities = tuple(modalities)
         self._config = config
         self._seed = seed
@@ -102,17 +99,11 @@ class Loader:
             step: Index of the batch, from 0.
 
         Returns:
-            Epochs (B,) int64, from 0, and example ids (B,) int64. B is the local batch size.
+            Epochs (B,) int64, from 0, and example ids (B,) int64. B is the local batch size. The
+            epoch is what `ExampleOrder.examples` calls the pass.
         """
-        count = len(self._example_ids)
         first = step * self.batch_size + self._first_row
-        epochs, places = np.divmod(np.arange(first, first + self.local_batch_size), count)
-        ids = np.empty_like(places)
-        for epoch in np.unique(epochs):
-            rows = epochs == epoch
-            order = epoch_order(count, self._seed, int(epoch))
-            ids[rows] = self._example_ids[order[places[rows]]]
-        return epochs, ids
+        return self._order.examples(np.arange(first, first + self.local_batch_size), self._seed)
 
     def batches(self, start_step: int = 0, end_step: int = _FOREVER) -> Batches:
         """Makes batches `start_step` to `end_step` - 1, in order and ahead of time.
@@ -162,25 +153,3 @@ class Loader:
             "example_id": row["example_id"],
             "epoch": tf.cast(row["epoch"], tf.int32),
         }
-
-
-# A batch spans few epochs, and neighboring batches span the same ones.
-@functools.lru_cache(maxsize=4)
-def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """Shuffles the examples for one epoch.
-
-    The permutation ranks the raw output of a bit generator. NumPy keeps that output the same in all
-    versions, which it does not promise for the methods of a `Generator`.
-
-    Args:
-        count: Number of examples.
-        seed: Seed of the run, not negative.
-        epoch: Index of the epoch, from 0.
-
-    Returns:
-        (count,) int64 permutation of range(count), read-only.
-    """
-    bits = np.random.Philox(np.random.SeedSequence([seed, epoch])).random_raw(count)
-    order = np.argsort(bits, kind="stable")
-    order.flags.writeable = False
-    return order

@@ -16,8 +16,8 @@ XKD_JAX = (
 )
 INPUT_PIPELINE = (
     *("cores", "caption", "processor_time", "files", "programs", "media", "sources"),
-    *("spectrogram", "views", "reading", "prepared", "datasets", "evaluation", "loader"),
-    *("prepare", "inspect", "benchmark"),
+    *("spectrogram", "views", "reading", "prepared", "datasets", "evaluation", "example_order"),
+    *("loader", "prepare", "inspect", "benchmark"),
 )
 
 

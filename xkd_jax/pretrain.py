@@ -81,7 +81,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
 def make_loader(config: ml_collections.ConfigDict) -> "Loader":
     """Builds this process's loader of the data that the config names."""
     # Imported here because it imports TensorFlow.
-    from input_pipeline import datasets, loader
+    from input_pipeline import datasets, example_order, loader
 
     source = datasets.open_dataset(config.data, config.views, picture=False)
     return loader.Loader(
@@ -92,7 +92,7 @@ def make_loader(config: ml_collections.ConfigDict) -> "Loader":
         **processes.place(),
         threads=config.data.threads,
         prefetch=config.data.prefetch,
-        example_ids=choose_examples(config, source),
+        order=example_order.ExampleOrder(choose_examples(config, source)),
     )
 
 

@@ -19,7 +19,8 @@ import tensorflow as tf
 
 from configs import base
 from input_pipeline import reading, views
-from input_pipeline.loader import Loader, ReadError, epoch_order
+from input_pipeline.example_order import BalancedOrder, ExampleOrder, epoch_order
+from input_pipeline.loader import Loader, ReadError
 from input_pipeline.media.reader import Clip
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -119,7 +120,7 @@ def test_only_the_views_asked_for_are_made(batches):
 
 def test_some_examples_are_loaded_as_a_source_of_their_own_would_be():
     chosen = [7, 2, 5]
-    loader = Loader(FakeSource(), small_config(), 2, seed=0, example_ids=chosen)
+    loader = Loader(FakeSource(), small_config(), 2, seed=0, order=ExampleOrder(chosen))
     assert loader.steps_per_epoch == 1.5
     some, _ = zip(*(loader.examples(step) for step in range(3)), strict=True)
     np.testing.assert_array_equal(np.concatenate(some), [0, 0, 0, 1, 1, 1])
@@ -128,11 +129,11 @@ def test_some_examples_are_loaded_as_a_source_of_their_own_would_be():
         order = epoch_order(3, 0, epoch)
         np.testing.assert_array_equal(ids[3 * epoch :][:3], np.array(chosen)[order])
     # Draws are keyed by the index in the source, whatever other recordings are loaded.
-    [batch] = load(0, 1, example_ids=[5], batch_size=1)
+    [batch] = load(0, 1, order=ExampleOrder([5]), batch_size=1)
     everything = {int(i): b for b in load(0, 10, batch_size=1) for i in b["example_id"]}
     assert_same([batch], [everything[5]])
     with pytest.raises(ValueError, match="has no examples"):
-        load(0, 1, example_ids=[])
+        load(0, 1, order=ExampleOrder([]))
 
 
 # The stream of examples.
@@ -154,25 +155,6 @@ def test_each_epoch_has_every_example_once(count, batch_size):
         np.testing.assert_array_equal(np.sort(ids[epochs == epoch]), np.arange(count))
 
 
-def test_epochs_and_seeds_shuffle_differently():
-    orders = [epoch_order(100, seed, epoch) for seed in range(3) for epoch in range(3)]
-    orders.append(np.arange(100))
-    for i, one in enumerate(orders):
-        for other in orders[:i]:
-            # Two independent orders agree in about one place.
-            assert np.mean(one == other) < 0.1
-
-
-def test_every_example_comes_to_every_place():
-    first = [epoch_order(8, 0, epoch)[0] for epoch in range(800)]
-    assert np.bincount(first, minlength=8).min() > 60
-
-
-def test_the_meaning_of_a_seed_has_not_changed():
-    """These numbers change only where everybody's data are meant to change."""
-    np.testing.assert_array_equal(epoch_order(10, 7, 3), [7, 1, 9, 6, 0, 4, 2, 8, 3, 5])
-
-
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_share_the_one_stream(processes):
     _, whole = examples(10, 8, seed=0, steps=5)
@@ -183,6 +165,17 @@ def test_processes_share_the_one_stream(processes):
 
 def test_an_epoch_may_be_any_number_of_steps():
     assert Loader(FakeSource(10), small_config(), 4, 0).steps_per_epoch == 2.5
+
+
+def test_a_batch_may_hold_an_example_twice_and_show_it_in_two_ways():
+    """Of three examples, two share a class."""
+    order = BalancedOrder([7, 2, 5], [(0,), (0,), (1,)])
+    whole = load(0, 6, order=order)
+    ids = np.concatenate([batch["example_id"] for batch in whole])
+    assert max(np.sum(epoch == 5) for epoch in ids.reshape(8, 3)) == 2
+    rare = np.concatenate([batch["video_global"][batch["example_id"] == 5] for batch in whole])
+    assert len({view.tobytes() for view in rare}) == len(rare) > 8
+    assert_same(load(4, 6, order=order), whole[4:])
 
 
 # Batches.

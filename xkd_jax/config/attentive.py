@@ -32,6 +32,7 @@ def fields() -> Section:
     # Without a validation split, this share of the training recordings is not trained on. The head
     # is chosen on it.
     config.data.held_out = config.data.held_out.with_default(0.1)
+    config.data.sampling = evaluation.sampling()
 
     config.pooler = Section()
     # The last block is cross-attention from a learned query, those before it are self-attention

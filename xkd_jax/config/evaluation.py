@@ -84,6 +84,13 @@ def labeled_data() -> Section:
     return data
 
 
+def sampling() -> Field:
+    """Returns the field of `data` that says how often each recording is trained on."""
+    # uniform: once in an epoch. balanced: by the sum of the inverse frequencies of its classes, so
+    # that an epoch, which is as long, holds all classes about equally often.
+    return Field("uniform", one_of("uniform", "balanced"))
+
+
 def is_release(recipe: str) -> bool:
     """Returns which details a config takes where paper and release differ.
 

@@ -48,6 +48,7 @@ def fields(modality: str) -> Section:
     # Without a validation split, this share of the training recordings is not trained on. It gives
     # the scores during training and the choice of the epoch.
     config.data.held_out = config.data.held_out.with_default(0.1)
+    config.data.sampling = evaluation.sampling()
 
     config.dropout = Field(0.5, below(1))  # of the head's input features
     config.head = Section()

@@ -61,9 +61,15 @@ def make_views(
 def make_loader(
     config: ml_collections.ConfigDict, recordings: Recordings, views: ml_collections.ConfigDict
 ) -> "Loader":
-    """Makes this process's loader of one random clip per recording and epoch."""
-    from input_pipeline import loader  # imports TensorFlow
+    """Makes this process's loader of one random clip per recording, in epochs of any sampling."""
+    from input_pipeline import example_order, loader  # imports TensorFlow
 
+    ids = recordings.example_ids
+    if config.data.sampling == "balanced":
+        label_sets = [tuple(np.flatnonzero(classes)) for classes in recordings.targets]
+        order = example_order.BalancedOrder(ids, label_sets)
+    else:
+        order = example_order.ExampleOrder(ids)
     return loader.Loader(
         recordings.source,
         views,
@@ -73,7 +79,7 @@ def make_loader(
         threads=config.data.threads,
         prefetch=config.data.prefetch,
         modalities=finetuning.modalities(config),
-        example_ids=recordings.example_ids,
+        order=order,
     )
 
 
