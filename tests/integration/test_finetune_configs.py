@@ -14,12 +14,16 @@ import configs.eval
 from tests.integration import runs
 from xkd_jax.downstream.finetuning import finetune, finetune_folder
 
-# Data set of each config. The fast one is the one that no other test resembles.
+# Data set of each config; what follows a colon is the config's argument. The fast one is the one
+# that no other test resembles.
 FAST = {"finetune_fsd50k": "fsd50k"}
 SLOW = {
     "finetune_ucf101": "ucf101",
     "finetune_hmdb51": "hmdb51",
     "finetune_k400": "kinetics400",
+    "finetune_audioset_20k": "audioset_20k",
+    "finetune_vggsound:video": "vggsound",
+    "finetune_vggsound:joint": "vggsound",
     "finetune_esc50": "esc50",
     "finetune_video": "folder",
     "finetune_audio": "folder",
@@ -32,12 +36,15 @@ PARTITIONS = {
     "kinetics400": ["val"],
     "kinetics_sound": ["val"],
     "fsd50k": ["test"],
+    "audioset_20k": ["eval"],
+    "vggsound": ["test"],
     "folder": ["random"],
 }
 
 
 def small(name, checkpoint, path, dataset):
-    config = importlib.import_module(f"configs.eval.{name}").get_config()
+    module, *argument = name.split(":")
+    config = importlib.import_module(f"configs.eval.{module}").get_config(*argument)
     config.checkpoint, config.data.path = checkpoint, str(path)
     if dataset in ("folder", "generated"):
         config.data.dataset = dataset
@@ -50,7 +57,8 @@ def small(name, checkpoint, path, dataset):
 
 def test_all_finetunings_are_tested():
     names = {module.name for module in pkgutil.iter_modules(configs.eval.__path__)}
-    assert {name for name in names if name.startswith("finetune_")} == {*FAST, *SLOW}
+    tested = {name.partition(":")[0] for name in (*FAST, *SLOW)}
+    assert {name for name in names if name.startswith("finetune_")} == tested
 
 
 @pytest.mark.parametrize(
@@ -62,7 +70,7 @@ def test_a_finetuning(name, dataset, checkpoint, data, tmp_path):
     finetune.finetune(config, str(tmp_path / "out"))
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert list(results["partitions"]) == PARTITIONS[dataset]
-    assert results["metric"] == ("map" if dataset == "fsd50k" else "top1")
+    assert results["metric"] == ("map" if dataset in ("fsd50k", "audioset_20k") else "top1")
     assert 0 <= results["scores"][results["metric"]]["mean"] <= 1
     assert (results["scores"][results["metric"]]["spread"] is None) == (
         len(PARTITIONS[dataset]) < 2

@@ -91,6 +91,21 @@ def sampling() -> Field:
     return Field("uniform", one_of("uniform", "balanced"))
 
 
+def modalities(name: str) -> tuple[str, ...]:
+    """Returns the modalities that a config is for.
+
+    Args:
+        name: Argument of the config, as in `configs/eval/NAME.py:video`.
+
+    Raises:
+        ValueError: It is another word.
+    """
+    found = {"audio": ("audio",), "video": ("video",), "joint": ("video", "audio")}.get(name)
+    if found is None:
+        raise ValueError(f"no modality {name!r}; allowed: 'audio', 'video', 'joint'")
+    return found
+
+
 def is_release(recipe: str) -> bool:
     """Returns which details a config takes where paper and release differ.
 
