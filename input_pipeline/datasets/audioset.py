@@ -70,8 +70,8 @@ def _list(root: pathlib.Path, balanced: bool) -> listing.Listing:
         lister.add(split, key, name, labels)
     for split, name in problems:
         lister.leave_out(split, name, listing.UNREADABLE)
-    others -= {key for _, key, *_ in rows}
-    lister.ignore(path for path in source.media if others.intersection(keys(path)))
+    if others := others.difference(key for _, key, *_ in rows):
+        lister.ignore(path for path in source.media if others.intersection(keys(path)))
     if not class_names:
         lister.note("no class_labels_indices.csv: the recordings get no labels")
     return lister.listing(class_names)

@@ -120,13 +120,16 @@ def test_splits_of_a_multi_label_data_set(tmp_path):
     assert "2 of 2 recordings without picture" in refusal(path, "prepared")
 
 
-def test_kinetics_is_tested_on_val(tmp_path):
+@pytest.mark.parametrize(
+    "dataset", ["kinetics400", "kinetics600", "kinetics700", "something_something"]
+)
+def test_what_has_no_labels_to_test_on_is_tested_on_val(tmp_path, dataset):
     splits = {
         "train": [record("a", 0), record("b", 1)],
         "val": [record("c", 1)],
         "test": [record("d")],  # without labels
     }
-    path = write_prepared(tmp_path / "kinetics", splits, dataset="kinetics400")
+    path = write_prepared(tmp_path / "data", splits, dataset=dataset)
     [partition] = opened(path, "prepared").partitions
     assert (partition.name, names(partition.test), partition.validation) == ("val", ["c"], None)
     assert "config.data.path is " in refusal(path, "prepared", test_split="test")
