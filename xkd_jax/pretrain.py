@@ -19,7 +19,7 @@ from xkd_jax.method.hyperparameters import hyperparameters
 from xkd_jax.method.models import xkd
 from xkd_jax.method.state import TrainState, init_state, initial_centers
 from xkd_jax.method.views import make_views
-from xkd_jax.report import collapse, reconstructions
+from xkd_jax.report import reconstructions, watch
 from xkd_jax.run import checkpoint, console, data_log, loop, processes
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
         figures_every=config.log.images_every_steps,
         evaluate=make_probe(config, model, mesh),
         evaluate_every=config.probe.every_steps,
-        look=collapse.Watch().look,
+        look=watch.Watch(workdir, config).look,
     )
     return loop.train(task, config, workdir, mesh, hooks)
 

@@ -251,8 +251,9 @@ def fields() -> Section:
     # Largest gradient norm of each parameter tensor in encoders and projectors; 0: no clipping.
     optimizer.clip_norm = Field(0.3, number(0, WEIGHT))
 
-    # Online probe: during the run, a nearest-neighbor classifier scores the features of teachers
-    # and students on a small labeled data set that is kept in memory.
+    # Online probe: during the run, nearest neighbors and a linear classifier score the features of
+    # teachers and students on a small labeled data set that is kept in memory. RankMe and LiDAR
+    # measure how many directions these features use.
     probe = config.probe = Section()
     probe.every_steps = Field(0, whole(0, STEPS))  # also at the end of the run; 0: never
     # Labeled data, as `dataset` and `path` in `data`; with an empty path, the data of the run.
@@ -266,7 +267,11 @@ def fields() -> Section:
     probe.test = Field(256, whole(1, 10**6))
     probe.k = Field(10, whole(1, 10**6))  # number of neighbors
     probe.temperature = Field(0.07, above(0, 1000))  # of the softmax that weights their votes
-    probe.seed = Field(0, whole(0, SEED))  # of the draw of recordings
+    # LiDAR compares `views` views of each of `lidar` recordings of the test, which are drawn as
+    # training draws global views.
+    probe.lidar = Field(32, whole(2, 10**6))  # largest number of recordings
+    probe.views = Field(3, whole(2, 1024))
+    probe.seed = Field(0, whole(0, SEED))  # of the draws of recordings and of views
 
     log = config.log = Section()
     log.every_steps = Field(50, whole(1, STEPS))

@@ -1,8 +1,8 @@
-"""Online probe: nearest neighbors on the features of a model during its training.
+"""Online probe: classifiers and ranks on the features of a model during its training.
 
 A small labeled set is read once, before the first step, and kept in memory as the networks' views:
 uint8 frames and log-mels. Each probe then only has to encode them. The views depend on the config
-alone, so the same state gives the same scores, even after a restart.
+alone, so the same state gives the same numbers, even after a restart.
 """
 
 import contextlib
@@ -19,7 +19,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from xkd_jax import sharding
 from xkd_jax.config.checks import ConfigError
-from xkd_jax.downstream import classifiers, extraction, labeled_data, metrics, selection
+from xkd_jax.downstream import (
+    classifiers,
+    extraction,
+    labeled_data,
+    metrics,
+    ranks,
+    ridge,
+    selection,
+)
 from xkd_jax.encoders.descriptions import NETWORKS
 from xkd_jax.method import augment
 from xkd_jax.method.models.vit import mean_token
@@ -30,22 +38,38 @@ if TYPE_CHECKING:
     from xkd_jax.method.state import TrainState
 
 Metrics = dict[str, float]
-# Features by modality (or `fused`) and network, such as `fused_student`; and the targets.
-Labeled = tuple[dict[str, np.ndarray], np.ndarray]
 
 
 class Clips(NamedTuple):
-    """Views of one clip of each of n recordings.
+    """Views of k clips of each of n recordings.
 
     Attributes:
         batches: This process's share of each batch: `video` (B, T, P, P, 3) uint8, unless the
             recordings have no picture, `audio` (B, F, W) float32 and `used` (B,) bool. `used` is
             False for padding rows of the last batch, and for rows in which the source substituted
             another recording.
-        targets: (n, C) bool. Targets of the rows of all processes, without padding.
+        targets: (n * k, C) bool. Targets of the rows of all processes, without padding. The k clips
+            of a recording are adjacent.
+        per_recording: k.
     """
 
     batches: list[dict[str, np.ndarray]]
+    targets: np.ndarray
+    per_recording: int = 1
+
+
+class Encoded(NamedTuple):
+    """What the networks of a state make of n rows of `Clips`.
+
+    Attributes:
+        features: (n, D) float32 by modality (or `fused`) and network, such as `fused_student`.
+        outputs: (n, J) float32 by modality. Outputs of the teachers' projectors for unrefined
+            features.
+        targets: (n, C) bool.
+    """
+
+    features: dict[str, np.ndarray]
+    outputs: dict[str, np.ndarray]
     targets: np.ndarray
 
 
@@ -62,8 +86,8 @@ def make(
     Returns:
         Function `(state, step) -> (state, metrics)` for `loop.train`. It returns the state
         unchanged, and a float for each of `probe/video_teacher`, `probe/audio_teacher`,
-        `probe/fused_teacher` and the same three of the student. If the recordings have no picture,
-        only those of audio.
+        `probe/fused_teacher` and the same three of the student, the same six of `linear_probe/`,
+        and those of `effective_ranks`. If the recordings have no picture, only those of audio.
 
     Raises:
         ConfigError: A field is not allowed or the data do not fit it.
@@ -76,8 +100,9 @@ def make(
     started = time.perf_counter()
     train = read(config, choose(partition.train, fields.train, fields.seed))
     test = read(config, choose(partition.test, fields.test, fields.seed))
+    views = read(config, choose(partition.test, fields.lidar, fields.seed), fields.views)
     metric = metrics.main_metric(data.multi_label)
-    size = sum(x.nbytes for part in (train, test) for b in part.batches for x in b.values())
+    size = sum(x.nbytes for part in (train, test, views) for b in part.batches for x in b.values())
     console.say(
         f"Probe every {fields.every_steps} steps: {metrics.TITLES[metric.name]} on "
         f"{len(test.targets)} recordings of {len(data.class_names)} classes, by {fields.k} "
@@ -88,7 +113,9 @@ def make(
 
     def probe(state: "TrainState", step: int) -> tuple["TrainState", Metrics]:
         parts = [features(encode, state, clips, mesh) for clips in (train, test)]
-        return state, scores(*parts, fields.k, fields.temperature, metric)
+        values = scores(*parts, fields.k, fields.temperature, metric)
+        of_views = features(encode, state, views, mesh)
+        return state, values | effective_ranks(parts[1], of_views, fields.views)
 
     return probe
 
@@ -151,15 +178,29 @@ def choose(recordings: labeled_data.Recordings, count: int, seed: int) -> labele
     return recordings.take(np.sort(drawn))
 
 
-def read(config: ml_collections.ConfigDict, recordings: labeled_data.Recordings) -> Clips:
-    """Reads this process's share of the middle clips of recordings."""
+def read(
+    config: ml_collections.ConfigDict, recordings: labeled_data.Recordings, count: int = 1
+) -> Clips:
+    """Reads this process's share of the clips of recordings.
+
+    Args:
+        config: Config of the pretraining.
+        recordings: Recordings to read.
+        count: Clips of each recording. One is the middle clip, its central square. More are drawn
+            as training draws its global views: places, crops and volumes at random, keyed by
+            `config.probe.seed`.
+    """
     from input_pipeline import evaluation  # imports TensorFlow
 
+    recipe = evaluation.MIDDLE_CLIP
+    if count > 1:
+        recipe = evaluation.Recipe(count, "random", augment=True, seed=config.probe.seed)
     has_video = recordings.source.has_video[recordings.example_ids].any()
     evaluation_clips = evaluation.EvaluationClips(
         recordings.source,
         config.views,
         config.batch_size,
+        recipe,
         modalities=MODALITIES if has_video else ("audio",),
         example_ids=recordings.example_ids,
         **processes.place(),
@@ -175,7 +216,7 @@ def read(config: ml_collections.ConfigDict, recordings: labeled_data.Recordings)
             }
             for batch in extraction.mark_replaced(clips, recordings.source)
         ]
-    return Clips(batches, recordings.targets)
+    return Clips(batches, recordings.targets.repeat(count, axis=0), count)
 
 
 @functools.cache
@@ -183,7 +224,8 @@ def make_encoder(model: XKD, mesh: Mesh) -> Callable[..., dict[str, jax.Array]]:
     """Makes the jitted function `(params, teacher, batch) -> features`, once per model and mesh.
 
     Features are (B, D) float32 by names such as `video_teacher`: means of the patch tokens after
-    the final norm. They are of the modalities in the batch. The output also has `used` (B,) bool.
+    the final norm. They are of the modalities in the batch. The output also has the teachers'
+    projections of them, (B, J) float32, by names such as `video_outputs`, and `used` (B,) bool.
     Each process gets whole batches.
     """
 
@@ -199,6 +241,8 @@ def make_encoder(model: XKD, mesh: Mesh) -> Callable[..., dict[str, jax.Array]]:
                 parts = modality_params(weights[root], m)
                 tokens = getattr(model, m).encode(parts, views[m]).tokens
                 out[f"{m}_{network}"] = mean_token(tokens, jnp.float32)
+                if network == "teacher":
+                    out[f"{m}_outputs"] = getattr(model, m).project(parts, out[f"{m}_{network}"])
         return out
 
     return encode
@@ -206,7 +250,7 @@ def make_encoder(model: XKD, mesh: Mesh) -> Callable[..., dict[str, jax.Array]]:
 
 def features(
     encode: Callable[..., dict[str, jax.Array]], state: "TrainState", clips: Clips, mesh: Mesh
-) -> Labeled:
+) -> Encoded:
     """Encodes a labeled set with all networks of a state.
 
     Args:
@@ -216,7 +260,7 @@ def features(
         mesh: Device mesh of the run.
 
     Returns:
-        (n, D) float32 features by name and (n, C) bool targets, of the rows with `used`.
+        Features, outputs and targets of the recordings of which all rows have `used`.
     """
     encoded = [
         jax.device_get(encode(state.params, state.teacher, sharding.put_batch(batch, mesh)))
@@ -224,7 +268,8 @@ def features(
     ]
     count = len(clips.targets)
     rows = {name: np.concatenate([batch[name] for batch in encoded])[:count] for name in encoded[0]}
-    used = rows.pop("used")
+    used = rows.pop("used").reshape(-1, clips.per_recording).all(axis=1)
+    used = used.repeat(clips.per_recording)
     by_name = {}
     for network in NETWORKS:
         by_modality = {
@@ -233,13 +278,14 @@ def features(
         if len(by_modality) == len(MODALITIES):
             by_modality["fused"] = selection.fused(by_modality)
         by_name |= {f"{m}_{network}": x for m, x in by_modality.items()}
-    return by_name, clips.targets[used]
+    outputs = {m: rows[f"{m}_outputs"][used] for m in MODALITIES if f"{m}_outputs" in rows}
+    return Encoded(by_name, outputs, clips.targets[used])
 
 
 def scores(
-    train: Labeled, test: Labeled, k: int, temperature: float, metric: metrics.Metric
+    train: Encoded, test: Encoded, k: int, temperature: float, metric: metrics.Metric
 ) -> Metrics:
-    """Scores features by nearest neighbors.
+    """Scores features by nearest neighbors and by a linear classifier.
 
     Args:
         train: Features and targets of the training set.
@@ -249,14 +295,42 @@ def scores(
         metric: Metric to compute.
 
     Returns:
-        Scores by names such as `probe/video_teacher`.
+        Scores of the neighbors by names such as `probe/video_teacher`, then those of the linear
+        classifier by names such as `linear_probe/video_teacher`.
     """
     settings = ml_collections.ConfigDict({"k": (k,), "temperature": temperature})
-    values = {}
-    for name, x in train[0].items():
-        if name not in test[0]:
+    neighbors, linear = {}, {}
+    for name, x in train.features.items():
+        if name not in test.features:
             continue
-        fits = classifiers.nearest_neighbors(settings, x, train[1], [test[0][name]])
-        [(_, [votes])] = fits
-        values[f"probe/{name}"] = metric.overall(votes, test[1])
+        test_x = test.features[name]
+        [(_, [votes])] = classifiers.nearest_neighbors(settings, x, train.targets, [test_x])
+        neighbors[f"probe/{name}"] = metric.overall(votes, test.targets)
+        logits = ridge.scores(x, train.targets, test_x)
+        linear[f"linear_probe/{name}"] = metric.overall(logits, test.targets)
+    return neighbors | linear
+
+
+def effective_ranks(single: Encoded, several: Encoded, views: int) -> Metrics:
+    """Measures how many directions features and the teachers' outputs use.
+
+    Args:
+        single: One view of each of n recordings.
+        several: Several views of each of some recordings, those of one adjacent.
+        views: Number of views of each of them.
+
+    Returns:
+        RankMe of `single` and LiDAR of `several`, by names such as `rankme/video_teacher` for
+        features and `rankme/video_outputs` for outputs. No LiDAR of fewer than two recordings.
+    """
+    values = {f"rankme/{name}": ranks.rankme(x) for name, x in _ranked(single).items()}
+    for name, x in _ranked(several).items():
+        if len(x) > views:
+            values[f"lidar/{name}"] = ranks.lidar(x.reshape(-1, views, x.shape[-1]))
     return values
+
+
+def _ranked(encoded: Encoded) -> dict[str, np.ndarray]:
+    """Returns the features of single modalities and the outputs, by name."""
+    features = {n: x for n, x in encoded.features.items() if not n.startswith("fused_")}
+    return features | {f"{m}_outputs": x for m, x in encoded.outputs.items()}

@@ -89,24 +89,26 @@ class Monitor:
             floats = metrics.to_floats(self._step)
         self._interval.add(floats)
         if logs and self._step % self._every_steps == 0:
-            away, means = self._interval.away(), self._close_interval()
-            self._log.scalars(self._step, means)
-            self._look(self._step, means)
+            away, means = self._interval.away(), self._log_interval()
             self._bottlenecks.look(self._step, means["speed/data_wait"], away)
 
     def add(self, metrics: dict[str, float]) -> None:
         """Ends the interval at the step just settled; logs it with more metrics of that step."""
         _refuse_non_finite(self._step, metrics)
-        self._log.scalars(self._step, self._close_interval() | metrics)
+        self._log_interval(metrics)
 
     def finish(self) -> None:
         """Settles the last step, and logs the steps since the last line of the log."""
         self.settle()
         if len(self._interval):
-            self._log.scalars(self._step, self._close_interval())
+            self._log_interval()
 
-    def _close_interval(self) -> dict[str, float]:
-        return self._interval.close() | self._data_metrics()
+    def _log_interval(self, evaluation: dict[str, float] | None = None) -> dict[str, float]:
+        """Ends the interval, and logs its metrics with those of an evaluation; returns all."""
+        metrics = self._interval.close() | self._data_metrics() | (evaluation or {})
+        self._log.scalars(self._step, metrics)
+        self._look(self._step, metrics)
+        return metrics
 
 
 def _refuse_non_finite(step: int, metrics: Mapping[str, float]) -> None:

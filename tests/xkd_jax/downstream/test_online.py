@@ -15,12 +15,23 @@ from tests.tiny import random_params, tiny_config
 from tests.xkd_jax.downstream.labeled_clips import record
 from xkd_jax import pretrain, sharding
 from xkd_jax.config.checks import ConfigError
-from xkd_jax.downstream import labeled_data, metrics, online
+from xkd_jax.downstream import labeled_data, metrics, online, ranks
 from xkd_jax.encoders import pretrained_encoder
 from xkd_jax.method.models import xkd
 from xkd_jax.method.state import TrainState
 
-NAMES = [f"probe/{m}_{n}" for n in ("teacher", "student") for m in ("video", "audio", "fused")]
+NAMES = [
+    f"{kind}/{m}_{n}"
+    for kind in ("probe", "linear_probe")
+    for n in ("teacher", "student")
+    for m in ("video", "audio", "fused")
+]
+RANKS = [
+    f"{kind}/{m}_{n}"
+    for kind in ("rankme", "lidar")
+    for n in ("teacher", "student", "outputs")
+    for m in ("video", "audio")
+]
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +78,9 @@ def test_what_a_random_network_sees_of_colors_and_tones(data, capsys):
     state = make_state(model)
     after, found = probe(state, 2)
     assert after is state
-    assert list(found) == NAMES
-    assert all(value > 0.7 for value in found.values()), found
+    assert list(found) == NAMES + RANKS
+    assert all(found[name] > 0.7 for name in NAMES), found
+    assert all(1 < found[name] < 9 for name in RANKS), found  # of 9 recordings
     assert probe(state, 4)[1] == found
 
 
@@ -77,7 +89,7 @@ def test_features_are_those_of_load_encoder(data, tmp_path):
     config = make_config(data)
     mesh = sharding.make_mesh()
     clips = online.read(config, online.open_data(config).partitions[0].test)
-    found, targets = online.features(online.make_encoder(model, mesh), state, clips, mesh)
+    found, _, targets = online.features(online.make_encoder(model, mesh), state, clips, mesh)
     used = np.concatenate([batch["used"] for batch in clips.batches])
     assert used.sum() == len(targets) == 9
     for modality in ("video", "audio"):
@@ -91,6 +103,60 @@ def test_features_are_those_of_load_encoder(data, tmp_path):
     assert found["fused_teacher"].shape == (9, 64)
 
 
+def test_ranks_are_those_of_the_test_recordings_and_of_their_views(data):
+    config = make_config(data)
+    model, mesh = xkd.build(config), sharding.make_mesh()
+    state, encode = make_state(model), online.make_encoder(model, mesh)
+    test = online.open_data(config).partitions[0].test
+
+    def encoded(**count):
+        return online.features(encode, state, online.read(config, test, **count), mesh)
+
+    single, several = encoded(), encoded(count=3)
+    found = online.effective_ranks(single, several, 3)
+    assert list(found) == RANKS
+    assert found["rankme/video_student"] == ranks.rankme(single.features["video_student"])
+    views = several.features["audio_teacher"].reshape(9, 3, -1)
+    assert found["lidar/audio_teacher"] == ranks.lidar(views)
+    # The teachers' outputs are projections of their features.
+    projected = model.audio.project(
+        xkd.modality_params(state.teacher, "audio"), single.features["audio_teacher"]
+    )
+    np.testing.assert_allclose(single.outputs["audio"], projected, rtol=1e-4, atol=1e-4)
+    assert found["rankme/audio_outputs"] == pytest.approx(ranks.rankme(np.asarray(projected)), 1e-3)
+    few = several._replace(
+        features={name: x[:3] for name, x in several.features.items()}, outputs={}
+    )
+    assert list(online.effective_ranks(single, few, 3)) == RANKS[:6]
+
+
+def test_several_views_are_drawn_by_the_seed_and_stand_beside_each_other(data):
+    def read(**changes):
+        config = make_config(data, **changes)
+        return online.read(config, online.open_data(config).partitions[0].test, 3)
+
+    def rows(clips, name):
+        return np.concatenate([batch[name] for batch in clips.batches])[:27]
+
+    clips, again, other = read(), read(), read(**{"probe.seed": 1})
+    assert clips.per_recording == 3
+    np.testing.assert_array_equal(clips.targets[::3], clips.targets[2::3])
+    assert len(clips.targets) == 27
+    for m in ("video", "audio"):
+        np.testing.assert_array_equal(rows(clips, m), rows(again, m))
+        assert not np.array_equal(rows(clips, m), rows(other, m))
+        assert not np.array_equal(rows(clips, m)[0], rows(clips, m)[1])
+
+
+def test_a_recording_of_which_one_view_was_replaced_is_left_out(data):
+    config = make_config(data)
+    model, mesh = xkd.build(config), sharding.make_mesh()
+    clips = online.read(config, online.open_data(config).partitions[0].test, 3)
+    clips.batches[0]["used"][1] = False
+    found = online.features(online.make_encoder(model, mesh), make_state(model), clips, mesh)
+    assert len(found.targets) == len(found.features["fused_student"]) == 24
+
+
 def test_wrong_labels_are_not_found_by_a_program_that_is_made_once(data):
     """With the labels of the training clips shifted by one class, no prediction is right."""
     config = make_config(data)
@@ -102,6 +168,7 @@ def test_wrong_labels_are_not_found_by_a_program_that_is_made_once(data):
     read = [online.read(config, part) for part in (partition.train, partition.test)]
     turned = read[0]._replace(targets=np.roll(read[0].targets, 1, axis=1))
     parts = [online.features(encode, state, clips, mesh) for clips in (turned, read[1])]
+    assert len(parts[0].targets) == 15
     found = online.scores(*parts, k=3, temperature=0.07, metric=metrics.TOP1)
     assert all(value < 0.3 for value in found.values())
     online.features(encode, make_state(model, step=1), read[0], mesh)

@@ -122,8 +122,14 @@ def test_evaluations_are_made_at_intervals_and_at_the_end_and_logged_with_the_st
         seen.append(step)
         return state, {"score": float(step)}
 
-    toy.run(tmp_path, 10, evaluate=evaluate, evaluate_every=4)
+    looked = []
+
+    def look(step, metrics):
+        looked.append((step, metrics.get("score"), "total" in metrics))
+
+    toy.run(tmp_path, 10, evaluate=evaluate, evaluate_every=4, look=look)
     assert seen == [4, 8, 10]
+    assert looked == [(4, 4, True), (5, None, True), (8, 8, True), (10, 10, True)]
     # Each has a line in the log with the step's own metrics; 5 is the log's interval.
     assert [line["step"] for line in lines(tmp_path)] == [4, 5, 8, 10]
     assert [line.get("score") for line in lines(tmp_path)] == [4, None, 8, 10]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from xkd_jax.method.models.xkd import MODALITIES, OTHER
-from xkd_jax.report import collapse
+from xkd_jax.report.health import early
 from xkd_jax.report.health.findings import Advice, Finding, since
 from xkd_jax.report.history import History
 
@@ -26,7 +26,7 @@ CLIPS_APART = 0.1
 
 
 def find(history: History, outputs: int, advice: Advice) -> list[Finding]:
-    """Finds collapse, or else metrics on their way to it, or else says that all is well.
+    """Finds collapse, or else metrics on their way to it; says so if all is well.
 
     Args:
         history: Log of the run.
@@ -34,8 +34,11 @@ def find(history: History, outputs: int, advice: Advice) -> list[Finding]:
         advice: Remedies that are left to try.
     """
     log_j = math.log(outputs)
-    collapses = [f for m in MODALITIES for f in _collapses(history, m, log_j, advice)]
-    return collapses or _approaches(history, log_j, advice) or _all_clear(history, log_j)
+    found = list(early.find(history, advice).values())
+    found += [f for m in MODALITIES for f in _collapses(history, m, log_j, advice)]
+    if not any(finding.level == "collapsed" for finding in found):
+        found += _approaches(history, log_j, advice)
+    return found or _all_clear(history, log_j)
 
 
 def _collapses(history: History, m: str, log_j: float, advice: Advice) -> list[Finding]:
@@ -68,8 +71,7 @@ def _collapses(history: History, m: str, log_j: float, advice: Advice) -> list[F
         f"The {m} student gives every output about the same probability, whatever it sees",
         ("norm", "alignment", "sharpen", "rate"),
     )
-    findings = (_alike_outputs(history, m, advice), student, uniform_teacher, uniform_student)
-    return [finding for finding in findings if finding]
+    return [finding for finding in (student, uniform_teacher, uniform_student) if finding]
 
 
 def _beyond_bound(
@@ -88,21 +90,6 @@ def _beyond_bound(
         return None
     numbers = f"{name} is {values[-1]:.3g} nats; log J is {log_j:.3g}"
     return Finding("collapsed", f"{text} ({numbers}).", began, advice.select(*remedies))
-
-
-def _alike_outputs(history: History, m: str, advice: Advice) -> Finding | None:
-    """Finds collapse in the share of a teacher's outputs that differs between clips."""
-    name = f"between_clips/{m}_teacher"
-    steps, shares = history.known(name)
-    began = since(steps, (shares <= collapse.SHARE) & (steps >= collapse.FROM_STEP))
-    if began is None:
-        return None
-    text = (
-        f"The {m} teacher's outputs hardly depend on the clip: "
-        f"{shares[-1]:.2%} of them differs between clips ({name})."
-    )
-    remedies = advice.select("alignment", "norm", "centering", "soften", "slow", "batch")
-    return Finding("collapsed", text, began, remedies)
 
 
 def _approaches(history: History, log_j: float, advice: Advice) -> list[Finding]:
@@ -138,8 +125,10 @@ def _all_clear(history: History, log_j: float) -> list[Finding]:
     apart = {m: history.last(f"between_clips/{m}_teacher") for m in MODALITIES}
     differing = [f"{x:.0%} of the {m} teacher's" for m, x in apart.items() if not math.isnan(x)]
     between = f"of the outputs, {' and '.join(differing)} differ between clips; "
+    directions = [f"of {whose} is {rank:.3g}" for whose, rank in early.last_ranks(history).items()]
+    ranks = f" RankMe {', '.join(directions)}." if directions else ""
     text = (
         f"No monitor of collapse is near its end: {between if differing else ''}KL divergence and "
-        f"distillation are above 0 (of log J: {numbers}), and no output is uniform."
+        f"distillation are above 0 (of log J: {numbers}), and no output is uniform.{ranks}"
     )
     return [Finding("good", text)]

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from input_pipeline.programs.wording import counted
-from xkd_jax.report.health import course, monitors, outputs
+from xkd_jax.report.health import course, early, monitors, outputs
 from xkd_jax.report.health.findings import LEVELS, Advice, Finding
 from xkd_jax.report.health.outputs import Measured
 from xkd_jax.report.history import History
@@ -44,6 +44,8 @@ def judge(
     if history is not None and len(history):
         if output_count:
             findings += monitors.find(history, output_count, advice)
+        else:
+            findings += early.find(history, advice).values()
         findings += course.find(history, advice)
     if measured is not None:
         findings += outputs.find(measured, advice)
