@@ -314,6 +314,9 @@ def scores(
 def effective_ranks(single: Encoded, several: Encoded, views: int) -> Metrics:
     """Measures how many directions features and the teachers' outputs use.
 
+    LiDAR is of features alone: outputs come to tell groups of clips apart as teachers learn, so
+    that theirs falls in healthy runs too.
+
     Args:
         single: One view of each of n recordings.
         several: Several views of each of some recordings, those of one adjacent.
@@ -323,14 +326,14 @@ def effective_ranks(single: Encoded, several: Encoded, views: int) -> Metrics:
         RankMe of `single` and LiDAR of `several`, by names such as `rankme/video_teacher` for
         features and `rankme/video_outputs` for outputs. No LiDAR of fewer than two recordings.
     """
-    values = {f"rankme/{name}": ranks.rankme(x) for name, x in _ranked(single).items()}
-    for name, x in _ranked(several).items():
+    values = {f"rankme/{n}": ranks.rankme(x) for n, x in _of_one_modality(single).items()}
+    values |= {f"rankme/{m}_outputs": ranks.rankme(x) for m, x in single.outputs.items()}
+    for name, x in _of_one_modality(several).items():
         if len(x) > views:
             values[f"lidar/{name}"] = ranks.lidar(x.reshape(-1, views, x.shape[-1]))
     return values
 
 
-def _ranked(encoded: Encoded) -> dict[str, np.ndarray]:
-    """Returns the features of single modalities and the outputs, by name."""
-    features = {n: x for n, x in encoded.features.items() if not n.startswith("fused_")}
-    return features | {f"{m}_outputs": x for m, x in encoded.outputs.items()}
+def _of_one_modality(encoded: Encoded) -> dict[str, np.ndarray]:
+    """Returns the features that are not fused, by name."""
+    return {name: x for name, x in encoded.features.items() if not name.startswith("fused_")}

@@ -53,7 +53,7 @@ def lidar(features: np.ndarray) -> float:
     means = features.mean(axis=1)
     within = (features - means[:, None]).reshape(-1, width)
     between = means - means.mean(axis=0)
-    # By Woodbury's identity, with products of rows alone: D may be a projector's thousands.
+    # By Woodbury's identity, with products of rows alone: D may be much larger than n.
     gram = within @ within.T + DELTA * len(within) * np.eye(len(within))
     mixed = within @ between.T
     matrix = (between @ between.T - mixed.T @ np.linalg.solve(gram, mixed)) / (DELTA * count)

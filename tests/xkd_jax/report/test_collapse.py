@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.integration import runs
+from xkd_jax.method.models.xkd import MODALITIES
 from xkd_jax.report import __main__ as program
 
 # The demo's regime, see docs/demo.md.
@@ -24,10 +25,10 @@ FAST = ("--config.xkd.ema_video=0.9", "--config.xkd.ema_audio=0.9")
 
 
 @pytest.fixture(scope="module")
-def verdict_of(tmp_path_factory):
-    """Returns a function from flags to the verdict in report.json on a run of 150 steps."""
+def report_of(tmp_path_factory):
+    """Returns a function from flags to the output and report.json of a run of 150 steps."""
 
-    def verdict_of(*flags):
+    def report_of(*flags):
         workdir = tmp_path_factory.mktemp("run")
         code, output = runs.run(
             f"--workdir={workdir}",
@@ -37,15 +38,22 @@ def verdict_of(tmp_path_factory):
             "--config.steps=150",
             "--config.saving.every_steps=150",
             "--config.log.every_steps=10",
+            "--config.probe.every_steps=25",
             *flags,
         )
         assert code == 0, output
         program.main([f"--workdir={workdir}", "--shown=1"])
         found = json.loads((workdir / "report" / "report.json").read_text())
         assert (workdir / "report" / "report.html").is_file()
-        return found["verdict"]
+        return output, found
 
-    return verdict_of
+    return report_of
+
+
+def warned(output):
+    """Returns the warnings about the run's health in its output."""
+    lines = [line for line in output.splitlines() if line.startswith("warning: step")]
+    return [line for line in lines if "teacher's" in line or "student's" in line]
 
 
 def collapsed(verdict):
@@ -53,9 +61,17 @@ def collapsed(verdict):
 
 
 @pytest.mark.slow
-def test_a_run_that_learns(verdict_of):
-    verdict = verdict_of(*SOFT)
+def test_a_run_that_learns(report_of):
+    output, report = report_of(*SOFT)
+    verdict = report["verdict"]
     assert not collapsed(verdict), verdict
+    assert not any("hardly depend" in line for line in warned(output))
+    # RankMe and LiDAR of features, and both classifiers.
+    last = report["training"]["last"]
+    for kind in ("rankme", "lidar"):
+        for m in MODALITIES:
+            assert all(1 < last[f"{kind}/{m}_{n}"] < 24 for n in ("teacher", "student"))
+    assert {"probe/fused_teacher", "linear_probe/fused_teacher"} <= set(last)
     assert any(
         "Reconstruction of masked video is learned" in f["text"] for f in verdict["findings"]
     )
@@ -63,21 +79,35 @@ def test_a_run_that_learns(verdict_of):
 
 
 @pytest.mark.slow
-def test_no_centering(verdict_of):
-    verdict = verdict_of("--config.xkd.centering=False", *FAST)
+def test_no_centering(report_of):
+    output, report = report_of("--config.xkd.centering=False", *FAST)
+    verdict = report["verdict"]
     assert verdict["headline"].startswith("Collapsed, since step ")
     by_monitor = [f for f in collapsed(verdict) if f["since_step"] is not None]
     assert min(f["since_step"] for f in by_monitor) <= 100
     assert any("distillation" in f["text"] for f in by_monitor)
     assert any("config.xkd.centering=True" in tip for f in by_monitor for tip in f["try"])
+    # The run has said so while it went, with the same advice.
+    [warning] = [line for line in warned(output) if "video teacher's outputs hardly" in line]
+    assert warning.startswith("warning: step 100: ")
+    assert "config.xkd.centering=True" in warning
+    # The outputs hardly use more than one direction; the features have not collapsed.
+    last = report["training"]["last"]
+    assert all(last[f"rankme/{m}_outputs"] < 2 < last[f"rankme/{m}_teacher"] for m in MODALITIES)
     # The networks' outputs for the clips show it as well.
     assert any("hardly depend on the clip" in f["text"] for f in collapsed(verdict))
 
 
 @pytest.mark.slow
-def test_no_projector_norm(verdict_of):
-    verdict = verdict_of("--config.model.projector.norm=none")
+def test_no_projector_norm(report_of):
+    output, report = report_of("--config.model.projector.norm=none")
+    verdict = report["verdict"]
     assert verdict["headline"].startswith("Collapsed, since step ")
     by_monitor = [f for f in collapsed(verdict) if f["since_step"] is not None]
     assert min(f["since_step"] for f in by_monitor) <= 100
     assert any("norm='every'" in tip for f in by_monitor for tip in f["try"])
+    # The outputs have come to use fewer directions, as the run has said while it went.
+    [finding] = [f for f in verdict["findings"] if "rankme/audio_outputs is" in f["text"]]
+    [warning] = [line for line in warned(output) if "rankme/audio_outputs is" in line]
+    assert finding["text"] in warning or "use fewer and fewer directions" in warning
+    assert "norm='every'" in warning

@@ -43,11 +43,12 @@ def test_alike_outputs_are_said_once_for_each_teacher_and_not_of_fresh_networks(
     assert "The audio teacher's" in capsys.readouterr().err
 
 
-def probed(values, name="rankme/audio_student"):
-    return [log_line(100 * n, **{name: value}) for n, value in enumerate(values, 1)]
+def probed(values, name="rankme/audio_student", share=0.05):
+    between = {f"between_clips/{m}_teacher": share for m in ("video", "audio")}
+    return [log_line(100 * n, **{name: value}, **between) for n, value in enumerate(values, 1)]
 
 
-@pytest.mark.parametrize("name", ["rankme/audio_student", "lidar/video_outputs"])
+@pytest.mark.parametrize("name", ["rankme/video_outputs", "lidar/audio_student"])
 def test_a_rank_that_falls_is_said_when_it_falls_and_by_the_verdict(tmp_path, capsys, name):
     lines = probed([20, 30, 29, 14, 16, 15, 14, 9], name)  # low for a moment, then for good
     look(tmp_path, lines)
@@ -70,6 +71,12 @@ def test_ranks_that_rise_or_waver_are_not_spoken_of_but_stated(tmp_path, capsys)
     judged = verdict.judge(history.read(tmp_path), tiny_config(), 64, None)
     assert judged.level == "good"
     assert "RankMe of the audio student's features is 29" in str(judged.findings)
+
+
+def test_outputs_that_tell_clips_apart_may_use_fewer_directions(tmp_path, capsys):
+    look(tmp_path, probed([20, 30, 12, 11, 10], "rankme/video_outputs", share=0.15))
+    assert not capsys.readouterr().err
+    assert verdict.judge(history.read(tmp_path), tiny_config(), 64, None).level == "good"
 
 
 def test_a_resumed_run_remembers_its_highest_rank(tmp_path, capsys):

@@ -5,7 +5,8 @@ differs between clips add up to one. In a collapse the second goes to 0. Centeri
 first, and a sharp teacher makes distributions of the little that is left. So the paper's monitors,
 KL divergence and distillation, stay large for thousands of steps.
 
-The ranks of the online probe fall when features or outputs come to use fewer directions.
+The ranks of the online probe fall when features or outputs come to use fewer directions. Those of
+outputs fall in healthy runs too, while much of the outputs differs between clips.
 """
 
 import math
@@ -20,6 +21,9 @@ from xkd_jax.report.history import History
 # Share of a teacher's outputs that differs between clips, at most so in a collapse.
 SHARE = 0.02
 FROM_STEP = 100  # before, networks that are fresh may have any share
+# From this share on, outputs tell clips apart: a KL divergence that falls means that the student
+# learns, and outputs that use fewer directions that the teacher tells groups of clips apart.
+CLIPS_APART = 0.1
 # A rank has fallen if it is at most this share of its highest value.
 FALLEN = 0.5
 
@@ -66,10 +70,10 @@ def _alike_outputs(history: History, m: str, advice: Advice) -> Finding | None:
 
 def _fallen(history: History, match: re.Match, advice: Advice) -> Finding | None:
     """Finds that features or outputs use far fewer directions than they did."""
-    name = match[0]
-    steps, values = history.known(name)
-    if not len(values):
+    name, _, m, network = match[0], *match.groups()
+    if network == "outputs" and history.last(f"between_clips/{m}_teacher") >= CLIPS_APART:
         return None
+    steps, values = history.known(name)
     began = since(steps, values <= FALLEN * np.maximum.accumulate(values))
     if began is None or began == steps[-1]:  # one value is no stretch
         return None

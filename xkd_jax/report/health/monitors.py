@@ -20,9 +20,6 @@ from xkd_jax.report.history import History
 DISTILLATION_GONE = 0.05
 KL_GONE = 0.02
 ENTROPY_UNIFORM = 0.97
-# Share of a teacher's outputs that differs between clips. From this share on, a KL divergence that
-# falls means that the student learns.
-CLIPS_APART = 0.1
 
 
 def find(history: History, outputs: int, advice: Advice) -> list[Finding]:
@@ -96,7 +93,7 @@ def _approaches(history: History, log_j: float, advice: Advice) -> list[Finding]
     """Finds metrics that fall towards a collapse, of teachers that do not tell clips apart."""
     findings = []
     for m in MODALITIES:
-        if history.last(f"between_clips/{OTHER[m]}_teacher") >= CLIPS_APART:
+        if history.last(f"between_clips/{OTHER[m]}_teacher") >= early.CLIPS_APART:
             continue
         for name, bound in (
             (f"distillation/{m}", 3 * DISTILLATION_GONE),
