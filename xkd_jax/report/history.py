@@ -126,6 +126,7 @@ def _meaningless(metrics: Mapping[str, np.ndarray]) -> list[str]:
         patterns += [
             r"(alignment|distillation|kl|center_norm)/",
             r"(entropy|between_clips)/.*_teacher",
+            r"rankme/.*_outputs",
         ]
     return [name for name in metrics if any(re.match(pattern, name) for pattern in patterns)]
 

@@ -100,9 +100,20 @@ def test_every_metric_is_in_one_chart_and_one_alone(tmp_path):
     assert history.charts(found)["Others"] == ["of_a_new_term"]
 
 
+def test_the_probes_metrics_have_a_chart_for_each_kind(tmp_path):
+    names = ("probe/video_student", "linear_probe/video_student", "rankme/video_outputs")
+    names += ("lidar/video_student",)
+    write_log(tmp_path, [log_line(1, **dict.fromkeys(names, 0.5))])
+    charts = history.charts(history.read(tmp_path))
+    assert [charts[title] for title in charts if set(charts[title]) & set(names)] == [
+        [name] for name in names
+    ]
+
+
 def test_numbers_about_a_modality_that_no_recording_has_are_left_out(tmp_path):
     values = {"data/with_sound": 1.0, "reconstruction/video": 0.0, "entropy/audio_teacher": 0.0}
-    sound = {"reconstruction/audio": 0.5, "entropy/audio_student": 2.0}
+    values |= {"rankme/audio_outputs": 3.0}
+    sound = {"reconstruction/audio": 0.5, "entropy/audio_student": 2.0, "rankme/audio_teacher": 9.0}
     lines = [
         log_line(step, **values, **sound, **{"data/with_picture": float(step > later)})
         for step, later in ((1, 9), (2, 9))
