@@ -1,7 +1,7 @@
 """A linear classifier in closed form: ridge regression from features to classes."""
 
 import numpy as np
-from sklearn.linear_model import RidgeCV
+from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -22,7 +22,8 @@ def scores(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray) -> np.n
         (T, C) float64, larger for likelier classes. A class without training clips is the last.
     """
     present = train_y.any(axis=0)
-    model = make_pipeline(StandardScaler(), RidgeCV(PENALTIES))
+    ridge = RidgeCV(PENALTIES) if len(train_x) > 1 else Ridge(PENALTIES[0])
+    model = make_pipeline(StandardScaler(), ridge)
     model.fit(train_x.astype(np.float64), train_y[:, present].astype(np.float64))
     predicted = model.predict(test_x.astype(np.float64)).reshape(len(test_x), -1)
     values = np.full((len(test_x), train_y.shape[1]), predicted.min(initial=0.0) - 1)

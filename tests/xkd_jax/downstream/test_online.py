@@ -218,7 +218,9 @@ def test_a_run_in_two_parts_is_the_run_in_one_and_the_probe_changes_nothing(data
         return jax.device_get(pretrain.pretrain(config, str(tmp_path / name)))
 
     def probed(name):
-        return {line["step"]: [line.get(n) for n in NAMES] for line in lines(tmp_path / name)}
+        return {
+            line["step"]: [line.get(n) for n in NAMES + RANKS] for line in lines(tmp_path / name)
+        }
 
     whole = run("whole")
     assert "| probe video_teacher" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """The linear classifier in closed form."""
 
 import numpy as np
+import pytest
 from sklearn.linear_model import Ridge
 
 from xkd_jax.downstream import ridge
@@ -42,11 +43,14 @@ def test_it_is_ridge_regression_with_the_penalty_of_least_leave_one_out_error():
     np.testing.assert_allclose(ridge.scores(x, y, x), expected, atol=1e-8)
 
 
-def test_a_class_without_training_clips_is_last_and_one_class_is_enough():
+@pytest.mark.filterwarnings("error")
+def test_a_class_without_training_clips_is_last_and_one_clip_is_enough():
     x = RNG.normal(size=(12, 5)).astype(np.float32)
     scores = ridge.scores(x, classes(np.arange(12) % 2 * 2, 3), x)
     assert (scores.argmin(axis=1) == 1).all()
     scores = ridge.scores(x, classes(np.zeros(12, int), 3), x)
     assert (scores.argmax(axis=1) == 0).all()
+    scores = ridge.scores(x[:1], classes([1], 3), x)
+    assert (scores.argmax(axis=1) == 1).all()
     alike = ridge.scores(np.ones_like(x), classes(np.arange(12) % 3, 3), np.ones_like(x))
     assert np.isfinite(alike).all()
