@@ -6,22 +6,24 @@ set and width compare.
 """
 
 import numpy as np
+from scipy.special import entr
 
 EPSILON = 1e-7  # added to each share of a spectrum, as in both papers
 DELTA = 1e-4  # added to the variances within recordings, as in LiDAR's paper
 
 
-def effective_rank(spectrum: np.ndarray) -> float:
+def effective_rank(spectrum: np.ndarray, epsilon: float = EPSILON) -> float:
     """Computes the exponential of the entropy of a spectrum's shares.
 
     Args:
         spectrum: (r,) float, not negative.
+        epsilon: What is added to each share. With 0, it is that of Roy and Vetterli (2007).
 
     Returns:
-        From 1, if one value is all, to r, if all values are equal (apart from `EPSILON`).
+        From 1, if one value is all or all are 0, to r, if all are equal; apart from `epsilon`.
     """
-    shares = spectrum / max(float(spectrum.sum()), np.finfo(np.float64).tiny) + EPSILON
-    return float(np.exp(-(shares * np.log(shares)).sum()))
+    shares = spectrum / max(float(spectrum.sum()), np.finfo(np.float64).tiny) + epsilon
+    return float(np.exp(entr(shares).sum()))
 
 
 def rankme(features: np.ndarray) -> float:

@@ -1,6 +1,5 @@
 """Measures of features and outputs over clips: spread, information, neighbors and retrieval."""
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
-from xkd_jax.downstream import retrieval_scores
+from xkd_jax.downstream import ranks, retrieval_scores
 
 NEIGHBORS = 10
 _BINS = 80
@@ -97,9 +96,7 @@ def spread(rows: np.ndarray) -> Spread:
     count = len(rows)
     similarity = (np.square(unit.sum(axis=0)).sum() - count) / (count * (count - 1))
     singular = np.linalg.svd(rows - rows.mean(axis=0), compute_uv=False)
-    total = singular.sum()
-    shares = singular[singular > 0] / total if total > 0 else np.ones(1)
-    rank = math.exp(-(shares * np.log(shares)).sum())
+    rank = ranks.effective_rank(singular, epsilon=0.0)
     return Spread(float(similarity), rank, float(rows.std(axis=0).mean()))
 
 
