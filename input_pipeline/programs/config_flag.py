@@ -15,6 +15,7 @@ from ml_collections import config_flags
 
 from input_pipeline.programs import config_fields, former_names, program
 
+_SHIPPED = "the shipped ones are configs/*.py and configs/eval/*.py"
 HELP = {"--help", "-help", "-h", "--h", "-?", "--helpshort", "-helpshort"}
 
 
@@ -86,12 +87,14 @@ def parse(
     path = _config_path(argv)
     if path and not path.is_file():
         problem = "a folder" if path.is_dir() else "no such file"
-        sys.exit(f"error: --config={path}: {problem}; the shipped ones are configs/*.py")
+        sys.exit(f"error: --config={path}: {problem}; {_SHIPPED}")
     # config_flags loads every config file into this module, where a former get_config would stay.
     sys.modules.pop("config_config", None)
     try:
         rest = values(argv)
     except Exception as error:  # a config file is a program and may raise anything
+        if path is None and _lacks_config(error):
+            sys.exit(f"error: --config=FILE is missing; {_SHIPPED}")
         problem = (path and _config_file_error(error, path)) or _former_name(argv)
         sys.exit(f"error: {problem or _flag_error(error)}")
     if len(rest) > 1:
@@ -207,9 +210,17 @@ def _config_file_error(error: BaseException, path: pathlib.Path) -> str | None:
     return f"{where}, line {lines[-1]}: {type(error).__name__}: {program.one_line(error)}"
 
 
+def _lacks_config(error: BaseException) -> bool:
+    """Returns whether an error of parsing means that there is no --config."""
+    if isinstance(error, flags.UnrecognizedFlagError):  # the config file would define it
+        return error.flagname.startswith("config.")
+    return isinstance(error, flags.IllegalFlagValueError) and "--config=None:" in str(error)
+
+
 def _flag_error(error: BaseException) -> str:
     if not isinstance(error, (AttributeError, KeyError)):
-        return program.one_line(error)
+        # Of a rule for several flags, absl puts all their values before the message.
+        return re.sub(r"^flags \w+=.*?: (?=--)", "", program.one_line(error))
     reason = error.args[0]  # names the unknown field and the nearest known one
     while isinstance(reason, Exception):
         reason = reason.args[0]

@@ -71,9 +71,17 @@ def test_missing_config_file(tmp_path):
         assert "nowhere.py" in last
 
 
+@pytest.mark.parametrize("flags", [(), ("--config.batch_size=2",)])
+def test_no_config_at_all(flags, tmp_path):
+    process = runs.start_module("xkd_jax.main", *flags, f"--workdir={tmp_path}/run")
+    code, output = runs.ended(process)
+    assert code == 1
+    assert output.splitlines()[-1].startswith("error: --config=FILE is missing; the shipped ones")
+
+
 def test_a_folder_for_a_config_file(tmp_path):
     last = refusal(f"--workdir={tmp_path}", "--config.batch_size=2", config="configs")
-    assert "--config=configs: a folder; the shipped ones are configs/*.py" in last
+    assert "--config=configs: a folder; the shipped ones are configs/*.py and configs/eval" in last
 
 
 @pytest.mark.parametrize(
@@ -118,7 +126,12 @@ def test_help_is_no_error(run):
 
 
 def test_missing_workdir():
-    assert "workdir" in refusal()
+    assert refusal() == "error: --workdir=FOLDER is missing"
+
+
+def test_flags_that_exclude_each_other():
+    last = refusal("--dry_run", "--compile_for=local")
+    assert last == "error: --dry_run and --compile_for exclude each other"
 
 
 def test_a_workdir_that_is_a_file(tmp_path):
