@@ -12,7 +12,7 @@ recipes are those of finetune_audio.py, finetune_video.py and finetune_joint.py 
 nothing is chosen; they were not tuned on these data. The whole of AudioSet (2M) is DATA from
 --dataset=audioset with --config.data.sampling=balanced, which holds rare classes more often, and
 fewer epochs (--config.epochs=5 --config.optimizer.warmup_epochs=0.5). Cost: 19,000 steps of some 20
-TFLOP for audio, 12,500 of some 100 for video. The paper has no such evaluation.
+TFLOP for audio, 12,500 of some 100 for video. The paper has no number for them.
 """
 
 import ml_collections

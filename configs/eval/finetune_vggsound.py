@@ -9,7 +9,7 @@ Trains on split train and tests on split test, with 3 clips. finetune_vggsound.p
 the video encoder, finetune_vggsound.py:joint both. The recipes are those of finetune_audio.py,
 finetune_video.py and finetune_joint.py for 30 epochs, and nothing is chosen; they were not tuned on
 these data. Cost: 86,000 steps of some 20 TFLOP for audio, 57,000 of some 100 for video. The paper
-has no such evaluation.
+has no number for them.
 """
 
 import ml_collections

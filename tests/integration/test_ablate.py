@@ -190,7 +190,7 @@ def test_jobs_of_the_papers_tables_keep_their_tables(data):
     ]
     assert lines[0] == (
         "python -m xkd_jax.ablate --base=tests/integration/tiny_run.py --rows=table4,tableS15 "
-        f"--run=no_refine --evaluate=paper --seed=0 --output=out --eval.esc50={folder}"
+        f"--run=no_refine --evaluate=paper --output=out --seed=0 --eval.esc50={folder}"
     )
 
 
@@ -199,6 +199,6 @@ def test_jobs_are_commands_that_make_the_same_runs():
     lines = output_of(ablate(*flags, "--eval.classifier.knn.k=(1,)", "--jobs")).splitlines()
     assert len(lines) == 4  # two pretrainings, of two seeds
     assert lines[2] == (
-        "python -m xkd_jax.ablate --base=tests/integration/tiny_run.py --rows=ae --seed=1 "
-        "'--output=my out' --config.steps=3 '--eval.classifier.knn.k=(1,)'"
+        "python -m xkd_jax.ablate --base=tests/integration/tiny_run.py --rows=ae "
+        "'--output=my out' --seed=1 --config.steps=3 '--eval.classifier.knn.k=(1,)'"
     )

@@ -125,14 +125,16 @@ def _table(rows: Iterator[tuple[str, str]], head: tuple[str, str] = ("", "value"
 
 
 def _origin(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yields what is known of the training."""
+    """Yields what is known of the training, without the paths of the machine that it ran on."""
     yield "variant", description["architecture"]["variant"]
     for name, value in description["provenance"].items():
+        value = "/".join(pathlib.Path(value).parts[-3:]) if name == "path" else value
         yield name, value if isinstance(value, str) else json.dumps(value)
     config = description["config"]
     if config:
         data = config["data"]
-        yield "training data", " ".join(filter(None, (data["dataset"], data["path"])))
+        folder = pathlib.Path(data["path"]).name
+        yield "training data", " ".join(filter(None, (data["dataset"], folder)))
         yield "batch size", str(config["batch_size"])
 
 

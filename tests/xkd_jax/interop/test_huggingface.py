@@ -178,5 +178,6 @@ def test_the_card_says_where_the_weights_come_from_and_what_they_score(tmp_path)
     card = (tmp_path / "hf/README.md").read_text()
     assert "| svm on video of the teacher, ucf101 | top1 87.6 % |" in card
     assert "another_step" not in card
+    assert "| path | mine/checkpoints/7 |" in card and str(tmp_path) not in card
     assert "| step | 7 |" in card and "| batch size | 8 |" in card
     assert json.loads((tmp_path / "hf/config.json").read_text())["provenance"] == provenance
