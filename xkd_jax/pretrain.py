@@ -10,17 +10,16 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from input_pipeline.programs import config_fields, wording
-from xkd_jax import sharding
+from input_pipeline.programs import wording
+from xkd_jax import initial_weights, sharding
 from xkd_jax.config import checks
-from xkd_jax.encoders import descriptions, pretrained
 from xkd_jax.method import schedules, train_step
 from xkd_jax.method.hyperparameters import hyperparameters
 from xkd_jax.method.models import xkd
-from xkd_jax.method.state import TrainState, init_state, initial_centers
+from xkd_jax.method.state import TrainState, init_state
 from xkd_jax.method.views import make_views
 from xkd_jax.report import reconstructions, watch
-from xkd_jax.run import checkpoint, console, data_log, loop, processes
+from xkd_jax.run import console, data_log, loop, processes
 
 if TYPE_CHECKING:
     from input_pipeline.loader import Loader
@@ -55,9 +54,9 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
     model = xkd.build(config, sharding.compute_dtype(config.compute_dtype))
     numbers = hyperparameters(config, total_steps, loader.steps_per_epoch)
     console.say(describe(model, config, total_steps))
-    weights = given_weights(config, model, workdir)
+    weights = initial_weights.load(config, model, workdir)
     task = loop.Task(
-        init=lambda trees: init_state(model, numbers, config.seed).replace(**trees),
+        init=lambda trees: initial_weights.place(init_state(model, numbers, config.seed), trees),
         init_args=(weights,),
         step_fn=train_step.make_train_step(model, config),
         step_args=(numbers,),
@@ -141,62 +140,6 @@ def batch_shapes(config: ml_collections.ConfigDict) -> dict[str, jax.ShapeDtypeS
     return {
         name: jax.ShapeDtypeStruct((rows, *shape), dtype) for name, (shape, dtype) in shapes.items()
     }
-
-
-def given_weights(
-    config: ml_collections.ConfigDict, model: xkd.XKD, workdir: str
-) -> dict[str, Any]:
-    """Loads the weights that a new run starts from, if `config.init_from` is set.
-
-    Args:
-        config: Config of the run.
-        model: The model.
-        workdir: Folder of the run.
-
-    Returns:
-        The fields `params`, `teacher` and `centers` of the state. Empty if `config.init_from` is
-        empty, or if the workdir has a checkpoint to resume from.
-
-    Raises:
-        ConfigError: `config.model` differs from the config of the weights.
-        MismatchError: A weight is missing or has another shape.
-        FileNotFoundError: There are no weights at `config.init_from`.
-        DamagedError: The weights cannot be read.
-    """
-    path = config.init_from
-    if not path or checkpoint.latest_step(workdir) is not None:
-        return {}
-    description, trees = pretrained.load(path, descriptions.everything)
-    if description["config"]:  # exports of encoders alone have none
-        _check_same_model(config, description["config"]["model"])
-    params = jax.eval_shape(model.init, jax.random.key(0))
-    expected = {
-        "params": params,
-        "teacher": jax.eval_shape(model.teacher_target, params),
-        "centers": initial_centers(model),
-    }
-    advice = (
-        "config.init_from takes a run, an export made with --everything, or a converted "
-        "training checkpoint, of the same architecture and sizes of views."
-    )
-    checkpoint.check_fits(trees, expected, path, advice)
-    count = sum(leaf.size for leaf in jax.tree.leaves(trees)) / 1e6
-    origin = ", ".join(f"{name} {value}" for name, value in description["provenance"].items())
-    console.say(
-        f"STARTED FROM {path} ({origin}): {count:.1f}M weights of students, teachers, decoders,"
-        " projectors and centers; step 0 and a fresh optimizer"
-    )
-    return trees
-
-
-def _check_same_model(config: ml_collections.ConfigDict, their_model: dict[str, Any]) -> None:
-    """Refuses weights of another model. Shapes alone do not show the heads and the norms."""
-    for field, our_value in config_fields.fields(config.model).items():
-        their_value = config_fields.value_of(their_model, field)
-        if isinstance(our_value, tuple):
-            their_value = tuple(their_value)  # files store tuples as lists
-        if our_value != their_value and not field.endswith(".mask_ratio"):
-            checks.refuse(config, f"model.{field}", f"{their_value!r}, as in config.init_from")
 
 
 def make_probe(

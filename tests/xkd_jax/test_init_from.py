@@ -1,5 +1,6 @@
 """A new run that starts from the weights of another run or of an export."""
 
+import functools
 import re
 
 import jax
@@ -8,8 +9,9 @@ import pytest
 
 from tests.saved_runs import save_run
 from tests.tiny import tiny_config
-from xkd_jax import pretrain
+from xkd_jax import initial_weights
 from xkd_jax.config.checks import ConfigError
+from xkd_jax.encoders import descriptions, exports, pretrained, weight_trees
 from xkd_jax.interop import export
 from xkd_jax.method.hyperparameters import hyperparameters
 from xkd_jax.method.models import xkd
@@ -25,12 +27,17 @@ def run(request, tmp_path_factory):
     return request.param, folder, state
 
 
+@functools.cache  # compiles
+def fresh_state(variant):
+    config = tiny_config(variant)
+    numbers = hyperparameters(config, config.steps, 10.0)
+    return jax.device_get(jax.jit(lambda: init_state(xkd.build(config), numbers, 0))())
+
+
 def first_state(config, workdir):
     """Returns the state before the first step, as pretraining makes it."""
-    model = xkd.build(config)
-    given = pretrain.given_weights(config, model, str(workdir))
-    numbers = hyperparameters(config, config.steps, 10.0)
-    return jax.jit(lambda trees: init_state(model, numbers, 0).replace(**trees))(given)
+    given = initial_weights.load(config, xkd.build(config), str(workdir))
+    return initial_weights.place(fresh_state(config.model.variant), given)
 
 
 def config_for(variant, path, **changes):
@@ -59,12 +66,12 @@ def test_all_weights_are_taken_and_the_rest_is_fresh(run, tmp_path, kind, capsys
 def test_a_workdir_with_a_checkpoint_goes_on_from_that(run, tmp_path):
     variant, folder, _ = run
     config = config_for(variant, tmp_path / "gone")
-    assert pretrain.given_weights(config, xkd.build(config), str(folder)) == {}
+    assert initial_weights.load(config, xkd.build(config), str(folder)) == {}
 
 
 def refusal(config, tmp_path):
     with pytest.raises((ValueError, OSError)) as error:
-        pretrain.given_weights(config, xkd.build(config), str(tmp_path / "new"))
+        initial_weights.load(config, xkd.build(config), str(tmp_path / "new"))
     assert "\n" not in str(error.value)
     return error.type, str(error.value)
 
@@ -76,12 +83,81 @@ def plain_run(tmp_path_factory):
     return folder
 
 
-def test_encoders_alone_are_refused(plain_run, tmp_path):
+def leaves(tree):
+    return dict(weight_trees.flatten(tree))
+
+
+def test_encoders_alone_are_taken_and_the_rest_is_fresh(run, tmp_path, capsys):
+    variant, folder, theirs = run
+    export.export(folder, tmp_path / "encoders")
+    state = first_state(config_for(variant, tmp_path / "encoders"), tmp_path / "new")
+    plain = fresh_state(variant)
+    counts = {"taken": 0, "fresh": 0}
+    for field in ("params", "teacher", "centers"):
+        taken, kept, fresh = (leaves({field: getattr(x, field)}) for x in (theirs, state, plain))
+        assert kept.keys() == taken.keys() == fresh.keys()
+        for path, leaf in kept.items():
+            is_encoder = descriptions.encoders_only(path)
+            counts["taken" if is_encoder else "fresh"] += 1
+            np.testing.assert_array_equal(leaf, (taken if is_encoder else fresh)[path], str(path))
+    [line] = [x for x in capsys.readouterr().out.splitlines() if x.startswith("STARTED FROM")]
+    said = re.search(r": (\d+) arrays of encoders, .* fill (\d+) of (\d+) arrays; fresh are ", line)
+    total = sum(counts.values())
+    assert list(map(int, said.groups())) == [counts["taken"], counts["taken"], total]
+    fresh = {part: int(n) for n, part in re.findall(r"(\d+) of (\w+)", line[said.end() :])}
+    assert fresh.keys() == {"centers", "decoders", "projectors"}
+    assert sum(fresh.values()) == counts["fresh"]
+
+
+def only(folder, output, *places):
+    """Exports the encoders of some of (network, modality)."""
+    description, trees = pretrained.load(folder, descriptions.encoders_only)
+    trees = {
+        root: {m: trees[root][m] for r, m in places if r == root}
+        for root in dict.fromkeys(root for root, _ in places)
+    }
+    networks = descriptions.contents(trees)
+    description = {**description, "config": None, "networks": networks}
+    exports.save(output, exports.Pretrained(description, trees))
+    return output
+
+
+def test_a_teacher_alone_starts_its_student_too(plain_run, tmp_path, capsys):
+    path = only(plain_run, tmp_path / "teacher", ("teacher", "video"))
+    state = first_state(config_for("xkd", path), tmp_path / "new")
+    _, theirs = pretrained.load(plain_run)
+    plain = fresh_state("xkd")
+    for tree in (state.params, state.teacher):
+        theirs_video = theirs["teacher"]["video"]["encoder"]
+        jax.tree.map(np.testing.assert_array_equal, tree["video"]["encoder"], theirs_video)
+        fresh_audio = plain.params["audio"]["encoder"]
+        jax.tree.map(np.testing.assert_array_equal, tree["audio"]["encoder"], fresh_audio)
+    count = len(leaves(theirs_video))
+    output = capsys.readouterr().out
+    assert f": {count} arrays of encoders" in output and f"fill {2 * count} of" in output
+    assert f"{2 * len(leaves(fresh_audio))} of encoders" in output
+
+
+def test_encoders_that_do_not_fit_are_refused(plain_run, tmp_path):
     export.export(plain_run, tmp_path / "encoders")
-    kind, message = refusal(config_for("xkd", tmp_path / "encoders"), tmp_path)
+    config = config_for("xkd", tmp_path / "encoders", **{"model.audio.encoder.heads": 2})
+    assert refusal(config, tmp_path)[1] == (
+        "config.model.audio.encoder.heads is 2; allowed: 4, as in config.init_from"
+    )
+    config = config_for("xkd", tmp_path / "encoders", **{"views.audio.global_frames": 96})
+    kind, message = refusal(config, tmp_path)
     assert kind is checkpoint.MismatchError
-    assert "centers/audio is float32[64] here and missing in the checkpoint" in message
-    assert "an export made with --everything" in message
+    assert "audio/encoder/position_embedding is float32[" in message
+    config = config_for("xkd", tmp_path / "encoders", **{"xkd.query": "mean"})  # no CLS token
+    kind, message = refusal(config, tmp_path)
+    assert kind is checkpoint.MismatchError and "is of another model" in message
+
+
+def test_teachers_alone_do_not_start_students_that_share_blocks(tmp_path):
+    save_run(tmp_path / "run", "xkd_mas")
+    path = only(tmp_path / "run", tmp_path / "x", ("teacher", "video"), ("teacher", "audio"))
+    kind, message = refusal(config_for("xkd_mas", path), tmp_path)
+    assert kind is checkpoint.MismatchError and "holds no students, only teachers" in message
 
 
 @pytest.mark.parametrize(
@@ -108,7 +184,7 @@ def test_other_sizes_of_views_are_refused_and_other_mask_ratios_are_not(plain_ru
     assert kind is checkpoint.MismatchError and "params/audio/" in message
     assert "position_embedding is float32[" in message
     config = config_for("xkd", plain_run, **{"model.video.mask_ratio": 0.7})
-    assert pretrain.given_weights(config, xkd.build(config), str(tmp_path / "new"))
+    assert initial_weights.load(config, xkd.build(config), str(tmp_path / "new"))
 
 
 def test_nothing_there(tmp_path):

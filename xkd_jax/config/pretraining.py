@@ -96,10 +96,9 @@ def fields() -> Section:
     # examples, and averaged. Nothing else changes; centers follow the mean of the whole batch.
     parallel.accumulate = Field(1, whole(1, 2**20))
 
-    # Weights to start from: the workdir of a run, an export of everything, or a converted training
-    # checkpoint. Students, teachers, decoders, projectors and centers are loaded; step and
-    # optimizer start afresh. Ignored if the workdir has a checkpoint. A file with encoders alone is
-    # refused. Empty: random weights.
+    # Weights to start from: the workdir of a run, an export, a converted release, or a finetuning.
+    # Step and optimizer start afresh; so do decoders, projectors and centers if there are only
+    # encoders. Ignored if the workdir has a checkpoint. Empty: random weights.
     config.init_from = Field("", TEXT)
 
     data = config.data = Section()
