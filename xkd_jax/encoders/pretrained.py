@@ -6,14 +6,11 @@ from collections.abc import Callable
 
 from orbax.checkpoint import v1 as ocp
 
-from xkd_jax.encoders import description_rules, descriptions, exports, weight_trees
+from xkd_jax.encoders import description_rules, descriptions, exports, finetuned, weight_trees
 from xkd_jax.encoders.exports import Pretrained
 from xkd_jax.encoders.weight_trees import Path
 from xkd_jax.run import checkpoint, saved_checkpoint
 from xkd_jax.run.saved_checkpoint import DamagedError
-
-# Tasks besides pretraining that leave checkpoints, in words.
-_EVALUATIONS = {"finetune": "a finetuning", "attentive": "an attentive probe"}
 
 
 def load(
@@ -22,7 +19,7 @@ def load(
     """Loads weights; from a run, those of its newest checkpoint.
 
     Args:
-        path: Workdir of a run, one of its checkpoints, or an export.
+        path: Workdir of a pretraining or of a finetuning, one of its checkpoints, or an export.
         wanted: Function of a weight's path, such as ("teacher", "video", "encoder", "cls_token"),
             that returns whether to load it.
 
@@ -53,6 +50,8 @@ def _newest(path: pathlib.Path) -> pathlib.Path:
         return path
     # The class that training uses would remove what a running process is still writing.
     step = checkpoint.latest_step(path)
+    if step is None and (partition := finetuned.partition(path)) is not None:
+        path, step = partition, checkpoint.latest_step(partition)
     if step is None:
         if (
             path.name == "checkpoints"
@@ -75,10 +74,17 @@ def _load_checkpoint(path: pathlib.Path, wanted: Callable[[Path], bool]) -> Pret
         record = saved_checkpoint.read_record(path)
         state = ocp.checkpointables_metadata(path).metadata.get("state")
         saved_checkpoint.check_listed(record, state)
-    if (task := record.config.get("task")) in _EVALUATIONS:
+    task = record.config.get("task")
+    if task == "attentive":
         raise DamagedError(
-            f"{path} is a checkpoint of {_EVALUATIONS[task]}; allowed: of a pretraining"
+            f"{path} is a checkpoint of an attentive probe, which leaves encoders as they are; "
+            "allowed: of a pretraining or a finetuning"
         )
+    if task == "finetune":
+        description, trees = finetuned.load(path, record, state, wanted)
+        with saved_checkpoint.reading_checkpoint(path):
+            description_rules.check(description)
+        return Pretrained(description, trees)
     with saved_checkpoint.reading_checkpoint(path):
         trees = weight_trees.load(path, "state", state, wanted)
         weight_trees.check(path, trees, record.arrays, wanted)

@@ -334,8 +334,9 @@ def load_encoder(
     """Loads one pretrained encoder. Other weights of the checkpoint are not read.
 
     Args:
-        path: Workdir of a run, whose newest checkpoint is loaded; one of its checkpoints; or the
-            output of `python -m xkd_jax.interop.export` or `xkd_jax.interop.import_release`.
+        path: Workdir of a pretraining, whose newest checkpoint is loaded; of a finetuning that has
+            ended; one of their checkpoints; or the output of `python -m xkd_jax.interop.export` or
+            `xkd_jax.interop.import_release`.
         modality: "video" or "audio".
         network: "teacher" or "student".
         frame_size: Height and width of the frames of a view in pixels, a multiple of the patch's;

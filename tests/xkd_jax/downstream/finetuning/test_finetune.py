@@ -4,9 +4,11 @@ import json
 import os
 import signal
 
+import jax
 import numpy as np
 import pytest
 
+import xkd_jax
 from configs.eval import finetune_audio, finetune_video
 from tests.integration.runs import load_state, saved_steps
 from tests.saved_runs import save_run
@@ -160,6 +162,17 @@ def stop_after(step, monkeypatch):
         return evaluate(self, state, at)
 
     monkeypatch.setattr(finetune.Evaluator, "__call__", stopping)
+
+
+def test_the_chosen_weights_are_loaded_as_an_encoder(undisturbed):
+    workdir, _ = undisturbed
+    encoder = xkd_jax.load_encoder(workdir / "1")
+    state = load_state(workdir / "1", 24)
+    leaves, _ = jax.tree_util.tree_flatten_with_path(encoder.params)
+    for path, leaf in leaves:
+        saved = state[f"['best']['encoder']{jax.tree_util.keystr(path)}"]
+        np.testing.assert_array_equal(leaf, saved)
+    assert encoder.sizes.view == (8, 48, 48, 3)
 
 
 def test_stopped_twice_it_ends_in_the_same_bits(
