@@ -1,4 +1,4 @@
-"""Writes the features of media files, one vector per file.
+"""Writes the features of media files, one vector per file, or features in time.
 
     python -m xkd_jax.features --checkpoint=runs/mine --input=VIDEOS --output=features.npz
 
@@ -14,9 +14,20 @@ is searched with all its subfolders. The output has
     import numpy as np
     data = np.load("features.npz"); data["names"], data["features"]
 
-Unusable files are left out, counted, and named with the reason. An interrupted run saves its
-results beside the output, and the same command continues from there. The exit code is 0 if at least
-one file is usable.
+With --stride, --output is a folder, and every file has an archive in it, named like the file with
+.npz behind. It has the features of views that begin every so many seconds, of one modality or both:
+
+    video, audio                (T, L, D) float32, means of patch tokens; (T, D) for one layer
+    video_times, audio_times    (T,) float64 seconds, the middle of each view
+
+--layers says which of the encoder's layers, from 1 to the last. The last layer's features are those
+after the final norm, as without --stride; any other layer's are what its block hands to the next.
+
+    python -m xkd_jax.features --checkpoint=RUN --input=DIR --output=DIR --stride=0.5 --layers=6,12
+
+Unusable files are left out, counted, and named with the reason. The same command continues an
+interrupted run, whose results so far are beside the output or in its folder. The exit code is 0 if
+at least one file is usable.
 """
 
 if __name__ == "__main__":  # before the slow imports
@@ -33,71 +44,20 @@ import json
 import pathlib
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from input_pipeline import cores
 from input_pipeline.files import sealed
-from input_pipeline.programs import program, progress, terminal
+from input_pipeline.programs import program, progress
 from input_pipeline.programs.wording import counted
+from xkd_jax import dense_features, recordings
 from xkd_jax.encoders import descriptions, pretrained_encoder
 from xkd_jax.method.models.xkd import MODALITIES
 from xkd_jax.run import command_line
 
 _SAVE_SECONDS = 60.0  # between two saves of the results so far
-_SHOWN = 3  # number of files that are named for each reason
-
-
-class Result(NamedTuple):
-    """The result of one file.
-
-    Attributes:
-        name: Name of the file.
-        stamp: Size and modification time of the file, which show whether it has changed.
-        features: (D,) float32; None if the file is left out.
-        reason: Why the file is left out; empty otherwise.
-    """
-
-    name: str
-    stamp: str
-    features: np.ndarray | None
-    reason: str
-
-
-def find(path: pathlib.Path, modality: str) -> tuple[pathlib.Path, list[str], list[Result]]:
-    """Finds media files.
-
-    Args:
-        path: A file, or a folder that is searched with all its subfolders.
-        modality: Modality to encode; "video" ignores files with the extension of a sound format.
-
-    Returns:
-        The folder; the sorted names of files relative to it; and results for subfolders that cannot
-        be read.
-
-    Raises:
-        FileNotFoundError: `path` does not exist.
-        ValueError: There are no media files.
-        OSError: The folder cannot be read.
-    """
-    from input_pipeline.datasets import listing, source_files
-
-    if path.is_file():
-        return path.parent, [path.name], []
-    if not path.is_dir():
-        raise FileNotFoundError(f"--input={path}: no such file or folder")
-    extensions = source_files.VIDEO_EXTENSIONS
-    if modality == "audio":
-        extensions |= source_files.SOUND_EXTENSIONS
-    files = source_files.find_files(path, extensions)
-    if not files.media:
-        raise ValueError(
-            f"--input={path} has no media files; allowed: {', '.join(sorted(extensions))}"
-        )
-    closed = [Result(name, "", None, listing.UNREADABLE_FOLDER) for name in files.unreadable]
-    return path, files.media, closed
 
 
 def extract(
@@ -107,7 +67,7 @@ def extract(
     batch_size: int,
     windows: int = 1,
     threads: int | None = None,
-) -> Iterator[Result]:
+) -> Iterator[recordings.Result]:
     """Encodes files while threads decode the next ones.
 
     Args:
@@ -139,7 +99,7 @@ def extract(
                 rows = encoder.encode_views(view for _, _, views, _ in loaded for view in views)
                 vectors = iter(rows.reshape(-1, windows, rows.shape[-1]).mean(axis=1))
                 for name, stamp, views, reason in loaded:
-                    yield Result(name, stamp, next(vectors) if views else None, reason)
+                    yield recordings.Result(name, stamp, next(vectors) if views else None, reason)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -151,17 +111,9 @@ def _decode(
     from input_pipeline.media import reader
 
     try:
-        return _stamp(path), encoder.views(path, windows=windows), ""
+        return recordings.stamp(path), encoder.views(path, windows=windows), ""
     except reader.MediaError as error:
-        return _stamp(path), [], error.reason
-
-
-def _stamp(path: pathlib.Path) -> str:
-    try:
-        status = path.stat()
-    except OSError:
-        return ""
-    return f"{status.st_size}:{status.st_mtime_ns}"
+        return recordings.stamp(path), [], error.reason
 
 
 def identity(encoder: pretrained_encoder.PretrainedEncoder, windows: int) -> str:
@@ -174,7 +126,7 @@ def identity(encoder: pretrained_encoder.PretrainedEncoder, windows: int) -> str
     return digest.hexdigest()
 
 
-def write(path: pathlib.Path, results: Sequence[Result], **entries: str) -> None:
+def write(path: pathlib.Path, results: Sequence[recordings.Result], **entries: str) -> None:
     """Writes results, with further entries, to a file that is replaced as a whole."""
     used = [result for result in results if result.features is not None]
     left_out = [(result.name, result.reason) for result in results if result.features is None]
@@ -186,12 +138,12 @@ def write(path: pathlib.Path, results: Sequence[Result], **entries: str) -> None
     sealed.save_arrays(path, arrays | entries)
 
 
-def _write_partial(path: pathlib.Path, results: Sequence[Result], key: str) -> None:
+def _write_partial(path: pathlib.Path, results: Sequence[recordings.Result], key: str) -> None:
     stamps = {result.name: result.stamp for result in results}
     write(path, results, key=key, stamps=json.dumps(stamps))
 
 
-def _read_partial(path: pathlib.Path, key: str) -> dict[str, Result]:
+def _read_partial(path: pathlib.Path, key: str) -> dict[str, recordings.Result]:
     """Reads the results, by name, of an interrupted run of the same encoder; empty if none."""
     try:
         saved = sealed.load_arrays(path)
@@ -199,9 +151,11 @@ def _read_partial(path: pathlib.Path, key: str) -> dict[str, Result]:
             return {}
         stamps = json.loads(str(saved["stamps"]))
         rows = zip(saved["names"].tolist(), saved["features"], strict=True)
-        results = [Result(name, stamps[name], row, "") for name, row in rows]
+        results = [recordings.Result(name, stamps[name], row, "") for name, row in rows]
         left_out = saved["left_out"].tolist()
-        results += [Result(name, stamps[name], None, reason) for name, reason in left_out]
+        results += [
+            recordings.Result(name, stamps[name], None, reason) for name, reason in left_out
+        ]
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -210,22 +164,48 @@ def _read_partial(path: pathlib.Path, key: str) -> dict[str, Result]:
     return {result.name: result for result in results}
 
 
-def report(results: Sequence[Result]) -> list[str]:
-    """Formats lines that count the files that are left out, for each reason."""
-    reasons = collections.defaultdict(list)
-    for result in results:
-        if result.features is None:
-            reasons[result.reason].append(terminal.printable(result.name))
-    lines = []
-    for reason, names in sorted(reasons.items()):
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        lines.append(f"left out, {reason}: {len(names)} ({', '.join(names[:_SHOWN])}{more})")
-    return lines
+def modalities(text: str) -> tuple[str, ...]:
+    """Converts the value of --modality to the names of modalities."""
+    names = MODALITIES if text == "both" else tuple(text.split(","))
+    if not {*names} <= {*MODALITIES} or len({*names}) < len(names):
+        raise argparse.ArgumentTypeError(f"{text}; allowed: video, audio, both")
+    return names
+
+
+def layers(text: str) -> tuple[int | str, ...]:
+    """Converts the value of --layers to numbers; the encoder knows how many there are."""
+    names = text.split(",")
+    if not all(name == "last" or (name.isdecimal() and int(name)) for name in names):
+        raise argparse.ArgumentTypeError(f"{text}; allowed: numbers from 1, and last")
+    return tuple(name if name == "last" else int(name) for name in names)
+
+
+def seconds(text: str) -> float:
+    """Converts the value of --stride to a number; `dense_features` checks it."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}; allowed: seconds, such as 0.5") from None
 
 
 def run(flags: argparse.Namespace) -> None:
     """Runs the command line."""
-    root, names, left_out = find(pathlib.Path(flags.input), flags.modality)
+    if flags.stride is not None:
+        if flags.windows != 1:
+            raise ValueError(f"--windows={flags.windows} with --stride; allowed: one of the two")
+        dense_features.run(flags, flags.modality)
+        return
+    if len(flags.modality) > 1:
+        raise ValueError("--modality is both; allowed without --stride: video or audio")
+    if flags.layers != ("last",):
+        raise ValueError("--layers is given; allowed only with --stride")
+    [flags.modality] = flags.modality
+    run_by_file(flags)
+
+
+def run_by_file(flags: argparse.Namespace) -> None:
+    """Runs the command line without --stride: one vector for each file."""
+    root, names, left_out = recordings.find(pathlib.Path(flags.input), flags.modality)
     output = pathlib.Path(flags.output)
     command_line.check_output(output)
     encoder = pretrained_encoder.load_encoder(
@@ -236,7 +216,7 @@ def run(flags: argparse.Namespace) -> None:
     done = {
         name: result
         for name, result in _read_partial(partial, key).items()
-        if result.stamp and result.stamp == _stamp(root / name)
+        if result.stamp and result.stamp == recordings.stamp(root / name)
     }
     results = [done[name] for name in names if name in done]
     if results:
@@ -273,7 +253,7 @@ def run(flags: argparse.Namespace) -> None:
         }
         write(output, results, encoder=json.dumps(made_by))
         partial.unlink(missing_ok=True)
-    for line in report(results):
+    for line in recordings.report(results):
         print(line)
     if not used:
         raise ValueError(
@@ -288,21 +268,43 @@ def main(arguments: list[str] | None = None) -> None:
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="DIR", help="run, checkpoint or exported encoder")
     add("--input", required=True, metavar="PATH", help="media file, or folder of media files")
-    add("--output", required=True, metavar="FILE.npz", help="file to write")
-    add("--modality", choices=MODALITIES, default="video", help="modality to encode (video)")
+    add(
+        "--output", required=True, metavar="PATH", help="file .npz to write; with --stride a folder"
+    )
+    add(
+        "--modality",
+        type=modalities,
+        default=("video",),
+        metavar="NAME",
+        help="modality to encode: video, audio, or with --stride both (video)",
+    )
     add(
         "--network",
         choices=tuple(descriptions.NETWORKS),
         default="teacher",
         help="network to encode with (teacher)",
     )
-    add("--batch_size", type=program.count, default=16, metavar="N", help="files per batch (16)")
+    add(
+        "--batch_size",
+        type=program.count,
+        default=16,
+        metavar="N",
+        help="files per batch, or views with --stride (16)",
+    )
     add(
         "--windows",
         type=program.count,
         default=1,
         metavar="N",
         help="views of a file to average over, evenly from beginning to end (1: the middle)",
+    )
+    add("--stride", type=seconds, metavar="SECONDS", help="seconds from a view to the next one")
+    add(
+        "--layers",
+        type=layers,
+        default=("last",),
+        metavar="N,N",
+        help="with --stride: layers to give the features of, such as 6,12 (last)",
     )
     add("--threads", type=program.count, metavar="N", help="threads that decode (one per core)")
     flags = parser.parse_args(arguments)

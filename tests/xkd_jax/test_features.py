@@ -16,7 +16,7 @@ from tests import full_disk
 from tests.damage import damages
 from tests.media_files import write_media
 from tests.saved_runs import save_run
-from xkd_jax import features
+from xkd_jax import features, recordings
 from xkd_jax.encoders import pretrained_encoder
 
 
@@ -120,15 +120,15 @@ def test_an_interrupted_run_goes_on(run, media, tmp_path, monkeypatch, capsys):
 def test_what_another_encoder_left_or_what_has_changed_is_not_taken(run, tmp_path):
     write_media(tmp_path / "a.mp4", 1.0)
     encoder = pretrained_encoder.load_encoder(run)
-    stamp = features._stamp(tmp_path / "a.mp4")
+    stamp = recordings.stamp(tmp_path / "a.mp4")
     wrong = np.full(32, 9, np.float32)
     partial = tmp_path / ".x.npz.partial"
     right_key = features.identity(encoder, 1)
     for key, left in ((right_key, "1:2"), (features.identity(encoder, 2), stamp)):
-        features._write_partial(partial, [features.Result("a.mp4", left, wrong, "")], key)
+        features._write_partial(partial, [recordings.Result("a.mp4", left, wrong, "")], key)
         found = extract(run, tmp_path / "a.mp4", tmp_path / "x.npz")
         assert not np.any(found["features"] == 9)
-    features._write_partial(partial, [features.Result("a.mp4", stamp, wrong, "")], right_key)
+    features._write_partial(partial, [recordings.Result("a.mp4", stamp, wrong, "")], right_key)
     assert np.all(extract(run, tmp_path / "a.mp4", tmp_path / "x.npz")["features"] == 9)
 
 
@@ -148,7 +148,7 @@ def test_features_are_written_before_anything_is_said(run, media, tmp_path, monk
     def unprintable(results):
         raise BrokenPipeError
 
-    monkeypatch.setattr(features, "report", unprintable)
+    monkeypatch.setattr(recordings, "report", unprintable)
     with pytest.raises(SystemExit):
         extract(run, media / "d.mp4", tmp_path / "x.npz")
     assert np.load(tmp_path / "x.npz")["names"].tolist() == ["d.mp4"]
@@ -217,8 +217,8 @@ def test_a_full_disk_is_one_line_and_loses_nothing(run, media, tmp_path, monkeyp
 def test_what_an_interrupted_run_left_is_read_whole_or_not_at_all(tmp_path, capsys):
     path = tmp_path / ".x.npz.partial"
     done = [
-        features.Result("a.mp4", "1:2", np.arange(4, dtype=np.float32), ""),
-        features.Result("b.mp4", "3:4", None, "corrupt"),
+        recordings.Result("a.mp4", "1:2", np.arange(4, dtype=np.float32), ""),
+        recordings.Result("b.mp4", "3:4", None, "corrupt"),
     ]
     assert features._read_partial(path, "key") == {} and not capsys.readouterr().out
     features._write_partial(path, done, "key")

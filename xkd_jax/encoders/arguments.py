@@ -54,6 +54,14 @@ def number(name: str, value: Any, limits: tuple[float, float], unit: str) -> flo
     return float(scalar)
 
 
+def layers(name: str, values: Any, depth: int) -> tuple[int, ...]:
+    """Checks layers, numbers from 1 or "last", and returns their numbers."""
+    listed = isinstance(values, Iterable) and not isinstance(values, str | bytes)
+    if not listed or not (values := tuple(values)):
+        raise _error(name, values, f"several of 1 to {depth} and 'last'")
+    return tuple(depth if value == "last" else count(name, value, depth) for value in values)
+
+
 def frame_rates(value: Any, clips: int) -> list[float | None]:
     """Checks frame rates: one for all recordings, one for each, or None if all are paths."""
     return _one_each("frame_rate", value, clips, FRAME_RATES, "per second")

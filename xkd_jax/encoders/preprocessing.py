@@ -11,10 +11,13 @@ import functools
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:  # needs PyAV
+    from input_pipeline.media import reader
 
 # Tolerance in frames: a time that is at most this much before a frame counts as in the frame,
 # because quotients of rates are not exact.
@@ -212,6 +215,22 @@ def mel_filters(sample_rate: int, window: int, bands: int, max_frequency: float)
     return librosa.filters.mel(sr=sample_rate, n_fft=window, n_mels=bands, fmax=max_frequency)
 
 
+def starts(duration: float, seconds: float, stride: float) -> np.ndarray:
+    """Returns when views begin that follow each other from a recording's beginning to its end.
+
+    Args:
+        duration: Length of the recording in seconds.
+        seconds: Length of a view.
+        stride: Seconds from one view to the next.
+
+    Returns:
+        (T,) float64 seconds; at least one. No view reaches beyond the end, unless the recording is
+        shorter than one.
+    """
+    room = max(0.0, duration - seconds)
+    return stride * np.arange(int(room / stride + _ROUNDING) + 1)
+
+
 def video_views_of_file(
     path: str | os.PathLike, video: Mapping[str, Any], places: Sequence[float]
 ) -> list[np.ndarray]:
@@ -229,20 +248,48 @@ def video_views_of_file(
         MediaError: The file is not usable or has no video (`media.reader.MediaError`).
     """
     # Imported here because it needs PyAV, which encoders of arrays do not.
-    from input_pipeline.media import containers, picture, reader
+    from input_pipeline.media import reader
 
     info = reader.measure(path)
+    room = max(0.0, info.duration - video["frames"] / video["frame_rate"])
+    return [
+        view for place in places for view in video_views_from(path, info, video, [place * room])
+    ]
+
+
+def video_views_from(
+    path: str | os.PathLike,
+    info: "reader.MediaInfo",
+    video: Mapping[str, Any],
+    starts: Sequence[float],
+) -> list[np.ndarray]:
+    """Makes views of a media file's video that begin at given times, decoding these together.
+
+    Args:
+        path: Path of the file.
+        info: What the file holds, from `media.reader.measure`.
+        video: As for `video_views`.
+        starts: Seconds from the beginning of the file.
+
+    Returns:
+        The views, as from `video_views_of_file`.
+
+    Raises:
+        MediaError: The file has no video, or this part of it does not decode.
+    """
+    from input_pipeline.media import containers, picture, reader
+
     if not info.has_picture:
         raise reader.MediaError(containers.NO_PICTURE, path)
-    seconds = video["frames"] / video["frame_rate"]
-    views = []
-    for place in places:
-        frame_times = info.start + times(info.duration, seconds, video["frames"], place)
-        with containers.opened(path) as container:
-            stream, _ = containers.streams(container)
-            frames = picture.read(container, stream, frame_times, video["size"])
-        views.append(np.stack([central_square(frame, video["size"]) for frame in frames]))
-    return views
+    count, seconds = video["frames"], video["frames"] / video["frame_rate"]
+    in_view = np.arange(count) * (seconds / count)
+    frame_times = (np.asarray(starts)[:, None] + in_view) % info.duration
+    frame_times, order = np.unique(frame_times, return_inverse=True)
+    with containers.opened(path) as container:
+        stream, _ = containers.streams(container)
+        frames = picture.read(container, stream, info.start + frame_times, video["size"])
+    squares = np.stack([central_square(frame, video["size"]) for frame in frames])
+    return [squares[places] for places in order.reshape(-1, count)]
 
 
 def audio_views_of_file(
@@ -261,18 +308,43 @@ def audio_views_of_file(
     Raises:
         MediaError: The file is not usable or has no audio (`media.reader.MediaError`).
     """
-    from input_pipeline.media import containers, reader, sound
+    from input_pipeline.media import reader
 
     info = reader.measure(path)
+    room = max(0.0, info.duration - audio["seconds"])
+    return audio_views_from(path, info, audio, [place * room for place in places])
+
+
+def audio_views_from(
+    path: str | os.PathLike,
+    info: "reader.MediaInfo",
+    audio: Mapping[str, Any],
+    starts: Sequence[float],
+) -> list[np.ndarray]:
+    """Makes views of a media file's audio that begin at given times.
+
+    Args:
+        path: Path of the file, with or without video.
+        info: What the file holds, from `media.reader.measure`.
+        audio: As for `audio_views`.
+        starts: Seconds from the beginning of the file.
+
+    Returns:
+        The views, as from `audio_views_of_file`.
+
+    Raises:
+        MediaError: The file has no audio, or cannot be opened.
+    """
+    from input_pipeline.media import containers, reader, sound
+
     if not info.has_audio:
         raise reader.MediaError(containers.NO_SOUND, path)
     rate, seconds = audio["sample_rate"], audio["seconds"]
+    length = max(1, round(min(seconds, info.duration) * rate))
     views = []
-    for place in places:
-        start = place * max(0.0, info.duration - seconds)
+    for start in starts:
         with containers.opened(path) as container:
             _, stream = containers.streams(container)
-            length = max(1, round(min(seconds, info.duration) * rate))
             waveform = sound.read(container, stream, info.sound_start + start, length, rate)
         views.append(log_mel(np.resize(waveform, round(seconds * rate)), audio))
     return views

@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from xkd_jax import sharding
 from xkd_jax.config.rules import PIXELS
 from xkd_jax.encoders import arguments, descriptions, preprocessing, pretrained
 from xkd_jax.method.models.patches import token_grid
 from xkd_jax.method.models.vit import Encoder, encode, init_params, mean_token
+from xkd_jax.method.models.vit_layers import encode_layers
 from xkd_jax.method.models.xkd import MODALITIES, encoder_params
 from xkd_jax.run import checkpoint
 
@@ -60,7 +62,11 @@ class Form(NamedTuple):
     moments: tuple[tuple[float, ...], tuple[float, ...]] | None
 
     def apply(
-        self, params: Mapping[str, Any], views: jax.Array, output: str = "features"
+        self,
+        params: Mapping[str, Any],
+        views: jax.Array,
+        output: str = "features",
+        layers: tuple[int, ...] | None = None,
     ) -> jax.Array:
         """Encodes a batch of views, as a pure function.
 
@@ -68,20 +74,25 @@ class Form(NamedTuple):
             params: Parameters as in `PretrainedEncoder.params`.
             views: (B, ...) uint8 or normalized frames, or normalized log-mels.
             output: As for `PretrainedEncoder.encode_views`.
+            layers: Numbers of layers, 1 to the depth, as for `PretrainedEncoder.encode_views`.
 
         Returns:
-            (B, ...) float32.
+            (B, ...) float32, or (B, L, ...) with `layers`.
         """
         if self.moments is not None and views.dtype == jnp.uint8:
             mean, std = map(jnp.array, self.moments)
             views = (views.astype(jnp.float32) / 255 - mean) / std
+        if layers is not None:
+            tokens = encode_layers(self.module, params, views, self.patch, layers)
+            tokens = tokens.astype(jnp.float32)
+            return tokens if output == "tokens" else tokens[:, :, 1:].mean(axis=2)
         _, tokens, attention = encode(self.module, params, views, self.patch)
         if output == "attention":
             return attention
         return tokens.astype(jnp.float32) if output == "tokens" else mean_token(tokens, jnp.float32)
 
 
-_apply = jax.jit(Form.apply, static_argnames=("self", "output"))
+_apply = jax.jit(Form.apply, static_argnames=("self", "output", "layers"))
 
 
 class PretrainedEncoder:
@@ -121,6 +132,7 @@ class PretrainedEncoder:
         self.description = description
         self.view = view
         self._batch_size = batch_size
+        self._mesh: jax.sharding.Mesh | None = None
         self.module = module
         self.patch = tuple(description["architecture"][modality]["patch"])
         self.params = jax.device_put(params)
@@ -243,7 +255,10 @@ class PretrainedEncoder:
         return self._views(arguments.clip("clip", clip, self.modality, rate), rate, windows)
 
     def encode_views(
-        self, views: Iterable[np.ndarray] | np.ndarray, output: str = "features"
+        self,
+        views: Iterable[np.ndarray] | np.ndarray,
+        output: str = "features",
+        layers: Sequence[int | str] | None = None,
     ) -> np.ndarray:
         """Encodes views from `views`, or of any other size that is a multiple of the patch.
 
@@ -251,21 +266,32 @@ class PretrainedEncoder:
             views: Views of one shape: frames (T, H, W, 3), uint8 or normalized floats, or
                 normalized log-mels (F, W). An iterator is read batch by batch.
             output: "features" (D,), "tokens" (1 + N, D) or "attention" (H, N).
+            layers: L layers whose features or tokens to return, from one pass: 1 to the depth, or
+                "last". The last layer's are those after the final norm, as without `layers`. Any
+                other layer's are what its block hands to the next one, which no norm has scaled.
 
         Returns:
-            (B, ...) float32.
+            (B, ...) float32, or (B, L, ...) with `layers`.
 
         Raises:
-            ValueError: A view has a wrong dtype or shape, or differs in them from the first.
+            ValueError: A layer does not exist, or a view has a wrong dtype or shape, or differs in
+                them from the first.
         """
         shapes = {
             "features": (self.sizes.width,),
             "tokens": (1 + self.sizes.tokens, self.sizes.width),
             "attention": (self.sizes.heads, self.sizes.tokens),
         }
+        if layers is not None:
+            del shapes["attention"]
         shape = shapes[arguments.choice("output", output, tuple(shapes))]
+        if layers is not None:
+            layers = arguments.layers("layers", layers, self.module.depth)
+            shape = (len(layers), *shape)
         views = arguments.views(views, self.modality, self.patch)
-        rows = [self._encode_batch(batch, output) for batch in _batched(views, self._batch_size)]
+        rows = [
+            self._encode_batch(batch, output, layers) for batch in _batched(views, self._batch_size)
+        ]
         return np.concatenate(rows) if rows else np.zeros((0, *shape), np.float32)
 
     def _encode(
@@ -310,15 +336,27 @@ class PretrainedEncoder:
             return views_of_file(clip, self.view, places)
         return views_of_array(clip, rate, self.view, places)
 
-    def _encode_batch(self, batch: list[np.ndarray], output: str) -> np.ndarray:
+    def use_devices(self, devices: Sequence[jax.Device]) -> None:
+        """Splits every batch over devices from now on. Each holds all weights."""
+        mesh = sharding.make_mesh(devices=devices)
+        self.params = sharding.replicate(self.params, mesh)
+        self._mesh = mesh
+
+    def _encode_batch(
+        self, batch: list[np.ndarray], output: str, layers: tuple[int, ...] | None
+    ) -> np.ndarray:
         # Pads to a power of two, so that few programs are compiled, and a single recording does not
         # cost a full batch.
         rows = min(self._batch_size, 1 << (len(batch) - 1).bit_length())
+        if self._mesh is not None:
+            rows = -(-rows // self._mesh.size) * self._mesh.size
         padded = np.zeros((rows, *batch[0].shape), batch[0].dtype)
         padded[: len(batch)] = batch
+        if self._mesh is not None:
+            padded = jax.device_put(padded, sharding.batch_sharding(self._mesh))
         precision = "highest" if self.module.dtype == jnp.float32 else "default"
         with jax.default_matmul_precision(precision):
-            return np.asarray(_apply(self.form, self.params, padded, output))[: len(batch)]
+            return np.asarray(_apply(self.form, self.params, padded, output, layers))[: len(batch)]
 
 
 def load_encoder(

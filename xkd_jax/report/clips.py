@@ -171,11 +171,11 @@ def _find(
     inputs: Sequence[str | os.PathLike], picture: bool
 ) -> tuple[list[pathlib.Path], list[tuple[str, str]]]:
     """Lists the media files, and the files and folders that are left out with the reason."""
-    from xkd_jax import features
+    from xkd_jax import recordings
 
     paths, left_out = [], []
     for path in map(pathlib.Path, inputs):
-        root, names, closed = features.find(path, "video" if picture else "audio")
+        root, names, closed = recordings.find(path, "video" if picture else "audio")
         paths += [root / name for name in names]
         left_out += [(printable(str(root / result.name)), result.reason) for result in closed]
     return paths, left_out

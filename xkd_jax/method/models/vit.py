@@ -233,7 +233,7 @@ class Transformer(nn.Module):
         is_unrolled = sharding.platform() == "gpu"
         scan = nn.scan(
             lambda block, carry, scales: (block(carry[0], scales), None),
-            variable_axes={"params": 0},
+            variable_axes={"params": 0, "intermediates": 0},  # the latter for `vit_layers`
             split_rngs={"params": True},
             length=self.depth,
             unroll=self.depth if is_unrolled else 1,

@@ -1,0 +1,184 @@
+"""Features in time: their content, their layers, and what an interruption leaves."""
+
+import functools
+import json
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from input_pipeline.media import reader
+from input_pipeline.programs import signals
+from tests.media_files import write_media
+from tests.saved_runs import save_run
+from xkd_jax import dense_features, features
+from xkd_jax.encoders import dense, preprocessing, pretrained_encoder
+from xkd_jax.method.models import vit
+from xkd_jax.method.models.layers import LayerNorm
+from xkd_jax.method.models.patches import patchify
+
+USED = ["a.mp4", "b.mp4", "silent.mp4", "sub/c.mkv"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("features")
+    save_run(workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory):
+    root = tmp_path_factory.mktemp("media")
+    (root / "sub").mkdir()
+    write_media(root / "a.mp4", 3.4)
+    write_media(root / "b.mp4", 0.4)
+    write_media(root / "silent.mp4", 1.5, audio_codec=None)
+    write_media(root / "sub" / "c.mkv", 2.0)
+    write_media(root / "sound.wav", 2.0, video_codec=None, audio_codec="pcm_s16le")
+    (root / "broken.mp4").write_bytes(b"no media")
+    return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compile_once():
+    load = pretrained_encoder.load_encoder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretrained_encoder, "load_encoder", functools.cache(load))
+        yield
+
+
+def extract(run, source, output, *flags):
+    flags = ("--batch_size=4", "--stride=0.3", "--threads=2", *flags)
+    features.main([f"--checkpoint={run}", f"--input={source}", f"--output={output}", *flags])
+
+
+def encoder_of(run, modality):
+    return pretrained_encoder.load_encoder(run, modality, "teacher", batch_size=4)
+
+
+def expected(encoder, path, layers):
+    """Encodes the same views, each made by itself at its place in the file."""
+    duration, seconds = reader.measure(path).duration, encoder.sizes.seconds
+    room = max(0.0, duration - seconds)
+    starts = np.arange(0, room + 1e-9, 0.3)
+    places = starts / room if room else [0.0]
+    of_file = getattr(preprocessing, f"{encoder.modality}_views_of_file")
+    views = of_file(path, encoder.view, places)
+    return encoder.encode_views(views, layers=layers), starts + min(seconds, duration) / 2
+
+
+def test_both_modalities_in_time_at_two_layers(run, media, tmp_path, capsys):
+    extract(run, media, tmp_path / "out", "--modality=both", "--layers=1,last")
+    written = sorted(p.relative_to(tmp_path / "out") for p in (tmp_path / "out").rglob("*.npz"))
+    names = sorted([*USED, "sound.wav"])
+    assert [str(path) for path in written] == [f"{name}.npz" for name in names]
+    lengths = {}
+    for name in names:
+        archive = np.load(tmp_path / "out" / f"{name}.npz")
+        lacks = {"silent.mp4": "audio", "sound.wav": "video"}.get(name)
+        for m in {"video", "audio"} - {lacks}:
+            rows, times = expected(encoder_of(run, m), media / name, (1, 2))
+            assert archive[m].dtype == np.float32 and archive[m].shape[1:] == (2, 32)
+            np.testing.assert_allclose(archive[m], rows, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(archive[f"{m}_times"], times)
+            lengths[name, m] = len(times)
+        assert lacks not in archive and (not lacks or lacks in archive["left_out"][0])
+    assert lengths["b.mp4", "video"] == 1 < lengths["a.mp4", "video"]
+    assert json.loads(str(archive["encoder"]))["layers"] == {"video": [1, 2], "audio": [1, 2]}
+    output = capsys.readouterr().out
+    assert "left out, audio: no sound: 1 (silent.mp4)" in output
+    assert "left out, video: unreadable: 1 (broken.mp4)" in output
+    assert "video of 4 files" in output and "audio of 4 files" in output
+
+
+def test_the_last_layer_alone_has_no_axis_of_layers(run, media, tmp_path):
+    extract(run, media / "a.mp4", tmp_path / "out")
+    archive = dense_features.read(tmp_path / "out" / "a.mp4.npz")
+    rows, _ = expected(encoder_of(run, "video"), media / "a.mp4", None)
+    np.testing.assert_allclose(archive["video"], rows, rtol=1e-4, atol=1e-5)
+    assert archive.keys().isdisjoint({"audio", "audio_times"})
+    one = dense.features(encoder_of(run, "video"), media / "a.mp4", 0.3)
+    np.testing.assert_allclose(one.features[:, 0], rows, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(one.times, archive["video_times"])
+
+
+def test_a_layers_tokens_are_those_of_the_blocks_applied_by_hand(run):
+    encoder = encoder_of(run, "audio")
+    views = np.random.default_rng(0).normal(size=(2, *encoder.sizes.view)).astype(np.float32)
+    tokens = encoder.encode_views(views, "tokens", layers=(1, 2))
+    params = encoder.params
+    patches = patchify(views, encoder.patch)
+    embedded = patches @ params["patch_embedding"]["kernel"] + params["patch_embedding"]["bias"]
+    cls = np.broadcast_to(params["cls_token"], (2, 1, encoder.sizes.width))
+    x = np.concatenate([cls, embedded], axis=1) + params["position_embedding"]
+    block = vit.Block(encoder.sizes.width, encoder.sizes.heads)
+    for n in range(2):
+        weights = jax.tree.map(lambda leaf, n=n: leaf[n], params["transformer"]["blocks"])
+        x, _ = block.apply({"params": weights}, x)
+        if n == 0:
+            np.testing.assert_allclose(tokens[:, 0], x, rtol=1e-3, atol=1e-4)
+    normed = LayerNorm(np.float32).apply({"params": params["norm"]}, x)
+    np.testing.assert_allclose(tokens[:, 1], normed, rtol=1e-3, atol=1e-4)
+    for layers in ((0,), (3,), ("first",), (), 2, "last"):
+        with pytest.raises(ValueError, match=r"^layers is .*; allowed: "):
+            encoder.encode_views(views, layers=layers)
+
+
+def test_an_interrupted_run_goes_on(run, media, tmp_path, monkeypatch, capsys):
+    extract(run, media, tmp_path / "whole")
+    real, encoded = dense_features.encode, []
+
+    def stopping(*arguments):
+        for result in real(*arguments):
+            if len(encoded) == 3:
+                raise signals.Stopped(signal.SIGINT)
+            encoded.append(result.name)
+            yield result
+
+    monkeypatch.setattr(dense_features, "encode", stopping)
+    with pytest.raises(signals.Stopped):
+        extract(run, media, tmp_path / "out")
+    written = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.npz")}
+    assert len(written) == 2 and encoded == ["a.mp4", "b.mp4", "broken.mp4"]
+    monkeypatch.setattr(dense_features, "encode", real)
+    (tmp_path / "out" / "b.mp4.npz").write_bytes(b"damaged")
+    capsys.readouterr()
+    extract(run, media, tmp_path / "out")
+    output = capsys.readouterr().out
+    assert "going on from 1 file of" in output and "b.mp4.npz is damaged" in output
+    assert (tmp_path / "out" / "a.mp4.npz").stat().st_mtime_ns == written["a.mp4.npz"]
+    for name in USED:
+        assert (tmp_path / "out" / f"{name}.npz").read_bytes() == (
+            tmp_path / "whole" / f"{name}.npz"
+        ).read_bytes()
+    extract(run, media / "b.mp4", tmp_path / "out", "--layers=1")
+    assert "1 archive of other settings or files: written again" in capsys.readouterr().out
+
+
+def test_batches_are_split_over_devices(run):
+    devices = jax.local_devices()
+    encoder = pretrained_encoder.load_encoder.__wrapped__(run, "audio", batch_size=4)
+    views = np.random.default_rng(0).normal(size=(5, *encoder.sizes.view)).astype(np.float32)
+    rows = encoder.encode_views(views)
+    encoder.use_devices(devices)
+    np.testing.assert_allclose(encoder.encode_views(views), rows, rtol=1e-4, atol=1e-5)
+
+
+def test_what_cannot_work_is_one_line(run, media, tmp_path):
+    def refuse(source, *flags):
+        with pytest.raises(SystemExit) as raised:
+            extract(run, source, tmp_path / "out", *flags)
+        assert not list(tmp_path.rglob("*.npz"))
+        return str(raised.value.code)
+
+    assert "--layers is 3; allowed: a whole number, 1 to 2" in refuse(media, "--layers=3")
+    assert "--stride is 0.0; allowed: 0.01 to 3600" in refuse(media, "--stride=0")
+    assert "--windows=2 with --stride" in refuse(media, "--windows=2")
+    assert "none of 1 file" in refuse(media / "broken.mp4")
+    for flags in (["--modality=both"], ["--layers=1"]):
+        with pytest.raises(SystemExit, match=r"without|only with"):
+            features.main(
+                [f"--checkpoint={run}", f"--input={media}", f"--output={tmp_path}/x.npz", *flags]
+            )
