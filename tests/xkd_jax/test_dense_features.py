@@ -14,7 +14,7 @@ from tests.media_files import write_media
 from tests.saved_runs import save_run
 from xkd_jax import dense_features, features
 from xkd_jax.encoders import dense, preprocessing, pretrained_encoder
-from xkd_jax.method.models import vit
+from xkd_jax.method.models import vit, vit_layers
 from xkd_jax.method.models.layers import LayerNorm
 from xkd_jax.method.models.patches import patchify
 
@@ -182,3 +182,13 @@ def test_what_cannot_work_is_one_line(run, media, tmp_path):
             features.main(
                 [f"--checkpoint={run}", f"--input={media}", f"--output={tmp_path}/x.npz", *flags]
             )
+
+
+def test_layers_without_cls_have_zeros_in_its_place():
+    encoder = vit.Encoder(grid=(2, 2), width=8, depth=2, heads=2, cls=False)
+    params = vit.init_params(encoder, (4, 4), jax.random.key(0))
+    views = np.random.default_rng(0).normal(size=(3, 8, 8)).astype(np.float32)
+    tokens = np.asarray(vit_layers.encode_layers(encoder, params, views, (4, 4), (1, 2)))
+    assert tokens.shape == (3, 2, 5, 8) and not tokens[:, :, 0].any() and tokens[:, 0, 1:].all()
+    whole = vit.encode(encoder, params, views, (4, 4)).tokens
+    np.testing.assert_allclose(tokens[:, 1], whole, rtol=1e-5, atol=1e-6)
