@@ -274,7 +274,7 @@ def _parse(argv: Sequence[str]) -> Flags:
 
 
 def _check_weights(parser: program.Parser, arguments: argparse.Namespace, row: str) -> None:
-    """Refuses what makes no sense with --checkpoint.ROW, and sets the base if there is none."""
+    """Refuses flags that contradict --checkpoint.ROW, and sets the base if none is given."""
     if arguments.evaluate != PAPER:
         parser.error(f"--checkpoint.{row} is allowed with --evaluate=paper alone")
     if arguments.seeds > 1 or arguments.seed is not None:

@@ -127,7 +127,7 @@ class HeadsState:
         opt_state: States of their optimizers, (G, ...) each.
         seed: () uint32. Seed of all random draws on the accelerator.
         history: (G, 2) float32. Scores of each head on held-out and on test recordings at the end
-            of the run. `NO_SCORE` if there is none, or none yet.
+            of the run. `NO_SCORE` where there is no such set, and before the scoring.
     """
 
     step: jax.Array

@@ -260,7 +260,7 @@ def features(
         mesh: Device mesh of the run.
 
     Returns:
-        Features, outputs and targets of the recordings of which all rows have `used`.
+        Features, outputs and targets of the recordings whose rows all have `used` set.
     """
     encoded = [
         jax.device_get(encode(state.params, state.teacher, sharding.put_batch(batch, mesh)))

@@ -30,7 +30,7 @@ class Finetuned(NamedTuple):
 
 
 def partition(workdir: pathlib.Path) -> pathlib.Path | None:
-    """Returns the folder of the only partition of a finetuning's workdir; None if it is none.
+    """Returns the only partition of a finetuning's workdir; None for any other folder.
 
     Raises:
         DamagedError: There are several partitions.

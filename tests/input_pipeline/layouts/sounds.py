@@ -140,7 +140,7 @@ def audioset_20k(root: pathlib.Path, media: Media) -> Layout:
 
 
 def audioset_labels(root: pathlib.Path, media: Media) -> Layout:
-    """The same files, of which all are taken."""
+    """The files of `audioset_20k`, with the unbalanced ones as well."""
     layout = audioset_20k(root, media)
     train = layout.kept["train"] | {"train/---1_cCGK4M_0_10.mp4": (("Speech",), ())}
     left_out = layout.left_out | {

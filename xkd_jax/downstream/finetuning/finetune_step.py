@@ -40,7 +40,7 @@ class FinetuneState:
         opt_state: State of the optimizer.
         seed: () uint32. Seed of all random draws on the accelerator.
         history: (n, 2) float32. Scores on held-out and on test recordings at each of n evaluations.
-            `NO_SCORE` if there is none, or none yet.
+            `NO_SCORE` where there is no such set, and before the scoring.
         best: Parameters at the evaluation with the best held-out score, the first of equal ones.
             Zeros before the first evaluation. None if the last parameters are wanted.
     """
