@@ -24,7 +24,7 @@ from input_pipeline.programs.wording import counted
 from xkd_jax import sharding
 from xkd_jax.downstream.backbones import Backbones, weights_digest
 from xkd_jax.downstream.feature_cache import FeatureCache
-from xkd_jax.encoders.pretrained_encoder import Form
+from xkd_jax.encoders.form import Form
 from xkd_jax.method import augment
 from xkd_jax.method.randomness import Purpose, example_keys
 from xkd_jax.run import console, processes

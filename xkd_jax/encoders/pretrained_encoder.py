@@ -13,9 +13,9 @@ import numpy as np
 from xkd_jax import sharding
 from xkd_jax.config.rules import PIXELS
 from xkd_jax.encoders import arguments, descriptions, preprocessing, pretrained
+from xkd_jax.encoders.form import Form, make_module
 from xkd_jax.method.models.patches import token_grid
-from xkd_jax.method.models.vit import Encoder, encode, init_params, mean_token
-from xkd_jax.method.models.vit_layers import encode_layers
+from xkd_jax.method.models.vit import Encoder, init_params
 from xkd_jax.method.models.xkd import MODALITIES, encoder_params
 from xkd_jax.run import checkpoint
 
@@ -45,51 +45,6 @@ class Sizes(NamedTuple):
     tokens: int
     width: int
     heads: int
-
-
-class Form(NamedTuple):
-    """An encoder without its weights. Encoders of the same form share compiled programs.
-
-    Attributes:
-        module: The network.
-        patch: Size of a patch: (frames, pixels, pixels), or (mel bands, frames).
-        moments: Mean and standard deviation of the three colors, to normalize uint8 frames; None
-            for audio.
-    """
-
-    module: Encoder
-    patch: tuple[int, ...]
-    moments: tuple[tuple[float, ...], tuple[float, ...]] | None
-
-    def apply(
-        self,
-        params: Mapping[str, Any],
-        views: jax.Array,
-        output: str = "features",
-        layers: tuple[int, ...] | None = None,
-    ) -> jax.Array:
-        """Encodes a batch of views, as a pure function.
-
-        Args:
-            params: Parameters as in `PretrainedEncoder.params`.
-            views: (B, ...) uint8 or normalized frames, or normalized log-mels.
-            output: As for `PretrainedEncoder.encode_views`.
-            layers: Numbers of layers, 1 to the depth, as for `PretrainedEncoder.encode_views`.
-
-        Returns:
-            (B, ...) float32, or (B, L, ...) with `layers`.
-        """
-        if self.moments is not None and views.dtype == jnp.uint8:
-            mean, std = map(jnp.array, self.moments)
-            views = (views.astype(jnp.float32) / 255 - mean) / std
-        if layers is not None:
-            tokens = encode_layers(self.module, params, views, self.patch, layers)
-            tokens = tokens.astype(jnp.float32)
-            return tokens if output == "tokens" else tokens[:, :, 1:].mean(axis=2)
-        _, tokens, attention = encode(self.module, params, views, self.patch)
-        if output == "attention":
-            return attention
-        return tokens.astype(jnp.float32) if output == "tokens" else mean_token(tokens, jnp.float32)
 
 
 _apply = jax.jit(Form.apply, static_argnames=("self", "output", "layers"))
@@ -418,19 +373,6 @@ def load_encoder(
     module = make_module(description, modality, dtype, cls="cls_token" in params)
     _check_weights(module, patch, modality, params, path)
     return PretrainedEncoder(module, params, description, modality, network, view, batch_size)
-
-
-def make_module(
-    description: Mapping[str, Any], modality: str, dtype: str, cls: bool = True
-) -> Encoder:
-    """Builds the network of an encoder from its description (`descriptions.describe`)."""
-    return Encoder(
-        grid=descriptions.native_grid(description, modality),
-        row="cls" if cls else "mean",
-        dtype=jnp.dtype(dtype),
-        cls=cls,
-        **description["architecture"][modality]["encoder"],
-    )
 
 
 def _check_weights(

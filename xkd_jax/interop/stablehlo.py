@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xkd_jax.encoders import descriptions, exports, preprocessing
-from xkd_jax.encoders.pretrained_encoder import Form, make_module
+from xkd_jax.encoders.form import Form, make_module
 from xkd_jax.encoders.weight_trees import by_name, nest
 from xkd_jax.interop import folders
 from xkd_jax.method.models.xkd import MODALITIES, encoder_params

@@ -16,7 +16,7 @@ from xkd_jax.downstream.finetuning import (
     finetune_step,
     joint_model,
 )
-from xkd_jax.encoders import descriptions, preprocessing, pretrained, pretrained_encoder
+from xkd_jax.encoders import descriptions, form, preprocessing, pretrained
 from xkd_jax.measure import flops
 from xkd_jax.method import train_step
 from xkd_jax.method.hyperparameters import hyperparameters
@@ -152,7 +152,7 @@ def _finetuned(
     view = preprocessing.resized(description["preprocessing"][modality], patch, size)
     shape = preprocessing.view_shape(view, modality)
     model = finetune_model.FinetuneModel(
-        encoder=pretrained_encoder.make_module(
+        encoder=form.make_module(
             description, modality, sharding.compute_dtype(config.compute_dtype).name
         ).clone(
             grid=token_grid(shape, patch),
