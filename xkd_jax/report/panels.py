@@ -108,7 +108,7 @@ class Bars(NamedTuple):
     Attributes:
         title: Title of the panel.
         names: Names of the methods.
-        ours: Our result of each method; None where there is none.
+        ours: Our result of each method, or None if it was not evaluated.
         paper: The paper's.
     """
 
