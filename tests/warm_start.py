@@ -21,6 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -69,17 +70,23 @@ def stand_in(folder: pathlib.Path, argv: list[str]) -> None:
     except OSError:
         sys.exit(f"error: the server has ended: {(folder / _LOG).read_text()}")
 
-    def pass_on(number, _):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, number)
+    def pass_on():
+        while True:
+            number = signal.sigwait(passed_on)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, pass_on)
+    # A thread waits for signals: a handler runs only once the main thread is back from a system call,
+    # so one that comes just before the call that waits for the end would be passed on after it.
+    passed_on = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    signal.pthread_sigmask(signal.SIG_BLOCK, passed_on)
+    threading.Thread(target=pass_on, daemon=True).start()
     code = int(answers.readline())
     if code >= 0:
         sys.exit(code)
     if code != -signal.SIGKILL:
         signal.signal(-code, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {-code})
     os.kill(os.getpid(), -code)
 
 
