@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(config, items):
 def _older_objects_set_aside():
     """Keeps Python's garbage collector from going through the millions of objects made before.
 
-    Traced and compiled programs stay in JAX's caches. A collection took 2 s at the end of a session.
+    JAX's caches keep what was traced and compiled: late in a session a collection took 2 s.
     """
     gc.collect()
     gc.freeze()

@@ -76,8 +76,8 @@ def stand_in(folder: pathlib.Path, argv: list[str]) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, number)
 
-    # A thread waits for signals: a handler runs only once the main thread is back from a system call,
-    # so one that comes just before the call that waits for the end would be passed on after it.
+    # A thread waits for signals. A handler runs only once the main thread is back from a system
+    # call, so it would miss a signal that comes just before the call that waits for the end.
     passed_on = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     signal.pthread_sigmask(signal.SIG_BLOCK, passed_on)
     threading.Thread(target=pass_on, daemon=True).start()
