@@ -1,8 +1,10 @@
 """The stand-in for python starts, hears signals and ends as a process of its own does."""
 
+import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import time
 
@@ -72,6 +74,24 @@ def test_signals_reach_the_program(number, start):
     while running(child):
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def test_the_program_is_killed_where_the_stand_in_was_before_it_knew_of_it():
+    ours, theirs = socket.socketpair()
+    request = json.dumps({}).encode()
+    socket.send_fds(theirs, [len(request).to_bytes(8)], [os.open(os.devnull, os.O_RDWR)] * 3)
+    theirs.sendall(request)
+    theirs.close()
+    supervisor = os.fork()
+    if not supervisor:
+        try:
+            warm_start._supervise(ours)
+            time.sleep(100)  # as the program
+        finally:
+            os._exit(1)
+    started = time.monotonic()
+    assert os.waitstatus_to_exitcode(os.waitpid(supervisor, 0)[1]) == 0
+    assert time.monotonic() - started < 50
 
 
 def running(process: int) -> bool:

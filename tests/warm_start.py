@@ -167,14 +167,18 @@ def _supervise(connection: socket.socket) -> dict:
         return request
     for file in (0, 1, 2, *files):  # whoever reads the child's output waits for its last holder
         os.close(file)
-    connection.sendall(f"{child}\n".encode())
+    _tell(connection, child)
     ended = os.pidfd_open(child)
     if ended not in select.select([ended, connection], [], [])[0]:
         os.kill(child, signal.SIGKILL)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    with contextlib.suppress(BrokenPipeError):
-        connection.sendall(f"{code}\n".encode())
+    _tell(connection, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     os._exit(0)
+
+
+def _tell(connection: socket.socket, number: int) -> None:
+    """Sends a number to the stand-in, which may have been killed already."""
+    with contextlib.suppress(OSError):
+        connection.sendall(f"{number}\n".encode())
 
 
 def become(request: dict, folder: pathlib.Path) -> None:
