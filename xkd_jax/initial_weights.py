@@ -1,6 +1,7 @@
 """The weights that a new run starts from, if `config.init_from` is set.
 
-They are all weights of a pretraining, or encoders alone, beside which the rest starts fresh.
+They are all weights of a pretraining, or encoders alone, beside which the rest starts fresh. A ViT
+of MAE or VideoMAE is an encoder of video.
 """
 
 import collections
@@ -15,6 +16,7 @@ import numpy as np
 from input_pipeline.programs import config_fields
 from xkd_jax.config import checks
 from xkd_jax.encoders import descriptions, pretrained, weight_trees
+from xkd_jax.interop import vit_files, vit_weights
 from xkd_jax.method.models import xkd
 from xkd_jax.method.state import TrainState, initial_centers
 from xkd_jax.run import checkpoint, console
@@ -44,8 +46,10 @@ def load(config: ml_collections.ConfigDict, model: xkd.XKD, workdir: str | os.Pa
     path = config.init_from
     if not path or checkpoint.latest_step(workdir) is not None:
         return {}
-    description, trees = pretrained.load(path, descriptions.everything)
     expected = _expected(model)
+    if vit_files.is_vit(path):
+        return _load_vit(config, model, expected)
+    description, trees = pretrained.load(path, descriptions.everything)
     origin = ", ".join(f"{name} {value}" for name, value in description["provenance"].items())
     if all(descriptions.encoders_only(place) for place, _ in weight_trees.flatten(trees)):
         _check_same_encoders(config, description["architecture"])
@@ -57,8 +61,9 @@ def load(config: ml_collections.ConfigDict, model: xkd.XKD, workdir: str | os.Pa
             _check_same_model(config, description["config"]["model"])
         given = trees
         advice = (
-            "config.init_from takes a run, an export, encoders that were finetuned, or weights of "
-            "the authors' release that were converted, of the same architecture and sizes of views."
+            "config.init_from takes a run, an export, encoders that were finetuned, weights of the "
+            "authors' release that were converted, or a ViT of MAE or VideoMAE, of the same "
+            "architecture and sizes of views."
         )
         checkpoint.check_fits(given, expected, path, advice)
         what = f"{_millions(given)} weights of students, teachers, decoders, projectors and centers"
@@ -82,6 +87,45 @@ def _over(fresh: Any, given: Any) -> Any:
     if not isinstance(given, Mapping):
         return given
     return {**fresh, **{name: _over(fresh[name], tree) for name, tree in given.items()}}
+
+
+def _load_vit(config: ml_collections.ConfigDict, model: xkd.XKD, expected: Trees) -> Trees:
+    """Does as `load` for a ViT of MAE or VideoMAE."""
+    path = config.init_from
+    vit = vit_files.read(path)
+    frames, *sides = vit.patch
+    patch = (max(frames, config.model.video.patch[0]), *sides)
+    encoder = {name: getattr(vit, name) for name in ("width", "depth", "heads")}
+    _check_same_encoders(config, {"video": {"patch": patch, "encoder": encoder}})
+    tree = vit_weights.convert(vit, model.video.encoder, patch)
+    given = _as_video(tree, model.variant)
+    filled = {place for place, _ in weight_trees.flatten(given)}
+    wanted = {p: leaf for p, leaf in weight_trees.flatten(expected) if p in filled}
+    checkpoint.check_fits(given, weight_trees.nest(wanted), path)
+    unused = dict(vit.dropped)
+    if not model.video.encoder.cls and "cls_token" in vit.names:
+        unused["CLS token"] = 1
+    dropped = ", ".join(f"{count} of the {part}" for part, count in unused.items()) or "none"
+    console.say(
+        f"STARTED FROM {path} (source {vit.kind}): {len(vit.names)} tensors, "
+        f"{_millions(tree)} weights, are the encoder of video, {dropped} are not used; "
+        f"{_filling(given, expected)}; step 0 and a fresh optimizer"
+    )
+    return given
+
+
+def _as_video(encoder: Trees, variant: str) -> Trees:
+    """Gives students and teachers an encoder of video. Where they share blocks, these are its."""
+    if variant == "xkd":
+        students = {"video": {"encoder": encoder}}
+        return {"params": students, "teacher": _copied(students)}
+    blocks = {"transformer": encoder["transformer"]}
+    others = {name: tree for name, tree in encoder.items() if name not in blocks}
+    students = {"shared": blocks, "video": {"encoder": others}}
+    if variant == "xkd_mats":
+        return {"params": students, "teacher": _copied(students)}
+    teachers = {"video": {"encoder": encoder}, "audio": {"encoder": blocks}}
+    return {"params": students, "teacher": _copied(teachers)}
 
 
 def _expected(model: xkd.XKD) -> Trees:
@@ -133,14 +177,17 @@ def _check_encoders(given: Trees, expected: Trees, path: str) -> None:
 
 def _account(trees: Trees, given: Trees, expected: Trees) -> str:
     """Says how many arrays a file of encoders has, what they fill, and what starts fresh."""
+    count = len(weight_trees.flatten(trees))
+    return f"{count} arrays of encoders, {_millions(trees)} weights, {_filling(given, expected)}"
+
+
+def _filling(given: Trees, expected: Trees) -> str:
+    """Says how many arrays of a run the given ones fill, and what starts fresh."""
     filled = {place for place, _ in weight_trees.flatten(given)}
     places = [place for place, _ in weight_trees.flatten(expected)]
     fresh = collections.Counter(_part(place) for place in places if place not in filled)
     names = ", ".join(f"{count} of {part}s" for part, count in sorted(fresh.items()))
-    return (
-        f"{len(weight_trees.flatten(trees))} arrays of encoders, {_millions(trees)} weights, fill "
-        f"{len(filled)} of {len(places)} arrays; fresh are {names}"
-    )
+    return f"fill {len(filled)} of {len(places)} arrays; fresh are {names}"
 
 
 def _part(place: weight_trees.Path) -> str:
@@ -164,7 +211,8 @@ def _check_same_encoders(
     config: ml_collections.ConfigDict, architecture: Mapping[str, Any]
 ) -> None:
     """Refuses encoders of another architecture, as `_check_same_model` does."""
-    _check_same(config, "variant", architecture["variant"])
+    if "variant" in architecture:
+        _check_same(config, "variant", architecture["variant"])
     for m in (m for m in xkd.MODALITIES if m in architecture):
         _check_same(config, f"{m}.patch", architecture[m]["patch"])
         for name, value in architecture[m]["encoder"].items():

@@ -7,12 +7,13 @@ import jax
 import numpy as np
 import pytest
 
+from tests import published_vits
 from tests.saved_runs import save_run
 from tests.tiny import tiny_config
 from xkd_jax import initial_weights
 from xkd_jax.config.checks import ConfigError
 from xkd_jax.encoders import descriptions, exports, pretrained, weight_trees
-from xkd_jax.interop import export
+from xkd_jax.interop import export, vit_files, vit_weights
 from xkd_jax.method.hyperparameters import hyperparameters
 from xkd_jax.method.models import xkd
 from xkd_jax.method.state import init_state
@@ -190,3 +191,61 @@ def test_other_sizes_of_views_are_refused_and_other_mask_ratios_are_not(plain_ru
 def test_nothing_there(tmp_path):
     kind, message = refusal(config_for("xkd", tmp_path / "none"), tmp_path)
     assert kind is FileNotFoundError and "none: no such folder" in message
+
+
+@pytest.mark.parametrize("layout", ["mae", "videomae_hub"])
+@pytest.mark.parametrize("variant", ["xkd", "xkd_mas", "xkd_mats"])
+def test_a_published_vit_is_the_encoder_of_video(tmp_path, capsys, layout, variant):
+    path = published_vits.write(tmp_path / "vit", layout)
+    config = config_for(variant, path)
+    model = xkd.build(config)
+    state = first_state(config, tmp_path / "new")
+    plain = fresh_state(variant)
+    expected = leaves(vit_weights.convert(vit_files.read(path), model.video.encoder, (4, 8, 8)))
+    for field in ("params", "teacher"):
+        taken, fresh = getattr(state, field), getattr(plain, field)
+        encoder = leaves(xkd.encoder_params(taken, "video"))
+        fresh_encoder = leaves(xkd.encoder_params(fresh, "video"))
+        assert encoder.keys() == fresh_encoder.keys()
+        for place, leaf in encoder.items():
+            np.testing.assert_array_equal(leaf, expected.get(place, fresh_encoder[place]))
+        # What modalities share comes along. The rest of audio is as in any new run.
+        of_audio = leaves(xkd.encoder_params(taken, "audio"))
+        for place, leaf in leaves(xkd.encoder_params(fresh, "audio")).items():
+            is_shared = variant != "xkd" and place[0] == "transformer"
+            np.testing.assert_array_equal(of_audio[place], expected[place] if is_shared else leaf)
+    jax.tree.map(np.testing.assert_array_equal, state.centers, plain.centers)
+    [line] = [x for x in capsys.readouterr().out.splitlines() if x.startswith("STARTED FROM")]
+    arrays = published_vits.tensors(layout)
+    used = len(published_vits.used_names(layout))
+    kind = "MAE" if layout == "mae" else "VideoMAE"
+    assert f"source {kind}): {used} tensors" in line
+    assert f"{len(arrays) - used} of the decoder are not used" in line
+    filled, total = map(int, re.search(r"fill (\d+) of (\d+) arrays", line).groups())
+    assert total == sum(len(leaves(getattr(plain, f))) for f in ("params", "teacher", "centers"))
+    assert (
+        filled + sum(map(int, re.findall(r"(\d+) of \w+s\b", line[line.index("fresh") :]))) == total
+    )
+
+
+def test_published_vits_that_do_not_fit_are_refused(tmp_path):
+    path = published_vits.write(tmp_path / "vit", "videomae")
+    for field, value, allowed in (
+        ("width", 64, "32"),
+        ("depth", 3, "2"),
+        ("heads", 2, "4"),
+    ):
+        config = config_for("xkd", path, **{f"model.video.encoder.{field}": value})
+        assert refusal(config, tmp_path) == (
+            ConfigError,
+            f"config.model.video.encoder.{field} is {value}; allowed: {allowed}, "
+            "as in config.init_from",
+        )
+    for patch, allowed in (((1, 8, 8), "(2, 8, 8)"), ((4, 4, 8), "(4, 8, 8)")):
+        config = config_for("xkd", path, **{"model.video.patch": patch})
+        assert f"video.patch is {patch}; allowed: {allowed}" in refusal(config, tmp_path)[1]
+    # Without a CLS token there is nothing that is fresh in the encoder, and MAE's has no use.
+    config = config_for("xkd", published_vits.write(tmp_path / "mae", "mae"))
+    config.xkd.query = "mean"
+    given = initial_weights.load(config, xkd.build(config), str(tmp_path / "new"))
+    assert len(given["params"]["video"]["encoder"]["position_embedding"]) == 2 * 4 * 4

@@ -96,9 +96,10 @@ def fields() -> Section:
     # examples, and averaged. Nothing else changes; centers follow the mean of the whole batch.
     parallel.accumulate = Field(1, whole(1, 2**20))
 
-    # Weights to start from: the workdir of a run, an export, a converted release, or a finetuning.
-    # Step and optimizer start afresh; so do decoders, projectors and centers if there are only
-    # encoders. Ignored if the workdir has a checkpoint. Empty: random weights.
+    # Weights to start from: the workdir of a run, an export, a converted release, a finetuning, or
+    # a ViT of MAE or VideoMAE for the encoder of video (docs/own_domain.md). Step and optimizer
+    # start afresh; so do decoders, projectors and centers if there are only encoders. Ignored if
+    # the workdir has a checkpoint. Empty: random weights.
     config.init_from = Field("", TEXT)
 
     data = config.data = Section()

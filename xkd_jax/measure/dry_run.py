@@ -18,6 +18,7 @@ from xkd_jax.config import checks, probing, schema
 from xkd_jax.downstream import attentive_rules, few_shot, probe_rules, retrieval
 from xkd_jax.downstream.finetuning import finetune_rules
 from xkd_jax.encoders import descriptions, pretrained
+from xkd_jax.interop import vit_files
 from xkd_jax.run import checkpoint
 
 
@@ -51,7 +52,8 @@ def facts(config: ml_collections.ConfigDict, workdir: str | None) -> Iterator[st
     """
     CHECKS[config.task](config)
     yield from _data(config.data)
-    yield from _weights(config.get("checkpoint") or config.get("init_from"))
+    yield from _weights(config.get("checkpoint"))
+    yield from _initial_weights(config.get("init_from"))
     if workdir is not None:
         step = checkpoint.latest_step(workdir)
         yield f"workdir: {workdir}, " + ("new" if step is None else f"at step {step}")
@@ -84,3 +86,15 @@ def _weights(path: str | None) -> Iterator[str]:
         description = pretrained.load(pathlib.Path(path), lambda _: False).description
         for line in descriptions.summary(description).splitlines():
             yield f"weights: {path}, {line.strip()}"
+
+
+def _initial_weights(path: str | None) -> Iterator[str]:
+    """Yields the same of weights to start from, which may be a ViT of MAE or VideoMAE."""
+    if not path or not vit_files.is_vit(path):
+        yield from _weights(path)
+        return
+    vit = vit_files.read(path)
+    yield (
+        f"weights: {path}, {vit.kind}: width {vit.width}, depth {vit.depth}, {vit.heads} heads, "
+        f"patches of {'x'.join(map(str, vit.patch))}"
+    )

@@ -14,7 +14,14 @@ import sys
 
 import numpy as np
 import torch
-from transformers import AutoModel, AutoProcessor
+from transformers import (
+    AutoModel,
+    AutoProcessor,
+    VideoMAEConfig,
+    VideoMAEForPreTraining,
+    ViTMAEConfig,
+    ViTMAEForPreTraining,
+)
 
 
 def features(folder, network, calls):
@@ -56,6 +63,23 @@ def refusals(folder, calls):
     return messages
 
 
+def published_vits(sizes, pixels):
+    """Saves MAE and VideoMAE of random weights to folders, and returns their tokens."""
+    torch.manual_seed(0)
+    pixels = torch.from_numpy(pixels)  # (frames, 3, height, width)
+    mae = ViTMAEForPreTraining(ViTMAEConfig(**sizes, mask_ratio=0.0))
+    frames = {"num_frames": len(pixels), "use_mean_pooling": False}
+    videomae = VideoMAEForPreTraining(VideoMAEConfig(**sizes, **frames))
+    for name, model in (("mae", mae), ("videomae", videomae)):
+        for weights in model.parameters():
+            torch.nn.init.normal_(weights, std=0.2)
+        model.eval().save_pretrained(name)
+    with torch.no_grad():
+        order = torch.arange(mae.vit.embeddings.patch_embeddings.num_patches)[None].float()
+        image = mae.vit(pixels[:1], noise=order).last_hidden_state
+        return image[0].numpy(), videomae.videomae(pixels[None]).last_hidden_state[0].numpy()
+
+
 def main():
     assert not any(importlib.util.find_spec(name) for name in ("jax", "xkd_jax", "input_pipeline"))
     path = pathlib.Path(sys.argv[1])
@@ -78,6 +102,7 @@ def main():
         "onnx": run_onnx("video.onnx", "pixel_values_videos", views),
         "again": features("again", "teacher", job["calls"][:1]),
         "refusals": refusals(folder, job["refused"]),
+        "published_vits": published_vits(*job["published_vits"]),
     }
     with torch.no_grad():
         answers["hub"] = as_arrays(hub(**processor(**job["calls"][0])))

@@ -11,7 +11,8 @@ import pytest
 
 import xkd_jax
 from tests.saved_runs import save_run
-from xkd_jax.interop import export
+from xkd_jax.interop import export, vit_files, vit_weights
+from xkd_jax.method.models import vit
 from xkd_jax.method.models.xkd import MODALITIES
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -51,6 +52,20 @@ CALLS = [
         "seconds": 1.5,
     },
 ]
+# Sizes of MAE and VideoMAE models, and frames that they see.
+PUBLISHED = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "image_size": 32,
+    "patch_size": 8,
+    "decoder_hidden_size": 16,
+    "decoder_num_hidden_layers": 1,
+    "decoder_num_attention_heads": 2,
+    "decoder_intermediate_size": 16,
+}
+PIXELS = RNG.normal(size=(8, 3, 32, 32)).astype(np.float32)
 REFUSED = {
     "nothing is given": {},
     "videos[0] is float32[8, 32, 32, 3]": {"videos": np.zeros((8, 32, 32, 3), np.float32)},
@@ -99,7 +114,8 @@ def answers(runs, python, tmp_path_factory):
     encoders = [(runs / f"{name}_hf", n) for name in RUNS for n in ("teacher", "student")]
     card = {"folder": runs / "plain_hf", "frames": frames(60), "waveform": waveform(70001)}
     job = {"encoders": encoders, "calls": CALLS, "card": card, "clone": str(ROOT)}
-    job["refused"] = [*REFUSED.values()]
+    job |= {"refused": [*REFUSED.values()], "folder": folder}
+    job["published_vits"] = (PUBLISHED, PIXELS)
     (folder / "job.pickle").write_bytes(pickle.dumps(job))
     environment = {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf")}
     script = pathlib.Path(__file__).with_name("in_pytorch.py")
@@ -181,3 +197,22 @@ def test_the_card_says_where_the_weights_come_from_and_what_they_score(tmp_path)
     assert "| path | mine/checkpoints/7 |" in card and str(tmp_path) not in card
     assert "| step | 7 |" in card and "| batch size | 8 |" in card
     assert json.loads((tmp_path / "hf/config.json").read_text())["provenance"] == provenance
+
+
+def test_published_vits_give_the_same_tokens_here(answers):
+    """What transformers saves is read by `init_from`, with its own names and its own numbers."""
+    image, video = answers[1]["published_vits"]
+    folder = answers[0]["folder"]
+    frames = PIXELS.transpose(0, 2, 3, 1)
+    cases = (
+        ("mae", (1, 4, 4), (4, 8, 8), np.repeat(frames[:1], 4, axis=0), image),
+        ("videomae", (4, 4, 4), (2, 8, 8), frames, video),
+    )
+    for name, grid, patch, views, expected in cases:
+        has_cls = name == "mae"
+        encoder = vit.Encoder(grid=grid, width=32, depth=2, heads=4, cls=has_cls)
+        params = vit_weights.convert(vit_files.read(folder / name), encoder, patch)
+        tokens = vit.encode(encoder, params, views[None], patch).tokens[0]
+        # Their LayerNorms add 1e-12 to the variance, ours 1e-5.
+        assert np.abs(expected).max() > 0.5
+        np.testing.assert_allclose(tokens if has_cls else tokens[1:], expected, atol=2e-3)

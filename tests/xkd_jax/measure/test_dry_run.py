@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests import published_vits
 from tests.input_pipeline import prepared_files
 from tests.integration import runs
 from tests.saved_runs import save_run
@@ -50,6 +51,14 @@ def test_an_evaluation_of_a_run(folders, tmp_path):
         assert not any(line.startswith("workdir") for line in lines)
     code, lines = facts(f"--config.data.path={tmp_path}", f"--workdir={folders / 'run'}")
     assert code == 0 and f"workdir: {folders / 'run'}, at step 7" in lines
+
+
+def test_a_published_vit_to_start_from(tmp_path):
+    path = published_vits.write(tmp_path / "vit", "mae")
+    flags = [f"--config.data.path={tmp_path / 'clips'}", f"--config.init_from={path}"]
+    code, lines = facts(*flags)
+    assert code == 0
+    assert lines[2] == f"weights: {path}, MAE: width 32, depth 2, 4 heads, patches of 1x8x8"
 
 
 def test_prepared_data_are_counted(tmp_path):
