@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 # The rooms (folders) and loose modules of each package. Each imports only what stands before it.
 XKD_JAX = (
     *("sharding", "method", "paper", "config", "run", "encoders", "interop", "recordings"),
-    *("dense_features", "features"),
+    *("feature_files", "dense_features", "features"),
     *("downstream", "report", "initial_weights", "pretrain", "measure", "benchmark", "inpaint"),
     *("main", "ablation", "ablate", "command", "__main__"),
 )

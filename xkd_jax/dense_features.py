@@ -1,6 +1,6 @@
-"""Writes the features of media files in time, one archive for each file.
+"""Writes the features of media files in time, one archive or table for each file.
 
-Every archive is written whole, as soon as its file is encoded. An interrupted run therefore goes on
+Each is written whole, as soon as its file is encoded. An interrupted run therefore goes on
 with the files that have none, and memory holds one file's features.
 """
 
@@ -18,10 +18,9 @@ import jax
 import numpy as np
 
 from input_pipeline import cores
-from input_pipeline.files import sealed
 from input_pipeline.programs import progress, terminal
 from input_pipeline.programs.wording import counted
-from xkd_jax import recordings
+from xkd_jax import feature_files, recordings
 from xkd_jax.encoders import arguments, dense, pretrained_encoder
 from xkd_jax.run import command_line
 
@@ -187,17 +186,17 @@ def identity(encoders: Encoders, settings: Settings) -> str:
 
 
 def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Reads an archive of features, as `np.load` does, and checks that it is undamaged.
+    """Reads an archive of features, as `np.load` does, or a table, and checks that it is undamaged.
 
     Raises:
         OSError: The file cannot be read.
         ValueError: The file is damaged.
     """
-    return sealed.load_arrays(path)
+    return feature_files.load_in_time(path)
 
 
 def _reasons(path: pathlib.Path, key: str, stamp: str) -> dict[str, str] | None:
-    """Returns which modalities an archive leaves out; None if it has to be written (again)."""
+    """Returns which modalities a file leaves out; None if it has to be written (again)."""
     try:
         archive = read(path)
         if stamp and (str(archive["key"]), str(archive["stamp"])) == (key, stamp):
@@ -220,7 +219,13 @@ def run(flags: argparse.Namespace, modalities: Sequence[str]) -> None:
     media = "audio" if "audio" in modalities else "video"
     root, names, closed = recordings.find(pathlib.Path(flags.input), media)
     output = pathlib.Path(flags.output)
-    command_line.check_output(output, f"{names[0]}.npz")
+    form = flags.format or feature_files.FORMATS[0]
+    if output.suffix.removeprefix(".") in feature_files.FORMATS:
+        raise ValueError(
+            f"--output={output}; allowed with --stride: a folder, and the format as --format="
+            f"{'|'.join(feature_files.FORMATS)}"
+        )
+    command_line.check_output(output, f"{names[0]}.{form}")
     encoders = {
         m: pretrained_encoder.load_encoder(
             flags.checkpoint, m, flags.network, batch_size=flags.batch_size
@@ -236,13 +241,15 @@ def run(flags: argparse.Namespace, modalities: Sequence[str]) -> None:
             encoder.use_devices(jax.local_devices())
 
     stamps = {name: recordings.stamp(root / name) for name in names}
-    found = {name: _reasons(_archive(output, name), key, stamps[name]) for name in names}
+    paths = {name: output / f"{name}.{form}" for name in names}
+    found = {name: _reasons(path, key, stamps[name]) for name, path in paths.items()}
     done = {name: reasons for name, reasons in found.items() if reasons is not None}
     if done:
         print(f"going on from {counted(len(done), 'file')} of an interrupted run")
-    stale = sum(name not in done and _archive(output, name).exists() for name in names)
+    stale = sum(name not in done and path.exists() for name, path in paths.items())
     if stale:
-        print(f"{counted(stale, 'archive')} of other settings or files: written again")
+        kind = "archive" if form == "npz" else "table"
+        print(f"{counted(stale, kind)} of other settings or files: written again")
     made_by = json.dumps(
         {
             "network": flags.network,
@@ -255,7 +262,7 @@ def run(flags: argparse.Namespace, modalities: Sequence[str]) -> None:
     try:
         remaining = [name for name in names if name not in done]
         for encoded in encode(encoders, root, remaining, settings, bar.set_postfix_str):
-            path = _archive(output, encoded.name)
+            path = paths[encoded.name]
             if not encoded.arrays:
                 path.unlink(missing_ok=True)  # of other settings or of another file
             else:
@@ -266,7 +273,7 @@ def run(flags: argparse.Namespace, modalities: Sequence[str]) -> None:
                     "stamp": stamps[encoded.name],
                 }
                 path.parent.mkdir(parents=True, exist_ok=True)
-                sealed.save_arrays(path, encoded.arrays | entries)
+                feature_files.save_in_time(path, encoded.arrays | entries)
             done[encoded.name] = encoded.left_out
             bar.update()
     finally:
@@ -276,10 +283,6 @@ def run(flags: argparse.Namespace, modalities: Sequence[str]) -> None:
         raise ValueError(
             f"none of {counted(len(names), 'file')} of --input={flags.input} is usable"
         )
-
-
-def _archive(output: pathlib.Path, name: str) -> pathlib.Path:
-    return output / f"{name}.npz"
 
 
 def _tell(

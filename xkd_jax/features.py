@@ -14,6 +14,9 @@ is searched with all its subfolders. The output has
     import numpy as np
     data = np.load("features.npz"); data["names"], data["features"]
 
+An --output that ends in .parquet is a table instead, with columns `name` and `features`, and the
+rest as JSON in the metadata of its schema.
+
 With --stride, --output is a folder, and every file has an archive in it, named like the file with
 .npz behind. It has the features of views that begin every so many seconds, of one modality or both:
 
@@ -24,6 +27,9 @@ With --stride, --output is a folder, and every file has an archive in it, named 
 after the final norm, as without --stride; any other layer's are what its block hands to the next.
 
     python -m xkd_jax.features --checkpoint=RUN --input=DIR --output=DIR --stride=0.5 --layers=6,12
+
+With --format=parquet, each file has a table instead of an archive. Each view is a row for each
+layer, with columns `modality`, `time`, `layer` and `features`.
 
 Unusable files are left out, counted, and named with the reason. The same command continues an
 interrupted run, whose results so far are beside the output or in its folder. The exit code is 0 if
@@ -52,7 +58,7 @@ from input_pipeline import cores
 from input_pipeline.files import sealed
 from input_pipeline.programs import program, progress
 from input_pipeline.programs.wording import counted
-from xkd_jax import dense_features, recordings
+from xkd_jax import dense_features, feature_files, recordings
 from xkd_jax.encoders import descriptions, pretrained_encoder
 from xkd_jax.method.models.xkd import MODALITIES
 from xkd_jax.run import command_line
@@ -126,21 +132,20 @@ def identity(encoder: pretrained_encoder.PretrainedEncoder, windows: int) -> str
     return digest.hexdigest()
 
 
-def write(path: pathlib.Path, results: Sequence[recordings.Result], **entries: str) -> None:
-    """Writes results, with further entries, to a file that is replaced as a whole."""
+def _arrays(results: Sequence[recordings.Result]) -> dict[str, np.ndarray]:
+    """Returns the results as arrays."""
     used = [result for result in results if result.features is not None]
     left_out = [(result.name, result.reason) for result in results if result.features is None]
-    arrays = {
+    return {
         "names": np.array([result.name for result in used], str),
         "features": np.array([result.features for result in used], np.float32),
         "left_out": np.array(left_out, str).reshape(-1, 2),
     }
-    sealed.save_arrays(path, arrays | entries)
 
 
 def _write_partial(path: pathlib.Path, results: Sequence[recordings.Result], key: str) -> None:
     stamps = {result.name: result.stamp for result in results}
-    write(path, results, key=key, stamps=json.dumps(stamps))
+    sealed.save_arrays(path, _arrays(results) | {"key": key, "stamps": json.dumps(stamps)})
 
 
 def _read_partial(path: pathlib.Path, key: str) -> dict[str, recordings.Result]:
@@ -199,14 +204,19 @@ def run(flags: argparse.Namespace) -> None:
         raise ValueError("--modality is both; allowed without --stride: video or audio")
     if flags.layers != ("last",):
         raise ValueError("--layers is given; allowed only with --stride")
+    if flags.format:
+        raise ValueError(
+            f"--format is {flags.format}; allowed only with --stride; without, --output ends in it"
+        )
     [flags.modality] = flags.modality
     run_by_file(flags)
 
 
 def run_by_file(flags: argparse.Namespace) -> None:
     """Runs the command line without --stride: one vector for each file."""
-    root, names, left_out = recordings.find(pathlib.Path(flags.input), flags.modality)
     output = pathlib.Path(flags.output)
+    feature_files.format_of(output)
+    root, names, left_out = recordings.find(pathlib.Path(flags.input), flags.modality)
     command_line.check_output(output)
     encoder = pretrained_encoder.load_encoder(
         flags.checkpoint, flags.modality, flags.network, batch_size=flags.batch_size
@@ -251,7 +261,8 @@ def run_by_file(flags: argparse.Namespace) -> None:
             "windows": flags.windows,
             **encoder.description,
         }
-        write(output, results, encoder=json.dumps(made_by))
+        arrays = _arrays(results) | {"encoder": json.dumps(made_by)}
+        feature_files.save_of_files(output, arrays)
         partial.unlink(missing_ok=True)
     for line in recordings.report(results):
         print(line)
@@ -269,7 +280,10 @@ def main(arguments: list[str] | None = None) -> None:
     add("--checkpoint", required=True, metavar="DIR", help="run, checkpoint or exported encoder")
     add("--input", required=True, metavar="PATH", help="media file, or folder of media files")
     add(
-        "--output", required=True, metavar="PATH", help="file .npz to write; with --stride a folder"
+        "--output",
+        required=True,
+        metavar="PATH",
+        help="file .npz or .parquet to write; with --stride a folder",
     )
     add(
         "--modality",
@@ -305,6 +319,11 @@ def main(arguments: list[str] | None = None) -> None:
         default=("last",),
         metavar="N,N",
         help="with --stride: layers to give the features of, such as 6,12 (last)",
+    )
+    add(
+        "--format",
+        choices=feature_files.FORMATS,
+        help=f"with --stride: format of the files ({feature_files.FORMATS[0]})",
     )
     add("--threads", type=program.count, metavar="N", help="threads that decode (one per core)")
     flags = parser.parse_args(arguments)

@@ -6,10 +6,13 @@ import signal
 
 import jax
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet
 import pytest
 
 from input_pipeline.media import reader
 from input_pipeline.programs import signals
+from tests.damage import damages
 from tests.media_files import write_media
 from tests.saved_runs import save_run
 from xkd_jax import dense_features, features
@@ -91,6 +94,58 @@ def test_both_modalities_in_time_at_two_layers(run, media, tmp_path, capsys):
     assert "left out, audio: no sound: 1 (silent.mp4)" in output
     assert "left out, video: unreadable: 1 (broken.mp4)" in output
     assert "video of 4 files" in output and "audio of 4 files" in output
+
+
+def test_tables_hold_what_archives_do(run, media, tmp_path, capsys):
+    flags = ("--modality=both", "--layers=1,last")
+    extract(run, media, tmp_path / "npz", *flags)
+    extract(run, media, tmp_path / "tables", *flags, "--format=parquet")
+    for name in [*USED, "sound.wav"]:
+        archive = dense_features.read(tmp_path / "npz" / f"{name}.npz")
+        path = tmp_path / "tables" / f"{name}.parquet"
+        assert_same(dense_features.read(path), archive)
+        table = pyarrow.parquet.read_table(path)
+        assert table.column_names == ["modality", "time", "layer", "features"]
+        for m in {"video", "audio"} & archive.keys():
+            for place, layer in enumerate((1, 2)):
+                rows = table.filter((pc.field("modality") == m) & (pc.field("layer") == layer))
+                np.testing.assert_array_equal(rows["time"], archive[f"{m}_times"])
+                found = np.stack(rows["features"].to_numpy())
+                np.testing.assert_array_equal(found, archive[m][:, place])
+    extract(run, media / "a.mp4", tmp_path / "one", "--format=parquet")
+    extract(run, media / "a.mp4", tmp_path / "one")
+    one = [dense_features.read(tmp_path / "one" / f"a.mp4.{form}") for form in ("parquet", "npz")]
+    assert one[0]["video"].ndim == 2
+    assert_same(*one)
+    # The same command goes on with the tables that are there, but not with a damaged one.
+    damaged = tmp_path / "tables" / "b.mp4.parquet"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:200] + b"x" + whole[201:])
+    capsys.readouterr()
+    extract(run, media, tmp_path / "tables", *flags, "--format=parquet")
+    output = capsys.readouterr().out
+    assert "b.mp4.parquet is damaged" in output and "going on from 4 files" in output
+    assert damaged.read_bytes() == whole
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype, name
+        np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.faults
+def test_damage_to_a_table_is_noticed(run, media, tmp_path):
+    extract(run, media / "b.mp4", tmp_path, "--modality=both", "--format=parquet")
+    path = tmp_path / "b.mp4.parquet"
+    whole = dense_features.read(path)
+    for damaged in damages(path.read_bytes(), 200):
+        path.write_bytes(damaged)
+        try:
+            assert_same(dense_features.read(path), whole)  # bytes that mean nothing
+        except ValueError as error:
+            assert "is damaged: it" in str(error) and "\n" not in str(error)
 
 
 def test_the_last_layer_alone_has_no_axis_of_layers(run, media, tmp_path):
@@ -177,7 +232,9 @@ def test_what_cannot_work_is_one_line(run, media, tmp_path):
     assert "--stride is 0.0; allowed: 0.01 to 3600" in refuse(media, "--stride=0")
     assert "--windows=2 with --stride" in refuse(media, "--windows=2")
     assert "none of 1 file" in refuse(media / "broken.mp4")
-    for flags in (["--modality=both"], ["--layers=1"]):
+    with pytest.raises(SystemExit, match=r"x.npz; allowed with --stride: a folder, and the format"):
+        extract(run, media, tmp_path / "x.npz")
+    for flags in (["--modality=both"], ["--layers=1"], ["--format=parquet"]):
         with pytest.raises(SystemExit, match=r"without|only with"):
             features.main(
                 [f"--checkpoint={run}", f"--input={media}", f"--output={tmp_path}/x.npz", *flags]

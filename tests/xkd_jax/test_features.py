@@ -9,6 +9,7 @@ import shutil
 import signal
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from input_pipeline.programs import signals
@@ -16,7 +17,7 @@ from tests import full_disk
 from tests.damage import damages
 from tests.media_files import write_media
 from tests.saved_runs import save_run
-from xkd_jax import features, recordings
+from xkd_jax import feature_files, features, recordings
 from xkd_jax.encoders import pretrained_encoder
 
 
@@ -52,10 +53,10 @@ def _compile_once():
 USED = ["a.mp4", "b.mp4", "d.mp4", "e.mp4", "sub/c.mkv"]
 
 
-def extract(run, source, output, *flags):
+def extract(run, source, output, *flags, read=np.load):
     flags = ("--batch_size=4", *flags)
     features.main([f"--checkpoint={run}", f"--input={source}", f"--output={output}", *flags])
-    return np.load(output)
+    return read(output)
 
 
 def test_files_under_a_folder(run, media, tmp_path, capsys):
@@ -80,6 +81,36 @@ def test_sound_by_the_student_in_windows(run, media, tmp_path):
     encoder = pretrained_encoder.load_encoder(run, "audio", "student")
     expected = encoder.features([media / name for name in found["names"]], windows=2)
     np.testing.assert_allclose(found["features"], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_table_holds_what_an_archive_does(run, media, tmp_path, capsys):
+    odd = b"caf\xe9".decode(errors="surrogateescape")
+    (tmp_path / "in").mkdir()
+    for name in ("d.mp4", "e.mp4", "broken.mp4"):
+        shutil.copy(media / name, tmp_path / "in" / name)
+    shutil.copy(media / "d.mp4", tmp_path / "in" / f"{odd}.mp4")
+    archive = extract(run, tmp_path / "in", tmp_path / "x.npz")
+    extract(run, tmp_path / "in", tmp_path / "x.parquet", read=str)
+    table = pyarrow.parquet.read_table(tmp_path / "x.parquet")
+    assert table.column_names == ["name", "features"]
+    assert table["name"].to_pylist() == ["caf\\xe9.mp4", "d.mp4", "e.mp4"]
+    np.testing.assert_array_equal(np.stack(table["features"].to_numpy()), archive["features"])
+    assert table.schema.field("features").type == pyarrow.list_(pyarrow.float32(), 32)
+    metadata = {name.decode(): json.loads(x) for name, x in table.schema.metadata.items()}
+    assert metadata["left_out"] == archive["left_out"].tolist() == [["broken.mp4", "unreadable"]]
+    assert json.loads(metadata["encoder"]) == json.loads(str(archive["encoder"]))
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "x.npz", "x.parquet"}
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x", "x.csv", "x.npz.gz"])
+def test_an_output_of_another_format_is_refused(run, media, tmp_path, name):
+    with pytest.raises(SystemExit) as raised:
+        extract(run, media, tmp_path / name)
+    assert raised.value.code == (
+        f"error: --output={tmp_path / name}; allowed without --stride: a name that ends in .npz or "
+        ".parquet"
+    )
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_file(run, media, tmp_path):
@@ -179,10 +210,12 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
 
     monkeypatch.setattr(pretrained_encoder, "load_encoder", load)
     (tmp_path / "file").touch()
-    for output in (tmp_path / "file" / "x.npz", tmp_path, pathlib.Path("/proc/x.npz")):
+    (tmp_path / "folder.npz").mkdir()
+    folder = tmp_path / "folder.npz"
+    for output in (tmp_path / "file" / "x.npz", folder, pathlib.Path("/proc/x.npz")):
         with pytest.raises(SystemExit, match=f"^error: --output={output} cannot be written: "):
             extract(run, media, output)
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder.npz"}
 
 
 @pytest.mark.faults
@@ -194,14 +227,14 @@ def test_a_full_disk_is_one_line_and_loses_nothing(run, media, tmp_path, monkeyp
     with full_disk.largest_file(100), pytest.raises(SystemExit, match=f"^error: .*'{partial}'$"):
         extract(run, media, output)
     assert [path.name for path in tmp_path.iterdir()] == ["whole.npz"]
-    real = features.write
+    real = feature_files.save_of_files
 
-    def write(path, *arguments, **entries):
-        with full_disk.largest_file(100 if path == output else 100_000):
-            real(path, *arguments, **entries)
+    def save(*arguments):
+        with full_disk.largest_file(100):
+            real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(features, "write", write)
+        patch.setattr(feature_files, "save_of_files", save)
         with pytest.raises(SystemExit, match=f"^error: .*'{output}'$"):
             extract(run, media, output)
     assert partial.exists() and not output.exists()
