@@ -43,7 +43,7 @@ _MOST_BOXES = 100_000  # in an MP4; a streamed one has a few per second
 _LARGEST_HOLES = 1 << 26
 # Formats without packets of their own. FFmpeg looks for the frames in the bytes, and keeps in
 # memory what it has not found any in.
-_UNPACKETED = ("mp3", "aac", "ac3", "eac3", "flac", "gif")
+UNPACKETED = ("mp3", "aac", "ac3", "eac3", "flac", "gif")
 _GIF = b"GIF8"  # how a GIF begins
 
 # Temporary errors of the system, and the waits before each new attempt.
@@ -112,7 +112,7 @@ def _open(path: str) -> av.container.InputContainer:
     try:
         if not is_gif:  # FFmpeg would read all of a frame without an end to see what it holds
             container = av.open(path, options=options, metadata_errors="replace")
-            if container.format.name not in _UNPACKETED:
+            if container.format.name not in UNPACKETED:
                 return container
             container.close()
         file = limited_file.LimitedFile(path)

@@ -1,8 +1,11 @@
 """Features in time: their content, their layers, and what an interruption leaves."""
 
+import contextlib
 import functools
 import json
 import signal
+import tracemalloc
+from unittest import mock
 
 import jax
 import numpy as np
@@ -10,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 import pytest
 
-from input_pipeline.media import reader
+from input_pipeline.media import containers, reader
 from input_pipeline.programs import signals
 from tests.damage import damages
 from tests.media_files import write_media
@@ -210,6 +213,53 @@ def test_an_interrupted_run_goes_on(run, media, tmp_path, monkeypatch, capsys):
         ).read_bytes()
     extract(run, media / "b.mp4", tmp_path / "out", "--layers=1")
     assert "1 archive of other settings or files: written again" in capsys.readouterr().out
+
+
+def test_memory_does_not_grow_with_the_length_of_a_file(run, tmp_path):
+    """The arrays alive at once: those of the batches that threads decode, and the features."""
+    encoders = {m: encoder_of(run, m) for m in ("video", "audio")}
+    settings = dense_features.Settings(0.5, {"video": (2,), "audio": (2,)}, 4, 1)
+    peaks = {}
+    for name, seconds in (("warm.mp4", 8), ("short.mp4", 8), ("long.mp4", 64)):
+        write_media(tmp_path / name, seconds, frame_rate=8, sample_rate=16000, layout="mono")
+        with traced_memory() as memory:
+            [encoded] = dense_features.encode(encoders, tmp_path, [name], settings)
+        peaks[name] = memory()
+    for m in encoders:
+        # The picture's time 0 is that of the sound too, which may end a frame later.
+        assert len(encoded.arrays[m]) in (127, 128) and encoded.arrays[f"{m}_times"][-1] >= 63.5
+    # Features of 56 s more are 2 x 112 x 32 numbers. Frames of 56 s would be 450 x 18 kB.
+    assert peaks["long.mp4"] < peaks["short.mp4"] + 200_000
+
+
+@contextlib.contextmanager
+def traced_memory():
+    """Yields a function that, afterwards, returns the peak of traced memory in bytes."""
+    peak = []
+    tracemalloc.start()
+    try:
+        yield lambda: peak[0]
+        peak.append(tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mp3", "mp3"), ("b.flac", "flac"), ("c.mkv", "aac"), ("d.avi", "mp3")]
+)
+def test_sounds_that_are_read_together_are_those_read_alone(run, tmp_path, name, codec):
+    video = {"c.mkv": "libx264", "d.avi": "mpeg4"}.get(name)
+    path = write_media(tmp_path / name, 6.0, video_codec=video, audio_codec=codec)
+    encoder, info = encoder_of(run, "audio"), reader.measure(path)
+    starts = [0.0, 0.5, 1.0, 4.7, 2.1]
+    together = dense.views(encoder, path, info, starts)
+    for start, view in zip(starts, together, strict=True):
+        [alone] = dense.views(encoder, path, info, [start])
+        np.testing.assert_array_equal(view, alone)
+    # An MP3 has no index, so that each opening reads all that is before the view.
+    with mock.patch.object(containers, "opened", wraps=containers.opened) as opened:
+        dense.views(encoder, path, info, starts)
+    assert (opened.call_count == 2) == (name in ("a.mp3", "b.flac"))
 
 
 def test_batches_are_split_over_devices(run):

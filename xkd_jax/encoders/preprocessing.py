@@ -341,10 +341,16 @@ def audio_views_from(
         raise reader.MediaError(containers.NO_SOUND, path)
     rate, seconds = audio["sample_rate"], audio["seconds"]
     length = max(1, round(min(seconds, info.duration) * rate))
+    with containers.opened(path) as container:
+        # Of such a file, FFmpeg reads all that comes before the first place that it is asked for.
+        # Of others, timestamps may depend on what was read before, by less than a millisecond.
+        read_together = container.format.name in containers.UNPACKETED
     views = []
-    for start in starts:
+    for group in [starts] if read_together else [[start] for start in starts]:
         with containers.opened(path) as container:
             _, stream = containers.streams(container)
-            waveform = sound.read(container, stream, info.sound_start + start, length, rate)
-        views.append(log_mel(np.resize(waveform, round(seconds * rate)), audio))
+            for start in group:
+                begin = info.sound_start + start
+                waveform = sound.read(container, stream, begin, length, rate)
+                views.append(log_mel(np.resize(waveform, round(seconds * rate)), audio))
     return views
