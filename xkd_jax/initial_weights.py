@@ -96,7 +96,8 @@ def _load_vit(config: ml_collections.ConfigDict, model: xkd.XKD, expected: Trees
     frames, *sides = vit.patch
     patch = (max(frames, config.model.video.patch[0]), *sides)
     encoder = {name: getattr(vit, name) for name in ("width", "depth", "heads")}
-    _check_same_encoders(config, {"video": {"patch": patch, "encoder": encoder}})
+    video = {"patch": patch, "encoder": encoder}
+    _check_same_encoders(config, {"variant": model.variant, "video": video})
     tree = vit_weights.convert(vit, model.video.encoder, patch)
     given = _as_video(tree, model.variant)
     filled = {place for place, _ in weight_trees.flatten(given)}
@@ -211,8 +212,7 @@ def _check_same_encoders(
     config: ml_collections.ConfigDict, architecture: Mapping[str, Any]
 ) -> None:
     """Refuses encoders of another architecture, as `_check_same_model` does."""
-    if "variant" in architecture:
-        _check_same(config, "variant", architecture["variant"])
+    _check_same(config, "variant", architecture["variant"])
     for m in (m for m in xkd.MODALITIES if m in architecture):
         _check_same(config, f"{m}.patch", architecture[m]["patch"])
         for name, value in architecture[m]["encoder"].items():

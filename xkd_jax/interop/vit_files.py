@@ -25,6 +25,7 @@ from xkd_jax.run.checkpoint import MismatchError
 from xkd_jax.run.saved_checkpoint import DamagedError
 
 SUFFIX = ".safetensors"
+_FILE = f"model{SUFFIX}"  # in a folder
 _MODEL_TYPES = ("vit_mae", "videomae")  # in the config.json of a folder of the Hub
 # Heads of the published models by width. The tensors do not show them.
 _HEADS = {384: 6, 768: 12, 1024: 16, 1280: 16}
@@ -162,7 +163,7 @@ class ViT(NamedTuple):
 
 
 def is_vit(path: str | os.PathLike) -> bool:
-    """Returns whether a path is meant to be of a ViT: any file, or a folder of the Hub.
+    """Returns whether a path is meant to be of a ViT: any file, or a folder with model.safetensors.
 
     Exports of ours, and the files in them, are not.
     """
@@ -171,7 +172,7 @@ def is_vit(path: str | os.PathLike) -> bool:
     if config.get("format") == descriptions.FORMAT:
         return False
     if path.is_dir():
-        return config.get("model_type") in _MODEL_TYPES
+        return (path / _FILE).is_file()
     return path.exists() or path.suffix == SUFFIX
 
 
@@ -179,8 +180,8 @@ def read(path: str | os.PathLike) -> ViT:
     """Reads the names and shapes in a file, and assigns each tensor a part of the encoder.
 
     Args:
-        path: A safetensors file, or a folder with model.safetensors. A config.json of the Hub
-            beside it is read too, for what tensors do not show.
+        path: A safetensors file, or a folder with model.safetensors. The config.json beside it, if
+            there is one, says what tensors do not show.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -188,10 +189,14 @@ def read(path: str | os.PathLike) -> ViT:
         MismatchError: It holds another model. The message names the tensor.
     """
     path = _absolute(path)
-    path = path / f"model{SUFFIX}" if path.is_dir() else path
+    path = path / _FILE if path.is_dir() else path
     config = _config(path.parent)
-    if config.get("model_type") not in _MODEL_TYPES:
-        config = {}
+    kind = config.get("model_type", "")  # timm's config.json has none
+    if kind and kind not in _MODEL_TYPES:
+        raise MismatchError(
+            f"{path.parent / exports.CONFIG}: model_type is {kind!r}; allowed: "
+            f"{' or '.join(map(repr, _MODEL_TYPES))}"
+        )
     shapes = _shapes(path)
     for naming in _NAMINGS:
         for prefix in naming.prefixes:

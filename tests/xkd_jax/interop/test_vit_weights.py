@@ -166,6 +166,7 @@ def test_what_is_no_such_vit_is_refused_in_one_line(tmp_path):
     mae = published_vits.tensors("mae")
     assert "num_attention_heads" in refusal(num_attention_heads=None)
     assert "hidden_act is 'quick_gelu'; allowed: 'gelu'" in refusal(hidden_act="quick_gelu")
+    assert "model_type is 'dinov2'; allowed: 'vit_mae' or" in refusal(model_type="dinov2")
     assert "num_frames is 10" in refusal(layout="videomae", num_frames=10**9)
     assert "it has neither patch_embed.proj.weight nor vit.emb" in refusal({"x": np.zeros(2)})
     finetuned = {
@@ -190,12 +191,26 @@ def test_what_is_no_such_vit_is_refused_in_one_line(tmp_path):
 @pytest.mark.faults
 def test_damage_is_noticed_or_changes_only_numbers(tmp_path):
     path = published_vits.write(tmp_path, "mae")
-    for damaged in damages(path.read_bytes(), 20):
+    for damaged in damages(path.read_bytes(), 8):
         path.write_bytes(damaged)
         try:
             vit_files.read(path).load()
         except (DamagedError, MismatchError) as error:
             assert "\n" not in str(error)
+
+
+def test_a_file_alone_has_the_heads_and_the_videos_of_published_models(tmp_path):
+    """As of the authors' checkpoints, and in the folders of timm."""
+    shapes = {}
+    for name, x in published_vits.tensors("videomae").items():
+        shapes[name] = [384 * n // 32 if n % 32 == 0 else n for n in x.shape]
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    path = published_vits.write(tmp_path, "videomae", arrays)
+    (tmp_path / "config.json").unlink()
+    found = vit_files.read(path)
+    assert (found.width, found.heads, found.grid) == (384, 6, (8, 28, 28))  # 224 pixels by 8
+    (tmp_path / "config.json").write_text('{"architecture": "vit_small_patch8_224"}')
+    assert vit_files.is_vit(tmp_path) and vit_files.read(tmp_path) == found
 
 
 def test_exports_of_ours_are_none(tmp_path):
