@@ -137,6 +137,7 @@ def serve(folder: pathlib.Path) -> dict:
         sys.exit(
             "error: what is imported has started devices or threads, which no child would have"
         )
+    _share_programs()
     # The first start may be by a script that ignores it, as launch/local_processes.sh does.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.freeze()
@@ -152,6 +153,22 @@ def serve(folder: pathlib.Path) -> dict:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
     sys.exit()
+
+
+def _share_programs() -> None:
+    """Lets all processes of a run find the programs that its process 0 has compiled and kept.
+
+    On CPUs, JAX takes the devices of each process for a topology of its own. Only process 0 keeps
+    programs, so the others would compile theirs every time.
+    """
+    import jax
+    from jax._src import cache_key
+
+    def hash_devices(hash_obj, devices):
+        places = [(device.id, device.process_index) for device in devices.flat]
+        hash_obj.update(repr((jax.process_count(), places)).encode())
+
+    cache_key._hash_accelerator_config = hash_devices
 
 
 def _supervise(connection: socket.socket) -> dict:
