@@ -7,11 +7,12 @@ methods of a `Generator`.
 """
 
 import functools
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-_JITTER = 1  # marks what an epoch draws beside its permutation
+_PERMUTATION, _JITTER = 0, 1  # what an epoch draws
 
 
 class ExampleOrder:
@@ -19,15 +20,20 @@ class ExampleOrder:
 
     Args:
         example_ids: (N,) ids of the examples.
+        number: Number of the stream, from 0. Streams of other numbers are shuffled differently.
 
     Raises:
         ValueError: There are no examples.
     """
 
-    def __init__(self, example_ids: Sequence[int]) -> None:
+    def __init__(self, example_ids: Sequence[int], number: int = 0) -> None:
         if not len(example_ids):
             raise ValueError("the source has no examples")
         self._example_ids = np.array(example_ids, np.int64)
+        # A batch spans few epochs, and neighboring batches span the same ones.
+        self._epoch_order = functools.lru_cache(maxsize=4)(
+            functools.partial(epoch_order, len(example_ids), number=number)
+        )
 
     def __len__(self) -> int:
         """Returns the number N of places in an epoch."""
@@ -53,12 +59,72 @@ class ExampleOrder:
 
     def _in_epoch(self, places: np.ndarray, seed: int, epoch: int) -> np.ndarray:
         """Returns the indices of the examples at some places of an epoch."""
-        return epoch_order(len(self), seed, epoch)[places]
+        return self._epoch_order(seed, epoch)[places]
 
     def _passes(self, places: np.ndarray, epochs: np.ndarray) -> np.ndarray:
         """Returns the pass that each place of the stream belongs to."""
         del places
         return epochs
+
+
+class MixedOrder(ExampleOrder):
+    """A stream that takes examples from several sets in fixed proportions.
+
+    Each set is a stream of its own, as in `ExampleOrder`: it is shuffled again when all its
+    examples have come. Which set a place of the mixed stream belongs to depends on the weights
+    alone, with their common divisor taken out. Any `sum(weights)` places in a row hold each set as
+    often as its weight says. The sets are spread evenly: the first one has place p if its share of
+    p + 1 places, rounded, is more than its share of p places. The second one has its share of the
+    other places in the same way, and so on. The number of a set's examples in a batch therefore
+    differs from its share by a few at most, and by less than one if there are two sets.
+
+    With one set, the stream is that of `ExampleOrder`. An epoch has as many places as there are
+    examples in all sets.
+
+    Args:
+        sets: Ids of the examples of each set.
+        weights: Weight of each set, at least 1.
+
+    Raises:
+        ValueError: A set has no examples.
+    """
+
+    def __init__(self, sets: Sequence[Sequence[int]], weights: Sequence[int]) -> None:
+        super().__init__(np.concatenate(sets))
+        self._sets = [ExampleOrder(ids, number) for number, ids in enumerate(sets)]
+        divisor = math.gcd(*weights)
+        self._weights = [weight // divisor for weight in weights]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Number of examples of each set."""
+        return [len(order) for order in self._sets]
+
+    def examples(self, places: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the examples at some places of the stream.
+
+        Args:
+            places: (B,) int64 places, from 0.
+            seed: Seed of the run, not negative.
+
+        Returns:
+            Passes (B,) int64 and example ids (B,) int64. The pass is the epoch of the example's
+            set.
+        """
+        passes, ids = np.empty_like(places), np.empty_like(places)
+        rows, left = np.arange(len(places)), places  # those of this set and of later ones
+        for number, order in enumerate(self._sets):
+            before = self._count(number, left)
+            own = self._count(number, left + 1) > before
+            passes[rows[own]], ids[rows[own]] = order.examples(before[own], seed)
+            rows, left = rows[~own], (left - before)[~own]
+        return passes, ids
+
+    def _count(self, number: int, places: np.ndarray) -> np.ndarray:
+        """Counts a set's examples in the first places of a stream without the sets before it."""
+        weight, all_weights = self._weights[number], sum(self._weights[number:])
+        periods, within = np.divmod(places, all_weights)  # the product of all would overflow
+        return periods * weight + (within * weight + all_weights // 2) // all_weights
 
 
 class BalancedOrder(ExampleOrder):
@@ -118,20 +184,20 @@ def class_balance(label_sets: Sequence[tuple[int, ...]]) -> np.ndarray:
     return np.bincount(examples, weights=1 / np.bincount(labels)[labels], minlength=len(label_sets))
 
 
-# A batch spans few epochs, and neighboring batches span the same ones.
-@functools.lru_cache(maxsize=4)
-def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
+def epoch_order(count: int, seed: int, epoch: int, number: int = 0) -> np.ndarray:
     """Shuffles the places of one epoch.
 
     Args:
         count: Number of places.
         seed: Seed of the run, not negative.
         epoch: Index of the epoch, from 0.
+        number: Number of the stream, from 0.
 
     Returns:
         (count,) int64 permutation of range(count), read-only.
     """
-    bits = np.random.Philox(np.random.SeedSequence([seed, epoch])).random_raw(count)
+    words = [seed, epoch, _PERMUTATION, number]  # NumPy takes those at the end that are 0 for none
+    bits = np.random.Philox(np.random.SeedSequence(words)).random_raw(count)
     order = np.argsort(bits, kind="stable")
     order.flags.writeable = False
     return order

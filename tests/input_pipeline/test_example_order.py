@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from input_pipeline.example_order import BalancedOrder, ExampleOrder, class_balance, epoch_order
+from input_pipeline.example_order import (
+    BalancedOrder,
+    ExampleOrder,
+    MixedOrder,
+    class_balance,
+    epoch_order,
+)
 
 # 200 examples: 170 of class 0, 25 of class 1, 5 of class 2.
 SINGLE = [(0,)] * 170 + [(1,)] * 25 + [(2,)] * 5
@@ -79,7 +85,13 @@ def test_a_place_of_the_stream_depends_on_the_seed_alone():
 
 
 @pytest.mark.parametrize(
-    "order", [ExampleOrder(range(200)), BalancedOrder(range(200), SINGLE)], ids=["each", "balanced"]
+    "order",
+    [
+        ExampleOrder(range(200)),
+        BalancedOrder(range(200), SINGLE),
+        MixedOrder([range(80), range(80, 83), range(90, 170)], (2, 5, 1)),
+    ],
+    ids=["each", "balanced", "mixed"],
 )
 def test_no_example_has_the_same_pass_twice(order):
     """The pass and the example are the key of all draws."""
@@ -92,3 +104,96 @@ def test_examples_without_a_class_cannot_be_balanced():
         BalancedOrder(range(3), [(0,), (), (1,)])
     with pytest.raises(ValueError, match="has no examples"):
         BalancedOrder([], [])
+
+
+# Mixtures of several sets. The ids of set n begin at 1000 n.
+
+MIXTURES = {
+    (1,): 0,
+    (1, 1): 1,
+    (7, 2): 1,
+    (1, 1000): 1,
+    (20, 3, 9): 2,
+    (1, 1, 1, 1, 1): 3,
+    (100, 1, 50, 7, 30, 2, 2, 90): 4,
+}
+
+
+def mixed(weights, size=11):
+    return MixedOrder([1000 * n + np.arange(size + n) for n in range(len(weights))], weights)
+
+
+@pytest.mark.parametrize(("weights", "nearness"), MIXTURES.items())
+def test_every_stretch_has_each_sets_share(weights, nearness):
+    period, places = sum(weights), np.arange(5 * sum(weights))
+    _, ids = mixed(weights).examples(places, seed=3)
+    counts = np.cumsum(ids[:, None] // 1000 == np.arange(len(weights)), axis=0)
+    in_a_row = counts[period:] - counts[:-period]
+    np.testing.assert_array_equal(in_a_row, np.tile(weights, (len(in_a_row), 1)))
+    np.testing.assert_array_equal(counts[period - 1], weights)
+    drift = counts - (places + 1)[:, None] * np.array(weights) / period
+    assert np.max(drift.max(axis=0) - drift.min(axis=0)) <= nearness
+
+
+def test_batches_hold_the_shares():
+    """Of 3 batches of 8, two thirds are 16 examples."""
+    _, ids = mixed((2, 1)).examples(np.arange(72).reshape(9, 8).ravel(), seed=0)
+    first = (ids.reshape(9, 8) < 1000).sum(axis=1)
+    assert set(first) == {5, 6}
+    np.testing.assert_array_equal(first.reshape(3, 3).sum(axis=1), 16)
+
+
+def test_a_set_is_exhausted_before_it_begins_again():
+    weights = (1, 30, 4)
+    passes, ids = mixed(weights).examples(np.arange(4000), seed=5)
+    for number in range(3):
+        own = ids // 1000 == number
+        size = 11 + number
+        drawn, epoch = ids[own] - 1000 * number, passes[own]
+        np.testing.assert_array_equal(epoch, np.arange(len(drawn)) // size)
+        orders = drawn[: len(drawn) // size * size].reshape(-1, size)
+        np.testing.assert_array_equal(np.sort(orders), np.tile(np.arange(size), (len(orders), 1)))
+        assert len({tuple(order) for order in orders}) == len(orders) > 5
+
+
+def test_a_mixture_by_size_has_each_example_once_in_an_epoch():
+    sizes = (11, 12, 13)
+    order = mixed(sizes)
+    assert len(order) == 36 and order.sizes == [11, 12, 13]
+    np.testing.assert_array_equal(
+        np.sort(epochs(order, 3)), np.tile(np.sort(np.concatenate(epochs(order, 1))), (3, 1))
+    )
+    assert len(set(epochs(order, 1).ravel())) == 36
+
+
+def test_sets_of_one_size_are_shuffled_differently():
+    _, ids = MixedOrder([range(200), range(1000, 1200)], (1, 1)).examples(np.arange(400), seed=0)
+    first, second = ids[ids < 1000], ids[ids >= 1000] - 1000
+    assert np.mean(first == second) < 0.05
+
+
+def test_a_mixture_of_one_is_no_mixture():
+    ids = np.arange(0, 60, 2)
+    for one, other in zip(
+        MixedOrder([ids], (5,)).examples(np.arange(100), 7),
+        ExampleOrder(ids).examples(np.arange(100), 7),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("weights", [(2, 1, 4), (2_000_003, 250_007, 999_999_937)])
+@pytest.mark.parametrize("start", [0, 12_345, 2**45])
+def test_a_place_of_a_mixture_depends_on_the_seed_alone(weights, start):
+    order = mixed(weights)
+    passes, ids = order.examples(start + np.arange(300), seed=7)
+    assert set(ids // 1000) <= {0, 1, 2} and np.all(passes >= 0)
+    for places in (np.array([299, 5]), np.arange(40, 48)):
+        some_passes, some = mixed(weights).examples(start + places, seed=7)
+        np.testing.assert_array_equal(some, ids[places])
+        np.testing.assert_array_equal(some_passes, passes[places])
+
+
+def test_a_set_without_examples_is_refused():
+    with pytest.raises(ValueError, match="has no examples"):
+        MixedOrder([range(3), []], (1, 1))
