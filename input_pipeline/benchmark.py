@@ -58,7 +58,7 @@ def benchmark(config: ml_collections.ConfigDict, clips: int, threads: int) -> di
     from input_pipeline import datasets
 
     with contextlib.redirect_stdout(sys.stderr):
-        source = datasets.open_dataset(config.data, config.views)
+        source = datasets.open_dataset(config.data, config.views, picture=False)
     result = {
         "dataset": config.data.dataset,
         "recordings": len(source),
@@ -75,11 +75,19 @@ def _measure_loader(
     source: object, config: ml_collections.ConfigDict, clips: int, threads: int
 ) -> dict[str, object]:
     """Measures the rates and the memory of the loader."""
-    from input_pipeline import loader
+    from input_pipeline import data_folders, example_order, loader
 
+    sets = [*data_folders.members(config.data, source).values()]
+    weights = data_folders.weights(config.data, [*map(len, sets)])
     batch_size = min(config.batch_size, _BATCH_SIZE, max(1, clips // _PARTS))
     batches = loader.Loader(
-        source, config.views, batch_size, config.seed, threads=threads, prefetch=1
+        source,
+        config.views,
+        batch_size,
+        config.seed,
+        threads=threads,
+        prefetch=1,
+        order=example_order.MixedOrder(sets, weights),
     ).batches()
     part = -(-clips // (_PARTS * batch_size))  # batches
     walls, processors, memory = [], [], []

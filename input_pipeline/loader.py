@@ -32,6 +32,7 @@ class Loader:
 
     Attributes:
         source: Source of the clips.
+        order: Stream of the examples.
         batch_size: Number of rows in a batch, over all processes.
         local_batch_size: Number of rows of a batch that this process makes.
         example_count: Number of examples to draw from, which is that of an epoch.
@@ -74,14 +75,14 @@ class Loader:
                 a batch evenly.
         """
         reading.check_modalities(modalities)
-        self._order = ExampleOrder(range(len(source))) if order is None else order
+        self.order = ExampleOrder(range(len(source))) if order is None else order
         if batch_size % process_count:
             raise ValueError(
                 f"batch_size is {batch_size}; allowed: a multiple of {process_count} processes"
             )
         self.batch_size = batch_size
         self.local_batch_size = batch_size // process_count
-        self.example_count = len(self._order)
+        self.example_count = len(self.order)
         self.steps_per_epoch = self.example_count / batch_size
         self._first_row = process_index * self.local_batch_size
         self.source = source
@@ -103,7 +104,7 @@ class Loader:
             epoch is what `ExampleOrder.examples` calls the pass.
         """
         first = step * self.batch_size + self._first_row
-        return self._order.examples(np.arange(first, first + self.local_batch_size), self._seed)
+        return self.order.examples(np.arange(first, first + self.local_batch_size), self._seed)
 
     def batches(self, start_step: int = 0, end_step: int = _FOREVER) -> Batches:
         """Makes batches `start_step` to `end_step` - 1, in order and ahead of time.

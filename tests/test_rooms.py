@@ -16,7 +16,8 @@ XKD_JAX = (
     *("main", "ablation", "ablate", "command", "__main__"),
 )
 INPUT_PIPELINE = (
-    *("cores", "caption", "processor_time", "files", "programs", "media", "sources"),
+    *("cores", "caption", "processor_time", "files", "programs", "data_folders", "media"),
+    *("sources",),
     *("spectrogram", "views", "reading", "prepared", "datasets", "evaluation", "example_order"),
     *("loader", "prepare", "inspect", "benchmark"),
 )

@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -10,6 +10,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from input_pipeline import data_folders
 from input_pipeline.programs import wording
 from xkd_jax import initial_weights, sharding
 from xkd_jax.config import checks
@@ -23,6 +24,7 @@ from xkd_jax.run import console, data_log, loop, processes
 
 if TYPE_CHECKING:
     from input_pipeline.loader import Loader
+    from input_pipeline.prepared.sets import PreparedSets
     from input_pipeline.sources import ClipSource
 
 # Number of examples in the pictures of reconstructions.
@@ -53,7 +55,8 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
 
     model = xkd.build(config, sharding.compute_dtype(config.compute_dtype))
     numbers = hyperparameters(config, total_steps, loader.steps_per_epoch)
-    console.say(describe(model, config, total_steps))
+    shares = data_folders.shares(config.data, loader.order.sizes)
+    console.say(describe(model, config, total_steps, shares))
     weights = initial_weights.load(config, model, workdir)
     task = loop.Task(
         init=lambda trees: initial_weights.place(init_state(model, numbers, config.seed), trees),
@@ -64,7 +67,11 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
         total_steps=total_steps,
         steps_per_epoch=loader.steps_per_epoch,
         data_log=data_log.DataLog(
-            loader.source, pathlib.Path(workdir), loader.processor_seconds, loader.example_count
+            loader.source,
+            pathlib.Path(workdir),
+            loader.processor_seconds,
+            loader.example_count,
+            {share.folder: float(share.of_examples) for share in shares},
         ),
     )
     hooks = loop.Hooks(
@@ -83,6 +90,8 @@ def make_loader(config: ml_collections.ConfigDict) -> "Loader":
     from input_pipeline import datasets, example_order, loader
 
     source = datasets.open_dataset(config.data, config.views, picture=False)
+    examples = [*choose_examples(config, source).values()]
+    weights = data_folders.weights(config.data, [*map(len, examples)])
     return loader.Loader(
         source,
         config.views,
@@ -91,35 +100,47 @@ def make_loader(config: ml_collections.ConfigDict) -> "Loader":
         **processes.place(),
         threads=config.data.threads,
         prefetch=config.data.prefetch,
-        order=example_order.ExampleOrder(choose_examples(config, source)),
+        order=example_order.MixedOrder(examples, weights),
     )
 
 
-def choose_examples(config: ml_collections.ConfigDict, source: "ClipSource") -> np.ndarray:
+def choose_examples(
+    config: ml_collections.ConfigDict, source: "ClipSource | PreparedSets"
+) -> dict[str, np.ndarray]:
     """Chooses the recordings to train on by `config.data.require`. Says how many are left out.
 
     Args:
         config: Config of the run.
-        source: Source of the clips, with N recordings.
+        source: Source of the clips, or the prepared sets behind it.
 
     Returns:
-        (n,) int64, their indices.
+        Indices of the recordings of each set, (n,) int64, by the name of its folder.
 
     Raises:
-        ConfigError: Picture and sound are required, and no recording has both.
+        ConfigError: Picture and sound are required, and no recording of a set has both.
     """
-    usable = source.has_video & source.has_audio
-    if config.data.require == "any" or usable.all():
-        return np.arange(len(source))
-    lacking = {"without sound": ~source.has_audio, "without a picture": ~source.has_video}
-    reasons = wording.in_words({name: rows.sum() for name, rows in lacking.items() if rows.any()})
-    if not usable.any():
-        checks.refuse(config, "data.require", f"'any': of {len(source)} recordings, {reasons}")
-    console.say(
-        f"{np.sum(~usable)} of {len(source)} recordings are left out: {reasons} "
-        "(config.data.require='any' trains on them too)"
-    )
-    return np.flatnonzero(usable)
+    everything, sets = np.arange(len(source)), data_folders.members(config.data, source)
+    usable = source.has_video & source.has_audio | (config.data.require == "any")
+    chosen = {}
+    for folder, ids in sets.items():
+        members = everything[ids.start : ids.stop]
+        chosen[folder] = members[usable[members]]
+        if not len(chosen[folder]):
+            place = f" in {folder}" if len(sets) > 1 else ""
+            allowed = f"'any': of {len(ids)} recordings{place}, {_lacking(source, members)}"
+            checks.refuse(config, "data.require", allowed)
+    if not usable.all():
+        console.say(
+            f"{np.sum(~usable)} of {len(source)} recordings are left out: "
+            f"{_lacking(source, everything)} (config.data.require='any' trains on them too)"
+        )
+    return chosen
+
+
+def _lacking(source: "ClipSource | PreparedSets", ids: np.ndarray) -> str:
+    """Says how many of some recordings have no sound, and how many no picture."""
+    lacking = {"without sound": ~source.has_audio[ids], "without a picture": ~source.has_video[ids]}
+    return wording.in_words({name: rows.sum() for name, rows in lacking.items() if rows.any()})
 
 
 def batch_shapes(config: ml_collections.ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
@@ -154,8 +175,13 @@ def make_probe(
     return online.make(config, model, mesh)
 
 
-def describe(model: xkd.XKD, config: ml_collections.ConfigDict, total_steps: int) -> str:
-    """Describes a run in several lines: devices, parameters of each part, steps."""
+def describe(
+    model: xkd.XKD,
+    config: ml_collections.ConfigDict,
+    total_steps: int,
+    shares: Sequence[data_folders.Share],
+) -> str:
+    """Describes a run in several lines: devices, parameters of each part, steps, a mixture."""
     dtype = sharding.compute_dtype(config.compute_dtype)
     counts = xkd.count_parameters(jax.eval_shape(model.init, jax.random.key(0)))
     lines = [
@@ -164,6 +190,9 @@ def describe(model: xkd.XKD, config: ml_collections.ConfigDict, total_steps: int
         *(f"  {part:<18} {count / 1e6:8.2f}M" for part, count in counts.items()),
         f"{total_steps} steps of {config.batch_size} clips",
     ]
+    if len(shares) > 1:
+        examples = total_steps * config.batch_size
+        lines += [f"  {share.folder}: {share.in_words(examples)}" for share in shares]
     return "\n".join(lines)
 
 

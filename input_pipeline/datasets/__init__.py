@@ -2,6 +2,7 @@
 
 import ml_collections
 
+from input_pipeline import data_folders
 from input_pipeline.sources import ClipSource
 
 DATASETS = ("folder", "generated", "prepared")
@@ -22,9 +23,11 @@ def open_dataset(
         The source. Its files are scanned, and at least one is usable.
 
     Raises:
-        ValueError: `data.dataset` is unknown, or `data.path` holds nothing usable.
+        ValueError: `data.dataset` is unknown, `data.path` holds nothing usable, or the sets of a
+            mixture do not go together.
         FileNotFoundError: `data.path` does not exist.
     """
+    data_folders.check(data)
     # Imported here: `python -m input_pipeline.datasets.generated` must not find itself loaded.
     if data.dataset == "folder":
         from input_pipeline.datasets import folder

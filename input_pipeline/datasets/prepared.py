@@ -5,11 +5,12 @@ clip, the stored frame nearest in time is decoded, and no other. Frames keep the
 `views.video.short_side` applies to media files only.
 """
 
+import bisect
 import functools
 import hashlib
 import math
-import pathlib
 import typing
+from collections.abc import Sequence
 
 import ml_collections
 import numpy as np
@@ -17,7 +18,8 @@ import tensorflow as tf
 
 from input_pipeline.media import picture as pictures
 from input_pipeline.media.reader import Clip
-from input_pipeline.prepared import manifest, metadata, records, verification
+from input_pipeline.prepared import manifest, records, verification
+from input_pipeline.prepared.sets import PreparedSet, PreparedSets, open_sets
 from input_pipeline.programs import notices, wording
 from input_pipeline.programs.terminal import printable
 from input_pipeline.sources import ClipTensors
@@ -27,12 +29,12 @@ if typing.TYPE_CHECKING:
 
 
 class PreparedSource:
-    """The records of one split.
+    """The records of one split, or of those of several sets, one after another.
 
     Args:
-        stored: Serialized records.
-        index: Names, lengths, labels and roles of the records.
-        recipe: Properties that all records share.
+        prepared: The sets: names, lengths, labels and roles of the records, and properties that
+            all of them share.
+        stored: Serialized records of each set.
         frame_rate: Frames per second of the clips, at most that of the records.
         frames: Number of frames of a clip.
         repeats_sound: Whether a record shorter than a clip repeats its sound, as it repeats its
@@ -47,22 +49,22 @@ class PreparedSource:
         partitions: Names of the K partitions.
         has_video: (N,) bool, whether the record has frames.
         has_audio: (N,) bool, whether the record has sound.
+        sets: Indices of the records of each set, by the name of its folder.
         failed: Empty: a record that cannot be read raises an error.
         replaced: 0: no record takes another one's place.
     """
 
     def __init__(
         self,
-        stored: "ArrayRecordDataSource",
-        index: records.Index,
-        recipe: records.Recipe,
+        prepared: PreparedSets,
+        stored: "Sequence[ArrayRecordDataSource]",
         frame_rate: float,
         frames: int,
         repeats_sound: bool = True,
     ) -> None:
         self._stored = stored
-        self._index = index
-        self._recipe = recipe
+        self._index = index = prepared.index
+        self._recipe = recipe = prepared.recipe
         self._repeats_sound = repeats_sound
         self._rate = recipe.frame_rate
         # For each frame of a clip, the nearest stored frame, counted from the clip's first one.
@@ -79,8 +81,9 @@ class PreparedSource:
         self.class_names = recipe.class_names
         self.roles = index.roles
         self.partitions = recipe.partitions
-        self.has_video = np.asarray(index.frames) > 0
-        self.has_audio = np.asarray(index.samples) > 0
+        self.has_video, self.has_audio = prepared.has_video, prepared.has_audio
+        self.sets = prepared.sets
+        self._starts = [ids.start for ids in self.sets.values()]
         self.failed: dict[str, str] = {}
         self.replaced = 0
 
@@ -88,8 +91,13 @@ class PreparedSource:
         return len(self._index.names)
 
     def name(self, index: int) -> str:
-        """Returns the name of a record."""
-        return self._index.names[index]
+        """Returns the name of a record; in a mixture, with the folder of its set."""
+        name = self._index.names[index]
+        return name if len(self.sets) == 1 else f"{[*self.sets][self._set_of(index)]}: {name}"
+
+    def _set_of(self, index: int) -> int:
+        """Returns which set a record is in, from 0."""
+        return bisect.bisect_right(self._starts, index) - 1
 
     def read(self, index: int, position: float) -> Clip:
         """Reads the clip of a record at a position.
@@ -112,15 +120,16 @@ class PreparedSource:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Digest of the recipe, the index and three records."""
+        """Digest of the recipe, the index and three records of each set."""
         digest = hashlib.sha256(repr(self._recipe).encode())
         if not self._repeats_sound:
             digest.update(b"silence after the end")
         digest.update("\0".join(self._index.names).encode())
         for counts in (self._index.frames, self._index.samples):
             digest.update(np.asarray(counts, np.int64).tobytes())
-        for index in (0, len(self) // 2, len(self) - 1):
-            digest.update(self.fetch(index))
+        for ids in self.sets.values():
+            for index in (0, len(ids) // 2, len(ids) - 1):
+                digest.update(self.fetch(ids[index]))
         return digest.hexdigest()
 
     @property
@@ -139,8 +148,9 @@ class PreparedSource:
         Raises:
             ValueError: The record is damaged.
         """
+        number = self._set_of(index)
         try:
-            return self._stored[index]
+            return self._stored[number][index - self._starts[number]]
         except RuntimeError as error:
             name = printable(self.name(index))
             raise ValueError(
@@ -268,12 +278,12 @@ class PreparedSource:
 def open_prepared(
     data: ml_collections.ConfigDict, views: ml_collections.ConfigDict, picture: bool = True
 ) -> PreparedSource:
-    """Opens a split of the prepared data in `data.path`.
+    """Opens a split of the prepared data in `data.path`, or of all sets in `data.sources`.
 
     Args:
-        data: `data` section of the config (xkd_jax/config/pretraining.py). An empty `data.split`
-            means the only split, or "train" if there are several. With a `data.short_sound` of
-            "silence", the sound of records shorter than a clip does not repeat.
+        data: `data` section of the config (xkd_jax/config/pretraining.py), see `open_sets`. With a
+            `data.short_sound` of "silence", the sound of records shorter than a clip does not
+            repeat.
         views: `views` section of the config.
         picture: Whether every recording must have a picture.
 
@@ -281,71 +291,53 @@ def open_prepared(
         The source.
 
     Raises:
-        FileNotFoundError: The folder does not exist.
-        ValueError: The folder does not hold prepared data, has no such split, or lacks what the
-            views need.
+        FileNotFoundError: A folder does not exist.
+        ValueError: A folder does not hold prepared data, has no such split, or lacks what the views
+            need.
     """
-    folder = verification.find(data.path)
-    recipe = records.load_recipe(folder)
-    splits = metadata.splits(folder, recipe)
-    split = data.split or (splits[0] if len(splits) == 1 else "train")
-    if split not in splits:
-        raise ValueError(
-            f"config.data.split is {split!r}, which {data.path!r} does not hold; "
-            f"allowed: {', '.join(map(repr, splits))}"
-        )
+    prepared = open_sets(data)
     if views.audio.sample_rate != records.SAMPLE_RATE:
         raise ValueError(
             f"config.views.audio.sample_rate is {views.audio.sample_rate}; "
             f"allowed with prepared data: {records.SAMPLE_RATE}"
         )
-    if views.video.frame_rate > recipe.frame_rate:
-        raise ValueError(
-            f"config.views.video.frame_rate is {views.video.frame_rate:g}; "
-            f"allowed with {data.path!r}: at most {recipe.frame_rate:g}, the rate of these data"
-        )
-    where = f"config.data.path is {data.path!r}, whose split {split!r}"
-    index, stored = _read(folder, recipe, split, where)
-    if not len(index.names):
-        raise ValueError(f"{where} is empty")
-    if np.any((np.asarray(index.frames) == 0) & (np.asarray(index.samples) == 0)):
-        raise ValueError(f"{where} has recordings without picture and sound; {manifest.REMEDY}")
-    without = int(np.sum(np.asarray(index.frames) == 0))
-    if picture and without:
-        raise ValueError(
-            f"{where} has {without} of {len(index.names)} recordings without picture; "
-            "allowed: data whose recordings all have one, or a task on audio alone"
-        )
-    seconds = np.sum(index.frames) / recipe.frame_rate
-    silent = int(np.sum(np.asarray(index.samples) == 0))
-    notices.say_once(
-        f"{folder}: {wording.counted(len(stored), 'recording')} of split {split!r}, "
-        f"{seconds:.0f} s of picture, {np.sum(index.samples) / records.SAMPLE_RATE:.0f} s of sound"
-        + (f"; {silent} without sound" if silent else "")
-    )
+    stored = [_open_records(part, views.video.frame_rate, picture) for part in prepared.parts]
     return PreparedSource(
+        prepared,
         stored,
-        index,
-        recipe,
         views.video.frame_rate,
         views.video.global_frames,
         repeats_sound=data.get("short_sound", "repeat") == "repeat",
     )
 
 
-def _read(
-    folder: pathlib.Path, recipe: records.Recipe, split: str, where: str
-) -> tuple[records.Index, "ArrayRecordDataSource"]:
-    """Returns the index and the records of a split; a ValueError begins with `where`."""
+def _open_records(part: PreparedSet, frame_rate: float, picture: bool) -> "ArrayRecordDataSource":
+    """Opens the records of a set, and says once what they are.
+
+    Raises:
+        ValueError: They lack what the views need, or cannot be read.
+    """
+    index, recipe = part.index, part.recipe
+    if frame_rate > recipe.frame_rate:
+        raise ValueError(
+            f"config.views.video.frame_rate is {frame_rate:g}; "
+            f"allowed with {part.name!r}: at most {recipe.frame_rate:g}, the rate of these data"
+        )
+    without = int(np.sum(np.asarray(index.frames) == 0))
+    if picture and without:
+        raise ValueError(
+            f"{part.subject} has {without} of {len(index.names)} recordings without picture; "
+            "allowed: data whose recordings all have one, or a task on audio alone"
+        )
     try:
-        verification.check(folder, recipe, [split])
-        path = records.index_path(folder, split)
-        if not path.is_file():
-            raise ValueError(f"it lacks {path.name}; {manifest.REMEDY}")
-        index = records.load_index(path)
-        classes = 1 + max((label for labels in index.labels for label in labels), default=-1)
-        if classes > len(recipe.class_names) or index.roles.shape[1] != len(recipe.partitions):
-            raise ValueError(f"{path} and prepared.json belong to different data")
-        return index, verification.open_records(folder, recipe, split, index)
+        stored = verification.open_records(part.folder, recipe, part.split, index)
     except ValueError as error:
-        raise ValueError(f"{where} cannot be read: {error}") from None
+        raise ValueError(f"{part.subject} cannot be read: {error}") from None
+    seconds = np.sum(index.frames) / recipe.frame_rate
+    silent = int(np.sum(np.asarray(index.samples) == 0))
+    notices.say_once(
+        f"{part.folder}: {wording.counted(len(stored), 'recording')} of split {part.split!r}, "
+        f"{seconds:.0f} s of picture, {np.sum(index.samples) / records.SAMPLE_RATE:.0f} s of sound"
+        + (f"; {silent} without sound" if silent else "")
+    )
+    return stored

@@ -24,24 +24,26 @@ _T = typing.TypeVar("_T")
 _ALLOWED = "a folder that `python -m input_pipeline.prepare` has made"
 
 
-def find(path: str) -> pathlib.Path:
-    """Finds the folder of prepared data that `config.data.path` names.
+def find(path: str, subject: str) -> pathlib.Path:
+    """Finds a folder of prepared data.
+
+    Args:
+        path: The folder, as the config has it.
+        subject: Beginning of a message, such as "config.data.path is 'DATA'".
 
     Raises:
         ValueError: The folder does not hold prepared data.
         FileNotFoundError: It does not exist.
     """
     if not path:
-        raise ValueError(f"config.data.path is ''; allowed: {_ALLOWED}")
+        raise ValueError(f"{subject}; allowed: {_ALLOWED}")
     folder = pathlib.Path(os.path.abspath(os.path.expanduser(path)))
     if not folder.exists():
-        raise FileNotFoundError(
-            f"config.data.path is {path!r}, which does not exist; allowed: {_ALLOWED}"
-        )
+        raise FileNotFoundError(f"{subject}, which does not exist; allowed: {_ALLOWED}")
     if not (folder / "prepared.json").is_file():
         raise ValueError(
-            f"config.data.path is {path!r}, which is not prepared, or preparing it has not "
-            f"finished: it holds no prepared.json; allowed: {_ALLOWED}"
+            f"{subject}, which is not prepared, or preparing it has not finished: it holds no "
+            f"prepared.json; allowed: {_ALLOWED}"
         )
     return folder
 

@@ -152,12 +152,14 @@ def load_config(path: str, overrides: Sequence[str]) -> ml_collections.ConfigDic
 
 
 def _expand_home(config: ml_collections.ConfigDict) -> None:
-    """Expands `~` in the paths of a config file; in flags it is expanded already."""
+    """Expands `~` in paths, which flags have expanded where it is their first character."""
     for name, value in config.items():
         if isinstance(value, ml_collections.ConfigDict):
             _expand_home(value)
-        elif isinstance(value, str) and value.startswith("~"):
+        elif isinstance(value, str):
             config[name] = os.path.expanduser(value)
+        elif isinstance(value, tuple):
+            config[name] = tuple(os.path.expanduser(x) if isinstance(x, str) else x for x in value)
 
 
 def _config_value(argv: Sequence[str]) -> str:

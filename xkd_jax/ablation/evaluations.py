@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
+from input_pipeline import data_folders
 from input_pipeline.prepared import records
 from input_pipeline.programs import config_fields, config_flag
 from xkd_jax.ablation import plan
@@ -70,9 +71,18 @@ class Compare:
     Args:
         base: Base config of the pretrainings.
         flags: Flags `--config.FIELD=VALUE` for all of them.
+
+    Raises:
+        ValueError: The base's data are a mixture, and no flag names others to evaluate on.
     """
 
     def __init__(self, base: plan.Base, flags: Sequence[str]) -> None:
+        names_data = any(flag.startswith(f"{FLAG}data.path=") for flag in flags)
+        if data_folders.is_mixture(base.config.data) and not names_data:
+            raise ValueError(
+                "--eval.data.path=DIR is missing; allowed: labeled data, as the mixture of "
+                "config.data.sources has none"
+            )
         self._base = base
         self._flags = flags
 

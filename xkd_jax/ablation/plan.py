@@ -26,7 +26,10 @@ from xkd_jax.run import checkpoint, saved_checkpoint
 
 EVALUATION = "configs/eval/compare.py"
 # Fields that may change when a run is resumed, because they do not change what it learns.
-_FREE = ("log.", "saving.", "probe.", "parallel.", "data.path", "data.threads", "data.prefetch")
+_FREE = (
+    *("log.", "saving.", "probe.", "parallel."),
+    *("data.path", "data.sources", "data.threads", "data.prefetch"),
+)
 # Fields of an evaluation that do not change its results.
 _PLACES = ("checkpoint", "features", "data.path", "data.threads", "data.prefetch")
 
@@ -120,6 +123,7 @@ def _papers_own(base: Base, row: str) -> dict[str, Any]:
     data = rows.ROWS[row].data
     if data in base.data:
         fields |= {"data.dataset": "prepared", "data.path": base.data[data], "data.split": "train"}
+        fields |= {"data.sources": (), "data.weights": ()}
     return fields
 
 
@@ -243,14 +247,15 @@ def _names(selected: Sequence[Selected]) -> list[str]:
 def pretraining_flags(base: Base, job: Job) -> list[str]:
     """Returns the flags of `python -m xkd_jax.main` for a pretraining.
 
-    The row's changes come last, so no flag of the user overrides them.
+    The row's changes replace the user's flags for the same fields. Of a field that holds several
+    values, a second flag would add to the first.
     """
-    changes = [
-        f"--config.{field}={value}" for field, value in _changes(base, job.run, job.seed).items()
-    ]
+    changes = {f"--config.{field}": v for field, v in _changes(base, job.run, job.seed).items()}
     if job.parts > 1:
-        changes.append(f"--config.saving.milestones={job.parts}")
-    return [f"--config={base.path}", *base.flags, *changes, f"--workdir={job.workdir}"]
+        changes["--config.saving.milestones"] = job.parts
+    flags = [flag for flag in base.flags if flag.partition("=")[0] not in changes]
+    flags += [f"{name}={value}" for name, value in changes.items()]
+    return [f"--config={base.path}", *flags, f"--workdir={job.workdir}"]
 
 
 def evaluation_flags(base: Base, job: Job, network: str, flags: Sequence[str]) -> list[str]:

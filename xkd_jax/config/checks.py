@@ -6,11 +6,11 @@
 import difflib
 import math
 import os
-import pathlib
 from collections.abc import Mapping
 
 import ml_collections
 
+from input_pipeline import data_folders
 from input_pipeline.programs import config_fields
 from xkd_jax.config import pretraining, schema
 from xkd_jax.config.rules import Rule
@@ -37,6 +37,8 @@ def check(config: ml_collections.ConfigDict) -> None:
     """
     check_step(config)
     check_data(config)
+    if config.probe.every_steps:
+        check_probe(config)
 
 
 def check_step(config: ml_collections.ConfigDict) -> None:
@@ -96,14 +98,37 @@ def check_data(config: ml_collections.ConfigDict) -> None:
         config: Config to check.
 
     Raises:
-        ConfigError: `data.path` is wrong. The message says what is allowed.
+        ConfigError: A field about the folders of the data is wrong. The message says what is
+            allowed.
     """
-    if not config.data.path:
+    data = config.data
+    try:
+        data_folders.check(data)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    folders = data_folders.folders(data)
+    if folders == ("",):
         refuse(config, "data.path", "the folder of the media files")
-    # A generated data set is created if it does not exist.
-    path = pathlib.Path(os.path.expanduser(config.data.path))
-    if config.data.dataset != "generated" and not path.is_dir():
+    for folder in folders:
+        # A generated data set is created if it does not exist.
+        if data.dataset == "generated" or os.path.isdir(os.path.expanduser(folder)):
+            continue
+        if data_folders.is_mixture(data):
+            refuse(config, "data.sources", f"existing folders; there is no {folder!r}")
         refuse(config, "data.path", "an existing folder")
+
+
+def check_probe(config: ml_collections.ConfigDict) -> None:
+    """Checks that the online probe has labeled data, which a mixture is not.
+
+    Args:
+        config: Config of a pretraining.
+
+    Raises:
+        ConfigError: It has none.
+    """
+    if data_folders.is_mixture(config.data) and not config.probe.path:
+        refuse(config, "probe.path", "labeled data, as the mixture of config.data.sources has none")
 
 
 def _check_views(config: ml_collections.ConfigDict) -> None:

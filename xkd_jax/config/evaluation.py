@@ -4,7 +4,7 @@ As in `pretraining`: default, allowed values, meaning.
 """
 
 from xkd_jax.config import pretraining
-from xkd_jax.config.rules import PIXELS, SEED, SWITCH, TEXT, Rule, number, one_of, whole
+from xkd_jax.config.rules import PIXELS, SEED, SWITCH, TEXT, names, number, one_of, whole
 from xkd_jax.config.schema import Field, Section
 from xkd_jax.paper.tables import BENCHMARKS
 
@@ -56,13 +56,7 @@ def labeled_data() -> Section:
     data.test_split = Field("", TEXT)
     data.validation_split = Field("", TEXT)
     # Official partitions to use, such as ("1",); (): all of them.
-    data.partitions = Field(
-        (),
-        Rule(
-            "(), or names such as ('1',)",
-            lambda x: isinstance(x, tuple) and all(isinstance(name, str) and name for name in x),
-        ),
-    )
+    data.partitions = Field((), names("1"))
     # Share of the recordings of each class in the random test part.
     data.test_share = Field(0.2, number(0.01, 0.5))
     # If there is no validation split, share of the training recordings on which C, k or the epoch

@@ -21,9 +21,11 @@ from xkd_jax.config.rules import (
     TEXT,
     WEIGHT,
     above,
+    any_number,
     below,
     each,
     interval,
+    names,
     number,
     one_of,
     some,
@@ -75,7 +77,8 @@ def fields() -> Section:
     config.seed = Field(0, whole(0, SEED))
     # Examples per step, over all devices and processes. MMD and centering use all of them.
     config.batch_size = Field(256, whole(1, 2**20))
-    # Passes over the data. If `steps` is not 0, it sets the length of the run instead.
+    # Passes over the data; of a mixture, over as many examples as it has recordings. If `steps` is
+    # not 0, it sets the length of the run instead.
     config.epochs = Field(800.0, number(0, EPOCHS))
     config.steps = Field(0, whole(0, STEPS))
     # auto: bfloat16 on GPU and TPU, float32 on CPU. Weights, teachers, LayerNorm statistics,
@@ -107,6 +110,11 @@ def fields() -> Section:
     # prepared: output of `python -m input_pipeline.prepare`, by far the fastest to read.
     data.dataset = Field("folder", one_of("folder", "generated", "prepared"))
     data.path = Field("", TEXT)
+    # prepared: a mixture of several folders instead of `path`, such as ("K400", "AUDIOSET").
+    data.sources = Field((), names("K400", "AUDIOSET"))
+    # Weights of these folders' shares of the examples: with (2, 1), two of three come from the
+    # first. (): their numbers of recordings, so that each recording comes once in an epoch.
+    data.weights = Field((), any_number(whole(1, 1_000_000)))
     # folder: top-level folder of `path` to read, where "train" also finds one named Training;
     # empty: all of them. prepared: split to read; empty: train, or the only one.
     data.split = Field("", TEXT)

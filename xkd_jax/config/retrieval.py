@@ -26,6 +26,7 @@ def fields() -> Section:
     config.data.dataset = base.data.dataset.with_default("prepared")
     config.data.split = base.data.split.with_default("test")
     del config.data.require  # a recording needs picture and sound
+    del config.data.sources, config.data.weights
     # Largest number of recordings, drawn by the seed; 0: all. The more there are, the harder it is.
     config.recordings = Field(0, whole(0, 10**9))
     config.clips = Section()

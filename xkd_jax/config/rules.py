@@ -71,6 +71,14 @@ def some(rule: Rule) -> Rule:
     )
 
 
+def any_number(rule: Rule) -> Rule:
+    """Allows tuples of any number of values, also none, each by the rule."""
+    return Rule(
+        f"(), or values, each {rule.allowed}",
+        lambda x: isinstance(x, tuple) and all(map(rule.holds, x)),
+    )
+
+
 def interval(rule: Rule) -> Rule:
     """Allows tuples (low, high) with low <= high, each by the rule."""
     pair = each(rule, rule)
@@ -89,6 +97,18 @@ def some_of(*names: str) -> Rule:
     return Rule(
         f"one or more distinct names out of {', '.join(map(repr, names))}",
         lambda x: isinstance(x, tuple) and 0 < len(x) == len(set(x)) and set(x) <= {*names},
+    )
+
+
+def names(*examples: str) -> Rule:
+    """Allows tuples of any number of words, also none.
+
+    Args:
+        *examples: Words for the error message.
+    """
+    return Rule(
+        f"(), or names such as {examples}",
+        lambda x: isinstance(x, tuple) and all(isinstance(name, str) and name for name in x),
     )
 
 

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from input_pipeline import data_folders
 from input_pipeline.prepared import records
 from input_pipeline.programs.config_fields import fields
 from xkd_jax.config import pretraining
@@ -89,8 +90,11 @@ def _data_difference(data: Mapping[str, Any], name: str) -> list[str]:
         return [f"data.dataset is {data['dataset']!r}, not {name}, prepared"]
     if data["split"] not in ("train", ""):
         return [f"data.split is {data['split']!r}, not 'train'"]
+    folder, *others = data_folders.folders(data)
+    if others:
+        return [f"pretrained on a mixture of {', '.join((folder, *others))}, not {name}"]
     try:
-        ours = records.load_recipe(data["path"]).dataset
+        ours = records.load_recipe(folder).dataset
     except (OSError, ValueError):
         return []  # moved or removed since the run
     return [] if ours == name else [f"pretrained on {ours}, not {name}"]

@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from xkd_jax import sharding
-from xkd_jax.config.checks import ConfigError
+from xkd_jax.config.checks import ConfigError, check_probe
 from xkd_jax.downstream import (
     classifiers,
     extraction,
@@ -126,6 +126,7 @@ def open_data(config: ml_collections.ConfigDict) -> labeled_data.LabeledData:
     Raises:
         ConfigError: The data are unusable (see `labeled_data.open_labeled`).
     """
+    check_probe(config)
     fields = config.probe
     source = fields if fields.path else config.data
     data = ml_collections.ConfigDict(

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from input_pipeline import data_folders
 from xkd_jax.encoders import descriptions
 
 _HEADER = """\
@@ -132,10 +133,16 @@ def _origin(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield name, value if isinstance(value, str) else json.dumps(value)
     config = description["config"]
     if config:
-        data = config["data"]
-        folder = pathlib.Path(data["path"]).name
-        yield "training data", " ".join(filter(None, (data["dataset"], folder)))
+        yield "training data", training_data(config["data"])
         yield "batch size", str(config["batch_size"])
+
+
+def training_data(data: Mapping[str, Any]) -> str:
+    """Says what a run was trained on: the kind of data, and the folder or those of a mixture."""
+    names = [pathlib.Path(folder).name for folder in data_folders.folders(data)]
+    weights = data.get("weights") or ()
+    text = " ".join(filter(None, (data["dataset"], ", ".join(names))))
+    return f"{text}, weighted {' : '.join(map(str, weights))}" if weights else text
 
 
 def _results(provenance: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

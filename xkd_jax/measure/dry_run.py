@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator
 import ml_collections
 import numpy as np
 
-from input_pipeline.prepared import metadata, records, verification
+from input_pipeline import data_folders
+from input_pipeline.prepared import metadata, records, sets, verification
 from input_pipeline.programs import config_fields
+from xkd_jax import pretrain
 from xkd_jax.config import checks, probing, schema
 from xkd_jax.downstream import attentive_rules, few_shot, probe_rules, retrieval
 from xkd_jax.downstream.finetuning import finetune_rules
 from xkd_jax.encoders import descriptions, pretrained
 from xkd_jax.interop import vit_files
+from xkd_jax.method import schedules
 from xkd_jax.run import checkpoint
 
 
@@ -51,7 +54,8 @@ def facts(config: ml_collections.ConfigDict, workdir: str | None) -> Iterator[st
         FileNotFoundError: There are no such weights.
     """
     CHECKS[config.task](config)
-    yield from _data(config.data)
+    mixture = config.task == "pretrain" and data_folders.is_mixture(config.data)
+    yield from _mixture(config) if mixture else _data(config.data)
     yield from _weights(config.get("checkpoint"))
     yield from _initial_weights(config.get("init_from"))
     if workdir is not None:
@@ -67,17 +71,32 @@ def _data(data: ml_collections.ConfigDict) -> Iterator[str]:
         is_new = not os.path.isdir(os.path.expanduser(data.path))
         yield f"data: {data.dataset}, {data.path}" + (", to be made" if is_new else "")
         return
-    folder = verification.find(data.path)
+    folder = verification.find(data.path, data_folders.subject(data, data.path))
     recipe = records.load_recipe(folder)
     splits = metadata.splits(folder, recipe)
     verification.check(folder, recipe, splits)
     for split in splits:
         index = records.load_index(records.index_path(folder, split))
-        silent = np.sum(np.asarray(index.samples) == 0)
-        yield (
-            f"data: {recipe.dataset}, {data.path}, split {split}: {len(index.names)} recordings"
-            + (f", {silent} without sound" if silent else "")
-        )
+        yield _recordings(recipe, data.path, split, index)
+
+
+def _recordings(recipe: records.Recipe, path: str, split: str, index: records.Index) -> str:
+    """Says how many recordings a split has, and how many of them lack a modality."""
+    lacking = {"sound": index.samples, "a picture": index.frames}
+    counts = {name: np.sum(np.asarray(lengths) == 0) for name, lengths in lacking.items()}
+    without = "".join(f", {count} without {name}" for name, count in counts.items() if count)
+    return f"data: {recipe.dataset}, {path}, split {split}: {len(index.names)} recordings{without}"
+
+
+def _mixture(config: ml_collections.ConfigDict) -> Iterator[str]:
+    """Yields what each set of a mixture is, its share, and how often the run goes through it."""
+    prepared = sets.open_sets(config.data)
+    sizes = [len(ids) for ids in pretrain.choose_examples(config, prepared).values()]
+    steps = schedules.total_steps(config.steps, config.epochs, sum(sizes) / config.batch_size)
+    shares = data_folders.shares(config.data, sizes)
+    for part, share in zip(prepared.parts, shares, strict=True):
+        recordings = _recordings(part.recipe, part.name, part.split, part.index)
+        yield f"{recordings}; {share.in_words(steps * config.batch_size)}"
 
 
 def _weights(path: str | None) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """The clips that a report measures on: from the data of a run, or from any media files.
 
 From a run's data, the clips are drawn evenly from the classes. They come from the held-out part if
-the data have one.
+the data have one. Recordings without a picture are left out if others have one.
 """
 
 import concurrent.futures
@@ -77,7 +77,8 @@ def of_run(config: ml_collections.ConfigDict, count: int, seed: int = 0) -> Clip
         data = online.open_data(config)
     except ConfigError:  # the data have no labels or cannot be split
         source = datasets.open_dataset(config.data, config.views, picture=False)
-        ids = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).astype(np.int64))
+        ids = np.flatnonzero(source.has_video if source.has_video.any() else source.has_audio)
+        ids = ids[np.unique(np.linspace(0, len(ids) - 1, min(count, len(ids))).astype(np.int64))]
         labels, class_names, origin = None, (), f"{len(ids)} of the run's own training clips"
     else:
         recordings = online.choose(data.partitions[0].test, count, seed)

@@ -4,6 +4,7 @@ import json
 import math
 import pathlib
 import time
+import types
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -37,12 +38,14 @@ class Counts(NamedTuple):
         used: Those that the run draws from.
         without_sound: Those without sound.
         without_picture: Those without a picture.
+        shares: Share of the run's examples that each folder gives, by its name.
     """
 
     recordings: int
     used: int
     without_sound: int
     without_picture: int
+    shares: Mapping[str, float] = types.MappingProxyType({})
 
 
 class DataLog:
@@ -58,6 +61,7 @@ class DataLog:
         used: Number of recordings that the run draws from; by default all.
         processor_seconds: Function that returns the processor time spent on batches so far, in
             seconds, or NaN; None if it is not to be logged.
+        shares: Share of the run's examples that each folder gives, by its name.
     """
 
     def __init__(
@@ -66,10 +70,12 @@ class DataLog:
         workdir: pathlib.Path,
         processor_seconds: Callable[[], float] | None = None,
         used: int | None = None,
+        shares: Mapping[str, float] = types.MappingProxyType({}),
     ) -> None:
         self._source = source
         self._workdir = workdir
         self._used = len(source) if used is None else used
+        self._shares = dict(shares)
         self._processor_seconds = processor_seconds
         self._logged = 0
         self._logged_seconds, self._logged_at = 0.0, time.perf_counter()
@@ -108,6 +114,7 @@ class DataLog:
                 used=self._used,
                 without_sound=int(np.sum(~self._source.has_audio)),
                 without_picture=int(np.sum(~self._source.has_video)),
+                shares=self._shares,
             )
             atomic.write_text(self._workdir / COUNTS, json.dumps(counts._asdict(), indent=1))
         return self
@@ -134,9 +141,11 @@ def read_counts(workdir: pathlib.Path) -> Counts | None:
     try:
         values = sealed.load_json(workdir / COUNTS)
         counts = Counts(**values)
-    except (OSError, ValueError, TypeError):
+        shares_are_numbers = all(type(share) is float for share in counts.shares.values())
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
-    return counts if all(type(count) is int for count in counts) else None
+    *numbers, _ = counts
+    return counts if shares_are_numbers and all(type(n) is int for n in numbers) else None
 
 
 def read(workdir: pathlib.Path, pattern: str = "unreadable-*.json") -> dict[str, str]:

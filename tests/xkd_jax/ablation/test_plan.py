@@ -8,7 +8,7 @@ import pytest
 
 from input_pipeline.programs import config_flag
 from tests.tiny import tiny_config
-from xkd_jax.ablation import plan, selection
+from xkd_jax.ablation import evaluations, plan, selection
 from xkd_jax.config.checks import ConfigError
 from xkd_jax.paper import rows
 
@@ -145,3 +145,43 @@ def test_the_tiny_config_takes_every_row_that_its_clips_are_long_enough_for():
     assert left_out["xkd_audioset_base"] == (
         "it is xkd on audioset: it needs --evaluate=paper and --data.audioset=DIR"
     )
+
+
+MIXTURE = [f"--config.data.sources={name}" for name in "AB"] + ["--config.data.weights=2,1"]
+
+
+def test_a_row_on_other_data_takes_the_place_of_a_mixture():
+    """Two flags for a field of several values would add up."""
+    made = make_base(*MIXTURE, path="configs/k400.py")
+    base = made._replace(as_paper=True, data={"audioset": "AUDIOSET"})
+    for row, data in (("xkd", ("", ("A", "B"), (2, 1))), ("xkd_audioset", ("AUDIOSET", (), ()))):
+        [job] = jobs(base, row)
+        path, *flags, _ = plan.pretraining_flags(base, job)
+        config = config_flag.load_config(path.removeprefix("--config="), flags)
+        assert config.to_dict() == plan.row_config(base, row, 0).to_dict()
+        assert (config.data.path, config.data.sources, config.data.weights) == data
+
+
+def test_a_mixture_may_move_but_keeps_its_weights(tmp_path):
+    base = make_base(*MIXTURE, path="configs/k400.py")
+    [job] = jobs(base, "xkd", output=tmp_path)
+    job.workdir.mkdir(parents=True)
+    saved = plan.row_config(base, "xkd", 0)
+    saved.data.sources = ("/mnt/A", "/mnt/B")
+    (job.workdir / "config.json").write_text(json.dumps(saved.to_dict()))
+    plan.check_same_run(base, job)
+    saved.data.weights = (1, 1)
+    (job.workdir / "config.json").write_text(json.dumps(saved.to_dict()))
+    with pytest.raises(ConfigError, match=r"config\.data\.weights is \[2, 1\]; allowed: \[1, 1\]"):
+        plan.check_same_run(base, job)
+
+
+def test_a_mixture_is_evaluated_on_labeled_data_alone():
+    base = make_base(*MIXTURE, path="configs/k400.py")
+    with pytest.raises(
+        ValueError, match=r"--eval\.data\.path=DIR is missing; allowed: labeled data"
+    ):
+        evaluations.Compare(base, ["--config.seed=1"])
+    [job] = jobs(base, "xkd")
+    flags = evaluations.Compare(base, ["--config.data.path=UCF"]).of(job)[0].flags
+    assert config_flag.load_config(plan.EVALUATION, flags).data.path == "UCF"

@@ -32,6 +32,7 @@ ALLOWED = {
         probe.every_steps probe.seed log.images_every_steps log.stall_minutes
         saving.keep_every_steps saving.milestones""",
     -1: "views.audio.mean",
+    (): "data.sources data.weights",
     (0, 0, 0, 0): "views.video.color_jitter",
     (1e-3,) * 9: "xkd.mmd_gammas",  # any number of them
     "": "data.split init_from probe.path probe.train_split probe.test_split",
@@ -165,4 +166,27 @@ def test_fields_that_a_config_file_adds_or_leaves_out_are_refused(config):
 def test_a_generated_data_set_need_not_exist(config, tmp_path):
     config.data.dataset = "generated"
     config.data.path = str(tmp_path / "later")
+    checks.check(config)
+
+
+def test_a_mixture_replaces_the_path_and_has_no_labels(config, tmp_path):
+    folders = [tmp_path / name for name in ("a", "b")]
+    config.data.update({"dataset": "prepared", "sources": tuple(map(str, folders))})
+    assert "config.data.path is '" in refusal(config)
+    assert "allowed: '' with config.data.sources" in refusal(config)
+    config.data.path = ""
+    assert refusal(config).endswith(f"allowed: existing folders; there is no '{folders[0]}'")
+    for folder in folders:
+        folder.mkdir()
+    checks.check(config)
+    config.data.weights = (1, 2, 3)
+    assert refusal(config) == (
+        "config.data.weights is (1, 2, 3); allowed: (), or 2 numbers, as config.data.sources"
+    )
+    config.data.weights = (1, 0)
+    assert "allowed: (), or values, each a whole number from 1 to 1,000,000" in refusal(config)
+    config.data.weights = (1, 2)
+    config.probe.every_steps = 5
+    assert refusal(config).startswith("config.probe.path is ''; allowed: labeled data")
+    config.probe.path = "LABELED"
     checks.check(config)

@@ -115,6 +115,8 @@ def test_a_run_on_other_data_has_no_number_of_its_own(tmp_path):
         assert same("kinetics_sound", "svm", **{"data.path": str(tmp_path)}) == expected
     [found] = beside("kinetics_sound", "svm", **{"data.path": str(tmp_path)})
     assert found.differences == ("pretrained on kinetics_sound, not kinetics400",)
+    [found] = beside("kinetics_sound", "svm", **{"data.sources": ("K400", "ESC50")})
+    assert found.differences == ("pretrained on a mixture of K400, ESC50, not kinetics400",)
 
 
 def test_an_untrained_network_has_no_number_of_its_own():

@@ -204,6 +204,9 @@ def test_data_that_cannot_serve_are_refused_in_one_line(data, tmp_path):
     unlabeled = write_prepared(tmp_path / "none", {"train": [record("a"), record("b")]})
     with pytest.raises(ConfigError, match=r"^config\.probe: .* labeled data"):
         online.open_data(make_config(data, **{"probe.path": str(unlabeled)}))
+    mixture = {"data.path": "", "data.sources": (str(data), str(unlabeled))}
+    with pytest.raises(ConfigError, match=r"^config\.probe\.path is ''; allowed: labeled data"):
+        online.open_data(make_config(data, **mixture))
 
 
 def lines(workdir):

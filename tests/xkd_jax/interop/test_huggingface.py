@@ -11,7 +11,7 @@ import pytest
 
 import xkd_jax
 from tests.saved_runs import save_run
-from xkd_jax.interop import export, vit_files, vit_weights
+from xkd_jax.interop import export, model_card, vit_files, vit_weights
 from xkd_jax.method.models import vit
 from xkd_jax.method.models.xkd import MODALITIES
 
@@ -216,3 +216,12 @@ def test_published_vits_give_the_same_tokens_here(answers):
         # Their LayerNorms add 1e-12 to the variance, ours 1e-5.
         assert np.abs(expected).max() > 0.5
         np.testing.assert_allclose(tokens if has_cls else tokens[1:], expected, atol=2e-3)
+
+
+def test_the_card_names_the_sets_of_a_mixture():
+    data = {"dataset": "prepared", "path": "", "sources": ["/data/K400", "/data/AS"]}
+    assert model_card.training_data(data) == "prepared K400, AS"
+    weighted = data | {"weights": [2, 1]}
+    assert model_card.training_data(weighted) == "prepared K400, AS, weighted 2 : 1"
+    alone = {"dataset": "folder", "path": "/data/mine"}
+    assert model_card.training_data(alone) == "folder mine"

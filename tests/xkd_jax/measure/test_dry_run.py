@@ -77,6 +77,41 @@ def test_prepared_data_are_counted(tmp_path):
     assert code == 1 and lines[-1].startswith("error: index-val.npz ")
 
 
+def test_a_mixture_is_counted_by_set(tmp_path):
+    record = prepared_files.clock_record
+    videos = [record(f"{n}.mp4", 2.0) for n in range(3)] + [record("silent.mp4", 2.0, sound=0)]
+    sounds = [record(f"{n}.wav", 2.0, picture=False) for n in range(2)]
+    folders = [tmp_path / "videos", tmp_path / "sounds"]
+    prepared_files.write_prepared(folders[0], {"train": videos, "val": videos[:1]})
+    prepared_files.write_prepared(folders[1], {"full": sounds}, dataset="noises")
+    mixture = ["--config.data.dataset=prepared", *(f"--config.data.sources={f}" for f in folders)]
+    code, lines = facts(*mixture)
+    assert code == 1 and lines[-1] == (
+        "error: config.data.require is 'both'; allowed: 'any': of 2 recordings in "
+        f"{folders[1]}, 2 without a picture"
+    )
+    mixture.append("--config.data.require=any")
+    sets = [
+        f"data: tiny, {folders[0]}, split train: 4 recordings, 1 without sound",
+        f"data: noises, {folders[1]}, split full: 2 recordings, 2 without a picture",
+    ]
+    # 24 steps of 4 examples; then 5 epochs of 6 examples, as 8 steps of 4.
+    code, lines = facts(*mixture, "--config.data.weights=3,1")
+    assert code == 0 and lines[1:3] == [
+        f"{sets[0]}; 75.00% of the examples, 18 passes",
+        f"{sets[1]}; 25.00% of the examples, 12 passes",
+    ]
+    code, lines = facts(*mixture, "--config.steps=0", "--config.epochs=5")
+    assert code == 0 and lines[1:3] == [
+        f"{sets[0]}; 66.67% of the examples, 5.333 passes",
+        f"{sets[1]}; 33.33% of the examples, 5.333 passes",
+    ]
+    assert f"config.data.sources = {tuple(map(str, folders))}" in lines
+    flags = [flag for flag in mixture if str(folders[1]) not in flag]
+    code, lines = facts(*flags, f"--config.data.path={folders[1]}")
+    assert code == 1 and lines[-1].endswith("; allowed: '' with config.data.sources")
+
+
 @pytest.mark.parametrize(
     ("flags", "error"),
     [

@@ -202,6 +202,44 @@ def test_without_any_pair_only_reconstruction_teaches(config, one_device):
     jax.tree.map(np.testing.assert_array_equal, after.centers, before.centers)
 
 
+def test_a_mixture_of_what_sets_lack_trains(config, one_device, tmp_path):
+    """Half the examples have both, a quarter no sound, a quarter no picture."""
+    # Imported here because these import TensorFlow.
+    from input_pipeline.datasets import open_dataset
+    from input_pipeline.example_order import MixedOrder
+    from input_pipeline.loader import Loader
+    from tests.input_pipeline.prepared_files import clock_record, write_prepared
+
+    folders = [tmp_path / name for name in ("both", "silent", "sounds")]
+    forms = {}, {"sound": 0}, {"picture": False, "sound": 2.0}
+    for folder, form in zip(folders, forms, strict=True):
+        write_prepared(folder, {"train": [clock_record(f"{n}", 2.0, **form) for n in range(3)]})
+    config = config.copy_and_resolve_references()
+    config.data.update({"dataset": "prepared", "sources": tuple(map(str, folders))})
+    source = open_dataset(config.data, config.views, picture=False)
+    order = MixedOrder([*source.sets.values()], (2, 1, 1))
+    batches = list(Loader(source, config.views, 8, config.seed, order=order).batches(0, 3))
+    run, _ = one_device
+    state, metrics = run(batches)
+    for values in metrics:
+        assert all(np.isfinite(value) for value in values.values())
+        assert values["data/with_picture"] == values["data/with_sound"] == 0.75
+        assert all(values[f"gradient_norm/{m}/encoder"] > 0 for m in MODALITIES)
+    noise = tiny_batch(config, seed=9)
+    other = []
+    for batch in batches:
+        absent = {"video": ~batch["has_video"], "audio": ~batch["has_audio"]}
+        filled = {
+            name: np.where(absent[m].reshape(-1, *[1] * (batch[name].ndim - 1)), noise[name], x)
+            for name, x in batch.items()
+            if (m := name.split("_")[0]) in absent
+        }
+        other.append(batch | filled)
+    same_state, same = run(other)
+    assert same == metrics
+    jax.tree.map(np.testing.assert_array_equal, state, same_state)
+
+
 def test_learns_to_reconstruct_a_pattern(config, one_device):
     run, _ = one_device
     batch = tiny_batch(config)

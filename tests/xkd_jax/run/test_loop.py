@@ -403,8 +403,13 @@ def test_processes_with_different_data_are_refused(tmp_path, monkeypatch):
 def test_a_run_keeps_the_numbers_of_its_recordings(tmp_path):
     toy.run(tmp_path, 1, data_log=data_log.DataLog(Source(), tmp_path, used=10))
     assert data_log.read_counts(tmp_path) == data_log.Counts(12, 10, 2, 0)
-    (tmp_path / data_log.COUNTS).write_text('{"recordings": 12, "used": "x"}')
-    assert data_log.read_counts(tmp_path) is None
+    shares = {"A": 0.75, "B": 0.25}
+    toy.run(tmp_path / "mixed", 1, data_log=data_log.DataLog(Source(), tmp_path, shares=shares))
+    assert data_log.read_counts(tmp_path) == data_log.Counts(12, 12, 2, 0, shares)
+    counts = {"recordings": 12, "used": 12, "without_sound": 2, "without_picture": 0}
+    for wrong in ({"used": "x"}, {"shares": ["A"]}, {"shares": {"A": "all"}}, {"more": 1}):
+        (tmp_path / data_log.COUNTS).write_text(json.dumps(counts | wrong))
+        assert data_log.read_counts(tmp_path) is None, wrong
 
 
 def test_data_that_end_the_reading_end_the_run_after_a_save(tmp_path, undisturbed, capsys):

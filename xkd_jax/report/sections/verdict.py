@@ -103,9 +103,12 @@ def facts_of(
 
 
 def _data(counts: data_log.Counts) -> str:
-    """Says how many recordings a run draws from, and what others lack."""
+    """Says how many recordings a run draws from, what others lack, and what a mixture is of."""
     lacking = {"sound": counts.without_sound, "picture": counts.without_picture}
     words = [f"{count} without {name}" for name, count in lacking.items() if count]
     if words and counts.used < counts.recordings:
         words.append(f"{counts.recordings - counts.used} of these left out")
+    if len(counts.shares) > 1:
+        parts = [f"{share:.1%} from {folder}" for folder, share in counts.shares.items()]
+        words.append(f"of the examples, {', '.join(parts)}")
     return "; ".join([counted(counts.recordings, "recording"), *words])
