@@ -67,9 +67,10 @@ def test_flags_are_of_one_call(seen, tmp_path):
 
 def test_tilde_is_the_home_folder(seen, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert runs.call("--workdir=~/run")[0] == 0
-    [(_, workdir)] = seen
+    assert runs.call("--workdir=~/run", "--config.data.sources=('~/A', 'B')")[0] == 0
+    [(config, workdir)] = seen
     assert workdir == str(tmp_path / "run")
+    assert config.data.sources == (str(tmp_path / "A"), "B")
 
 
 def test_a_run_that_a_program_has_started_waits_until_the_one_before_has_saved(

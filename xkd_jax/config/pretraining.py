@@ -264,7 +264,8 @@ def fields() -> Section:
     # measure how many directions these features use.
     probe = config.probe = Section()
     probe.every_steps = Field(0, whole(0, STEPS))  # also at the end of the run; 0: never
-    # Labeled data, as `dataset` and `path` in `data`; with an empty path, the data of the run.
+    # Labeled data, as `dataset` and `path` in `data`; with an empty path, the data of the run,
+    # unless they are a mixture.
     probe.dataset = Field("prepared", one_of("folder", "generated", "prepared"))
     probe.path = Field("", TEXT)
     # Splits for the neighbors and for the test; empty: the data set's own (docs/evaluation.md).

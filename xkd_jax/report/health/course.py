@@ -96,7 +96,11 @@ def _sound(history: History) -> Finding | None:
         f"Dead input: only {shares[-1]:.0%} of the clips that were trained on have sound; the "
         "others train the autoencoder of video alone.",
         since(steps, shares < 0.5),
-        ("leave them out (config.data.require='both')",),
+        (
+            "give the sets with sound more weight (config.data.weights)"
+            if history.data and len(history.data.shares) > 1
+            else "leave them out (config.data.require='both')",
+        ),
     )
 
 

@@ -1,10 +1,13 @@
 """What the log shows of losses, gradients and data."""
 
+import json
+
 import pytest
 
 from tests.xkd_jax.report.conftest import log_line
 from tests.xkd_jax.report.health.conftest import findings_of, steps
 from xkd_jax.report import history
+from xkd_jax.run import data_log
 
 
 @pytest.mark.parametrize(
@@ -21,6 +24,16 @@ def test_warnings(judge_log, changes, words):
     verdict = judge_log([log_line(step, **changes) for step in steps()])
     assert verdict.level == "warning"
     assert any(words in f.text for f in findings_of(verdict, "warning")), verdict.findings
+
+
+def test_a_mixture_without_much_sound_is_to_be_weighted_otherwise(judge_log, tmp_path):
+    lines = [log_line(step, **{"data/with_sound": 0.2}) for step in steps()]
+    counts = data_log.Counts(30, 30, 20, 0)
+    for shares, remedy in (({"A": 1.0}, "data.require='both'"), ({"A": 0.2, "B": 0.8}, "weights")):
+        counts = counts._replace(shares=shares)
+        (tmp_path / data_log.COUNTS).write_text(json.dumps(counts._asdict()))
+        [warning] = findings_of(judge_log(lines), "warning")
+        assert remedy in warning.remedies[0]
 
 
 def test_a_rising_loss_is_a_warning_with_its_step(judge_log):
