@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Rewrites the lock files from pyproject.toml: requirements.txt, which demo.sh and test.sh install on
 # CPUs; requirements-cuda.txt and requirements-tpu.txt, the same with JAX for NVIDIA GPUs and for
-# TPUs; requirements-beam.txt, the same with Apache Beam and the older packages that it needs; and
-# requirements-torch.txt, PyTorch and transformers without JAX.
+# TPUs; requirements-beam.txt, the same with Apache Beam and the older packages that it needs;
+# requirements-torch.txt, PyTorch and transformers without JAX; and requirements-mteb.txt, the same
+# with MTEB.
 # Needs uv (pip install uv). Each package has one version for all supported versions of Python, so
 # that a test on one of them holds for the others.
 set -euo pipefail
@@ -31,7 +32,11 @@ for accelerator in cuda tpu; do
 done
 cp requirements.txt requirements-beam.txt
 lock requirements-beam.txt --extra prepare "$@"
-cp requirements.txt requirements-torch.txt
-compile requirements-torch.txt --group torch "$@"
-# PyTorch's builds for CPUs need none of these, and the others name their exact versions themselves.
-sed -i -E '/^(nvidia-|cuda-|triton)/d' requirements-torch.txt
+previous=requirements.txt
+for group in torch mteb; do
+    cp "$previous" "requirements-$group.txt"
+    compile "requirements-$group.txt" --group "$group" "$@"
+    # PyTorch's builds for CPUs need none of these, and the others name their exact versions themselves.
+    sed -i -E '/^(nvidia-|cuda-|triton)/d' "requirements-$group.txt"
+    previous="requirements-$group.txt"
+done
