@@ -21,6 +21,7 @@ from xkd_jax.ablation.selection import Selected
 from xkd_jax.ablation.weights import Weights
 from xkd_jax.config import checks, pretraining
 from xkd_jax.downstream import results
+from xkd_jax.encoders import pretrained
 from xkd_jax.paper import rows
 from xkd_jax.run import checkpoint, saved_checkpoint
 
@@ -343,7 +344,8 @@ def evaluated(
         protocol: Config that the evaluation must have; None accepts any.
 
     Returns:
-        The content of `results.json`, or None if there is none with this protocol yet.
+        The content of `results.json`, or None if there is none with this protocol and these weights
+        yet.
 
     Raises:
         ValueError: The file is damaged.
@@ -354,13 +356,29 @@ def evaluated(
     content = _load(path)
     if not isinstance(content.get("protocol"), Mapping):
         raise ValueError(f"{path} is damaged: it lacks the protocol; remove it to evaluate again")
-    if job.weights and content["protocol"].get("checkpoint") != str(job.source):
+    if job.weights and not _is_of(job.weights, content):
         return None
     if protocol is None or (
         _relevant(content["protocol"]) == _relevant(json.loads(protocol.to_json()))
     ):
         return content
     return None
+
+
+def _is_of(weights: Weights, content: Mapping[str, Any]) -> bool:
+    """Returns whether results are of given weights, or of an earlier checkpoint of their run."""
+    folder = pathlib.Path(weights.path)
+    path = pathlib.Path(content["protocol"].get("checkpoint", ""))
+    provenance = weights.provenance
+    if path != folder:
+        if folder not in path.parents:
+            return False
+        try:
+            provenance = pretrained.load(path, lambda _: False).description["provenance"]
+        except (OSError, ValueError):
+            return False
+    evaluated_on = content.get("checkpoint")
+    return isinstance(evaluated_on, Mapping) and evaluated_on.get("provenance") == provenance
 
 
 def _load(path: pathlib.Path) -> dict[str, Any]:

@@ -12,10 +12,12 @@ class Weights(NamedTuple):
     Attributes:
         path: Their folder, as `xkd_jax.load_encoder` takes it.
         config: Config of their pretraining as nested dictionaries; None if it is not known.
+        provenance: Where they come from: others in the same folder come from elsewhere.
     """
 
     path: str
     config: Mapping[str, Any] | None
+    provenance: Mapping[str, Any]
 
 
 def read(folders: Mapping[str, str]) -> dict[str, Weights]:
@@ -36,5 +38,5 @@ def read(folders: Mapping[str, str]) -> dict[str, Weights]:
             description, _ = pretrained.load(folder, lambda path: False)
         except (OSError, ValueError) as error:
             raise ValueError(f"--checkpoint.{row}={folder}: {error}") from error
-        found[row] = Weights(folder, description["config"] or None)
+        found[row] = Weights(folder, description["config"] or None, description["provenance"])
     return found

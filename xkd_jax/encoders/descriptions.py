@@ -11,6 +11,7 @@ Trees may be incomplete: those of encoders hold only {network: {modality: {"enco
 that the modalities share are under {network: {"shared": ...}}.
 """
 
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from xkd_jax.encoders.weight_trees import Path
 from xkd_jax.method import augment
 from xkd_jax.method.models.patches import token_grid
 from xkd_jax.method.models.xkd import MODALITIES
+from xkd_jax.run import digests
 
 FORMAT = "xkd_jax"
 FORMAT_VERSION = 1
@@ -79,6 +81,34 @@ def describe(
         # The whole config, so that the pretraining can be continued.
         "config": dict(config),
     }
+
+
+def checkpoint(
+    path: pathlib.Path, step: int | None, arrays: Mapping[str, str] | None
+) -> dict[str, Any]:
+    """Returns the provenance of weights from a checkpoint.
+
+    Args:
+        path: The checkpoint.
+        step: Its step.
+        arrays: Digests of its arrays, by which it differs from another one that had this path; None
+            in checkpoints from before digests were kept.
+    """
+    digest = {} if arrays is None else {"state_sha256": digests.of_record(arrays)}
+    return {"path": str(path), "step": step, **digest}
+
+
+def without_folders(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a provenance for others to read, without the folders of the machine of the run.
+
+    A path keeps its last three parts: the run, `checkpoints` and the step.
+    """
+    short = {
+        name: "/".join(pathlib.Path(provenance[name]).parts[-3:])
+        for name in ("path", "pretrained")
+        if name in provenance
+    }
+    return {**provenance, **short}
 
 
 def native_grid(description: Mapping[str, Any], modality: str) -> tuple[int, ...]:

@@ -103,8 +103,7 @@ def load(
         "preprocessing": preprocessing,
         "provenance": {
             "source": "finetuning",
-            "path": str(path),
-            "step": record.step,
+            **descriptions.checkpoint(path, record.step, record.arrays),
             "pretrained": origin["path"],
         },
         "config": None,

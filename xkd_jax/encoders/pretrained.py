@@ -89,7 +89,7 @@ def _load_checkpoint(path: pathlib.Path, wanted: Callable[[Path], bool]) -> Pret
         trees = weight_trees.load(path, "state", state, wanted)
         weight_trees.check(path, trees, record.arrays, wanted)
         step = int(path.name) if record.step is None else record.step
-        provenance = {"source": "run", "path": str(path), "step": step}
+        provenance = {"source": "run", **descriptions.checkpoint(path, step, record.arrays)}
         description = descriptions.describe(record.config, state, provenance)
         description_rules.check(description)
         return Pretrained(description, trees)

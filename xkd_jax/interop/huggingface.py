@@ -95,7 +95,7 @@ def _config(weights: exports.Pretrained) -> dict[str, Any]:
             for m in MODALITIES
             if any(m in held for held in networks.values())
         },
-        "provenance": description["provenance"],
+        "provenance": descriptions.without_folders(description["provenance"]),
     }
 
 

@@ -128,8 +128,7 @@ def _table(rows: Iterator[tuple[str, str]], head: tuple[str, str] = ("", "value"
 def _origin(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yields what is known of the training, without the paths of the machine that it ran on."""
     yield "variant", description["architecture"]["variant"]
-    for name, value in description["provenance"].items():
-        value = "/".join(pathlib.Path(value).parts[-3:]) if name == "path" else value
+    for name, value in descriptions.without_folders(description["provenance"]).items():
         yield name, value if isinstance(value, str) else json.dumps(value)
     config = description["config"]
     if config:

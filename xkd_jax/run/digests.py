@@ -5,6 +5,8 @@ how the array is split over devices, and each device reads only its own part. Th
 arrays always differ if exactly one element differs, and otherwise with probability 1 - 2**-32.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +40,11 @@ def of_arrays(leaves: Mapping[str, Any]) -> dict[str, str]:
             sums[name].block_until_ready()
     sums = jax.device_get(sums)  # one transfer after all are started
     return {name: f"{describe(leaf)} {sums[name]:08x}" for name, leaf in leaves.items()}
+
+
+def of_record(arrays: Mapping[str, str]) -> str:
+    """Computes one SHA-256 of the digests from `of_arrays`, as hexadecimal digits."""
+    return hashlib.sha256(json.dumps(dict(arrays), sort_keys=True).encode()).hexdigest()
 
 
 def describe(leaf: Any) -> str:

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shlex
+import shutil
 
 import pytest
 
@@ -13,6 +14,7 @@ from xkd_jax import ablate
 from xkd_jax.ablation import evaluations, plan, selection, weights
 from xkd_jax.ablation.weights import Weights
 from xkd_jax.config import checks
+from xkd_jax.encoders import pretrained
 from xkd_jax.paper import rows, tables
 
 K400 = "configs/k400.py"
@@ -252,7 +254,11 @@ def test_the_papers_numbers_in_a_figure_are_those_of_its_tables():
 
 
 def test_given_weights_stand_for_a_pretraining(folders, tmp_path):
-    given = {"student": Weights("release", None), "mas": Weights("runs/mine", {"seed": 1})}
+    release = {"source": "release", "files": {"teacher": "0a1b"}}
+    given = {
+        "student": Weights("release", None, release),
+        "mas": Weights("runs/mine", {"seed": 1}, {"source": "run"}),
+    }
     base = make_base()._replace(weights=given)
     selected = selection.select(["table6", "table5"])
     left_out = plan.impossible(base, selected)
@@ -269,18 +275,51 @@ def test_given_weights_stand_for_a_pretraining(folders, tmp_path):
     found = {e.name: e.protocol() for e in paper.of(xkd)}
     student = found["student/ucf101_svm_split1"]
     assert (student.checkpoint, student.network) == ("release", "student")
-    # Results of other weights in the same folder do not count.
-    folder = xkd.evaluation("student/ucf101_svm_split1")
-    folder.mkdir(parents=True)
-    for checkpoint, counts in (("release", True), ("another", False)):
-        content = {"protocol": student.to_dict() | {"checkpoint": checkpoint}}
-        (folder / "results.json").write_text(json.dumps(content))
-        assert bool(plan.evaluated(xkd, "student/ucf101_svm_split1", student)) == counts
+    # Results of other weights do not count, whether they have another path or the same one.
+    others = release | {"files": {"teacher": "0a1c"}}
+    for path, provenance, counts in (
+        ("release", release, True),
+        ("another", release, False),
+        ("release", others, False),
+    ):
+        assert _counts(xkd, student, "student/ucf101_svm_split1", path, provenance) == counts
+
+
+def _counts(job, protocol, name, path, provenance):
+    """Returns whether results of weights at a path and of an origin count as those of a job."""
+    content = {"protocol": protocol.to_dict() | {"checkpoint": str(path)}}
+    content["checkpoint"] = {"provenance": provenance}
+    folder = job.evaluation(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(content))
+    return bool(plan.evaluated(job, name, protocol))
+
+
+def test_results_of_a_run_that_has_changed_do_not_count(folders, tmp_path):
+    save_run(tmp_path / "run", step=5)
+    save_run(tmp_path / "run", step=7)
+    flags = {"no_refine": str(tmp_path / "run")}
+    base = make_base()._replace(weights=weights.read(flags))
+    [job] = plan.jobs(base, selection.select(["table4"]), [0], tmp_path / "out")
+    name, of = "teacher/ucf101_svm_split1", base.weights["no_refine"].provenance
+    paper = evaluations.Paper(selection.select(["table4"]), folders, ())
+    protocol = next(e for e in paper.of(job) if e.name == name).protocol()
+    earlier = tmp_path / "run/checkpoints/5"
+    of_earlier = pretrained.load(earlier, lambda _: False).description["provenance"]
+    assert _counts(job, protocol, name, tmp_path / "run", of)
+    assert _counts(job, protocol, name, earlier, of_earlier)
+    assert not _counts(job, protocol, name, earlier, of)
+    assert not _counts(job, protocol, name, tmp_path / "run/checkpoints/6", of)
+    # The same path and step, but other weights.
+    shutil.rmtree(tmp_path / "run")
+    save_run(tmp_path / "run", step=7, query="mean")
+    job = job._replace(weights=weights.read(flags)["no_refine"])
+    assert not _counts(job, protocol, name, tmp_path / "run", of)
 
 
 def test_the_recipe_of_given_weights_is_told_as_far_as_it_is_known(folders):
     config = make_base("--config.batch_size=8").config.to_dict()
-    given = {"no_refine": Weights("release", None), "xkd": Weights("runs/mine", config)}
+    given = {"no_refine": Weights("release", None, {}), "xkd": Weights("runs/mine", config, {})}
     base, selected = make_base()._replace(weights=given), selection.select(["table4"])
     jobs = plan.jobs(base, selected, [0], OUTPUT)
     paper = evaluations.Paper(selected, folders, ())
@@ -297,7 +336,7 @@ def test_weights_of_a_run_come_with_its_config(tmp_path):
 
 
 def test_two_weights_for_one_pretraining_are_refused():
-    given = {"xkd": Weights("one", None), "student": Weights("two", None)}
+    given = {"xkd": Weights("one", None, {}), "student": Weights("two", None, {})}
     base = make_base()._replace(weights=given)
     with pytest.raises(checks.ConfigError, match=r"--checkpoint.student=two; allowed: one, since"):
         plan.jobs(base, selection.select(["table6"]), [0], OUTPUT)
