@@ -1,6 +1,6 @@
 """Masks a recording, restores it with a pretrained student, and writes a video of the result.
 
-    python -m xkd_jax.inpaint --checkpoint=RUN --input=clip.mp4 --mask=0.8 --output=out.mp4
+    python -m xkd_jax.inpaint --checkpoint=RUN --input=clip.mp4 --mask=0.8,0.7 --output=out.mp4
 
 The output is an MP4 file with H.264 and AAC. It shows the original, masked and reconstructed frames
 side by side, and below them the log-mels of the sound. It plays twice, first with the original
@@ -39,6 +39,21 @@ _BATCH_SIZE = 4
 _SAMPLE_BLOCK = 1024  # samples per audio frame of the output
 
 
+class Shares(NamedTuple):
+    """Shares of the patches to drop.
+
+    Attributes:
+        video: Share of the patches of video.
+        audio: Share of the patches of audio.
+    """
+
+    video: float
+    audio: float
+
+    def __str__(self) -> str:
+        return ",".join(f"{share:g}" for share in dict.fromkeys(self))
+
+
 class Restored(NamedTuple):
     """The original, masked and reconstructed content of a file.
 
@@ -60,7 +75,7 @@ class Restored(NamedTuple):
 def inpaint(
     checkpoint: str | os.PathLike,
     path: pathlib.Path,
-    ratio: float,
+    dropped: Shares,
     seconds: float = SECONDS,
     seed: int = 0,
 ) -> Restored:
@@ -69,7 +84,7 @@ def inpaint(
     Args:
         checkpoint: Path of the weights, see the module.
         path: A media file with video.
-        ratio: Share of the patches to drop, of video and audio alike.
+        dropped: Shares of the patches to drop.
         seconds: Seconds of the file to restore, from its beginning; at least one clip.
         seed: Seed of the masks.
 
@@ -100,7 +115,7 @@ def inpaint(
     info = reader.measure(path)
     has_sound = info.has_audio and model.holds("student", "audio", "decoder")
     for m in ("video", "audio") if has_sound else ("video",):
-        _check_ratio(ratio, int(np.prod(model.grid(m))), m)
+        _check_share(dropped, int(np.prod(model.grid(m))), m)
 
     shown = min(info.duration, max(seconds, length))
     starts = np.arange(0, max(shown - 1e-3, 1e-3), length)
@@ -110,7 +125,7 @@ def inpaint(
     ]
     size = view["video"]["size"]
     video = np.stack([[preprocessing.central_square(f, size) for f in c.frames] for c in clips])
-    outputs = model.reconstruct("video", video, ratio, _BATCH_SIZE, seed)
+    outputs = model.reconstruct("video", video, dropped.video, _BATCH_SIZE, seed)
     rows = reconstructions.reconstruct_video(
         augment.normalize(video), outputs.predictions, outputs.dropped, model.patch("video")
     )
@@ -122,7 +137,7 @@ def inpaint(
 
     audio = view["audio"]
     log_mels = np.stack([preprocessing.log_mel(c.waveform, audio) for c in clips])
-    outputs = model.reconstruct("audio", log_mels, ratio, _BATCH_SIZE, seed)
+    outputs = model.reconstruct("audio", log_mels, dropped.audio, _BATCH_SIZE, seed)
     rows = reconstructions.reconstruct_audio(
         log_mels, outputs.predictions, outputs.dropped, model.patch("audio")
     )
@@ -138,12 +153,13 @@ def inpaint(
     return Restored(frames, mels[..., : round(shown / length * steps)], waves, rate, samples)
 
 
-def _check_ratio(ratio: float, tokens: int, modality: str) -> None:
+def _check_share(dropped: Shares, tokens: int, modality: str) -> None:
     from xkd_jax.method.models.masked_autoencoder import kept_count
 
-    if not 0 < kept_count(tokens, ratio) < tokens:
+    kept = kept_count(tokens, getattr(dropped, modality))
+    if not 0 < kept < tokens:
         raise ValueError(
-            f"--mask={ratio:g} leaves {kept_count(tokens, ratio)} of {tokens} patches of "
+            f"--mask={dropped} leaves {kept} of {tokens} patches of "
             f"{modality} to see; allowed: between {0.5 / tokens:.2g} and {1 - 0.5 / tokens:.4g}"
         )
 
@@ -169,23 +185,25 @@ def _joined(clips: np.ndarray, skipped: int, count: int | None) -> np.ndarray:
     return np.concatenate(parts, axis=1)[:, :count]
 
 
-def write(path: pathlib.Path, restored: Restored, ratio: float) -> None:
+def write(path: pathlib.Path, restored: Restored, dropped: Shares) -> None:
     """Writes the video, completely or not at all.
 
     Args:
         path: Path of the output; its folder must exist.
         restored: Content to show.
-        ratio: Share of the dropped patches, for the title.
+        dropped: Shares of the dropped patches, for the title.
     """
     import av
 
     rate = fractions.Fraction(restored.frame_rate).limit_denominator(1000)
     passes = ("original", "reconstructed") if restored.waveforms is not None else ("",)
+    shown = dict.fromkeys(dropped if restored.waveforms is not None else dropped[:1])
+    masked = f"{', '.join(f'{share:.0%}' for share in shown)} masked"
     partial = path.with_name(f".{path.name}.partial")
     with contextlib.ExitStack() as stack:
         stack.callback(partial.unlink, missing_ok=True)
         container = stack.enter_context(av.open(partial, "w", format="mp4"))
-        first = _composed(restored, 0, "", ratio)
+        first = _composed(restored, 0, "", masked)
         video = container.add_stream("libx264", rate=rate, options={"crf": "18"})
         video.height, video.width = first.shape[:2]
         video.pix_fmt = "yuv420p"
@@ -197,7 +215,7 @@ def write(path: pathlib.Path, restored: Restored, ratio: float) -> None:
         written = 0  # samples
         for number, playing in enumerate(passes):
             for n in range(count):
-                frame = av.VideoFrame.from_ndarray(_composed(restored, n, playing, ratio), "rgb24")
+                frame = av.VideoFrame.from_ndarray(_composed(restored, n, playing, masked), "rgb24")
                 frame.pts, frame.time_base = number * count + n, 1 / rate
                 container.mux(video.encode(frame))
                 until = round((number * count + n + 1) / rate * restored.sample_rate)
@@ -228,7 +246,7 @@ def _encode_sound(container: Any, stream: Any, samples: np.ndarray, start: int, 
         container.mux(stream.encode(frame))
 
 
-def _composed(restored: Restored, n: int, playing: str, ratio: float) -> np.ndarray:
+def _composed(restored: Restored, n: int, playing: str, masked: str) -> np.ndarray:
     """Draws frame n of the output, (H, W, 3) uint8, with even height and width."""
     size = restored.frames.shape[2]
     scale = max(1, round(_PANEL / size))
@@ -236,7 +254,7 @@ def _composed(restored: Restored, n: int, playing: str, ratio: float) -> np.ndar
     height = _TITLE + side + (_GAP + _SOUND_HEIGHT if restored.log_mels is not None else 0)
     width = 3 * side + 2 * _GAP
     picture = np.full((height + height % 2, width + width % 2, 3), 24, np.uint8)
-    titles = _titles(side, f"{ratio:.0%} masked", playing)
+    titles = _titles(side, masked, playing)
     picture[:_TITLE, : titles.shape[1]] = titles
     for row in range(3):
         left = row * (side + _GAP)
@@ -282,7 +300,13 @@ def main(arguments: list[str] | None = None) -> None:
     add("--checkpoint", required=True, metavar="DIR", help="run, or export of everything")
     add("--input", required=True, type=pathlib.Path, metavar="FILE", help="media file")
     add("--output", required=True, type=pathlib.Path, metavar="FILE.mp4", help="file to write")
-    add("--mask", type=_share, default=0.8, metavar="SHARE", help="share of dropped patches (0.8)")
+    add(
+        "--mask",
+        type=_shares,
+        default=Shares(0.8, 0.8),
+        metavar="SHARE",
+        help="share of dropped patches, or those of video and of audio, such as 0.8,0.7 (0.8)",
+    )
     add(
         "--seconds",
         type=_seconds,
@@ -309,11 +333,14 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{flags.output}: {length:.4g} s of {flags.input}, {sound}")
 
 
-def _share(text: str) -> float:
+def _shares(text: str) -> Shares:
     with contextlib.suppress(ValueError):
-        if 0 < float(text) < 1:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text}; allowed: between 0 and 1, such as 0.8")
+        shares = [float(part) for part in text.split(",")]
+        if len(shares) <= 2 and all(0 < share < 1 for share in shares):
+            return Shares(shares[0], shares[-1])
+    raise argparse.ArgumentTypeError(
+        f"{text}; allowed: between 0 and 1, such as 0.8, or two, for video and audio, as in 0.8,0.7"
+    )
 
 
 def _seconds(text: str) -> float:

@@ -1,5 +1,7 @@
 """Videos of masked and reconstructed clips: their content, and what is refused."""
 
+from unittest import mock
+
 import av
 import numpy as np
 import pytest
@@ -43,8 +45,14 @@ def read(path):
 
 def test_a_clip_of_several_windows_plays_with_both_sounds(run, clip, tmp_path, capsys):
     output = tmp_path / "out.mp4"
-    flags = [f"--checkpoint={run}", f"--input={clip}", "--mask=0.8", f"--output={output}"]
-    inpaint.main(flags)
+    flags = [f"--checkpoint={run}", f"--input={clip}", "--mask=0.8,0.7", f"--output={output}"]
+    titles = mock.Mock(wraps=inpaint._titles)
+    with mock.patch.object(inpaint, "_titles", titles):
+        inpaint.main(flags)
+    assert {call.args[1:] for call in titles.call_args_list} >= {
+        ("80%, 70% masked", "original"),
+        ("80%, 70% masked", "reconstructed"),
+    }
     frames, sound = read(output)
     assert len(frames) == 2 * 20  # 2.5 s at 8 frames per second, twice
     assert len(sound) == pytest.approx(5 * 16000, abs=2500)
@@ -56,7 +64,7 @@ def test_a_clip_of_several_windows_plays_with_both_sounds(run, clip, tmp_path, c
 
 
 def test_windows_follow_one_another_without_a_gap(run, clip):
-    made = inpaint.inpaint(run, clip, 0.5)
+    made = inpaint.inpaint(run, clip, inpaint.Shares(video=0.5, audio=0.75))
     original, masked, restored = made.frames
     assert original.shape == (20, 32, 32, 3)
     # The frames on screen at these times, at 25 per second.
@@ -65,13 +73,14 @@ def test_windows_follow_one_another_without_a_gap(run, clip):
     assert 0.4 < gray.mean() < 0.6
     np.testing.assert_array_equal(restored[~gray], original[~gray])
     assert made.waveforms.shape == (2, 40000)
-    assert np.isnan(made.log_mels[1]).mean() == pytest.approx(0.5, abs=0.05)
+    assert np.isnan(made.log_mels[1]).mean() == pytest.approx(0.75, abs=0.05)
     assert np.isfinite(made.log_mels[[0, 2]]).all()
 
 
 def test_no_more_than_is_asked_for(run, clip):
-    assert inpaint.inpaint(run, clip, 0.5, seconds=1.25).frames.shape[1] == 10
-    assert inpaint.inpaint(run, clip, 0.5, seconds=0.1).frames.shape[1] == 8  # a window at least
+    shares = inpaint.Shares(0.5, 0.75)
+    assert inpaint.inpaint(run, clip, shares, seconds=1.25).frames.shape[1] == 10
+    assert inpaint.inpaint(run, clip, shares, seconds=0.1).frames.shape[1] == 8  # a window at least
 
 
 def test_a_short_file_without_sound_plays_once(run, silent, tmp_path):
@@ -91,6 +100,7 @@ def test_a_short_file_without_sound_plays_once(run, silent, tmp_path):
         ({"output": "/proc/out.mp4"}, "--output=/proc/out.mp4 cannot be written"),
         ({"seed": "-1"}, "argument --seed: -1; allowed: whole numbers, 0 or more"),
         ({"mask": "0.999"}, "--mask=0.999 leaves 0 of 32 patches of video"),
+        ({"mask": "0.999,0.5"}, "--mask=0.999,0.5 leaves 0 of 32 patches of video"),
     ],
 )
 def test_refusals_are_one_line(run, silent, tmp_path, monkeypatch, flags, words):
@@ -106,10 +116,10 @@ def test_refusals_are_one_line(run, silent, tmp_path, monkeypatch, flags, words)
 def test_encoders_alone_are_refused(run, silent, tmp_path):
     export.export(run, tmp_path / "export")
     with pytest.raises(ValueError, match="holds encoders and no decoder"):
-        inpaint.inpaint(tmp_path / "export", silent, 0.8)
+        inpaint.inpaint(tmp_path / "export", silent, inpaint.Shares(0.8, 0.8))
 
 
-@pytest.mark.parametrize("mask", ["0", "1", "half"])
+@pytest.mark.parametrize("mask", ["0", "1", "half", "0.8,1", "0.8,0.7,0.6", "0.8,"])
 def test_a_share_is_between_0_and_1(run, silent, mask):
     with pytest.raises(SystemExit, match="allowed: between 0 and 1"):
         inpaint.main(
