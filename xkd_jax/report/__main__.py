@@ -150,7 +150,7 @@ def _networks(
 ) -> "Networks | None":
     """Loads the networks; returns None if the folder holds only a log."""
     from xkd_jax.encoders import networks
-    from xkd_jax.run.checkpoint import DamagedError
+    from xkd_jax.run.saved_checkpoint import DamagedError
 
     try:
         return networks.load(workdir)

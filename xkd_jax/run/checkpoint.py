@@ -20,14 +20,12 @@ from orbax.checkpoint import v1 as ocp
 from input_pipeline.programs import former_names
 from xkd_jax.run import console, digests, processes, saved_checkpoint
 from xkd_jax.run.saved_checkpoint import (
-    MARKER,
-    DamagedError,
     complete_steps,
-    is_checkpoint,
     leaves_by_name,
     named_as_steps,
     read_record,
     reading_checkpoint,
+    sort_steps,
 )
 
 _STATE = "state"
@@ -227,8 +225,13 @@ def interval(total_steps: int, parts: int) -> int:
 
 
 def latest_step(workdir: str | os.PathLike) -> int | None:
-    """Returns the step of a run's newest complete checkpoint, or None, without opening it."""
-    return max(complete_steps(pathlib.Path(workdir).absolute() / "checkpoints"), default=None)
+    """Returns the step of a run's newest complete checkpoint, or None, without opening it.
+
+    Raises:
+        DamagedError: As for `sort_steps`.
+    """
+    complete, _ = sort_steps(pathlib.Path(workdir).absolute() / "checkpoints")
+    return max((int(step.name) for step in complete), default=None)
 
 
 def check_fits(
@@ -290,31 +293,14 @@ def _remove_leftovers(folder: pathlib.Path, keep_every_steps: int) -> None:
         keep_every_steps: As for `Checkpoints`.
 
     Raises:
-        DamagedError: A folder is named like a step, but is neither a checkpoint nor the rest of
-            one. Orbax would take it for a checkpoint, and the highest number for the newest.
+        DamagedError: As for `sort_steps`.
     """
-    complete = [step for step in named_as_steps(folder) if is_checkpoint(step)]
-    leftovers = []
-    for step in named_as_steps(folder):
-        if step in complete:
-            continue
-        milestone = keep_every_steps and int(step.name) % keep_every_steps == 0
-        newer = [other for other in complete if int(other.name) > int(step.name)]
-        if milestone or not newer or not _names(step) <= _names(newer[0]):
-            raise DamagedError(
-                f"{step} is not a checkpoint (it has no {MARKER}), but is named like one: "
-                "move it elsewhere to resume from the others."
-            )
-        leftovers.append(step)
+    _, leftovers = sort_steps(folder, keep_every_steps)
     multihost_utils.sync_global_devices("leftovers of deletions listed")
     if processes.is_first():
         for step in leftovers:
             shutil.rmtree(step)
     multihost_utils.sync_global_devices("leftovers of deletions removed")
-
-
-def _names(folder: pathlib.Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
 
 
 def _describe(leaf: Any) -> str:

@@ -140,7 +140,7 @@ def train(
         ValueError: The mesh does not divide the batch.
         FinishedError: The run has already reached its end.
         checkpoint.MismatchError: The checkpoint in the workdir is of another model.
-        checkpoint.DamagedError: The newest checkpoint in the workdir cannot be read.
+        saved_checkpoint.DamagedError: The newest checkpoint in the workdir cannot be read.
         checkpoint.SaveError: A checkpoint cannot be written.
         DataError: A batch cannot be read.
         GroupError: The data of the processes differ.
@@ -291,7 +291,7 @@ def last_state(
 
     Raises:
         checkpoint.MismatchError: The checkpoint in the workdir is of another model.
-        checkpoint.DamagedError: The newest checkpoint in the workdir cannot be read.
+        saved_checkpoint.DamagedError: The newest checkpoint in the workdir cannot be read.
     """
     with checkpoint.Checkpoints(
         workdir, config=config.to_dict(), total_steps=task.total_steps, **config.saving

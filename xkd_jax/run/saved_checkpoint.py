@@ -64,6 +64,43 @@ def named_as_steps(folder: pathlib.Path) -> list[pathlib.Path]:
     return paths
 
 
+def sort_steps(
+    folder: pathlib.Path, keep_every_steps: int = 0
+) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+    """Separates complete checkpoints from what deletions that were cut short have left.
+
+    Args:
+        folder: Folder of the checkpoints.
+        keep_every_steps: Checkpoints at multiples of it are never deleted; 0: none.
+
+    Returns:
+        The complete checkpoints, and the rests of deleted ones.
+
+    Raises:
+        DamagedError: A folder is named like a step, but is neither. Orbax would take it for a
+            checkpoint, and the highest number for the newest.
+    """
+    steps = named_as_steps(folder)
+    complete = [step for step in steps if is_checkpoint(step)]
+    leftovers = [step for step in steps if step not in complete]
+    for step in leftovers:
+        milestone = keep_every_steps and int(step.name) % keep_every_steps == 0
+        newer = [other for other in complete if int(other.name) > int(step.name)]
+        if milestone or not newer or not _names(step) <= _names(newer[0]):
+            raise DamagedError(
+                f"{step} is not a checkpoint (it has no {MARKER}), but is named like one: "
+                "move it elsewhere to use the others."
+            )
+    return complete, leftovers
+
+
+def _names(folder: pathlib.Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except FileNotFoundError:  # deleted by now
+        return set()
+
+
 def complete_steps(folder: pathlib.Path) -> list[int]:
     """Lists the steps of the complete checkpoints in a folder, without opening any."""
     return [int(step.name) for step in named_as_steps(folder) if is_checkpoint(step)]

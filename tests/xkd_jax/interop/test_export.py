@@ -126,12 +126,23 @@ def test_an_export_says_what_it_holds(run, tmp_path):
 def test_the_newest_checkpoint_or_the_one_that_is_named(tmp_path):
     save_run(tmp_path / "run", step=9)
     save_run(tmp_path / "run", step=10)
-    (tmp_path / "run" / "checkpoints" / "11").mkdir()  # not complete
     found = pretrained.load(tmp_path / "run", lambda path: False)
     assert found.description["provenance"]["step"] == 10 and not found.trees
     found = pretrained.load(tmp_path / "run" / "checkpoints" / "9", lambda path: False)
     assert found.description["provenance"]["step"] == 9
-    assert (tmp_path / "run" / "checkpoints" / "11").is_dir(), "reading changes nothing"
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused_and_a_rest_of_one_is_passed_over(tmp_path):
+    save_run(tmp_path / "run", step=9)
+    checkpoints = tmp_path / "run/checkpoints"
+    (checkpoints / "8").mkdir()  # a deletion that was cut short
+    found = pretrained.load(tmp_path / "run", lambda path: False)
+    assert found.description["provenance"]["step"] == 9
+    (checkpoints / "11").mkdir()
+    flags = [f"--checkpoint={tmp_path / 'run'}", f"--output={tmp_path / 'out'}"]
+    with pytest.raises(SystemExit, match=r"checkpoints/11 is not a checkpoint"):
+        export.main(flags)
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["11", "8", "9"]
 
 
 @pytest.mark.parametrize("form", QUICK_FORMATS)

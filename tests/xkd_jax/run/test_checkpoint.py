@@ -20,6 +20,7 @@ from tests.damage import damages
 from tests.xkd_jax import toy
 from xkd_jax import sharding
 from xkd_jax.run import checkpoint, saved_checkpoint
+from xkd_jax.run.saved_checkpoint import DamagedError
 
 
 def open_checkpoints(workdir, config=None, **policy):
@@ -164,8 +165,9 @@ def test_half_written_step_is_ignored_and_can_be_saved_again(tmp_path):
 
 def test_refuses_a_folder_that_is_no_checkpoint(tmp_path):
     (tmp_path / "checkpoints" / "7").mkdir(parents=True)
-    with pytest.raises(checkpoint.DamagedError, match="checkpoints/7 is not a checkpoint"):
-        open_checkpoints(tmp_path)
+    for use in (open_checkpoints, checkpoint.latest_step):
+        with pytest.raises(DamagedError, match="checkpoints/7 is not a checkpoint"):
+            use(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -193,9 +195,7 @@ def test_what_is_not_the_rest_of_a_deletion_is_not_deleted(tmp_path):
     folder = tmp_path / "checkpoints"
 
     def refuses(step, **policy):
-        with pytest.raises(
-            checkpoint.DamagedError, match=f"checkpoints/{step} is not a checkpoint"
-        ):
+        with pytest.raises(DamagedError, match=f"checkpoints/{step} is not a checkpoint"):
             open_checkpoints(tmp_path, **policy)
         assert (folder / str(step)).exists()
 
@@ -236,7 +236,7 @@ def test_a_flipped_bit_is_told_in_one_line_or_does_no_harm(tmp_path, capfd):
             try:
                 with open_checkpoints(tmp_path, {"seed": 1}) as checkpoints:
                     restored = checkpoints.restore(state)
-            except checkpoint.DamagedError as error:
+            except DamagedError as error:
                 assert "\n" not in str(error) and "checkpoints/2 cannot be used (" in str(error)
                 assert str(error).endswith("; move it elsewhere to resume from checkpoint 1.")
                 outcomes["told"] += 1
@@ -263,7 +263,7 @@ def test_any_damage_to_a_record_is_told_or_does_no_harm(tmp_path):
         (step / saved_checkpoint.MARKER).write_bytes(damaged)
         try:
             assert saved_checkpoint.read_record(step) == whole
-        except checkpoint.DamagedError as error:
+        except DamagedError as error:
             assert "\n" not in str(error)
             told += 1
     assert told > 100
@@ -283,7 +283,7 @@ def test_a_damaged_array_is_named(tmp_path):
     with (
         flipped(file, place, 0),
         open_checkpoints(tmp_path) as checkpoints,
-        pytest.raises(checkpoint.DamagedError) as error,
+        pytest.raises(DamagedError) as error,
     ):
         checkpoints.restore({"noise": noise, "ones": jnp.ones(3)})
     assert str(error.value) == (
@@ -299,7 +299,7 @@ def test_swapped_checkpoints_are_refused(tmp_path):
     folder = tmp_path / "checkpoints"
     for old, new in (("1", "aside"), ("2", "1"), ("aside", "2")):
         (folder / old).rename(folder / new)
-    with pytest.raises(checkpoint.DamagedError, match=r"/1 cannot be used \(it is of step 2,"):
+    with pytest.raises(DamagedError, match=r"/1 cannot be used \(it is of step 2,"):
         open_checkpoints(tmp_path)
 
 
@@ -308,7 +308,7 @@ def test_an_error_that_the_caller_handles_is_not_taken_for_the_cause():
         raise ValueError("outside")
     except ValueError:
         message = "cannot be read: KeyError: 'inside'"
-        with pytest.raises(checkpoint.DamagedError, match=message), saved_checkpoint.reading():
+        with pytest.raises(DamagedError, match=message), saved_checkpoint.reading():
             {}["inside"]
 
 
@@ -335,9 +335,7 @@ def test_a_checkpoint_named_by_a_number_in_another_form_is_not_passed_over(tmp_p
     folder = tmp_path / "checkpoints"
     (folder / "2").rename(folder / name)
     for use in (open_checkpoints, checkpoint.latest_step):
-        with pytest.raises(
-            checkpoint.DamagedError, match=rf"/{name} .*: rename it to {int(name)},"
-        ):
+        with pytest.raises(DamagedError, match=rf"/{name} .*: rename it to {int(name)},"):
             use(tmp_path)
 
 
@@ -347,7 +345,7 @@ def test_a_damaged_record_of_an_older_checkpoint_is_told_at_the_start(tmp_path):
             checkpoints.save(step, {"a": jnp.zeros(3)})
     file = tmp_path / "checkpoints" / "1" / "_CHECKPOINT_METADATA"
     file.write_text(file.read_text().replace('"seed": 10', '"seed": 18'))
-    with pytest.raises(checkpoint.DamagedError, match=r"/1 cannot .* resume from checkpoint 2\.$"):
+    with pytest.raises(DamagedError, match=r"/1 cannot .* resume from checkpoint 2\.$"):
         open_checkpoints(tmp_path)
 
 
@@ -376,7 +374,7 @@ def test_a_record_of_other_kinds_of_values_is_refused_whoever_has_sealed_it(tmp_
     record = sealed.unseal(content["custom_metadata"])
     content["custom_metadata"] = sealed.seal(record | {field: value})
     file.write_text(json.dumps(content))
-    with pytest.raises(checkpoint.DamagedError, match=f"is damaged: TypeError: its {field} "):
+    with pytest.raises(DamagedError, match=f"is damaged: TypeError: its {field} "):
         saved_checkpoint.read_record(file.parent)
 
 
@@ -421,7 +419,7 @@ def test_refuses_a_damaged_checkpoint(tmp_path, damage, files):
     mesh = sharding.make_mesh()
     with (
         open_checkpoints(tmp_path) as checkpoints,
-        pytest.raises(checkpoint.DamagedError, match="checkpoints/2 cannot be used") as error,
+        pytest.raises(DamagedError, match="checkpoints/2 cannot be used") as error,
     ):
         checkpoints.restore(abstract(state, mesh))
     assert "\n" not in str(error.value) and len(str(error.value)) < 600 + len(str(tmp_path))

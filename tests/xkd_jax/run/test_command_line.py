@@ -15,7 +15,7 @@ import pathlib, sys
 from xkd_jax.run import command_line
 command_line.quieten_libraries()
 import jax, jax.numpy as jnp
-from xkd_jax.run import checkpoint
+from xkd_jax.run import checkpoint, saved_checkpoint
 from xkd_jax import sharding
 
 folder, mesh = pathlib.Path(sys.argv[1]), sharding.make_mesh()
@@ -27,7 +27,7 @@ for file in folder.glob("checkpoints/1/state/ocdbt.process_0/d/*"):
 try:
     with checkpoint.Checkpoints(folder, config={}, every_steps=1, keep=1) as checkpoints:
         checkpoints.restore(jax.device_put(state, sharding.state_shardings(state, mesh)))
-except checkpoint.DamagedError:
+except saved_checkpoint.DamagedError:
     print("refused")
 """
 
