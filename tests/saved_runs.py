@@ -1,6 +1,8 @@
 """Runs as they lie on disk, without having been trained."""
 
+import json
 import pathlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -38,3 +40,14 @@ def save_run(workdir: pathlib.Path, variant: str = "xkd", step: int = 7, query: 
     with Checkpoints(workdir, config=config.to_dict(), every_steps=1, keep=3) as checkpoints:
         checkpoints.save(step, state)
     return config, model, state
+
+
+def logged_lines(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """Returns the lines of a run's metrics."""
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def saved_steps(workdir: pathlib.Path) -> list[int]:
+    """Returns the steps of a run's checkpoints, in order."""
+    names = (path.name for path in (workdir / "checkpoints").glob("*"))
+    return sorted(int(name) for name in names if name.isdigit())

@@ -1,4 +1,4 @@
-"""What both packages share is written in one place."""
+"""What both packages share is written in one place, and so is what several tests need."""
 
 import pathlib
 import re
@@ -31,3 +31,22 @@ MODULES = {
 )
 def test_it_is_written_once(pattern, places):
     assert {name for name, text in MODULES.items() if re.search(pattern, text)} == places
+
+
+TESTS = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for path in (ROOT / "tests").rglob("*.py")
+    if path != pathlib.Path(__file__)
+}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "place"),
+    [
+        (r"def write_shards\b", "tests/preparing.py"),
+        (r"json\.loads\(\w+\) for \w+ in .*metrics\.jsonl", "tests/saved_runs.py"),
+        (r'/ "checkpoints"\)\.(glob|iterdir)\(.*\n.*int\(', "tests/saved_runs.py"),
+    ],
+)
+def test_what_tests_need_is_written_once(pattern, place):
+    assert [name for name, text in TESTS.items() if re.search(pattern, text)] == [place]

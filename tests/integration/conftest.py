@@ -3,7 +3,7 @@
 import pytest
 
 from input_pipeline.prepare import __main__ as prepare
-from input_pipeline.prepare import shards
+from tests import preparing
 from tests.integration import miniatures
 from tests.saved_runs import save_run
 
@@ -24,13 +24,7 @@ def media(tmp_path_factory):
 def data(media, tmp_path, monkeypatch):
     """A function `name -> folder` that makes a data set, and prepares it if it is published."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-    def write_shards(jobs, workers, advance):  # without processes, which take seconds to start
-        for job in jobs:
-            shards.write(job)
-            advance(len(job.entries))
-
-    monkeypatch.setattr(prepare.workers, "write_shards", write_shards)
+    preparing.in_this_process(monkeypatch)
 
     def make(name):
         source, prepared = tmp_path / "source" / name, tmp_path / "prepared" / name

@@ -17,6 +17,7 @@ from orbax.checkpoint import v1 as ocp
 
 from input_pipeline.datasets import generated
 from tests import session, warm_start, xla_flags
+from tests.saved_runs import saved_steps
 from xkd_jax import main
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -107,11 +108,6 @@ def wait_for_step(process: subprocess.Popen, workdir: pathlib.Path, step: int) -
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < end
         time.sleep(0.01)
-
-
-def saved_steps(workdir: pathlib.Path) -> list[int]:
-    names = (path.name for path in (workdir / "checkpoints").glob("*"))
-    return sorted(int(name) for name in names if name.isdigit())
 
 
 def load_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.integration import runs
+from tests.saved_runs import logged_lines
 
 STEPS = runs.STEPS
 FLAGS = (
@@ -58,7 +59,7 @@ def test_rows_are_run_stopped_gone_on_with_and_tabled(tmp_path):
 
     # Each row trained what its name says.
     def last(run, term):
-        return json.loads((output / run / "seed0/metrics.jsonl").read_text().splitlines()[-1])[term]
+        return logged_lines(output / run / "seed0")[-1][term]
 
     assert last("ae", "gradient_norm/video/projector") == 0
     assert last("xkd", "gradient_norm/video/projector") > 0

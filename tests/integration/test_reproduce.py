@@ -13,7 +13,7 @@ import pytest
 
 from configs import base
 from input_pipeline.prepare import __main__ as prepare
-from input_pipeline.prepare import shards
+from tests import preparing
 from tests.documented_commands import DOCS, of_page
 from tests.integration import miniatures
 from tests.tiny import random_params
@@ -70,13 +70,7 @@ def write_release(prefix):
 def run(tmp_path, monkeypatch):
     """A function that runs a command of the page in a folder, with flags that shrink it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-    def write_shards(jobs, workers, advance):  # without processes, which take seconds to start
-        for job in jobs:
-            shards.write(job)
-            advance(len(job.entries))
-
-    monkeypatch.setattr(prepare.workers, "write_shards", write_shards)
+    preparing.in_this_process(monkeypatch)
     paths = r"^(--(?:input|output|source|workdir|config\.checkpoint|config\.data\.path)=)"
 
     def run(command):

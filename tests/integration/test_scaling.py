@@ -1,13 +1,12 @@
 """A run gives the same losses for any division of four devices into processes and of the state."""
 
-import json
-
 import numpy as np
 import pytest
 
 from input_pipeline.programs.wording import counted
 from tests import xla_flags
 from tests.integration import runs
+from tests.saved_runs import logged_lines
 
 STEPS = 10  # of 2 s each, which are spent between four processes
 
@@ -25,7 +24,7 @@ def losses(workdir, processes, devices, fsdp) -> dict[str, list[float]]:
     code, output = runs.ended(process)
     assert code == 0, output
     assert f"4 cpu devices, {counted(processes, 'process')}" in output
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    lines = logged_lines(workdir)
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     terms = [name for name in lines[0] if name.startswith(("recon", "align", "distill", "total"))]
     return {name: [line[name] for line in lines] for name in terms}

@@ -6,6 +6,7 @@ import pytest
 
 from tests.input_pipeline.prepared_files import clock_record, write_prepared
 from tests.integration import runs
+from tests.saved_runs import logged_lines
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def test_sound_alone_trains_the_autoencoder_of_audio(sounds, tmp_path):
 
     code, output = runs.run(*flags, "--config.data.require=any", "--config.probe.every_steps=8")
     assert code == 0, output
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    lines = logged_lines(tmp_path)
     assert lines[-1]["reconstruction/audio"] < lines[0]["reconstruction/audio"]
     for line in lines:
         assert line["data/with_picture"] == line["reconstruction/video"] == 0

@@ -17,7 +17,7 @@ from input_pipeline.media import containers
 from input_pipeline.prepare import __main__ as prepare
 from input_pipeline.prepare import shards
 from input_pipeline.prepared import preparation_report, records
-from tests import media_files
+from tests import media_files, preparing
 from tests.input_pipeline import layouts
 from tests.input_pipeline.test_loader import small_config
 from tests.integration import miniatures
@@ -33,13 +33,7 @@ def media(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _in_this_process(monkeypatch):
     """Runs the jobs in this process; test_prepare_processes.py tests the processes."""
-
-    def write_shards(jobs, workers, advance):
-        for job in jobs:
-            shards.write(job)
-            advance(len(job.entries))
-
-    monkeypatch.setattr(prepare.workers, "write_shards", write_shards)
+    preparing.in_this_process(monkeypatch)
 
 
 def task(layout, output, **changes):

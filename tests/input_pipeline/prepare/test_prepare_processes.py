@@ -17,7 +17,7 @@ from input_pipeline.media import containers
 from input_pipeline.prepare import __main__ as prepare
 from input_pipeline.prepare import output_plan, shards, workers
 from input_pipeline.prepared import metadata, preparation_report, records, verification
-from tests import full_disk, media_files
+from tests import full_disk, media_files, preparing
 
 ROOT = pathlib.Path(__file__).parents[3]
 SETTINGS = shards.Settings(
@@ -49,11 +49,7 @@ def clip(tmp_path_factory):
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    def write_shards(jobs, count, advance):
-        for job in jobs:
-            shards.write(job)
-
-    monkeypatch.setattr(prepare.workers, "write_shards", write_shards)
+    preparing.in_this_process(monkeypatch)
 
 
 def make_folder(root, clip, count):

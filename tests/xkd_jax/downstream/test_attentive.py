@@ -11,6 +11,7 @@ from sklearn.metrics import accuracy_score, average_precision_score
 
 from configs.eval import attentive as attentive_config
 from tests.input_pipeline.prepared_files import write_prepared
+from tests.saved_runs import logged_lines
 from tests.xkd_jax.downstream import labeled_clips
 from xkd_jax.config.checks import ConfigError
 from xkd_jax.downstream import attentive, attentive_heads, attentive_rules, backbones
@@ -62,7 +63,7 @@ def test_planted_classes_are_found(probed):
     assert {path.name for path in workdir.glob("*.png")} == {"confusion.png", "per_class.png"}
     assert set(results["checkpoint"]["architecture"]) == {"video", "audio"}
     assert results["protocol"]["grid"] == config.grid.to_dict()
-    losses = [json.loads(x) for x in (workdir / "test" / "metrics.jsonl").read_text().splitlines()]
+    losses = logged_lines(workdir / "test")
     assert losses[-1]["loss/lowest"] < 0.6 < 0.9 < losses[-1]["loss/highest"]
     assert losses[-1]["test/top1"] == 1.0
 

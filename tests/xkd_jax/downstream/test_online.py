@@ -1,6 +1,5 @@
 """The online probe measures features during training and does not change the training."""
 
-import json
 import re
 import shutil
 import types
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.input_pipeline.prepared_files import write_prepared
-from tests.saved_runs import save_run
+from tests.saved_runs import logged_lines, save_run
 from tests.tiny import random_params, tiny_config
 from tests.xkd_jax.downstream.labeled_clips import record
 from xkd_jax import pretrain, sharding
@@ -209,10 +208,6 @@ def test_data_that_cannot_serve_are_refused_in_one_line(data, tmp_path):
         online.open_data(make_config(data, **mixture))
 
 
-def lines(workdir):
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-
-
 @pytest.mark.slow
 def test_a_run_in_two_parts_is_the_run_in_one_and_the_probe_changes_nothing(data, tmp_path, capsys):
     def run(name, **changes):
@@ -222,7 +217,8 @@ def test_a_run_in_two_parts_is_the_run_in_one_and_the_probe_changes_nothing(data
 
     def probed(name):
         return {
-            line["step"]: [line.get(n) for n in NAMES + RANKS] for line in lines(tmp_path / name)
+            line["step"]: [line.get(n) for n in NAMES + RANKS]
+            for line in logged_lines(tmp_path / name)
         }
 
     whole = run("whole")

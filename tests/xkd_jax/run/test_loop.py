@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.integration import runs
+from tests.saved_runs import logged_lines, saved_steps
 from tests.xkd_jax import toy
 from xkd_jax import sharding
 from xkd_jax.run import (
@@ -29,15 +30,6 @@ STEPS = 60
 
 def assert_same_bits(one, other):
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), b), one, other)
-
-
-def lines(workdir):
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-
-
-def complete_steps(workdir):
-    names = (path.name for path in (workdir / "checkpoints").glob("*"))
-    return sorted(int(name) for name in names if name.isdigit())
 
 
 def wait_for(condition, process, seconds=120):
@@ -63,9 +55,9 @@ def undisturbed(tmp_path_factory):
 def test_a_whole_run(tmp_path, capsys):
     state = toy.run(tmp_path, 23, steps_per_epoch=10.0)
     assert int(state.step) == 23
-    assert complete_steps(tmp_path) == [10, 20, 23]
-    assert [line["step"] for line in lines(tmp_path)] == [5, 10, 15, 20, 23]
-    first = lines(tmp_path)[0]
+    assert saved_steps(tmp_path) == [10, 20, 23]
+    assert [line["step"] for line in logged_lines(tmp_path)] == [5, 10, 15, 20, 23]
+    first = logged_lines(tmp_path)[0]
     assert list(first)[:6] == ["step", "epoch", "squares", "total", "gradient_norm", "a_bias"]
     assert json.loads((tmp_path / "config.json").read_text())["batch_size"] == 16
     said = capsys.readouterr().out
@@ -76,8 +68,8 @@ def test_a_whole_run(tmp_path, capsys):
 def test_logged_metrics_are_means_over_the_window(tmp_path):
     toy.run(tmp_path / "one", 5, config=toy.get_config(**{"log.every_steps": 1}))
     toy.run(tmp_path / "five", 5)
-    each = [line["total"] for line in lines(tmp_path / "one")]
-    [window] = lines(tmp_path / "five")
+    each = [line["total"] for line in logged_lines(tmp_path / "one")]
+    [window] = logged_lines(tmp_path / "five")
     assert len(set(each)) == 5
     assert window["total"] == pytest.approx(np.mean(each), rel=1e-12)
 
@@ -131,9 +123,9 @@ def test_evaluations_are_made_at_intervals_and_at_the_end_and_logged_with_the_st
     assert seen == [4, 8, 10]
     assert looked == [(4, 4, True), (5, None, True), (8, 8, True), (10, 10, True)]
     # Each has a line in the log with the step's own metrics; 5 is the log's interval.
-    assert [line["step"] for line in lines(tmp_path)] == [4, 5, 8, 10]
-    assert [line.get("score") for line in lines(tmp_path)] == [4, None, 8, 10]
-    assert all("total" in line for line in lines(tmp_path))
+    assert [line["step"] for line in logged_lines(tmp_path)] == [4, 5, 8, 10]
+    assert [line.get("score") for line in logged_lines(tmp_path)] == [4, None, 8, 10]
+    assert all("total" in line for line in logged_lines(tmp_path))
     toy.run(tmp_path / "end", 10, evaluate=evaluate)
     assert seen[3:] == [10]
 
@@ -144,7 +136,7 @@ def test_the_time_of_an_evaluation_does_not_count_as_training(tmp_path):
         return state, {"score": 0.0}
 
     toy.run(tmp_path, 4, evaluate=evaluate, evaluate_every=4)
-    [line] = lines(tmp_path)
+    [line] = logged_lines(tmp_path)
     assert line["speed/seconds_per_step"] < 0.25
 
 
@@ -181,7 +173,7 @@ def test_what_an_evaluation_keeps_in_the_state_survives_a_resume(tmp_path):
     run(tmp_path / "two", 12)
     assert_same_bits(run(tmp_path / "two", 18), undisturbed)
     one, two = (
-        {x["step"]: x.get("best") for x in lines(tmp_path / name)} for name in ("one", "two")
+        {x["step"]: x.get("best") for x in logged_lines(tmp_path / name)} for name in ("one", "two")
     )
     assert one == two
     without = jax.device_get(toy.run(tmp_path / "without", 18))
@@ -218,23 +210,25 @@ def test_a_run_in_two_parts_is_the_run_in_one(tmp_path, undisturbed):
     toy.run(tmp_path, 37)
     state = toy.run(tmp_path, STEPS)
     assert_same_bits(state, undisturbed)
-    assert [line["step"] for line in lines(tmp_path)] == sorted([37, *range(5, STEPS + 1, 5)])
+    assert [line["step"] for line in logged_lines(tmp_path)] == sorted(
+        [37, *range(5, STEPS + 1, 5)]
+    )
 
 
 @pytest.mark.faults
 def test_killed_while_it_saves_and_resumed_it_ends_in_the_same_bits(tmp_path, undisturbed):
     process = start(tmp_path)
-    wait_for(lambda: complete_steps(tmp_path), process)
+    wait_for(lambda: saved_steps(tmp_path), process)
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    latest = complete_steps(tmp_path)[-1]
+    latest = saved_steps(tmp_path)[-1]
     assert latest < STEPS
     steps = []
     state = toy.run(tmp_path, STEPS, batches=lambda k: steps.append(k) or toy.batches(k))
     assert steps == [latest]
     assert_same_bits(state, undisturbed)
-    logged = [line["step"] for line in lines(tmp_path)]
+    logged = [line["step"] for line in logged_lines(tmp_path)]
     assert logged == sorted(set(logged)) and logged[-1] == STEPS
 
 
@@ -251,14 +245,14 @@ def test_a_storm_of_kills_at_random_instants(tmp_path, undisturbed):
         output, _ = process.communicate()
         assert "Traceback" not in output, output
         codes.append(process.returncode)
-        reached = complete_steps(tmp_path)[-1:] or reached
+        reached = saved_steps(tmp_path)[-1:] or reached
     assert set(codes) == {-signal.SIGKILL}
     if reached != [STEPS]:
         toy.run(tmp_path, STEPS)
     state = jax.tree.map(np.zeros_like, undisturbed)
     with checkpoint.Checkpoints(tmp_path, config={}, every_steps=1, keep=1) as checkpoints:
         assert_same_bits(checkpoints.restore(state), undisturbed)
-    logged = [line["step"] for line in lines(tmp_path)]
+    logged = [line["step"] for line in logged_lines(tmp_path)]
     assert logged == sorted(set(logged)) and logged[-1] == STEPS
 
 
@@ -272,7 +266,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, undisturbed, numb
     output, _ = process.communicate()
     assert process.returncode == 0, output
     assert f"{number.name}: stopping after this step" in output
-    [step] = complete_steps(tmp_path)
+    [step] = saved_steps(tmp_path)
     assert 0 < step < STEPS
     assert f"Stopped and saved at step {step} of {STEPS} in {tmp_path}. To go on, run" in output
     assert "Traceback" not in output
@@ -290,12 +284,12 @@ def test_before_the_first_step_a_signal_ends_it_and_nothing_is_saved(tmp_path, n
     assert process.returncode == 128 + number, output
     assert output.splitlines()[-1].startswith(f"{number.name}: stopped. To go on, run the same")
     assert "Traceback" not in output
-    assert complete_steps(tmp_path) == []
+    assert saved_steps(tmp_path) == []
 
 
 def test_a_second_sigint_aborts_at_once(tmp_path):
     process = start(tmp_path, "--checkpoint_every=1", "--delay=5")
-    wait_for(lambda: complete_steps(tmp_path), process)
+    wait_for(lambda: saved_steps(tmp_path), process)
     process.send_signal(signal.SIGINT)
     for line in process.stdout:
         if "SIGINT: stopping after this step; once more to abort without saving" in line:
@@ -304,7 +298,7 @@ def test_a_second_sigint_aborts_at_once(tmp_path):
     output, _ = process.communicate(timeout=10)
     assert process.returncode == 130, output
     assert output.splitlines()[-1] == "SIGINT: ended without saving"
-    assert complete_steps(tmp_path) == [1]
+    assert saved_steps(tmp_path) == [1]
 
 
 def test_in_the_save_signals_change_nothing(capfd):
@@ -327,8 +321,8 @@ def test_a_non_finite_metric_stops_the_run_and_leaves_the_last_good_checkpoint(t
     message = r"^Step 8: squares is nan\. .* does not save this state; checkpoint 4 stays\.$"
     with pytest.raises(step_metrics.NonFiniteError, match=message):
         toy.run(tmp_path, 20, config=config, batches=lambda k: toy.batches(k, nan_at=7))
-    assert complete_steps(tmp_path) == [4]
-    assert [line["step"] for line in lines(tmp_path)] == [5]
+    assert saved_steps(tmp_path) == [4]
+    assert [line["step"] for line in logged_lines(tmp_path)] == [5]
 
 
 def test_the_first_metric_at_fault_is_named_in_the_step_s_order(tmp_path):
@@ -340,7 +334,7 @@ def test_the_first_metric_at_fault_is_named_in_the_step_s_order(tmp_path):
     message = r"^Step 3: z_norm is inf\. .*; there is no checkpoint yet\.$"
     with pytest.raises(step_metrics.NonFiniteError, match=message):
         toy.run(tmp_path, 20, step_fn=step_fn)
-    assert complete_steps(tmp_path) == []
+    assert saved_steps(tmp_path) == []
 
 
 def test_nothing_left_to_train_is_refused(tmp_path):
@@ -397,7 +391,7 @@ def test_processes_with_different_data_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "check_same", refuse)
     with pytest.raises(processes.GroupError, match="the data of process 1 differs"):
         toy.run(tmp_path / "refused", 1, data_log=data_log.DataLog(Source(), tmp_path))
-    assert complete_steps(tmp_path / "refused") == []
+    assert saved_steps(tmp_path / "refused") == []
 
 
 def test_a_run_keeps_the_numbers_of_its_recordings(tmp_path):
@@ -421,8 +415,8 @@ def test_data_that_end_the_reading_end_the_run_after_a_save(tmp_path, undisturbe
 
     with pytest.raises(loop.DataError, match=r"^7 of 12 files .* used\. Saved at step 17: once"):
         toy.run(tmp_path, STEPS, batches=batches)
-    assert complete_steps(tmp_path) == [10, 17]
-    assert [line["step"] for line in lines(tmp_path)] == [5, 10, 15, 17]
+    assert saved_steps(tmp_path) == [10, 17]
+    assert [line["step"] for line in logged_lines(tmp_path)] == [5, 10, 15, 17]
     assert_same_bits(toy.run(tmp_path, STEPS), undisturbed)
 
 
@@ -438,7 +432,7 @@ def test_clips_of_other_recordings_are_counted_and_named(tmp_path, capsys):
 
     run = functools.partial(toy.run, tmp_path, batches=batches)
     run(10, data_log=data_log.DataLog(source, tmp_path))
-    assert [line["data/replaced"] for line in lines(tmp_path)] == [6, 0]
+    assert [line["data/replaced"] for line in logged_lines(tmp_path)] == [6, 0]
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == (
         "6 clips taken from other recordings than the requested ones; 3 recordings could not be "
@@ -447,7 +441,7 @@ def test_clips_of_other_recordings_are_counted_and_named(tmp_path, capsys):
     )
     source = Source()
     run(20, data_log=data_log.DataLog(source, tmp_path))
-    assert sum(line["data/replaced"] for line in lines(tmp_path)) == 12
+    assert sum(line["data/replaced"] for line in logged_lines(tmp_path)) == 12
     expected = {f"\x1b{k}.mp4": "truncated" for k in (0, 1, 2, 10, 11, 12)}
     assert data_log.read(tmp_path) == expected
 
@@ -528,11 +522,11 @@ def test_two_processes_stop_at_the_same_step_when_one_is_told_to(tmp_path):
     processes[1].send_signal(signal.SIGTERM)
     outputs = [process.communicate(timeout=120)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
-    [step] = complete_steps(tmp_path)
+    [step] = saved_steps(tmp_path)
     assert f"Stopped and saved at step {step} of {STEPS}" in outputs[0]
     assert "Stopped" not in outputs[1]
     processes = start_two(tmp_path, "--checkpoint_every=0")
     outputs = [process.communicate(timeout=120)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert f"RESTORED step {step} " in outputs[0]
-    assert complete_steps(tmp_path) == [step, STEPS]
+    assert saved_steps(tmp_path) == [step, STEPS]

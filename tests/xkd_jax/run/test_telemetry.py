@@ -9,6 +9,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests import full_disk
+from tests.saved_runs import logged_lines
 from xkd_jax.run import telemetry
 
 SPEED = {
@@ -16,10 +17,6 @@ SPEED = {
     "speed/seconds_per_step": 0.5,
     "speed/data_wait": 0.031,
 }
-
-
-def lines(workdir):
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_progress_line():
@@ -67,8 +64,8 @@ def test_metrics_reach_the_file_and_tensorboard(tmp_path, capsys):
     with telemetry.Telemetry(tmp_path, start_step=0, total_steps=10, steps_per_epoch=4) as log:
         log.config({"seed": 0})
         log.scalars(5, metrics)
-    assert lines(tmp_path) == [{"step": 5, "epoch": 1.25} | metrics]
-    assert list(lines(tmp_path)[0])[2:] == list(metrics)
+    assert logged_lines(tmp_path) == [{"step": 5, "epoch": 1.25} | metrics]
+    assert list(logged_lines(tmp_path)[0])[2:] == list(metrics)
     assert json.loads((tmp_path / "config.json").read_text()) == {"seed": 0}
     assert "step 5/10 (50.0%) epoch 1.25 | total 2.5 |" in capsys.readouterr().out
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
@@ -108,7 +105,7 @@ def test_resume_drops_later_and_torn_lines(tmp_path, torn, capsys):
     path.write_bytes(b'{"step": 1}\n' + torn + b'\n{"step": 2}\n{"step": 3}\n' + torn)
     with telemetry.Telemetry(tmp_path, start_step=2, total_steps=10) as log:
         log.scalars(3, SPEED)
-    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3]
+    assert [line["step"] for line in logged_lines(tmp_path)] == [1, 2, 3]
     assert "that cannot be read" in capsys.readouterr().out
     assert {p.name for p in tmp_path.iterdir()} == {"metrics.jsonl", "images", "tensorboard"}
 

@@ -11,7 +11,7 @@ import pytest
 import xkd_jax
 from configs.eval import finetune_audio, finetune_video
 from tests.integration.runs import load_state, saved_steps
-from tests.saved_runs import save_run
+from tests.saved_runs import logged_lines, save_run
 from tests.xkd_jax.downstream import labeled_clips
 from xkd_jax.config.checks import ConfigError
 from xkd_jax.downstream import metrics
@@ -87,10 +87,6 @@ def audio_config(pretrained, data, steps=30, **changes):
     return small(finetune_audio.get_config(), pretrained, data, steps, **changes)
 
 
-def lines(workdir):
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-
-
 @pytest.fixture(scope="module")
 def undisturbed(pretrained, two_partitions, tmp_path_factory):
     """Workdir and results of an uninterrupted finetuning of video."""
@@ -105,13 +101,13 @@ def test_a_handful_of_clips_is_learned_in_every_partition(undisturbed):
     assert json.loads((workdir / "results.json").read_text()) == json.loads(json.dumps(found))
     assert {path.name for path in workdir.glob("*.png")} == {"confusion.png", "per_class.png"}
     for name in found["partitions"]:
-        losses = [line["total"] for line in lines(workdir / name)]
+        losses = [line["total"] for line in logged_lines(workdir / name)]
         assert losses[0] > 0.8 and np.mean(losses[-3:]) < 0.5 * losses[0], losses
 
 
 def test_evaluations_are_logged_and_kept(undisturbed):
     workdir, found = undisturbed
-    logged = [line for line in lines(workdir / "1") if "test/top1" in line]
+    logged = [line for line in logged_lines(workdir / "1") if "test/top1" in line]
     assert [line["step"] for line in logged] == [12, 24]
     partition = found["partitions"]["1"]
     candidates = partition["candidates"]
@@ -232,7 +228,7 @@ def test_sound_of_several_classes_is_learned(pretrained, multi_label, tmp_path):
     found = finetune.finetune(config, str(tmp_path))
     assert found["metric"] == "map" and found["scores"]["map"]["mean"] > 0.9
     assert not (tmp_path / "confusion.png").exists()
-    losses = [line["total"] for line in lines(tmp_path / "test")]
+    losses = [line["total"] for line in logged_lines(tmp_path / "test")]
     assert np.mean(losses[-3:]) < 0.8 * losses[0]
     # The results are those of the stored scores.
     plan = json.loads((tmp_path / "test" / "plan.json").read_text())
