@@ -12,11 +12,12 @@ Flags:
   --config.FIELD=VALUE    sets a field of the config; any number of these
   --workdir=FOLDER        folder of the run, for checkpoints, metrics and pictures; it is created if
                           it does not exist
-  --compile_for=TARGET    trains nothing: compiles the step of pretraining or finetuning for GPUs
-                          (h100, h100:8, h100:4x8 for 4 hosts; a100, a100-80gb, h200, b200), for a
-                          TPU slice (v5e:16x16), or for the devices here (local), and prints memory,
-                          arithmetic, traffic and communication. GPUs and TPUs need not be here, but
-                          need the extra cuda or tpu. Exit code 1 if the step does not fit
+  --compile_for=TARGET    trains nothing: compiles the step of pretraining, finetuning or an
+                          attentive probe for GPUs (h100, h100:8, h100:4x8 for 4 hosts; a100,
+                          a100-80gb, h200, b200), for a TPU slice (v5e:16x16), or for the devices
+                          here (local), and prints memory, arithmetic, traffic and communication.
+                          GPUs and TPUs need not be here, but need the extra cuda or tpu. Exit code
+                          1 if the step does not fit
   --dry_run               runs nothing: checks the config and that its data and weights exist, and
                           prints what would run, with the whole config, one fact on each line
   --coordinator=HOST:PORT, --processes=N, --process=I

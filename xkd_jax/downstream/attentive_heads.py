@@ -64,6 +64,17 @@ class Heads:
             count: Number of heads.
         """
         encoders = {m: (b.module.clone(row=None), b.patch) for m, b in backbones.items()}
+        return cls.over(encoders, blocks, classes, count)
+
+    @classmethod
+    def over(
+        cls,
+        encoders: Mapping[str, tuple[Encoder, tuple[int, ...]]],
+        blocks: int,
+        classes: int,
+        count: int,
+    ) -> "Heads":
+        """Makes the heads for the modules of encoders and the sizes of their patches; see `on`."""
         widest = max((module for module, _ in encoders.values()), key=lambda module: module.width)
         pooler = attentive_pooler.AttentivePooler(
             widest.width, blocks, widest.heads, dtype=widest.dtype

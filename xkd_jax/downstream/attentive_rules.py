@@ -9,7 +9,7 @@ import ml_collections
 from xkd_jax.config import attentive, checks, schema
 from xkd_jax.downstream import labeled_data
 
-_RULES = schema.rules(attentive.fields())
+RULES = schema.rules(attentive.fields())
 
 
 class Pair(NamedTuple):
@@ -36,7 +36,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     Raises:
         ConfigError: A field is not allowed. The message names it, its value and what is allowed.
     """
-    checks.check_fields(config, _RULES)
+    checks.check_fields(config, RULES)
     if not config.checkpoint:
         checks.refuse(config, "checkpoint", "the folder of a run, an export or converted weights")
     checks.check_data(config)

@@ -74,7 +74,7 @@ def check(config: ml_collections.ConfigDict, target: str) -> None:
     Call it before JAX looks for devices.
 
     Args:
-        config: Config of pretraining or finetuning, see configs/.
+        config: Config of pretraining, finetuning or an attentive probe, see configs/.
         target: Name of the target, see `compile_targets.find`.
 
     Raises:
@@ -95,7 +95,7 @@ def compile_program(
     """Compiles the step of a config.
 
     Args:
-        config: Config of pretraining or finetuning.
+        config: Config of pretraining, finetuning or an attentive probe.
         target: Name of the target, for the report.
         devices: Devices to compile for, from `compile_targets.find`.
 
@@ -133,11 +133,14 @@ def compile_program(
 def compile_step(step: step_shapes.StepShapes, mesh: jax.sharding.Mesh) -> jax.stages.Compiled:
     """Compiles a step as a run on the mesh does; the devices need not be here."""
     state = sharding.with_shardings(step.state, sharding.state_shardings(step.state, mesh))
-    numbers = sharding.with_shardings(step.numbers, sharding.state_shardings(step.numbers, mesh))
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    step_args = sharding.with_shardings(
+        step.step_args, jax.tree.map(lambda _: everywhere, step.step_args)
+    )
     batch = sharding.with_shardings(
         step.batch, jax.tree.map(lambda _: sharding.batch_sharding(mesh), step.batch)
     )
-    return loop.compile_step(step.step_fn, state, batch, mesh, (numbers,))
+    return loop.compile_step(step.step_fn, state, batch, mesh, step_args)
 
 
 def describe(program: Program) -> str:
@@ -204,11 +207,15 @@ def _bounds(program: Program) -> list[str]:
 def advice(config: ml_collections.ConfigDict) -> str:
     """Lists the settings that would save memory, the cheapest first."""
     parallel = config.parallel
-    policies = {"none": ["dots", "full"], "dots": ["full"], "full": []}[parallel.remat]
+    # An attentive probe has no `remat`, since its encoders have no backward pass.
+    remat = parallel.get("remat", "full")
+    policies = {"none": ["dots", "full"], "dots": ["full"], "full": []}[remat]
     ways = [f"--config.parallel.remat={policy}" for policy in policies]
     ways.append(f"--config.parallel.fsdp={max(2, 2 * parallel.fsdp)}")
     if "accumulate" in parallel:
         ways.append(f"--config.parallel.accumulate={2 * parallel.accumulate}")
+    if "grid" in config:
+        ways.append("fewer --config.grid.learning_rates")
     ways.append("a smaller --config.batch_size, or more devices")
     return "; ".join(ways)
 

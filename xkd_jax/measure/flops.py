@@ -6,11 +6,13 @@ products is left out: it is less than 1%.
 
 import itertools
 import math
+from collections.abc import Mapping
 
 import ml_collections
 
+from xkd_jax.downstream.attentive_heads import Heads
 from xkd_jax.method.models.masked_autoencoder import kept_count
-from xkd_jax.method.models.patches import token_grid
+from xkd_jax.method.models.patches import patch_values, token_grid
 from xkd_jax.method.models.vit import Encoder
 from xkd_jax.method.models.xkd import MODALITIES, XKD, Modality, view_extents
 
@@ -56,6 +58,36 @@ def finetuning_per_clip(encoder: Encoder, values: int, classes: int) -> dict[str
     return {
         "encoder": 3 * _vit(encoder, values, patches),
         "head": 3 * 2.0 * encoder.width * classes,
+    }
+
+
+def attentive_per_clip(heads: Heads, grids: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
+    """Counts the operations of one step of an attentive probe for one clip.
+
+    Args:
+        heads: The frozen encoders and the heads on them.
+        grids: Numbers of tokens along each axis of a view, by modality.
+
+    Returns:
+        Operations by part: `encoder` (forward) and `heads` (forward and backward, of all heads).
+    """
+    width, tokens = heads.pooler.width, {m: math.prod(grid) for m, grid in grids.items()}
+    encoders = sum(
+        _vit(encoder, patch_values(patch), tokens[m])
+        for m, (encoder, patch) in heads.encoders.items()
+    )
+    count = sum(tokens.values())
+    # Keys and values of all tokens, the products with the one query, the output and the MLP.
+    cross = 4.0 * count * width**2 + 4.0 * count * width + 18.0 * width**2
+    embeddings = sum(
+        2.0 * tokens[m] * encoder.width * width
+        for m, (encoder, _) in heads.encoders.items()
+        if encoder.width != width
+    )
+    head = embeddings + _transformer(count, width, heads.pooler.blocks - 1) + cross
+    return {
+        "encoder": encoders,
+        "heads": 3 * heads.count * (head + 2.0 * width * heads.classes),
     }
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,9 @@ from tests.xkd_jax.downstream import labeled_clips
 from xkd_jax.config.checks import ConfigError
 from xkd_jax.downstream import attentive, attentive_heads, attentive_rules, backbones
 from xkd_jax.downstream.finetuning import finetune_folder
+from xkd_jax.measure import step_shapes
 from xkd_jax.method import optimizer
+from xkd_jax.run import loop
 
 CLASSES, HEADS = 3, 4
 
@@ -49,11 +52,37 @@ def planted(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def probed(run, planted, tmp_path_factory):
-    """Workdir and results of a probe on both modalities."""
+def observed(run, planted, tmp_path_factory):
+    """A probe on both modalities: workdir, config and results; and its step's arguments."""
     workdir = tmp_path_factory.mktemp("probed")
     config = config_for(run, planted, modalities=("video", "audio"))
-    return workdir, config, attentive.attentive(config, str(workdir))
+    with mock.patch.object(loop, "compile_step", wraps=loop.compile_step) as compiled:
+        results = attentive.attentive(config, str(workdir))
+    _, state, batch, mesh, step_args = compiled.call_args.args
+    return (workdir, config, results), (forms((state, batch, step_args)), mesh)
+
+
+@pytest.fixture(scope="module")
+def probed(observed):
+    return observed[0]
+
+
+def forms(tree):
+    """Returns shapes and dtypes as on the devices, by path."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path): (leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype))
+        for path, leaf in flat
+    }
+
+
+def test_the_step_that_is_compiled_ahead_is_that_of_the_run(observed, monkeypatch):
+    (_, config, _), (of_the_run, mesh) = observed
+    monkeypatch.setattr(step_shapes, "_CLASSES", CLASSES)
+    step_shapes.check(config)
+    step = step_shapes.make(config, mesh)
+    assert forms((step.state, step.batch, step.step_args)) == of_the_run
+    assert step.step_fn.__qualname__ == "make_train_step.<locals>.train_step"
 
 
 def test_planted_classes_are_found(probed):

@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_refused_with_what_is_left_to_try(program, monkeypa
 def test_only_training_is_compiled_ahead():
     config = tiny_config()
     config.task = "probe"
-    allowed = r"config\.task is 'probe'; allowed: 'pretrain' or 'finetune' with --compile_for"
+    allowed = r"task is 'probe'; allowed: 'pretrain', 'finetune' or 'attentive' with --compile_for"
     with pytest.raises(ValueError, match=allowed):
         compile_check.check(config, "local")
 

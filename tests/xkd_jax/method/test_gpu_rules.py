@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).parents[3]
 # One config for each kind of shape.
 TRACED = (
     *("k400", "audioset", "folder", "demo"),
-    *("eval.finetune_k400", "eval.finetune_esc50", "eval.finetune_joint"),
+    *("eval.finetune_k400", "eval.finetune_esc50", "eval.finetune_joint", "eval.attentive"),
 )
 SHIPPED = sorted(
     str(path.relative_to(ROOT / "configs").with_suffix("")).replace("/", ".")
@@ -33,8 +33,8 @@ def shipped(name):
 
 def shape_of(config):
     """Returns what determines the shapes of a config's attention."""
-    if config.task == "finetune":
-        return config.modality, config.frame_size
+    if config.task != "pretrain":
+        return config.get("modality", config.get("modalities")), config.frame_size
     sizes = [
         (m.patch, m.mask_ratio, m.encoder, m.decoder)
         for m in (config.model.video, config.model.audio)
@@ -62,14 +62,17 @@ def test_shipped_steps_trace_with_all_attention_fused(name, monkeypatch):
     step_shapes.check(config)
     with gpu.rules(monkeypatch):
         step = step_shapes.make(config, gpu.mesh())
-        program = jax.make_jaxpr(step.step_fn)(step.state, step.batch, step.numbers)
+        program = jax.make_jaxpr(step.step_fn)(step.state, step.batch, *step.step_args)
     calls = list(attention_calls(program.jaxpr))
     forward = sum("fwd" in kernel for kernel, _ in calls)
     backward = sum("bwd" in kernel for kernel, _ in calls)
     # Two students with two views each, and two decoders; teachers have no backward pass.
-    finetuned = 2 if config.get("modality") == "joint" else 1
-    trained, taught = (finetuned, 0) if config.task == "finetune" else (6, 2)
-    again = 0 if config.parallel.remat == "none" else trained
+    trained, taught = {
+        "pretrain": (6, 2),
+        "finetune": (2 if config.get("modality") == "joint" else 1, 0),
+        "attentive": (0, len(config.get("modalities", ()))),
+    }[config.task]
+    again = 0 if config.parallel.get("remat", "none") == "none" else trained
     assert (forward, backward) == (taught + trained + again, trained), calls
     assert {shape[0] for _, shape in calls} == {config.batch_size}
 
