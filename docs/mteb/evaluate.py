@@ -32,7 +32,6 @@ import mteb
 import numpy as np
 import soxr
 import torch
-from mteb.abstasks import AbsTaskRetrieval
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 from mteb.types import PromptType
@@ -230,14 +229,13 @@ def _scaled(features: torch.Tensor) -> torch.Tensor:
 
 def unsuitable(task: Any, modalities: Sequence[str]) -> str | None:
     """Returns why encoders of some modalities cannot do a task, or None."""
-    name, sides = task.metadata.name, [set(task.metadata.modalities)]
-    if isinstance(task, AbsTaskRetrieval):
-        sides = [set(task.metadata.get_modalities(side)) for side in PromptType]
-    for side in sides:
-        if not side <= set(modalities):
-            needed, held = " and ".join(sorted(side)), " and ".join(modalities)
-            return f"{name} has inputs of {needed}; the encoders are of {held}"
-    if len({frozenset(side) for side in sides}) > 1:
+    name, needed = task.metadata.name, task.metadata.modalities
+    if not set(needed) <= set(modalities):
+        needed, held = " and ".join(sorted(needed)), " and ".join(modalities)
+        return f"{name} has inputs of {needed}; the encoders are of {held}"
+    # Such as "v2a" for video and audio, "va2va" for pairs of both, "v2c" for classes.
+    one, _, other = task.metadata.category.partition("2")
+    if set(one) != set(other) and set(other) <= {"v", "a"}:
         return f"{name} compares video with audio, whose features have no space in common"
     return None
 
