@@ -306,6 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model = XKDEncoder(flags.model, flags.network, flags.windows, flags.device)
         if reasons := list(filter(None, (unsuitable(task, model.modalities) for task in tasks))):
             raise ValueError("; ".join(reasons))
+        make_folder(flags.output)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -324,6 +325,16 @@ def check_export(folder: pathlib.Path) -> None:
             f"--model is {folder}; allowed: a folder that `python -m xkd_jax.interop.export "
             "--format=huggingface` wrote"
         )
+
+
+def make_folder(output: pathlib.Path) -> None:
+    """Makes the folder of the results."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"--output is {output}; allowed: a folder that can be written ({error.strerror})"
+        ) from error
 
 
 if __name__ == "__main__":

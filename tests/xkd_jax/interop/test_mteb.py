@@ -22,6 +22,7 @@ REFUSED = {
     "--windows is 0; allowed: 1 or more": ["--windows=0"],
     "--model is nowhere; allowed: a folder that": ["--model=nowhere"],
     "network is 'third'; allowed: teacher, student": ["--network=third"],
+    "--output is job.pickle; allowed: a folder that": ["--output=job.pickle"],
     "GreatestHitsA2VRetrieval compares video with audio": ["--tasks=GreatestHitsA2VRetrieval"],
     "MSRVTTV2T has inputs of text and video; the encoders are of": ["--tasks=MSRVTTV2T"],
 }
