@@ -6,13 +6,12 @@ few rows.
 
 import importlib
 import json
-import pkgutil
 import signal
 import time
 
 import pytest
 
-import configs.eval
+from tests import shipped_configs
 from tests.integration import runs
 from xkd_jax.downstream import probe
 
@@ -70,16 +69,8 @@ def small(name, checkpoint, path):
     return config
 
 
-def probes():
-    """Yields the names of the probes' configs."""
-    for module in pkgutil.iter_modules(configs.eval.__path__):
-        make = getattr(importlib.import_module(f"configs.eval.{module.name}"), "get_config", None)
-        if make and make().task == "probe":
-            yield module.name
-
-
 def test_all_probes_are_tested():
-    assert set(probes()) == {name.partition(":")[0] for name in (*FAST, *SLOW)}
+    assert set(shipped_configs.probes()) == {name.partition(":")[0] for name in (*FAST, *SLOW)}
 
 
 def check(name, dataset, config, workdir):

@@ -2,14 +2,13 @@
 
 import importlib
 import math
-import pkgutil
 import re
 
 import pytest
 
-import configs.eval
 from configs.eval import probe
 from input_pipeline.programs import config_fields
+from tests import shipped_configs
 from tests.xkd_jax.config.test_checks import put
 from xkd_jax.config.checks import ConfigError
 from xkd_jax.downstream import probe_rules
@@ -49,15 +48,7 @@ def refusal(config):
     return str(error.value)
 
 
-def shipped():
-    """Yields the names of the shipped probe configs."""
-    for module in pkgutil.iter_modules(configs.eval.__path__):
-        make = getattr(importlib.import_module(f"configs.eval.{module.name}"), "get_config", None)
-        if make and make().task == "probe":
-            yield module.name
-
-
-@pytest.mark.parametrize("name", list(shipped()))
+@pytest.mark.parametrize("name", list(shipped_configs.probes()))
 def test_shipped_configs_pass(name, tmp_path):
     module = importlib.import_module(f"configs.eval.{name}")
     config = module.get_config()
@@ -177,7 +168,7 @@ def test_the_numbers_of_the_paper():
     assert clips("linear_fsd50k") == (10, "random", 8, "uniform")
     assert clips("fusion_kinetics_sound") == (20, "random", 2, "uniform")
     assert of("fusion_kinetics_sound")["fusion"] == "plain"
-    for name in shipped():
+    for name in shipped_configs.probes():
         fields = of(name)
         if not fields["paper"]:
             continue
