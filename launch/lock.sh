@@ -2,8 +2,8 @@
 # Rewrites the lock files from pyproject.toml: requirements.txt, which demo.sh and test.sh install on
 # CPUs; requirements-cuda.txt and requirements-tpu.txt, the same with JAX for NVIDIA GPUs and for
 # TPUs; requirements-beam.txt, the same with Apache Beam and the older packages that it needs;
-# requirements-torch.txt, PyTorch and transformers without JAX; and requirements-mteb.txt, the same
-# with MTEB.
+# requirements-trackers.txt, the same with Weights & Biases and MLflow; requirements-torch.txt, PyTorch
+# and transformers without JAX; and requirements-mteb.txt, the same with MTEB.
 # Needs uv (pip install uv). Each package has one version for all supported versions of Python, so
 # that a test on one of them holds for the others.
 set -euo pipefail
@@ -32,6 +32,8 @@ for accelerator in cuda tpu; do
 done
 cp requirements.txt requirements-beam.txt
 lock requirements-beam.txt --extra prepare "$@"
+cp requirements.txt requirements-trackers.txt
+lock requirements-trackers.txt --group trackers "$@"
 previous=requirements.txt
 for group in torch mteb; do
     cp "$previous" "requirements-$group.txt"

@@ -19,8 +19,9 @@ from xkd_jax.method.hyperparameters import hyperparameters
 from xkd_jax.method.models import xkd
 from xkd_jax.method.state import TrainState, init_state
 from xkd_jax.method.views import make_views
-from xkd_jax.report import reconstructions, watch
+from xkd_jax.report import playback, watch
 from xkd_jax.run import console, data_log, loop, processes
+from xkd_jax.run.figures import Figures
 
 if TYPE_CHECKING:
     from input_pipeline.loader import Loader
@@ -198,13 +199,14 @@ def describe(
 
 def make_figures(
     model: xkd.XKD, config: ml_collections.ConfigDict, mesh: Mesh
-) -> Callable[[TrainState, Any], dict[str, np.ndarray]]:
-    """Builds a function `(state, batch) -> {name: (H, W, 3) uint8}` that draws reconstructions.
+) -> Callable[[TrainState, Any], Figures]:
+    """Builds a function `(state, batch) -> Figures` that shows reconstructions.
 
-    A modality that none of the first examples has is not drawn.
+    A modality that none of the first examples has is not shown. The processes that write no log
+    get no figures.
     """
 
-    # Every process gets all pictures, wherever their examples are.
+    # Every process gets all outputs, wherever their examples are.
     @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, PartitionSpec()))
     def reconstruct(
         state: TrainState, batch: dict[str, jax.Array]
@@ -216,17 +218,16 @@ def make_figures(
         drawn = {m: (views[m].full, s.predictions, s.mask.dropped) for m, s in students.items()}
         return drawn, {m: v.present for m, v in views.items()}
 
-    def figures(state: TrainState, batch: Any) -> dict[str, np.ndarray]:
-        outputs, present = jax.tree.map(np.asarray, reconstruct(state, batch))
-        pictures = {}
-        if present["video"].any():
-            pictures["reconstruction/video"] = reconstructions.video_picture(
-                *outputs["video"], model.video.patch, config.views.video.frame_rate
-            )
-        if present["audio"].any():
-            pictures["reconstruction/audio"] = reconstructions.audio_picture(
-                *outputs["audio"], model.audio.patch, config.views.audio
-            )
-        return pictures
+    def figures(state: TrainState, batch: Any) -> Figures:
+        outputs, present = reconstruct(state, batch)
+        if not processes.is_first():
+            return Figures({})
+        outputs, present = jax.tree.map(np.asarray, (outputs, present))
+        return playback.figures(
+            {m: output for m, output in outputs.items() if present[m].any()},
+            {"video": model.video.patch, "audio": model.audio.patch},
+            config.views,
+            plays=bool(config.log.writers),
+        )
 
     return figures

@@ -4,6 +4,7 @@
 """
 
 import difflib
+import importlib.util
 import math
 import os
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     """
     check_step(config)
     check_data(config)
+    check_writers(config)
     if config.probe.every_steps:
         check_probe(config)
 
@@ -116,6 +118,22 @@ def check_data(config: ml_collections.ConfigDict) -> None:
         if data_folders.is_mixture(data):
             refuse(config, "data.sources", f"existing folders; there is no {folder!r}")
         refuse(config, "data.path", "an existing folder")
+
+
+def check_writers(config: ml_collections.ConfigDict) -> None:
+    """Checks that the trackers of a config are installed.
+
+    Args:
+        config: Config to check.
+
+    Raises:
+        ConfigError: One of them is not. The message says how to install it.
+    """
+    for name in config.log.writers:
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(
+                f"config.log.writers names {name}, which is not installed: pip install {name}"
+            )
 
 
 def check_probe(config: ml_collections.ConfigDict) -> None:

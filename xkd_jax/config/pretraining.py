@@ -22,6 +22,7 @@ from xkd_jax.config.rules import (
     WEIGHT,
     above,
     any_number,
+    any_of,
     below,
     each,
     interval,
@@ -284,6 +285,8 @@ def fields() -> Section:
 
     log = config.log = Section()
     log.every_steps = Field(50, whole(1, STEPS))
+    # Trackers that get the log besides metrics.jsonl (docs/training.md#trackers).
+    log.writers = Field(("tensorboard",), any_of("tensorboard", "wandb", "mlflow"))
     # Reconstructions; also at the end of the run; 0: never.
     log.images_every_steps = Field(5000, whole(0, STEPS))
     # If no step ends for this long, the run ends with exit code 4, so that the program that started

@@ -112,6 +112,12 @@ def names(*examples: str) -> Rule:
     )
 
 
+def any_of(*names: str) -> Rule:
+    """Allows tuples of distinct words out of some, and the empty one."""
+    some = some_of(*names)
+    return Rule(f"() or {some.allowed}", lambda x: x == () or some.holds(x))
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and not math.isnan(value)
 

@@ -40,6 +40,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     if not config.checkpoint:
         checks.refuse(config, "checkpoint", "the folder of a run, an export or converted weights")
     checks.check_data(config)
+    checks.check_writers(config)
     if not config.steps and not config.epochs:
         checks.refuse(config, "steps", "at least 1, or config.epochs above 0")
     for field in ("learning_rates", "weight_decays"):

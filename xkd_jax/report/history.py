@@ -1,17 +1,15 @@
 """The training log of a run: its `metrics.jsonl`, and the steps after which it was resumed."""
 
-import contextlib
 import math
 import pathlib
 import re
-import struct
 import types
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from xkd_jax.run import data_log, telemetry
+from xkd_jax.run import data_log, starts, telemetry
 
 # By title of a chart, the pattern of its metrics' names; in the order of the report.
 CHARTS = {
@@ -105,7 +103,7 @@ def read(workdir: pathlib.Path) -> History | None:
     metrics = {
         name: np.array([lines[step].get(name, math.nan) for step in steps]) for name in names
     }
-    resumes = _resumes(workdir / "tensorboard", steps)
+    resumes = _resumes(starts.steps(workdir / starts.FILE), steps)
     for name in _meaningless(metrics):
         del metrics[name]
     unreadable = data_log.read(workdir)
@@ -158,36 +156,7 @@ def key(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
 
 
-def _resumes(folder: pathlib.Path, steps: list[int]) -> list[int]:
-    """Finds the steps after which the run was resumed.
-
-    Every start of a run opens a new TensorBoard file. A resume is placed at the last line of the
-    log before the first step in the new file.
-    """
-    starts = []
-    for path in sorted(folder.glob("events.out.tfevents.*")):
-        first = _first_step(path) if path.is_file() else None  # a pipe would block
-        if first is not None:
-            starts.append(first)
-    before = {max((step for step in steps if step < first), default=0) for first in starts}
+def _resumes(start_steps: list[int], steps: list[int]) -> list[int]:
+    """Finds the lines of the log, by their steps, after which the run was started again."""
+    before = {max((step for step in steps if step <= start), default=0) for start in start_steps}
     return sorted(before - {0})
-
-
-def _first_step(path: pathlib.Path) -> int | None:
-    """Reads the first step in a TensorBoard file; returns None if it is empty or truncated."""
-    from tensorboard.compat.proto.event_pb2 import Event
-
-    size = path.stat().st_size
-    with (
-        path.open("rb") as file,
-        contextlib.suppress(Exception),
-    ):  # a truncated file may raise anything
-        # A TFRecord is a length and its checksum, then an event and its checksum. TensorBoard's own
-        # reader would import TensorFlow.
-        while len(header := file.read(12)) == 12:
-            length = min(struct.unpack("<Q", header[:8])[0], size)  # may be wrong
-            event = Event.FromString(file.read(length))
-            if event.HasField("summary") and event.step:
-                return int(event.step)
-            file.read(4)
-    return None

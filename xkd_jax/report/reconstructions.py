@@ -28,24 +28,6 @@ GRAY = 0.5  # brightness of dropped patches, in [0, 1]
 Array = np.ndarray | jax.Array
 
 
-def video_picture(
-    views: Array, predictions: Array, dropped: Array, patch: Sequence[int], frame_rate: float
-) -> np.ndarray:
-    """Draws reconstructed video views from top to bottom, their frames from left to right.
-
-    Args:
-        views: As for `reconstruct_video`.
-        predictions: As for `reconstruct_video`.
-        dropped: As for `reconstruct_video`.
-        patch: As for `reconstruct_video`.
-        frame_rate: Frames per second.
-
-    Returns:
-        `(H', W', 3)` uint8.
-    """
-    return video_montage(reconstruct_video(views, predictions, dropped, patch), frame_rate)
-
-
 def video_montage(rows: np.ndarray, frame_rate: float) -> np.ndarray:
     """Draws video views from top to bottom, their frames from left to right.
 
@@ -76,28 +58,6 @@ def video_montage(rows: np.ndarray, frame_rate: float) -> np.ndarray:
         y, x = row[i, j], column[k]
         picture[y : y + height, x : x + width] = pixels[i, j, k]
     return picture
-
-
-def audio_picture(
-    log_mels: Array,
-    predictions: Array,
-    dropped: Array,
-    patch: Sequence[int],
-    audio: ml_collections.ConfigDict,
-) -> np.ndarray:
-    """Draws reconstructed log-mels over seconds and hertz, two examples in a line.
-
-    Args:
-        log_mels: `(B, F, T)` float, normalized by `audio.mean` and `audio.std`.
-        predictions: `(B, N, f * t)` float, in the space of normalized patches.
-        dropped: `(B, N)`, true or 1 where the network did not see the patch.
-        patch: Extents `(f, t)` of a patch.
-        audio: The run's `config.views.audio`.
-
-    Returns:
-        `(H', W', 3)` uint8.
-    """
-    return audio_montage(reconstruct_audio(log_mels, predictions, dropped, patch), audio)
 
 
 def audio_montage(rows: np.ndarray, audio: ml_collections.ConfigDict) -> np.ndarray:

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -32,6 +31,7 @@ from xkd_jax.run import (
     watchdog,
 )
 from xkd_jax.run.data_log import DataLog
+from xkd_jax.run.figures import Figures
 from xkd_jax.run.step_metrics import Metrics, Monitor, NonFiniteError
 
 
@@ -79,7 +79,7 @@ class Hooks(NamedTuple):
     """What is called between two steps.
 
     Attributes:
-        figures: Function `(state, batch) -> dict` of `(H, W, 3)` uint8 images; or None.
+        figures: Function `(state, batch) -> Figures` that shows what is learned; or None.
         figures_every: Steps between two calls of `figures`. There is always one at the end of the
             run, unless this is 0: then there are none.
         evaluate: Function `(state, step) -> (state, metrics)` that evaluates the state between two
@@ -91,7 +91,7 @@ class Hooks(NamedTuple):
         look: Function `(step, metrics)` that process 0 calls with each line of the log; or None.
     """
 
-    figures: Callable[[Any, Any], dict[str, np.ndarray]] | None = None
+    figures: Callable[[Any, Any], Figures] | None = None
     figures_every: int = 0
     evaluate: Callable[[Any, int], tuple[Any, dict[str, float]]] | None = None
     evaluate_every: int = 0
@@ -172,9 +172,10 @@ def train(
                 start_step=step,
                 total_steps=total_steps,
                 steps_per_epoch=task.steps_per_epoch,
+                writers=config.log.writers,
             )
         )
-        log.config(plain_config)
+        log.begin(plain_config)
         if task.data_log:
             stack.enter_context(task.data_log)
         data = _endless(stack.enter_context(sharding.Prefetch(task.batches(step), mesh)), step)
@@ -217,7 +218,7 @@ def train(
                     checkpoints.save(step, state)
             if draws:
                 with interval.pause(), stall_watch.pause():
-                    log.images(step, hooks.figures(state, batch))
+                    log.figures(step, hooks.figures(state, batch))
         monitor.finish()
         checkpoints.save(step, state)  # not saved yet if a signal ended the loop
     if step < total_steps:

@@ -1,26 +1,26 @@
-"""The log of a run: TensorBoard, `metrics.jsonl`, PNG images and lines on the terminal.
+"""The log of a run: `metrics.jsonl`, PNG images, trackers and lines on the terminal.
 
 Files are only appended to, or replaced as a whole, so a run may be killed at any instant. Only the
 first process writes.
 """
 
 import contextlib
-import io
 import itertools
 import json
 import math
 import os
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
-from PIL import Image
 
 from input_pipeline.files import atomic
 from input_pipeline.programs.wording import counted
-from xkd_jax.run import console, processes
+from xkd_jax.run import console, processes, starts
+from xkd_jax.run.figures import Figures
+from xkd_jax.run.trackers import TrackerError, encoding
 
 # The last of the loss terms, which are at the beginning. The progress line shows all of them.
 TOTAL = "total"
@@ -39,6 +39,10 @@ class Telemetry:
             are from an interrupted process and are dropped.
         total_steps: Steps of the whole run.
         steps_per_epoch: Steps per epoch; None if there are no epochs.
+        writers: Value of `config.log.writers`.
+
+    Raises:
+        TrackerError: A tracker cannot start a run.
     """
 
     def __init__(
@@ -48,7 +52,9 @@ class Telemetry:
         start_step: int,
         total_steps: int,
         steps_per_epoch: float | None = None,
+        writers: Sequence[str] = ("tensorboard",),
     ) -> None:
+        self._start_step = start_step
         self._total_steps = total_steps
         self._steps_per_epoch = steps_per_epoch
         self._writes = processes.is_first()
@@ -58,15 +64,27 @@ class Telemetry:
         (self._workdir / "images").mkdir(parents=True, exist_ok=True)
         drop_lines_after(self._workdir / "metrics.jsonl", start_step)
         with self._writing_events():
-            self._tensorboard = _tensorboard_writer(self._workdir / "tensorboard")
+            self._writers = _open_writers(writers, self._workdir)
 
-    def config(self, config: dict[str, Any]) -> None:
-        """Writes the resolved config, nested dicts of plain values, to `config.json`."""
-        if self._writes:
-            atomic.write_text(self._workdir / "config.json", json.dumps(config, indent=2))
+    def begin(self, config: dict[str, Any]) -> None:
+        """Writes the resolved config, and which code and packages the run starts with.
+
+        Args:
+            config: Nested dicts of plain values, for `config.json`.
+        """
+        if not self._writes:
+            return
+        atomic.write_text(self._workdir / "config.json", json.dumps(config, indent=2))
+        start = starts.append(self._workdir / starts.FILE, self._start_step)
+        packages = "\n".join(f"{name} {version}" for name, version in start["packages"].items())
+        texts = {"run/code": start["code"], "run/packages": packages}
+        with self._writing_events():
+            for writer in self._writers:
+                writer.write_hparams(config)
+                writer.write_texts(self._start_step, texts)
 
     def scalars(self, step: int, metrics: dict[str, float]) -> None:
-        """Writes the metrics of one step to `metrics.jsonl`, TensorBoard and the terminal.
+        """Writes the metrics of one step to `metrics.jsonl`, the trackers and the terminal.
 
         Args:
             step: Number of steps done.
@@ -82,33 +100,37 @@ class Telemetry:
         with atomic.named(path), path.open("a") as file:
             file.write(json.dumps(record | metrics) + "\n")
         with self._writing_events():
-            self._tensorboard.write_scalars(step, metrics)
-            self._tensorboard.flush()
+            for writer in self._writers:
+                writer.write_scalars(step, metrics)
+                writer.flush()
         console.say(progress_line(step, self._total_steps, metrics, self._steps_per_epoch))
 
-    def images(self, step: int, images: dict[str, np.ndarray]) -> None:
-        """Writes images to TensorBoard and as `images/<step>_<name>.png`.
+    def figures(self, step: int, figures: Figures) -> None:
+        """Writes figures to the trackers, and images as `images/<step>_<name>.png` too.
 
         Args:
             step: Number of steps done.
-            images: Dict of `(H, W, 3)` uint8 arrays.
+            figures: The figures of this step.
         """
         if not self._writes:
             return
-        for name, image in images.items():
-            png = io.BytesIO()
-            Image.fromarray(np.asarray(image)).save(png, format="PNG")
+        for name, image in figures.images.items():
             file_name = f"{step:08d}_{name.replace('/', '_')}.png"
-            atomic.write_bytes(self._workdir / "images" / file_name, png.getvalue())
+            atomic.write_bytes(self._workdir / "images" / file_name, encoding.png(image))
         with self._writing_events():
-            self._tensorboard.write_images(step, images)
-            self._tensorboard.flush()
+            for writer in self._writers:
+                writer.write_images(step, figures.images)
+                writer.write_videos(step, figures.videos, frame_rate=figures.frame_rate)
+                writer.write_audios(step, figures.audios, sample_rate=figures.sample_rate)
+                writer.flush()
 
     @contextlib.contextmanager
     def _writing_events(self) -> Iterator[None]:
         """Turns TensorFlow's errors, such as for a full disk, into an OSError."""
         try:
             yield
+        except (TrackerError, OSError):
+            raise
         except Exception as error:
             reason = " ".join(str(error).partition(" [Op:")[0].split())
             raise OSError(f"{self._workdir / 'tensorboard'} cannot be written: {reason}") from error
@@ -116,10 +138,11 @@ class Telemetry:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._writes:
             with self._writing_events():
-                self._tensorboard.close()
+                for writer in self._writers:
+                    writer.close(failed=kind is not None)
 
 
 class Interval:
@@ -283,8 +306,8 @@ def read_line(line: bytes) -> tuple[int, dict[str, float]] | None:
         return None
 
 
-def _tensorboard_writer(path: pathlib.Path) -> Any:
+def _open_writers(names: Sequence[str], workdir: pathlib.Path) -> list[Any]:
     # Imported here because it imports TensorFlow, which this module must not require.
-    from clu import metric_writers
+    from xkd_jax.run.trackers import writers
 
-    return metric_writers.SummaryWriter(str(path))
+    return list(writers.open_writers(names, workdir))

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from input_pipeline.files import file_lock
 
 _LOCK = ".lock"
-_FOLDERS = ("checkpoints", "images", "tensorboard")
-_FILES = ("config.json", "metrics.jsonl")
+_FOLDERS = ("checkpoints", "images", "mlflow", "tensorboard", "wandb")
+_FILES = ("config.json", "metrics.jsonl", "mlflow.db", "starts.jsonl", "trackers.json")
 
 
 class WorkdirError(ValueError):

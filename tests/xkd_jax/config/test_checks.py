@@ -32,7 +32,7 @@ ALLOWED = {
         probe.every_steps probe.seed log.images_every_steps log.stall_minutes
         saving.keep_every_steps saving.milestones""",
     -1: "views.audio.mean",
-    (): "data.sources data.weights",
+    (): "data.sources data.weights log.writers",
     (0, 0, 0, 0): "views.video.color_jitter",
     (1e-3,) * 9: "xkd.mmd_gammas",  # any number of them
     "": "data.split init_from probe.path probe.train_split probe.test_split",

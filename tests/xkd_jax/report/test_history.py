@@ -15,6 +15,7 @@ from xkd_jax.run import telemetry
 def test_reads_what_telemetry_writes_and_where_the_run_was_started_again(tmp_path):
     for start, steps in ((0, (2, 4)), (4, (6, 8))):
         with telemetry.Telemetry(tmp_path, start_step=start, total_steps=8) as log:
+            log.begin({"seed": 1})
             for step in steps:
                 speed = {"speed/seconds_per_step": 1.0, "speed/clips_per_second": 8.0}
                 log.scalars(step, {"total": 1.0 / step, **speed, "speed/data_wait": 0.0})
@@ -27,6 +28,7 @@ def test_reads_what_telemetry_writes_and_where_the_run_was_started_again(tmp_pat
 
 def test_a_run_that_was_never_interrupted_has_no_resumes(tmp_path):
     with telemetry.Telemetry(tmp_path, start_step=0, total_steps=8) as log:
+        log.begin({"seed": 1})
         speed = {"speed/seconds_per_step": 1.0, "speed/clips_per_second": 8.0}
         log.scalars(2, {"total": 1.0, **speed, "speed/data_wait": 0.0})
     assert history.read(tmp_path).resumes == []
@@ -81,8 +83,7 @@ def test_any_damage_to_a_log_can_be_read(tmp_path):
 
 def test_pipes_beside_a_log_are_not_waited_for(tmp_path, capsys):
     write_log(tmp_path, [log_line(step) for step in (1, 2, 3)])
-    (tmp_path / "tensorboard").mkdir()
-    os.mkfifo(tmp_path / "tensorboard" / "events.out.tfevents.1")
+    os.mkfifo(tmp_path / "starts.jsonl")
     os.mkfifo(tmp_path / "unreadable-0.json")
     assert len(history.read(tmp_path)) == 3
     assert "unreadable-0.json is damaged" in capsys.readouterr().out

@@ -15,6 +15,16 @@ RNG = np.random.default_rng(0)
 VIDEO_PATCH, AUDIO_PATCH = (2, 8, 8), (4, 16)
 
 
+def video_picture(views, predictions, dropped):
+    rows = reconstructions.reconstruct_video(views, predictions, dropped, VIDEO_PATCH)
+    return reconstructions.video_montage(rows, frame_rate=8.0)
+
+
+def audio_picture(log_mels, predictions, dropped):
+    rows = reconstructions.reconstruct_audio(log_mels, predictions, dropped, AUDIO_PATCH)
+    return reconstructions.audio_montage(rows, AUDIO)
+
+
 @pytest.fixture
 def video():
     """Returns two random views as pixels and normalized, and perfect predictions for them."""
@@ -59,9 +69,7 @@ def test_only_the_dropped_patches_of_a_video_are_gray_or_predicted(video):
 
 def test_the_video_picture_holds_the_pixels_under_their_times(video):
     pixels, clips, targets, dropped = video
-    picture = reconstructions.video_picture(
-        jnp.asarray(clips), jnp.asarray(targets), jnp.asarray(dropped), VIDEO_PATCH, 8.0
-    )
+    picture = video_picture(jnp.asarray(clips), jnp.asarray(targets), jnp.asarray(dropped))
     assert picture.dtype == np.uint8
     assert picture.ndim == 3 and picture.shape[-1] == 3
     # 16 pixels are enlarged seven times; look for a row of pixels of the last frame.
@@ -85,8 +93,7 @@ def test_a_perfect_prediction_gives_back_the_log_mel(audio):
 def test_low_frequencies_are_at_the_bottom_and_time_runs_to_the_right():
     log_mel = np.full((1, 80, 448), -1.0, np.float32)
     log_mel[:, :40, :224] = 1.0  # low and early
-    nothing = np.zeros((1, 560)), AUDIO_PATCH, AUDIO
-    picture = reconstructions.audio_picture(log_mel, np.zeros((1, 560, 64)), *nothing)
+    picture = audio_picture(log_mel, np.zeros((1, 560, 64)), np.zeros((1, 560)))
     bright = picture.sum(axis=-1)
     left, right, top, bottom = 70, 540, 30, 128  # in the first panel
     panel = bright[top:bottom, left:right]
@@ -98,8 +105,7 @@ def test_low_frequencies_are_at_the_bottom_and_time_runs_to_the_right():
 
 def test_the_seconds_of_neighboring_log_mels_do_not_touch():
     log_mels = RNG.normal(size=(2, 80, 224)).astype(np.float32)  # 2 s: a label at the very end
-    nothing = np.zeros((2, 280)), AUDIO_PATCH, AUDIO
-    picture = reconstructions.audio_picture(log_mels, np.zeros((2, 280, 64)), *nothing)
+    picture = audio_picture(log_mels, np.zeros((2, 280, 64)), np.zeros((2, 280)))
     labels = picture[-50:-35]
     assert (labels[:, 520:535] < 128).any() and (labels[:, 545:560] < 128).any()
     assert (labels[:, 535:545] > 250).all()
@@ -110,7 +116,7 @@ def test_any_number_of_log_mels_is_drawn_with_masked_places_gray(audio, count):
     log_mels, targets, dropped = (np.repeat(x, 3, axis=0)[:count] for x in audio)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        picture = reconstructions.audio_picture(log_mels, targets, dropped, AUDIO_PATCH, AUDIO)
+        picture = audio_picture(log_mels, targets, dropped)
     assert picture.dtype == np.uint8
     is_gray = (np.abs(picture.astype(int) - 128) <= 1).all(axis=-1)
     assert is_gray.mean() > 0.1
@@ -120,10 +126,10 @@ def test_silence_and_a_diverged_network_still_make_a_picture(video):
     _, clips, targets, dropped = video
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        reconstructions.video_picture(clips, targets * np.nan, dropped, VIDEO_PATCH, 8.0)
+        video_picture(clips, targets * np.nan, dropped)
         silence, dropped = np.full((1, 80, 448), -1.9, np.float32), np.ones((1, 560))
         nan = np.full((1, 560, 64), np.nan)
-        reconstructions.audio_picture(silence, nan, dropped, AUDIO_PATCH, AUDIO)
+        audio_picture(silence, nan, dropped)
 
 
 def test_bands_are_at_the_frequencies_of_slaneys_scale():

@@ -24,6 +24,7 @@ from xkd_jax.run import (
     processes,
     step_metrics,
 )
+from xkd_jax.run.figures import Figures
 
 STEPS = 60
 
@@ -90,7 +91,7 @@ def test_figures_are_drawn_at_intervals_and_at_the_end(tmp_path):
 
     def figures(state, batch):
         seen.append((int(state.step), np.asarray(batch["x"])))
-        return {"weights": np.zeros((2, 3, 3), np.uint8)}
+        return Figures({"weights": np.zeros((2, 3, 3), np.uint8)})
 
     toy.run(tmp_path, 10, figures=figures, figures_every=4)
     assert [step for step, _ in seen] == [4, 8, 10]

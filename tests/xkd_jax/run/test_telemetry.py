@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests import full_disk
 from tests.saved_runs import logged_lines
 from xkd_jax.run import telemetry
+from xkd_jax.run.figures import Figures
 
 SPEED = {
     "speed/clips_per_second": 412.3,
@@ -62,20 +63,21 @@ def test_window_averages_in_order_and_shares_out_the_time(monkeypatch):
 def test_metrics_reach_the_file_and_tensorboard(tmp_path, capsys):
     metrics = {"total": 2.5, "a": 1.0} | SPEED
     with telemetry.Telemetry(tmp_path, start_step=0, total_steps=10, steps_per_epoch=4) as log:
-        log.config({"seed": 0})
+        log.begin({"seed": 0})
         log.scalars(5, metrics)
     assert logged_lines(tmp_path) == [{"step": 5, "epoch": 1.25} | metrics]
     assert list(logged_lines(tmp_path)[0])[2:] == list(metrics)
     assert json.loads((tmp_path / "config.json").read_text()) == {"seed": 0}
     assert "step 5/10 (50.0%) epoch 1.25 | total 2.5 |" in capsys.readouterr().out
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert set(events.Tags()["tensors"]) == set(metrics)
+    described = {"_hparams_/session_start_info", "run/code", "run/packages"}
+    assert set(events.Tags()["tensors"]) == set(metrics) | described
 
 
 def test_images_reach_the_folder_and_tensorboard(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
     with telemetry.Telemetry(tmp_path, start_step=0, total_steps=10) as log:
-        log.images(30, {"reconstruction/video": image})
+        log.figures(30, Figures({"reconstruction/video": image}))
     [path] = (tmp_path / "images").iterdir()
     assert path.name == "00000030_reconstruction_video.png"
     np.testing.assert_array_equal(np.asarray(Image.open(path)), image)
@@ -132,7 +134,7 @@ def test_a_full_disk_is_an_error_of_the_system_that_names_the_file(tmp_path):
         with pytest.raises(OSError, match=f"{tmp_path / 'tensorboard'} cannot be written"):
             telemetry.Telemetry(tmp_path, start_step=0, total_steps=10)
         with pytest.raises(OSError, match=r"config\.json'$"):
-            log.config({"a": 1})
+            log.begin({"a": 1})
     log.scalars(1, SPEED)
     with log:
         pass

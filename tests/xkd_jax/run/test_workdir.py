@@ -78,13 +78,13 @@ def test_a_folder_that_cannot_be_written_to_is_refused():
     assert "--workdir=/proc cannot be written to: " in refusal("/proc")
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "images", "tensorboard"])
+@pytest.mark.parametrize("name", ["checkpoints", "images", "tensorboard", "wandb", "mlflow"])
 def test_a_file_where_a_folder_will_be_is_refused(tmp_path, name):
     (tmp_path / name).write_text("")
     assert f"cannot be written to: {tmp_path}/{name} is not a folder" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl"])
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "trackers.json"])
 def test_a_folder_where_a_file_will_be_is_refused(tmp_path, name):
     (tmp_path / name).mkdir()
     assert f"cannot be written to: {tmp_path}/{name} is not a file" in refusal(tmp_path)

@@ -33,7 +33,7 @@ ALLOWED = {
         augmentation.time_warp optimizer.final_learning_rate optimizer.warmup_epochs optimizer.b1
         optimizer.b2 optimizer.weight_decay evaluation.every_epochs log.stall_minutes
         saving.keep_every_steps saving.milestones""",
-    (): "data.partitions",
+    (): "data.partitions log.writers",
     "": "paper data.train_split data.test_split data.validation_split",
     "nonsense": "checkpoint data.train_split data.test_split data.validation_split",
 }

@@ -1,0 +1,45 @@
+"""TensorBoard: clu's writer, and what it lacks: videos, and texts of several lines."""
+
+import textwrap
+from collections.abc import Mapping
+
+import numpy as np
+from clu import metric_writers
+from tensorboard.plugins.image import metadata
+
+from xkd_jax.run.trackers import encoding
+
+
+class TensorBoardWriter(metric_writers.SummaryWriter):
+    """Writes TensorBoard's event files.
+
+    Args:
+        logdir: Folder of the files.
+    """
+
+    def write_videos(
+        self, step: int, videos: Mapping[str, np.ndarray], *, frame_rate: float = 1.0
+    ) -> None:
+        """Writes videos as animated images, which browsers play in the tab of images.
+
+        Args:
+            step: Number of steps done.
+            videos: `(N, T, H, W, 3)` uint8 by name.
+            frame_rate: Frames per second.
+        """
+        for name, clips in videos.items():
+            height, width = clips.shape[2:4]
+            files = [encoding.animated_png(clip, frame_rate) for clip in clips]
+            values = {name: np.array([str(width), str(height), *files], object)}
+            described = metadata.create_summary_metadata(display_name=None, description=None)
+            self.write_summaries(step, values, {name: described})
+
+    def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
+        """Writes texts as they are: Markdown, which TensorBoard reads, would join their lines."""
+        super().write_texts(
+            step, {name: textwrap.indent(text, "    ") for name, text in texts.items()}
+        )
+
+    def close(self, failed: bool = False) -> None:
+        """Closes the files, in which nothing says whether the run has failed."""
+        super().close()
