@@ -26,7 +26,7 @@ def without(modules: tuple[str, ...], then: str) -> subprocess.CompletedProcess:
     "modules",
     [
         "xkd_jax.method.train_step, xkd_jax.run.loop, xkd_jax.run.checkpoint, "
-        "xkd_jax.run.telemetry, xkd_jax.pretrain, xkd_jax.main, xkd_jax.interop.release, "
+        "xkd_jax.run.telemetry, xkd_jax.pretrain_run, xkd_jax.main, xkd_jax.interop.release, "
         "xkd_jax.downstream.probe, "
         "xkd_jax.downstream.finetuning.finetune"
     ],

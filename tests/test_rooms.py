@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 XKD_JAX = (
     *("sharding", "method", "paper", "config", "run", "encoders", "interop", "recordings"),
     *("feature_files", "dense_features", "features"),
-    *("downstream", "report", "initial_weights", "pretrain", "measure", "benchmark", "inpaint"),
+    *("downstream", "report", "initial_weights", "pretrain_run", "measure", "benchmark", "inpaint"),
     *("main", "ablation", "ablate", "command", "__main__"),
 )
 INPUT_PIPELINE = (

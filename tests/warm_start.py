@@ -29,7 +29,7 @@ _SOCKET, _LOG = "warm.socket", "warm.log"
 # All that the programs import sooner or later, but for the programs themselves.
 _IMPORTS = (
     *("clu.metric_writers", "sklearn.svm", "matplotlib.figure"),
-    *("xkd_jax.pretrain", "xkd_jax.measure.compile_check", "xkd_jax.ablation.tables"),
+    *("xkd_jax.pretrain_run", "xkd_jax.measure.compile_check", "xkd_jax.ablation.tables"),
     *(
         "xkd_jax.downstream.probe",
         "xkd_jax.downstream.compare",

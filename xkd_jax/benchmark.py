@@ -46,7 +46,7 @@ import optax
 from absl import flags
 
 from input_pipeline.programs import config_flag, program
-from xkd_jax import pretrain, sharding
+from xkd_jax import pretrain_run, sharding
 from xkd_jax.config import checks
 from xkd_jax.measure import flops
 from xkd_jax.method import averages, objective, optimizer, train_step
@@ -167,7 +167,7 @@ def noise(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
 
     batch = {
         name: draw((rows, *x.shape[1:]), x.dtype)
-        for name, x in pretrain.batch_shapes(config).items()
+        for name, x in pretrain_run.batch_shapes(config).items()
         if x.ndim > 1
     }
     return {

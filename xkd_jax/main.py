@@ -57,7 +57,7 @@ _PATIENCE = 20.0  # seconds to wait for another run to leave the workdir
 # Values of config.task, and the module of each. It has a function `task(config, workdir)`, of the
 # same name as the task.
 TASKS = {
-    "pretrain": "xkd_jax.pretrain",
+    "pretrain": "xkd_jax.pretrain_run",
     "probe": "xkd_jax.downstream.probe",
     "compare": "xkd_jax.downstream.compare",
     "attentive": "xkd_jax.downstream.attentive",

@@ -13,7 +13,7 @@ from absl import flags, logging
 
 from input_pipeline.programs import signals
 from tests.integration import runs
-from xkd_jax import pretrain
+from xkd_jax import pretrain_run
 from xkd_jax.run import loop, step_metrics, workdir
 
 
@@ -21,7 +21,7 @@ from xkd_jax.run import loop, step_metrics, workdir
 def seen(monkeypatch):
     """Returns the list of requested pretrainings, (config, workdir) each; none is run."""
     asked = []
-    monkeypatch.setattr(pretrain, "pretrain", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(pretrain_run, "pretrain", lambda *arguments: asked.append(arguments))
     return asked
 
 
@@ -100,7 +100,7 @@ def test_exit_codes_and_messages(monkeypatch, tmp_path):
         (step_metrics.NonFiniteError("Step 3"), 1, "error: Step 3"),
         (ValueError("of a\nlibrary"), 1, "error: of a library (XKD_TRACEBACK=1 shows where)"),
     ):
-        monkeypatch.setattr(pretrain, "pretrain", raising(error))
+        monkeypatch.setattr(pretrain_run, "pretrain", raising(error))
         found, output = runs.call(f"--workdir={tmp_path}")
         assert (found, output.splitlines()[-1]) == (code, told)
 

@@ -15,7 +15,7 @@ import numpy as np
 from input_pipeline import data_folders
 from input_pipeline.prepared import metadata, records, sets, verification
 from input_pipeline.programs import config_fields
-from xkd_jax import pretrain
+from xkd_jax import pretrain_run
 from xkd_jax.config import checks, probing, schema
 from xkd_jax.downstream import attentive_rules, few_shot, probe_rules, retrieval
 from xkd_jax.downstream.finetuning import finetune_rules
@@ -91,7 +91,7 @@ def _recordings(recipe: records.Recipe, path: str, split: str, index: records.In
 def _mixture(config: ml_collections.ConfigDict) -> Iterator[str]:
     """Yields what each set of a mixture is, its share, and how often the run goes through it."""
     prepared = sets.open_sets(config.data)
-    sizes = [len(ids) for ids in pretrain.choose_examples(config, prepared).values()]
+    sizes = [len(ids) for ids in pretrain_run.choose_examples(config, prepared).values()]
     steps = schedules.total_steps(config.steps, config.epochs, sum(sizes) / config.batch_size)
     shares = data_folders.shares(config.data, sizes)
     for part, share in zip(prepared.parts, shares, strict=True):

@@ -8,7 +8,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from xkd_jax import pretrain, sharding
+from xkd_jax import pretrain_run, sharding
 from xkd_jax.config import checks, finetuning, pretraining
 from xkd_jax.downstream import attentive_heads, attentive_rules
 from xkd_jax.downstream.finetuning import (
@@ -96,7 +96,7 @@ def _pretraining(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> 
     return StepShapes(
         step_fn=train_step.make_train_step(model, config),
         state=jax.eval_shape(init),
-        batch=pretrain.batch_shapes(config),
+        batch=pretrain_run.batch_shapes(config),
         step_args=(numbers,),
         flops_per_clip=flops.per_clip(model, config.views),
     )

@@ -28,8 +28,8 @@ def make_train_step(
 
     Returns:
         A pure function `(state, batch, numbers) -> (state, metrics)`. `batch` has the arrays of
-        `pretrain.batch_shapes` (see docs/design.md). `metrics` are () float32 each, causes before
-        effects.
+        `pretrain_run.batch_shapes` (see docs/design.md). `metrics` are () float32 each, causes
+        before effects.
     """
 
     def train_step(

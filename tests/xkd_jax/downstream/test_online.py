@@ -12,7 +12,7 @@ from tests.input_pipeline.prepared_files import write_prepared
 from tests.saved_runs import logged_lines, save_run
 from tests.tiny import random_params, tiny_config
 from tests.xkd_jax.downstream.labeled_clips import record
-from xkd_jax import pretrain, sharding
+from xkd_jax import pretrain_run, sharding
 from xkd_jax.config.checks import ConfigError
 from xkd_jax.downstream import labeled_data, metrics, online, ranks
 from xkd_jax.encoders import pretrained_encoder
@@ -213,7 +213,7 @@ def test_a_run_in_two_parts_is_the_run_in_one_and_the_probe_changes_nothing(data
     def run(name, **changes):
         changes = {"log.every_steps": 4, "log.images_every_steps": 0} | changes
         config = make_config(data, steps=4, **{"saving.every_steps": 2}, **changes)
-        return jax.device_get(pretrain.pretrain(config, str(tmp_path / name)))
+        return jax.device_get(pretrain_run.pretrain(config, str(tmp_path / name)))
 
     def probed(name):
         return {

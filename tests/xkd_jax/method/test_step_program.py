@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from tests.tiny import tiny_config
-from xkd_jax import pretrain, sharding
+from xkd_jax import pretrain_run, sharding
 from xkd_jax.method import train_step
 from xkd_jax.method.hyperparameters import hyperparameters
 from xkd_jax.method.models import xkd
@@ -35,7 +35,7 @@ def step_program(platform, remat="none"):
         numbers = hyperparameters(config, 100, 10.0)
         step = train_step.make_train_step(model, config)
         state = jax.eval_shape(functools.partial(init_state, model, numbers, 0))
-        batch = pretrain.batch_shapes(config)
+        batch = pretrain_run.batch_shapes(config)
         return jax.make_jaxpr(step)(state, batch, numbers).jaxpr
 
 
