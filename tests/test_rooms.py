@@ -13,7 +13,7 @@ XKD_JAX = (
     *("sharding", "method", "paper", "config", "run", "encoders", "interop", "recordings"),
     *("feature_files", "dense_features", "features"),
     *("downstream", "report", "initial_weights", "pretrain_run", "measure", "benchmark", "inpaint"),
-    *("main", "ablation", "ablate", "command", "__main__"),
+    *("main", "ablation", "ablate", "command", "__main__", "api"),
 )
 INPUT_PIPELINE = (
     *("cores", "caption", "processor_time", "files", "programs", "data_folders", "media"),

@@ -3,6 +3,7 @@
 import importlib.resources
 import itertools
 import pathlib
+import re
 import runpy
 import sys
 from collections.abc import Mapping, Sequence
@@ -90,13 +91,13 @@ def _with_config_files(flags: Sequence[str]) -> list[str]:
         if name not in ("--config", "--base"):
             others.append(flag)
         elif equals:
-            configs.append(f"{name}={_config_file(value)}")
+            configs.append(f"{name}={config_file(value)}")
         else:
-            configs += [name, *(_config_file(value) for value in itertools.islice(remaining, 1))]
+            configs += [name, *(config_file(value) for value in itertools.islice(remaining, 1))]
     return configs + others
 
 
-def _config_file(value: str) -> str:
+def config_file(value: str) -> str:
     """Returns the file of a shipped config, such as `k400` or `svm_ucf101`; or the value itself."""
     stem, colon, row = value.partition(":")
     if stem.isidentifier():
@@ -132,4 +133,23 @@ def run() -> None:
     except ValueError as error:
         sys.exit(f"error: {error}")
     sys.argv[1:] = arguments
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if not isinstance(end.code, str):
+            raise
+        sys.exit(in_short(end.code, PROGRAMS[argv[0]].short))
+
+
+def in_short(message: str, short: Mapping[str, str]) -> str:
+    """Replaces a program's flags and fields in a message by the short flags that stand for them.
+
+    Args:
+        message: Message of the program.
+        short: `Program.short`.
+    """
+    for flag, long in short.items():
+        name = re.escape(long.removeprefix("--"))
+        dashes = "(--)?" if "." in long else "--"  # a message names a field of a config without
+        message = re.sub(rf"(?<![\w./-]){dashes}{name}(?![\w.])", flag, message)
+    return message

@@ -137,6 +137,11 @@ def _root(path: str, split: str) -> pathlib.Path:
         raise ValueError(
             f"config.data.path is {path!r}, which is a file; allowed: a folder with media files"
         )
+    if (root / "prepared.json").is_file():
+        raise ValueError(
+            f"config.data.path is {path!r}, which holds prepared data; "
+            "config.data.dataset='prepared' reads them"
+        )
     if split and not (root / split).is_dir():
         folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
         wanted = splits.split_of_name(split)

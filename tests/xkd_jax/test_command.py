@@ -63,6 +63,36 @@ def test_help_names_every_program(monkeypatch, capsys):
         assert f"  {name} " in said and f"python -m {program.module})" in said
 
 
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("error: --workdir=FOLDER is missing", "error: --out=FOLDER is missing"),
+        (
+            "error: config.data.path is ''; allowed: the folder of the media files",
+            "error: --data is ''; allowed: the folder of the media files",
+        ),
+        ("error: --config.data.path=a is new", "error: --data=a is new"),
+        (
+            "error: another run is using --workdir=x/--workdir",
+            "error: another run is using --out=x/--workdir",
+        ),
+        (
+            "error: config.data.paths, probe.config.data.path",
+            "error: config.data.paths, probe.config.data.path",
+        ),
+    ],
+)
+def test_errors_name_the_short_flags(message, shown, monkeypatch):
+    def run_module(*_, **__):
+        sys.exit(message)
+
+    monkeypatch.setattr(sys, "argv", ["xkd", "pretrain"])
+    monkeypatch.setattr(command.runpy, "run_module", run_module)
+    with pytest.raises(SystemExit) as end:
+        command.run()
+    assert end.value.code == shown
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     """Builds a wheel of a copy of the tree, and unpacks it as `pip install` does."""

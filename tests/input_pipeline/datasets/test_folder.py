@@ -251,8 +251,11 @@ def test_folders_without_usable_files_are_refused(tmp_path):
     (tmp_path / "text" / "notes.txt").write_text("hello")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.mp4").write_text("hello")
+    (tmp_path / "prepared").mkdir()
+    (tmp_path / "prepared" / "prepared.json").write_text("{}")
     cases = (
         ("", ValueError, "config.data.path is ''"),
+        (tmp_path / "prepared", ValueError, "config.data.dataset='prepared' reads them"),
         (tmp_path / "missing", FileNotFoundError, "does not exist"),
         (tmp_path / "text" / "notes.txt", ValueError, "which is a file"),
         (tmp_path / "empty", ValueError, "which holds nothing"),

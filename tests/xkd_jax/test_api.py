@@ -1,0 +1,101 @@
+"""`xkd_jax.pretrain` does what the command does, on folders of videos and on prepared data."""
+
+import subprocess
+import sys
+
+import pytest
+
+import xkd_jax
+from xkd_jax import main, pretrain_run
+from xkd_jax.run import workdir
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Returns the list of requested pretrainings, (config, workdir) each; none is run."""
+    asked = []
+    monkeypatch.setattr(pretrain_run, "pretrain", lambda *arguments: asked.append(arguments))
+    return asked
+
+
+@pytest.fixture
+def videos(tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    return folder
+
+
+def test_importing_the_package_is_light():
+    code = (
+        "import sys, xkd_jax; assert callable(xkd_jax.pretrain); "
+        "assert not {'jax', 'flax', 'tensorflow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_it_is_the_command_as_a_function(seen, videos, tmp_path):
+    changed = {"model.video.mask_ratio": 0.5, "log.writers": ("tensorboard", "wandb")}
+    result = xkd_jax.pretrain(videos, tmp_path / "one", steps=7, **changed)
+    assert result == tmp_path / "one"
+    flags = ["--config=configs/folder.py", f"--config.data.path={videos}", "--config.steps=7"]
+    flags += [
+        "--config.model.video.mask_ratio=0.5",
+        "--config.log.writers=('tensorboard','wandb')",
+    ]
+    assert main.call(*flags, f"--workdir={tmp_path / 'two'}") == 0
+    (config, folder), (expected, other) = seen
+    assert config.to_dict() == expected.to_dict()
+    assert (folder, other) == (str(tmp_path / "one"), str(tmp_path / "two"))
+
+
+def test_prepared_data_are_read_as_such_with_any_config(seen, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "prepared.json").write_text("{}")
+    for config in ("folder", "k400"):
+        xkd_jax.pretrain(str(data), tmp_path / config, config=config, prepared=tmp_path / "unused")
+    assert [config.data.dataset for config, _ in seen] == ["prepared", "prepared"]
+    assert [config.data.path for config, _ in seen] == [str(data)] * 2
+    assert seen[1][0].epochs == 800 and not (tmp_path / "unused").exists()
+
+
+def test_a_folder_of_videos_with_a_config_for_prepared_data(seen, videos, tmp_path):
+    xkd_jax.pretrain(videos, tmp_path / "run", config="k400")
+    assert seen[0][0].data.dataset == "folder"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"stepz": 1}, r"config\.stepz is not a field; "),
+        ({"steps": "many"}, r"config\.steps is 'many'; allowed: of type int"),
+        ({"config": "svm_esc50"}, "config='svm_esc50' is of another task"),
+        ({"config": "k401.py"}, r"--config=k401\.py: no such file"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, message, seen, videos, tmp_path):
+    with pytest.raises(ValueError, match=f"^{message}") as error:
+        xkd_jax.pretrain(videos, tmp_path / "run", **arguments)
+    assert "\n" not in str(error.value) and not seen
+
+
+def test_data_that_do_not_exist_are_named(tmp_path):
+    message = r"^config\.data\.path is '/nowhere'; allowed: an existing folder$"
+    with pytest.raises(ValueError, match=message):
+        xkd_jax.pretrain("/nowhere", tmp_path / "run")
+
+
+def test_a_workdir_belongs_to_one_run(seen, videos, tmp_path):
+    with (
+        workdir.claimed(tmp_path / "run"),
+        pytest.raises(workdir.WorkdirError, match="another run is using "),
+    ):
+        xkd_jax.pretrain(videos, tmp_path / "run")
+    assert not seen
+
+
+def test_what_cannot_be_prepared_is_one_line(videos, tmp_path):
+    """The real program, which finds no videos."""
+    with pytest.raises(ValueError, match=r"^\S+/videos cannot be prepared: --source is ") as error:
+        xkd_jax.pretrain(videos, tmp_path / "run", prepared=tmp_path / "prepared")
+    assert "\n" not in str(error.value)
