@@ -1,9 +1,8 @@
 """A pretraining on a mixture of prepared sets."""
 
-import json
-
 import pytest
 
+from tests import saved_runs
 from tests.input_pipeline.prepared_files import clock_record, write_prepared
 from tests.integration import runs
 
@@ -31,5 +30,5 @@ def test_a_mixture_goes_on_and_says_what_has_changed(tmp_path):
     output = run(other, 9)
     for change in ("config.data.sources: [", "data.recordings: 10 -> 9", "data.digest: "):
         assert f"changed since then: {change}" in output
-    lines = [json.loads(x) for x in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    lines = saved_runs.logged_lines(tmp_path / "run")
     assert all(line["data/with_picture"] == 0.75 for line in lines)
