@@ -8,8 +8,13 @@ set and width compare.
 import numpy as np
 from scipy.special import entr
 
-EPSILON = 1e-7  # added to each share of a spectrum, as in both papers
-DELTA = 1e-4  # added to the variances within recordings, as in LiDAR's paper
+# Added to each share of a spectrum. Implementations of RankMe say that its paper (arXiv 2210.02885)
+# recommends this for float32. reptrix has it for LiDAR too; stable-pretraining has 1e-5 for RankMe
+# and 1e-8 for LiDAR.
+EPSILON = 1e-7
+# Added to the variances within recordings. An implementation of LiDAR says that its paper (arXiv
+# 2312.04000) gives no value. This is stable-pretraining's; reptrix has 1e-6.
+DELTA = 1e-4
 
 
 def effective_rank(spectrum: np.ndarray, epsilon: float = EPSILON) -> float:
@@ -42,7 +47,9 @@ def lidar(features: np.ndarray) -> float:
     """Computes LiDAR (Thilak et al., 2024): the effective rank of the LDA matrix.
 
     Each recording is a class. The matrix is the covariance of the recordings' means, whitened by
-    the covariance of the views within recordings plus `DELTA` times the identity.
+    the covariance of the views within recordings plus `DELTA` times the identity. Covariances are
+    divided by the numbers of means and of views; by one less of each, as elsewhere, `DELTA` would
+    count (k - 1) / k times as much.
 
     Args:
         features: (n, k, D) float. Features of k views of each of n recordings, n and k at least 2.
