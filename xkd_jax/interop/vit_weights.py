@@ -65,8 +65,8 @@ def inflated(kernel: np.ndarray, frames: int) -> np.ndarray:
     The ViT's frames are the central ones of a patch, and the weights of the others are 0 at first.
     So it sees sharp images, as it was trained on. Spreading an image's kernel evenly over the
     frames would show it their mean, blurred by motion. ViViT (Arnab et al., 2021, arXiv 2103.15691)
-    compares the two, as central frame initialization and filter inflation, and finds the central
-    frame better.
+    compares the two for patches of 4 frames, as central frame initialization and filter inflation:
+    the central frame is 1.6 points better on Kinetics400 (section 4.2, Table 1).
 
     Args:
         kernel: (D, 3, height, width), or (D, 3, frames, height, width).
