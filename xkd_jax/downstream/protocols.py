@@ -1,4 +1,7 @@
-"""How an evaluation differs from the paper's protocol, which a config in configs/eval/ holds."""
+"""Which protocol an evaluation is of, and how it differs from the paper's.
+
+The configs in configs/eval/ hold the paper's protocols.
+"""
 
 import functools
 import pathlib
@@ -6,8 +9,10 @@ from collections.abc import Iterator
 
 import ml_collections
 
+from input_pipeline.datasets import published
 from input_pipeline.prepared import records
 from input_pipeline.programs import config_fields, config_flag
+from xkd_jax.config import finetuning
 from xkd_jax.paper.tables import Benchmark
 
 SOUNDS = ("esc50", "fsd50k")
@@ -40,6 +45,32 @@ def needs_large_frames(benchmark: Benchmark) -> bool:
     """Returns whether the paper's protocol takes larger frames than `prepare` makes by default."""
     dataset, name = benchmark
     return name == "finetune" and dataset not in SOUNDS
+
+
+def measured(config: ml_collections.ConfigDict) -> tuple[str, str, str]:
+    """Returns what an evaluation measures, in the words of `xkd_jax.paper.elsewhere`.
+
+    Args:
+        config: Config of an evaluation with the task `probe`, `finetune` or `attentive`.
+
+    Returns:
+        Data set, protocol and modality. The data set is empty if the data are not prepared, or lack
+        classes of the published data set, so that scores do not compare.
+    """
+    protocol = config.classifier.name if config.task == "probe" else config.task
+    modalities = finetuning.modalities(config)
+    modality = modalities[0] if len(modalities) == 1 else "joint"
+    return _whole(config.data.path), protocol, modality
+
+
+def _whole(path: str) -> str:
+    """Returns the name of the prepared data set with all its classes at a path, or else nothing."""
+    try:
+        recipe = records.load_recipe(path)
+    except (OSError, ValueError):
+        return ""
+    size = published.SIZES.get(recipe.dataset)
+    return recipe.dataset if size and len(recipe.class_names) >= size.classes else ""
 
 
 def departures(config: ml_collections.ConfigDict) -> list[str]:

@@ -2,7 +2,7 @@
 
 Scores in `results.json` are shares of 1; the table and the figures show percent. A result is the
 mean over the partitions of a data set, and its spread is their sample standard deviation. The
-paper's numbers are listed with it and labeled as the paper's.
+paper's numbers are listed with it and labeled as the paper's, and so are those of other methods.
 """
 
 import json
@@ -19,6 +19,7 @@ from xkd_jax.downstream import backbones, comparable, figures, metrics, protocol
 from xkd_jax.downstream.comparable import Comparable
 from xkd_jax.downstream.labeled_data import LabeledData
 from xkd_jax.downstream.selection import Outcome
+from xkd_jax.paper import elsewhere
 from xkd_jax.run import console
 
 FILE = "results.json"
@@ -60,6 +61,7 @@ def report(
         **collect(outcomes, f"{title}, {data_name}", data.class_names, data.multi_label),
         "paper": [_paper(beside) for beside in paper],
         "unlike_paper": protocols.departures(config),
+        "elsewhere": [_elsewhere(n) for n in elsewhere.find(*protocols.measured(config))],
         "checkpoint": dict(checkpoint),
         "data": {**recordings, "classes": list(data.class_names)},
         "protocol": config.to_dict(),
@@ -192,6 +194,17 @@ def _paper(beside: Comparable) -> dict[str, Any]:
     }
 
 
+def _elsewhere(number: elsewhere.Number) -> dict[str, Any]:
+    return {
+        "model": number.model,
+        "pretraining": number.pretraining,
+        "score": round(number.percent / 100, 4),
+        "source": number.source,
+        "unlike": number.unlike,
+        "quoted": number.quoted,
+    }
+
+
 def _confusion(outcomes: Mapping[str, Outcome]) -> np.ndarray:
     return sum(metrics.confusion(o.scores, o.targets) for o in outcomes.values())
 
@@ -257,6 +270,11 @@ def table(results: Mapping[str, Any]) -> str:
         source = ", ".join(filter(None, (number["of"], number["table"])))
         remark = f"{source}{_unlike(number['differences'])}"
         rows.append((f"{label}: {number['model']}", [percent(number["score"])], remark))
+    for number in results.get("elsewhere", ()):
+        label = f"elsewhere: {number['model']}, {number['pretraining']}"
+        quoted = "quoted by others" if number["quoted"] else ""
+        remark = "; ".join(filter(None, (number["source"], quoted, number["unlike"])))
+        rows.append((label, [percent(number["score"])], remark))
     lines = [results["title"], *aligned(rows)]
     if unlike := results.get("unlike_paper"):
         lines.insert(1, f"not by the paper's protocol: {_first(unlike)}")

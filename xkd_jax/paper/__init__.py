@@ -1,1 +1,1 @@
-"""What the paper reports."""
+"""What the paper reports, and what others do."""

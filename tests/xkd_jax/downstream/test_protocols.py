@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from configs.eval import finetune_ucf101, svm_ucf101
+from configs.eval import attentive, finetune_ucf101, finetune_vggsound, linear_vggsound, svm_ucf101
 from input_pipeline.prepared.records import Recipe
 from xkd_jax.downstream import protocols
 from xkd_jax.paper.tables import BENCHMARKS
@@ -68,3 +68,22 @@ def test_other_data_count(tmp_path):
 
 def test_an_evaluation_without_numbers_of_the_paper_has_no_protocol_to_depart_from(tmp_path):
     assert departures(svm_ucf101, tmp_path, paper="", **{"clips.train.count": 2}) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (finetune_vggsound.get_config("joint"), ("vggsound", "finetune", "joint")),
+        (finetune_vggsound.get_config("video"), ("vggsound", "finetune", "video")),
+        (linear_vggsound.get_config("joint"), ("vggsound", "linear", "joint")),
+        (linear_vggsound.get_config(), ("vggsound", "linear", "audio")),
+        (attentive.get_config(), ("vggsound", "attentive", "video")),
+    ],
+    ids=str,
+)
+def test_what_is_measured(config, expected, tmp_path):
+    config.data.path = str(tmp_path)
+    assert protocols.measured(config) == ("", *expected[1:]), "no prepared data"
+    for classes, dataset in ((308, ""), (309, "vggsound")):
+        Recipe("vggsound", 8.0, 128, tuple(map(str, range(classes))), ()).save(tmp_path)
+        assert protocols.measured(config) == (dataset, *expected[1:])

@@ -10,6 +10,7 @@ from xkd_jax.downstream import results
 from xkd_jax.downstream.comparable import Comparable
 from xkd_jax.downstream.labeled_data import LabeledData
 from xkd_jax.downstream.selection import Candidate, Outcome
+from xkd_jax.paper.elsewhere import Number
 from xkd_jax.paper.published import Published
 
 NAMES = ("bounce", "collide", "tick", "flash")
@@ -126,6 +127,11 @@ def test_a_report(tmp_path, capsys, monkeypatch):
     unlike = ["clips.train.count is 2, not 25", "data.held_out is 0.1, not 0.2"]
     monkeypatch.setattr(results.protocols, "departures", lambda _: unlike)
     monkeypatch.setattr(results.comparable, "find", lambda *key: numbers[key])
+    what = ("audioset_20k", "attentive", "joint")
+    number = Number(*what, 38.6, "Hears", "AudioSet-2M", "https://a.org/1", "4 blocks", True)
+    others = {what: [number, number._replace(unlike="", quoted=False)]}
+    monkeypatch.setattr(results.protocols, "measured", lambda _: what)
+    monkeypatch.setattr(results.elsewhere, "find", lambda *key: others[key])
     fields = {"paper": "toys/svm", "network": "student", "untrained": False}
     fields |= {"data": {"path": "/data/toys"}, "classifier": {"name": "svm"}}
     given = results.report(
@@ -152,6 +158,14 @@ def test_a_report(tmp_path, capsys, monkeypatch):
     }
     assert saved["unlike_paper"] == unlike
     assert [len(n["differences"]) for n in saved["paper"][:2]] == [0, 2]
+    assert saved["elsewhere"][0] == {
+        "model": "Hears",
+        "pretraining": "AudioSet-2M",
+        "score": 0.386,
+        "source": "https://a.org/1",
+        "unlike": "4 blocks",
+        "quoted": True,
+    }
     assert saved["paper"][2]["differences"] is None
     for name in ("per_class.png", "confusion.png"):
         assert Image.open(tmp_path / "out" / name).size > (200, 100)
@@ -179,6 +193,8 @@ def test_a_report(tmp_path, capsys, monkeypatch):
             "83.8",
             "split 1, Tables 1, S15; whether the pretraining was this one is not known",
         ),
+        ("elsewhere: Hears, AudioSet-2M", "38.6", "https://a.org/1; quoted by others; 4 blocks"),
+        ("elsewhere: Hears, AudioSet-2M", "38.6", "https://a.org/1"),
     ]
     assert capsys.readouterr().out.splitlines() == [
         "linear SVM on video features of the teacher, toys",
