@@ -10,8 +10,9 @@ import pytest
 from tests.integration import runs
 from tests.saved_runs import logged_lines
 
-STEPS = runs.STEPS
+STEPS = 10
 FLAGS = (
+    f"--config.steps={STEPS}",
     *("--config.data.generated.train=40", "--config.data.generated.test=10"),
     *("--config.saving.every_steps=1", "--config.log.every_steps=1"),
     *("--eval.classifier.svm.c=(0.1,)", "--eval.classifier.knn.k=(1,)"),
