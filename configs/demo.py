@@ -55,8 +55,10 @@ def get_config():
     temperature = config.xkd.teacher_temperature
     temperature.video_start = temperature.video_end = 0.05
     temperature.audio_start = temperature.audio_end = 0.05
-    # A momentum that rises to 1 leaves the teachers of a short run hundreds of steps behind.
-    config.xkd.ema_video = config.xkd.ema_audio = config.xkd.ema_end = 0.99
+    # A momentum of 0.997 leaves the teachers of a short run hundreds of steps behind. It rises, as
+    # the paper's does, so that what the students are to predict comes to rest.
+    config.xkd.ema_video = config.xkd.ema_audio = 0.99
+    config.xkd.ema_end = 0.998
     config.log.every_steps = 20
     config.log.images_every_steps = 400
     config.saving.every_steps = 400

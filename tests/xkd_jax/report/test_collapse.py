@@ -18,7 +18,7 @@ SOFT = (
     ),
     "--config.xkd.ema_video=0.99",
     "--config.xkd.ema_audio=0.99",
-    "--config.xkd.ema_end=0.99",
+    "--config.xkd.ema_end=0.998",
 )
 # Teachers with a low momentum collapse within the few steps of a test.
 FAST = ("--config.xkd.ema_video=0.9", "--config.xkd.ema_audio=0.9")
