@@ -203,7 +203,7 @@ def _config_file_error(error: BaseException, path: pathlib.Path) -> str | None:
         return f"{where}: has no function get_config"
     if isinstance(error, TypeError) and str(error).startswith("get_config() takes 0 positional"):
         return f"{where}: takes nothing after a colon"
-    if isinstance(error, SyntaxError):
+    if isinstance(error, SyntaxError) and error.filename != "<unknown>":  # that of a flag's value
         return f"{where}: {program.one_line(error)}"
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f.lineno for f in frames if pathlib.Path(f.filename).absolute() == path.absolute()]

@@ -72,6 +72,14 @@ def test_tilde_in_a_config_file_is_the_home_folder(tmp_path, monkeypatch):
     assert config.data.to_dict() == {"path": "/home/me/videos", "split": "a~b"}
 
 
+def test_a_value_that_is_no_tuple_is_not_blamed_on_the_config_file():
+    path = "configs/k400.py"
+    with pytest.raises(SystemExit, match=r"^error: flag --config\.data\.sources=MY DATA: "):
+        config_flag.load_config(path, ["--config.data.sources=MY DATA"])
+    config = config_flag.load_config(path, ["--config.data.sources='MY DATA'"])
+    assert config.data.sources == ("MY DATA",)
+
+
 def test_programs_with_a_config_let_libraries_log_no_more_than_warnings(monkeypatch):
     monkeypatch.setattr(config_flag.app, "run", lambda main, flags_parser: main([]))
     before, levels = logging.get_verbosity(), []
