@@ -130,7 +130,9 @@ def check_writers(config: ml_collections.ConfigDict) -> None:
         ConfigError: One of them is not. The message says how to install it.
     """
     for name in config.log.writers:
-        if importlib.util.find_spec(name) is None:
+        spec = importlib.util.find_spec(name)
+        # A folder of this name, such as W&B's of its logs, is found as a module without a file.
+        if spec is None or spec.origin is None:
             raise ConfigError(
                 f"config.log.writers names {name}, which is not installed: pip install {name}"
             )

@@ -1,11 +1,12 @@
-"""TensorBoard: clu's writer, and what it lacks: videos, and texts of several lines."""
+"""TensorBoard: clu's writer, with videos, texts of several lines, and sounds as others get them."""
 
 import textwrap
 from collections.abc import Mapping
 
 import numpy as np
 from clu import metric_writers
-from tensorboard.plugins.image import metadata
+from tensorboard.plugins.audio import metadata as audio_metadata
+from tensorboard.plugins.image import metadata as image_metadata
 
 from xkd_jax.run.trackers import encoding
 
@@ -31,8 +32,25 @@ class TensorBoardWriter(metric_writers.SummaryWriter):
             height, width = clips.shape[2:4]
             files = [encoding.animated_png(clip, frame_rate) for clip in clips]
             values = {name: np.array([str(width), str(height), *files], object)}
-            described = metadata.create_summary_metadata(display_name=None, description=None)
+            described = image_metadata.create_summary_metadata(display_name=None, description=None)
             self.write_summaries(step, values, {name: described})
+
+    def write_audios(
+        self, step: int, audios: Mapping[str, np.ndarray], *, sample_rate: int
+    ) -> None:
+        """Writes sounds. TensorFlow's own encoder logs an error on some processors.
+
+        Args:
+            step: Number of steps done.
+            audios: `(N, S, C)` float in [-1, 1] by name.
+            sample_rate: Sample rate in Hz.
+        """
+        described = audio_metadata.create_summary_metadata(
+            display_name=None, description=None, encoding=audio_metadata.Encoding.Value("WAV")
+        )
+        for name, sounds in audios.items():
+            rows = [(encoding.wav(sound, sample_rate), "") for sound in sounds]  # with no caption
+            self.write_summaries(step, {name: np.array(rows, object)}, {name: described})
 
     def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
         """Writes texts as they are: Markdown, which TensorBoard reads, would join their lines."""

@@ -1,5 +1,6 @@
 """Which writers a run gets: by its config, and by what is installed and reachable."""
 
+import importlib.machinery
 import io
 import json
 import types
@@ -53,8 +54,10 @@ def test_the_config_allows_what_can_be_opened():
     assert pretraining.get_config().log.writers == ("tensorboard",)
 
 
-def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: None)
+@pytest.mark.parametrize("is_a_folder", [False, True])
+def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch, is_a_folder):
+    spec = importlib.machinery.ModuleSpec("mlflow", None) if is_a_folder else None
+    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: spec)
     config = base.get_config()
     config.data.path = str(tmp_path)
     config.log.writers = ("mlflow",)
@@ -130,7 +133,7 @@ def test_only_the_first_process_writes(tmp_path, service, monkeypatch):
     assert not service.asked and not (tmp_path / "run").exists()
 
 
-def test_tensorboard_gets_config_pictures_clips_and_sounds(tmp_path):
+def test_tensorboard_gets_config_pictures_clips_and_sounds(tmp_path, capfd):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)
     clips = rng.integers(0, 256, (2, 3, 4, 6, 3), dtype=np.uint8)
@@ -138,6 +141,7 @@ def test_tensorboard_gets_config_pictures_clips_and_sounds(tmp_path):
     with log(tmp_path, "tensorboard") as log_:
         log_.begin({"model": {"variant": "xkd"}, "scale": (0.2, 1.0), "none": ()})
         log_.figures(3, Figures({"i": image}, {"v": clips}, {"a": sounds}, 8.0, 16000))
+    assert "oneDNN" not in capfd.readouterr().err  # an error of TensorFlow's encoder of sounds
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert {"_hparams_/session_start_info", "i", "v", "a"} < set(events.Tags()["tensors"])
 
@@ -161,5 +165,6 @@ def test_tensorboard_gets_config_pictures_clips_and_sounds(tmp_path):
         assert rate == 16000
         np.testing.assert_allclose(read, sound, atol=1e-4)
     assert events.SummaryMetadata("v").plugin_data.plugin_name == "images"
+    assert events.SummaryMetadata("a").plugin_data.plugin_name == "audio"
     [text] = events.Tensors("run/packages")
     assert b"\n    numpy " in tf.make_ndarray(text.tensor_proto).item()
