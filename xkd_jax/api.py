@@ -50,10 +50,10 @@ def pretrain(
     if prepared is not None and settings.data.dataset == "folder":
         _prepare(data, prepared, settings)
         _set(settings, {"data.dataset": "prepared", "data.path": os.path.expanduser(prepared)})
-    workdir = pathlib.Path(workdir).expanduser()
+    workdir = os.path.expanduser(workdir)
     with claimed(workdir):
-        pretrain_run.pretrain(settings, str(workdir))
-    return workdir
+        pretrain_run.pretrain(settings, workdir)
+    return pathlib.Path(workdir)
 
 
 def _load(config: str) -> ml_collections.ConfigDict:

@@ -94,6 +94,13 @@ def test_a_workdir_belongs_to_one_run(seen, videos, tmp_path):
     assert not seen
 
 
+def test_an_empty_workdir_is_not_the_current_folder(seen, videos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(workdir.WorkdirError, match=r"^--workdir is empty; "):
+        xkd_jax.pretrain(videos, "")
+    assert not seen
+
+
 def test_what_cannot_be_prepared_is_one_line(videos, tmp_path):
     """The real program, which finds no videos."""
     with pytest.raises(ValueError, match=r"^\S+/videos cannot be prepared: --source is ") as error:
