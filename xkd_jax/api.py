@@ -23,6 +23,9 @@ def pretrain(
 ) -> pathlib.Path:
     """Pretrains, or goes on with it, as the command `xkd pretrain` does.
 
+    Ctrl-C and SIGTERM save a checkpoint and end the function, which then returns as usual. The same
+    call goes on from there. In another thread than the main one, signals are not handled.
+
     Args:
         data: Folder of videos, or data that `input_pipeline.prepare` has made.
         workdir: Folder of the run; it is created if it does not exist.

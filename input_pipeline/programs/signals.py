@@ -70,6 +70,8 @@ def install() -> None:
 def requests(handler: Callable[[int], None]) -> Iterator[None]:
     """Takes signals as requests within the context, whether `install` was called or not.
 
+    Outside of the main thread, where Python allows no handlers, it takes those of `install` alone.
+
     Args:
         handler: Called in the main thread with the signal's number, at each signal.
 
@@ -80,7 +82,8 @@ def requests(handler: Callable[[int], None]) -> Iterator[None]:
     if _ending is not None:
         raise Stopped(_ending)
     _request, _done = handler, False
-    previous = {number: signal.getsignal(number) for number in NUMBERS}
+    is_main = threading.current_thread() is threading.main_thread()
+    previous = {number: signal.getsignal(number) for number in NUMBERS if is_main}
     for number, before in previous.items():
         if before != signal.SIG_IGN:
             signal.signal(number, _handle)

@@ -6,6 +6,7 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -196,3 +197,17 @@ def test_in_the_first_seconds(seconds, tmp_path):
     process.send_signal(signal.SIGINT)
     code, _, errors = ended(process)
     assert code == 130 and errors.endswith(line(signal.SIGINT)) and "Traceback" not in errors
+
+
+def test_requests_outside_of_the_main_thread_change_no_handlers():
+    handlers = [signal.getsignal(number) for number in signals.NUMBERS]
+    within = []
+
+    def work():
+        with signals.requests(lambda number: None):
+            within.extend(signal.getsignal(number) for number in signals.NUMBERS)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert within == handlers
