@@ -165,14 +165,18 @@ class ViT(NamedTuple):
 def is_vit(path: str | os.PathLike) -> bool:
     """Returns whether a path is meant to be of a ViT: any file, or a folder with model.safetensors.
 
-    Exports of ours, and the files in them, are not.
+    A folder whose config.json names such a model is, too. Exports of ours, and the files in them,
+    are not.
     """
     path = _absolute(path)
-    config = _config(path if path.is_dir() else path.parent)
+    try:
+        config = _config(path if path.is_dir() else path.parent)
+    except (DamagedError, OSError):  # `read` says so
+        config = {}
     if config.get("format") == descriptions.FORMAT:
         return False
     if path.is_dir():
-        return (path / _FILE).is_file()
+        return (path / _FILE).is_file() or config.get("model_type") in _MODEL_TYPES
     return path.exists() or path.suffix == SUFFIX
 
 
@@ -185,7 +189,7 @@ def read(path: str | os.PathLike) -> ViT:
 
     Raises:
         FileNotFoundError: There is no such file.
-        DamagedError: The file cannot be read.
+        DamagedError: The file, or the config.json beside it, cannot be read.
         MismatchError: It holds another model. The message names the tensor.
     """
     path = _absolute(path)
@@ -213,17 +217,28 @@ def _absolute(path: str | os.PathLike) -> pathlib.Path:
 
 
 def _config(folder: pathlib.Path) -> dict[str, Any]:
-    """Returns the content of a folder's config.json; nothing if there is none of use."""
+    """Returns the content of a folder's config.json; nothing if there is none.
+
+    Raises:
+        DamagedError: It is not a JSON object.
+    """
+    path = folder / exports.CONFIG
     try:
-        content = sealed.load_json(folder / exports.CONFIG)
-    except (OSError, ValueError):
+        content = sealed.load_json(path)
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    return content if isinstance(content, dict) else {}
+    except ValueError as error:
+        raise DamagedError(str(error)) from None
+    if not isinstance(content, dict):
+        raise DamagedError(f"{path} is damaged: it is not a JSON object")
+    return content
 
 
 def _shapes(path: pathlib.Path) -> dict[str, Shape]:
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(
+            f"{path}: no such file (docs/own_domain.md says how to convert files of PyTorch)"
+        )
     if path.suffix != SUFFIX:
         raise MismatchError(
             f"{path} is no {SUFFIX} file; allowed: only these, since reading a pickle can run any "

@@ -211,6 +211,12 @@ def test_a_file_alone_has_the_heads_and_the_videos_of_published_models(tmp_path)
     assert (found.width, found.heads, found.grid) == (384, 6, (8, 28, 28))  # 224 pixels by 8
     (tmp_path / "config.json").write_text('{"architecture": "vit_small_patch8_224"}')
     assert vit_files.is_vit(tmp_path) and vit_files.read(tmp_path) == found
+    # What is there and cannot be read is not taken for none.
+    for content in ('{"num_attention_heads": 12', "[]"):
+        (tmp_path / "config.json").write_text(content)
+        assert vit_files.is_vit(tmp_path)
+        with pytest.raises(DamagedError, match=r"config\.json is damaged: "):
+            vit_files.read(tmp_path)
 
 
 def test_exports_of_ours_are_none(tmp_path):
@@ -221,3 +227,7 @@ def test_exports_of_ours_are_none(tmp_path):
     published_vits.write(tmp_path / "hub", "mae")
     assert vit_files.is_vit(tmp_path / "hub")
     assert vit_files.is_vit(tmp_path / "hub" / "x.safetensors")
+    (tmp_path / "hub" / "model.safetensors").rename(tmp_path / "hub" / "pytorch_model.bin")
+    assert vit_files.is_vit(tmp_path / "hub")
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors: no such file \(docs/own_"):
+        vit_files.read(tmp_path / "hub")
