@@ -35,6 +35,7 @@ import torch
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 from mteb.types import PromptType
+from safetensors import SafetensorError
 from torch.nn import functional
 from tqdm import tqdm
 from transformers import AutoModel, AutoProcessor
@@ -138,15 +139,18 @@ class XKDEncoder(AbsEncoder):
     def __init__(
         self, folder: pathlib.Path, network: str | None, windows: int, device: str
     ) -> None:
+        weights = folder / "model.safetensors"
         chosen = {} if network is None else {"network": network}
-        self.model = AutoModel.from_pretrained(folder, trust_remote_code=True, **chosen)
+        try:
+            self.model = AutoModel.from_pretrained(folder, trust_remote_code=True, **chosen)
+        except SafetensorError as error:
+            raise ValueError(f"{weights} is damaged: {error}") from error
         self.model = self.model.eval().to(device)
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
         self._views = Views(processor, windows)
         self._device = device
         config = self.model.config
         self.modalities = [m for m in MODALITIES if m in config.networks[config.network]]
-        weights = folder / "model.safetensors"
         with weights.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         # Results are kept by name, revision and experiment: other weights give other results.
@@ -298,9 +302,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     flags = parser.parse_args(arguments)
     try:
-        for name in ("windows", "batch_size"):
-            if getattr(flags, name) < 1:
-                raise ValueError(f"--{name} is {getattr(flags, name)}; allowed: 1 or more")
+        for name in ("windows", "batch_size", "workers"):
+            number = getattr(flags, name)
+            if number is not None and number < 1:
+                raise ValueError(f"--{name} is {number}; allowed: 1 or more")
+        check_device(flags.device)
         tasks = find_tasks(flags.tasks.split(","))
         check_export(flags.model)
         model = XKDEncoder(flags.model, flags.network, flags.windows, flags.device)
@@ -312,6 +318,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     encoding = {"batch_size": flags.batch_size}
     return evaluate(model, tasks, flags.output, encode_kwargs=encoding, num_proc=flags.workers)
+
+
+def check_device(device: str) -> None:
+    """Refuses a device that PyTorch does not know or cannot use here."""
+    try:
+        torch.zeros((), device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device is {device}; allowed: cpu, or cuda if it is here") from error
 
 
 def check_export(folder: pathlib.Path) -> None:

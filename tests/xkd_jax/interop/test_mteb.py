@@ -4,6 +4,7 @@ import os
 import pathlib
 import pickle
 import re
+import shutil
 import subprocess
 
 import av
@@ -20,6 +21,9 @@ RNG = np.random.default_rng(0)
 REFUSED = {
     "--tasks names 'ESC51'; allowed: video, audio, both, or": ["--tasks=ESC51"],
     "--windows is 0; allowed: 1 or more": ["--windows=0"],
+    "--workers is 0; allowed: 1 or more": ["--workers=0"],
+    "--device is none; allowed: cpu, or": ["--device=none"],
+    "torn/model.safetensors is damaged: ": ["--model=torn"],
     "--model is nowhere; allowed: a folder that": ["--model=nowhere"],
     "network is 'third'; allowed: teacher, student": ["--network=third"],
     "--output is job.pickle; allowed: a folder that": ["--output=job.pickle"],
@@ -81,6 +85,8 @@ def answers(python, clips, tmp_path_factory):
     save_run(folder / "run")
     flags = [f"--checkpoint={folder / 'run'}", f"--output={folder / 'hub'}"]
     export.main([*flags, "--format=huggingface"])
+    shutil.copytree(folder / "hub", folder / "torn")
+    os.truncate(folder / "torn" / "model.safetensors", 1000)
     classes = RNG.permutation(np.arange(96) % 4)
     recordings = [recording(label % 2, label // 2) for label in classes]
     both = ["video", "audio"]
