@@ -118,6 +118,8 @@ def report(
         if survey.retrievals:
             parts.append(retrieval.build(survey))
     progress.close()
+    for line in missing:
+        print(f"not shown: {line}", flush=True)
     date = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     name = printable(workdir.absolute().name)
     text = page.render(
@@ -157,7 +159,7 @@ def _networks(
     except DamagedError as error:
         if log is None:
             raise
-        missing.append(f"What the networks do: {program.one_line(error)}.")
+        missing.append(f"What the networks do: {program.one_line(error).rstrip('.')}.")
         return None
 
 

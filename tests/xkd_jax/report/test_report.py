@@ -159,10 +159,20 @@ def test_encoders_without_files_say_what_is_missing(run, tmp_path):
     assert any("--input" in line for line in numbers["verdict"]["not_shown"])
 
 
-def test_a_run_whose_data_are_gone_shows_its_log(run, tmp_path):
+def test_a_run_whose_data_are_gone_shows_its_log(run, tmp_path, capsys):
     page, numbers = make(run, tmp_path)
     assert page.titles == ["Verdict", "Training"]
-    assert any("--input" in line for line in numbers["verdict"]["not_shown"])
+    [line] = numbers["verdict"]["not_shown"]
+    assert "--input" in line and f"not shown: {line}\n" in capsys.readouterr().out
+
+
+def test_networks_that_cannot_be_read_are_told_beside_the_log(tmp_path, capsys):
+    write_log(tmp_path, [log_line(10), log_line(20)])
+    (tmp_path / "checkpoints" / "20").mkdir(parents=True)
+    _, numbers = make(tmp_path, tmp_path / "report")
+    [line] = numbers["verdict"]["not_shown"]
+    assert line.startswith("What the networks do: ") and "checkpoints/20 is not a" in line
+    assert not line.endswith("..") and f"not shown: {line}\n" in capsys.readouterr().out
 
 
 def test_a_log_without_a_checkpoint(tmp_path):
