@@ -151,6 +151,9 @@ def refusal(*flags: str, **kwargs) -> str:
         (["--rows=table4", "--evaluate=paper", "--eval.esc50=no"], "holds no prepared data"),
         (["--rows=xkd", "--run=mas"], "--run=mas; allowed with these --rows: xkd"),
         (["--rows=xkd", "--steps=3"], "--steps=3 is not a flag; allowed: --config.FIELD=VALUE"),
+        (["--rows=xkd", "--checkpoint.xkd="], "--checkpoint.xkd: empty; allowed: a folder"),
+        (["--rows=xkd", "--eval.esc50="], "--eval.esc50: empty; allowed: a folder"),
+        (["--rows=xkd", "--checkpoint.xkt=A"], "--checkpoint.xkt=A is of no row; allowed rows: "),
     ],
 )
 def test_wrong_flags_are_refused_in_one_line(flags, part, tmp_path):
