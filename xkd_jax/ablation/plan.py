@@ -248,8 +248,8 @@ def _names(selected: Sequence[Selected]) -> list[str]:
 def pretraining_flags(base: Base, job: Job) -> list[str]:
     """Returns the flags of `python -m xkd_jax.main` for a pretraining.
 
-    The row's changes replace the user's flags for the same fields. Of a field that holds several
-    values, a second flag would add to the first.
+    The row's changes replace the user's flags for the same fields. If a field holds several values,
+    a second flag would add to the first.
     """
     changes = {f"--config.{field}": v for field, v in _changes(base, job.run, job.seed).items()}
     if job.parts > 1:

@@ -78,8 +78,8 @@ def fields() -> Section:
     config.seed = Field(0, whole(0, SEED))
     # Examples per step, over all devices and processes. MMD and centering use all of them.
     config.batch_size = Field(256, whole(1, 2**20))
-    # Passes over the data; of a mixture, over as many examples as it has recordings. If `steps` is
-    # not 0, it sets the length of the run instead.
+    # Passes over the data. In a mixture, a pass is as many examples as there are recordings. If
+    # `steps` is not 0, it sets the length of the run instead.
     config.epochs = Field(800.0, number(0, EPOCHS))
     config.steps = Field(0, whole(0, STEPS))
     # auto: bfloat16 on GPU and TPU, float32 on CPU. Weights, teachers, LayerNorm statistics,
