@@ -104,6 +104,16 @@ def test_a_wrong_flag_is_one_line_and_exit_code_1(module):
     assert line.startswith("error: ") and part in line
 
 
+@pytest.mark.parametrize("argv", [["--output="], ["--output", ""], ["--rate=1", "--output="]])
+def test_an_empty_value_is_not_the_current_folder(argv):
+    parser = program.Parser("module", "")
+    parser.add_argument("--output", type=pathlib.Path)
+    parser.add_argument("--rate")
+    assert parser.parse_args(["--output", ".", "--rate=1"]).output == pathlib.Path()
+    with pytest.raises(SystemExit, match=r"^error: --output is empty; allowed: a value; see --h"):
+        parser.parse_args(argv)
+
+
 @pytest.mark.parametrize("module", WRONG)
 def test_help_is_about_the_program(module):
     process = runs.start_module(module, "--help", stderr=subprocess.PIPE)

@@ -2,9 +2,10 @@
 
 import argparse
 import contextlib
+import itertools
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NoReturn
 
 from input_pipeline.programs import quiet_import, signals, terminal
@@ -80,6 +81,17 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+
+    def parse_known_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parses as argparse does, and refuses empty values, which as paths would mean here."""
+        args = sys.argv[1:] if args is None else list(args)
+        for flag, following in itertools.pairwise([*args, None]):
+            name, equals, value = flag.partition("=")
+            if name in self._option_string_actions and not value and (equals or following == ""):
+                self.error(f"{name} is empty; allowed: a value")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Ends the program; argparse calls it with what is wrong."""

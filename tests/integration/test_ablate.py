@@ -151,8 +151,8 @@ def refusal(*flags: str, **kwargs) -> str:
         (["--rows=table4", "--evaluate=paper", "--eval.esc50=no"], "holds no prepared data"),
         (["--rows=xkd", "--run=mas"], "--run=mas; allowed with these --rows: xkd"),
         (["--rows=xkd", "--steps=3"], "--steps=3 is not a flag; allowed: --config.FIELD=VALUE"),
-        (["--rows=xkd", "--checkpoint.xkd="], "--checkpoint.xkd: empty; allowed: a folder"),
-        (["--rows=xkd", "--eval.esc50="], "--eval.esc50: empty; allowed: a folder"),
+        (["--rows=xkd", "--checkpoint.xkd="], "--checkpoint.xkd is empty; allowed: a value"),
+        (["--rows=xkd", "--eval.esc50="], "--eval.esc50 is empty; allowed: a value"),
         (["--rows=xkd", "--checkpoint.xkt=A"], "--checkpoint.xkt=A is of no row; allowed rows: "),
     ],
 )

@@ -147,7 +147,7 @@ def open_data(config: ml_collections.ConfigDict) -> labeled_data.LabeledData:
     )
     try:
         return labeled_data.open_labeled(data, config.views, picture=False)
-    except ConfigError as error:
+    except (ValueError, FileNotFoundError) as error:  # of the config, or of its data
         # The message names a field of an evaluation's config, which a pretraining does not have.
         prefix = "config.probe" if fields.path else "config.probe on the run's own data"
         raise ConfigError(f"{prefix}: {str(error).replace('config.data.', '')}") from error

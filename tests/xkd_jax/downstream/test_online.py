@@ -208,6 +208,12 @@ def test_data_that_cannot_serve_are_refused_in_one_line(data, tmp_path):
         online.open_data(make_config(data, **mixture))
 
 
+def test_a_folder_of_the_probe_that_does_not_exist_is_named_as_its_own(data, tmp_path):
+    config = make_config(data, **{"probe.path": str(tmp_path / "nowhere")})
+    with pytest.raises(ConfigError, match=r"^config\.probe: path is '\S+/nowhere', which does not"):
+        online.open_data(config)
+
+
 @pytest.mark.slow
 def test_a_run_in_two_parts_is_the_run_in_one_and_the_probe_changes_nothing(data, tmp_path, capsys):
     def run(name, **changes):
