@@ -225,7 +225,7 @@ def _parse(argv: Sequence[str]) -> Flags:
     parser.add_argument("--input", type=pathlib.Path, nargs="+", default=[])
     only = parser.add_mutually_exclusive_group()
     for row in rows.ROWS:
-        parser.add_argument(f"--checkpoint.{row}", type=_folder, dest=f"checkpoint.{row}")
+        parser.add_argument(f"--checkpoint.{row}", dest=f"checkpoint.{row}")
     for name in ("--jobs", "--dry_run", "--table_only"):
         only.add_argument(name, action="store_true")
     folders = {
@@ -235,7 +235,7 @@ def _parse(argv: Sequence[str]) -> Flags:
     }
     for kind, datasets in folders.items():
         for dataset in datasets:
-            parser.add_argument(f"--{kind}.{dataset}", type=_folder)
+            parser.add_argument(f"--{kind}.{dataset}")
     arguments, rest = parser.parse_known_args(argv)
     for flag in rest:
         if flag.startswith("--checkpoint."):
@@ -273,12 +273,6 @@ def _parse(argv: Sequence[str]) -> Flags:
         evaluations.Folders(*given.values()),
         given_weights,
     )
-
-
-def _folder(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("empty; allowed: a folder")
-    return text
 
 
 def _check_weights(parser: program.Parser, arguments: argparse.Namespace, row: str) -> None:
