@@ -43,9 +43,15 @@ def pretrain(
         ValueError: The data are unusable, or the workdir is in use, holds another model, or a run
             that has already reached its end.
     """
-    # Imported here because it imports JAX and Flax.
+    # Imported here because they import JAX and Flax.
+    import jax
+
     from xkd_jax import pretrain_run
+    from xkd_jax.run import command_line
     from xkd_jax.run.workdir import claimed
+
+    if not jax.config.jax_compilation_cache_dir:
+        command_line.keep_compiled_programs()
 
     settings = _load(config)
     kind = "prepared" if _is_prepared(data) else "folder"

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import jax
 import pytest
 
 import xkd_jax
@@ -106,3 +107,19 @@ def test_what_cannot_be_prepared_is_one_line(videos, tmp_path):
     with pytest.raises(ValueError, match=r"^\S+/videos cannot be prepared: --source is ") as error:
         xkd_jax.pretrain(videos, tmp_path / "run", prepared=tmp_path / "prepared")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("chosen", [None, "/chosen"])
+def test_what_it_compiles_is_kept_as_the_program_keeps_it(
+    chosen, seen, videos, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        jax.config.update("jax_compilation_cache_dir", chosen)
+        xkd_jax.pretrain(videos, tmp_path / "run")
+        kept = jax.config.jax_compilation_cache_dir
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+    assert kept == (chosen or str(tmp_path / "xkd_jax" / "compiled"))
