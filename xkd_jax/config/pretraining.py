@@ -269,7 +269,8 @@ def fields() -> Section:
     # unless they are a mixture.
     probe.dataset = Field("prepared", one_of("folder", "generated", "prepared"))
     probe.path = Field("", TEXT)
-    # Splits for the neighbors and for the test; empty: the data set's own (docs/evaluation.md).
+    # Splits for the neighbors and for the test; empty: the data set's own (docs/evaluation.md), and
+    # its validation split rather than its test split, as decisions rest on what a run shows.
     probe.train_split = Field("", TEXT)
     probe.test_split = Field("", TEXT)
     # Largest numbers of recordings, drawn evenly from the classes.

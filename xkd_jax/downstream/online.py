@@ -96,16 +96,16 @@ def make(
     """
     fields = config.probe
     data = open_data(config)
-    partition = data.partitions[0]
+    held_out, use = find_held_out(config, data)
     started = time.perf_counter()
-    train = read(config, choose(partition.train, fields.train, fields.seed))
-    test = read(config, choose(partition.test, fields.test, fields.seed))
-    views = read(config, choose(partition.test, fields.lidar, fields.seed), fields.views)
+    train = read(config, choose(data.partitions[0].train, fields.train, fields.seed))
+    test = read(config, choose(held_out, fields.test, fields.seed))
+    views = read(config, choose(held_out, fields.lidar, fields.seed), fields.views)
     metric = metrics.main_metric(data.multi_label)
     size = sum(x.nbytes for part in (train, test, views) for b in part.batches for x in b.values())
     console.say(
         f"Probe every {fields.every_steps} steps: {metrics.TITLES[metric.name]} on "
-        f"{len(test.targets)} recordings of {len(data.class_names)} classes, by {fields.k} "
+        f"{len(test.targets)} {use} recordings of {len(data.class_names)} classes, by {fields.k} "
         f"neighbors out of {len(train.targets)}; chance {metric.chance(test.targets):.2g}; "
         f"read in {time.perf_counter() - started:.1f} s, {size / 1e6:.0f} MB"
     )
@@ -151,6 +151,25 @@ def open_data(config: ml_collections.ConfigDict) -> labeled_data.LabeledData:
         # The message names a field of an evaluation's config, which a pretraining does not have.
         prefix = "config.probe" if fields.path else "config.probe on the run's own data"
         raise ConfigError(f"{prefix}: {str(error).replace('config.data.', '')}") from error
+
+
+def find_held_out(
+    config: ml_collections.ConfigDict, data: labeled_data.LabeledData
+) -> tuple[labeled_data.Recordings, str]:
+    """Finds the recordings to score on: those that decisions may rest on, if there are any.
+
+    Args:
+        config: Config of the pretraining.
+        data: Labeled data of the probe.
+
+    Returns:
+        The recordings of the validation split, unless the data have none or `config.probe` names
+        its test split, and otherwise those to test on; and `"validation"` or `"test"`.
+    """
+    partition = data.partitions[0]
+    if not partition.validation or config.probe.test_split:
+        return partition.test, "test"
+    return partition.validation, "validation"
 
 
 def choose(recordings: labeled_data.Recordings, count: int, seed: int) -> labeled_data.Recordings:

@@ -69,7 +69,7 @@ def test_what_a_random_network_sees_of_colors_and_tones(data, capsys):
     probe = online.make(config, model, sharding.make_mesh())
     line = capsys.readouterr().out.splitlines()[-1]
     assert re.match(
-        r"Probe every 2 steps: top-1 on 9 recordings of 3 classes, by 3 neighbors out of 15; "
+        r"Probe every 2 steps: top-1 on 9 test recordings of 3 classes, by 3 neighbors out of 15; "
         r"chance 0\.33; read in [\d.]+ s, [\d.]+ MB",
         line,
     )
@@ -194,6 +194,27 @@ def test_recordings_are_drawn_evenly_from_the_classes():
 def test_its_own_data_go_before_those_of_the_run(data, tmp_path):
     config = make_config(tmp_path, **{"probe.path": str(data), "data.dataset": "folder"})
     assert len(online.open_data(config).partitions[0].test) == 9
+
+
+def test_it_scores_on_the_validation_split_unless_the_test_split_is_named(tmp_path):
+    counts = {"train": 15, "test": 9, "val": 6}
+    splits = {s: [record(f"{s}{n}", n % 3) for n in range(k)] for s, k in counts.items()}
+    path = write_prepared(tmp_path / "prepared", splits)
+
+    def held_out(**fields):
+        config = make_config(path, **{f"probe.{name}": value for name, value in fields.items()})
+        recordings, use = online.find_held_out(config, online.open_data(config))
+        return len(recordings), use
+
+    assert held_out() == (6, "validation")
+    assert held_out(test_split="test") == (9, "test")
+    assert held_out(test_split="val") == (6, "test")
+
+
+def test_without_a_validation_split_it_scores_on_the_test_split(data):
+    config = make_config(data)
+    recordings, use = online.find_held_out(config, online.open_data(config))
+    assert (len(recordings), use) == (9, "test")
 
 
 def test_data_that_cannot_serve_are_refused_in_one_line(data, tmp_path):
