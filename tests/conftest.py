@@ -1,6 +1,5 @@
 """Setup that all tests share: devices, compiled programs, a folder, selection and order."""
 
-import gc
 import os
 import pathlib
 import signal
@@ -8,13 +7,14 @@ import signal
 import numpy as np
 import pytest
 
-from tests import compile_cache, damage, session, xla_flags
+from tests import compile_cache, damage, garbage, session, xla_flags
 
 # Set these before anything imports jax.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags.EIGHT_DEVICES}"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 compile_cache.use()
+garbage.collect_rarely()
 
 # A background process of a shell without job control ignores SIGINT, one that nohup started ignores
 # SIGHUP, and their children inherit that. The programs under test must receive both.
@@ -64,12 +64,8 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(autouse=True, scope="module")
 def _older_objects_set_aside():
-    """Keeps Python's garbage collector from going through the millions of objects made before.
-
-    JAX's caches keep what was traced and compiled: late in a session a collection took 2 s.
-    """
-    gc.collect()
-    gc.freeze()
+    """Late in a session a collection took 2 s."""
+    garbage.set_older_objects_aside()
 
 
 @pytest.fixture(autouse=True)

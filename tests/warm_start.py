@@ -11,7 +11,6 @@ this file is the server; with more arguments it is the stand-in, without site-pa
 
 import contextlib
 import fcntl
-import gc
 import json
 import os
 import pathlib
@@ -140,7 +139,10 @@ def serve(folder: pathlib.Path) -> dict:
     _share_programs()
     # The first start may be by a script that ignores it, as launch/local_processes.sh does.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    gc.freeze()
+    from tests import garbage
+
+    garbage.collect_rarely()  # also in the children
+    garbage.set_older_objects_aside()
     owner = int((folder / "pid").read_text())
     while pathlib.Path(f"/proc/{owner}").exists():
         if select.select([listener], [], [], 1.0)[0]:

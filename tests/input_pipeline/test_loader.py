@@ -362,6 +362,7 @@ def test_leaves_the_accelerator_alone():
     assert tf.config.get_visible_devices("GPU") == []
 
 
+@pytest.mark.slow  # a program that imports TensorFlow; test_imports.py always has one
 def test_needs_no_jax_and_ends_with_the_program():
     """JAX cannot be imported, and batches are still being made when the program ends."""
     program = textwrap.dedent("""

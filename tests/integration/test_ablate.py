@@ -167,6 +167,7 @@ def test_a_base_that_is_not_there_or_no_pretraining_is_refused():
     assert "is not a pretraining" in refusal("--rows=xkd", base="configs/eval/svm.py")
 
 
+@pytest.mark.slow  # two cold programs
 def test_a_run_that_fails_is_told_of_and_its_row_stays_empty(tmp_path):
     flags = ["--rows=da1", f"--output={tmp_path}", f"--config.data.path={tmp_path / 'nowhere'}"]
     process = ablate(*flags, base="configs/folder.py", cold=True)

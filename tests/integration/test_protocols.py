@@ -27,7 +27,11 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name",
+    # The attentive probe trains; tests/xkd_jax/downstream/test_attentive.py always runs one.
+    [pytest.param(n, marks=pytest.mark.slow) if n == "attentive" else n for n in SMALL],
+)
 def test_the_command_gives_results(name, checkpoint, data, tmp_path):
     flags = [
         f"--config.checkpoint={checkpoint}",

@@ -46,6 +46,7 @@ def test_the_program_prints_one_line_of_json(tmp_path):
     assert list(tmp_path.rglob("*.xplane.pb")), "a trace"
 
 
+@pytest.mark.slow  # a program of its own
 def test_an_impossible_config_is_one_line():
     done = subprocess.run(
         [

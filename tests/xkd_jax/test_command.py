@@ -121,6 +121,7 @@ def test_a_wheel_holds_all_that_the_packages_need(installed):
         }
 
 
+@pytest.mark.slow  # a program of its own
 def test_its_command_runs_from_another_folder(installed, tmp_path):
     parser = configparser.ConfigParser()
     [entry_points] = installed.glob("*.dist-info/entry_points.txt")

@@ -53,7 +53,11 @@ def wait_for(condition):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGHUP, marks=pytest.mark.slow), signal.SIGKILL],
+    ids=lambda n: n.name,
+)
 def test_the_run_under_way_saves_and_ends(tmp_path, number):
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{RUN}'\n")

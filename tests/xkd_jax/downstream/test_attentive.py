@@ -150,6 +150,7 @@ def test_stopped_before_the_test_it_ends_the_same(probed, run, planted, tmp_path
     assert again["partitions"] == results["partitions"]
 
 
+@pytest.mark.slow  # a whole run more
 def test_shuffled_labels_are_at_chance_and_a_share_of_the_training_set_is_held_out(run, tmp_path):
     rng = np.random.default_rng(5)
     splits = {}
@@ -169,6 +170,7 @@ def test_shuffled_labels_are_at_chance_and_a_share_of_the_training_set_is_held_o
     assert results["scores"]["top1"]["mean"] < 0.6  # 1/3 within three standard errors
 
 
+@pytest.mark.slow  # a whole run more
 def test_sound_of_several_classes_is_scored_by_mean_average_precision(run, tmp_path):
     data = labeled_clips.multi_label(tmp_path / "data")
     split = {"parallel.fsdp": 2}  # the heads' weights over pairs of devices

@@ -371,6 +371,7 @@ assert not any(name.split(".")[0] in ("tensorflow", "torch") for name in sys.mod
 """
 
 
+@pytest.mark.slow  # a program of its own; test_imports.py always has one
 def test_it_works_without_tensorflow_and_pytorch(plain, media):
     result = subprocess.run(
         [sys.executable, "-c", WITHOUT, plain[0], media / "long.mp4"],

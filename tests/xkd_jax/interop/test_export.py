@@ -255,7 +255,14 @@ def damaged(path, at):
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("store", [*exports.STORES, "run"])
+@pytest.mark.parametrize(
+    "store",
+    # Orbax's many files take long; test_checkpoint.py always damages some.
+    [
+        s if s == "safetensors" else pytest.param(s, marks=pytest.mark.slow)
+        for s in (*exports.STORES, "run")
+    ],
+)
 def test_a_flipped_bit_is_told_in_one_line_or_does_no_harm(plain_run, store, tmp_path, capfd):
     path = tmp_path / "out"
     if store == "run":

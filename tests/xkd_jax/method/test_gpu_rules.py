@@ -55,7 +55,15 @@ def attention_calls(jaxpr):
                 yield from attention_calls(body)
 
 
-@pytest.mark.parametrize("name", TRACED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        if name in ("k400", "eval.finetune_esc50")
+        else pytest.param(name, marks=pytest.mark.slow)
+        for name in TRACED
+    ],
+)
 def test_shipped_steps_trace_with_all_attention_fused(name, monkeypatch):
     """While tracing, JAX refuses shapes that cuDNN does not take."""
     config = shipped(name)

@@ -17,7 +17,8 @@ from xkd_jax.method.models import xkd
 from xkd_jax.method.models.xkd import MODALITIES
 from xkd_jax.method.state import init_state
 
-PLATFORMS = ("cpu", "tpu")
+# Tracing takes long; test_gpu_rules.py always traces for another platform than the tests'.
+PLATFORMS = ("cpu", pytest.param("tpu", marks=pytest.mark.slow))
 # Scopes of two products: of queries and keys, and of positions resized to another grid.
 LOGITS = ("bhqw,bhkw->bhqk", "BTNH,BSNH->BNTS")
 POSITIONS = ("thwd,xt,yh,zw->xyzd", "ftd,xt->fxd")

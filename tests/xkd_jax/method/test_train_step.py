@@ -240,6 +240,7 @@ def test_a_mixture_of_what_sets_lack_trains(config, one_device, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, state, same_state)
 
 
+@pytest.mark.slow  # trains
 def test_learns_to_reconstruct_a_pattern(config, one_device):
     run, _ = one_device
     batch = tiny_batch(config)

@@ -107,6 +107,7 @@ def test_a_finished_finetuning_trains_nothing_again(finetuned, monkeypatch):
     assert finetune.finetune(config, str(workdir)) == results
 
 
+@pytest.mark.slow  # a whole run more
 def test_shuffled_labels_are_at_chance(run, tmp_path):
     config = config_for(run, write(tmp_path / "data", shuffled=True))
     results = finetune.finetune(config, str(tmp_path / "out"))
