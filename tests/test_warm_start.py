@@ -19,7 +19,8 @@ print("tensorflow" in sys.modules, "jax" in sys.modules, file=sys.stderr, flush=
 how = sys.argv[1]
 if how == "waits":
     print(os.getpid(), flush=True)
-    time.sleep(100)
+    while True:  # a signal just before a sleep is heard only after it
+        time.sleep(0.05)
 elif how == "dies":
     os.kill(os.getpid(), signal.SIGABRT)
 elif how == "says":

@@ -76,6 +76,7 @@ def test_terminated(data, undisturbed, tmp_path):
     assert_same_end(tmp_path, undisturbed)
 
 
+@pytest.mark.slow  # needs the run that the others here are compared with
 def test_a_finished_run_refuses_to_train(data, undisturbed):
     code, output = runs.run(data, f"--workdir={undisturbed}")
     assert code == 3
@@ -83,6 +84,7 @@ def test_a_finished_run_refuses_to_train(data, undisturbed):
     assert "Traceback" not in output
 
 
+@pytest.mark.slow  # needs the run that the others here are compared with
 def test_another_models_checkpoint_is_refused(data, undisturbed):
     code, output = runs.run(
         data,

@@ -24,7 +24,8 @@ signals.install()
 
 def wait():
     print("waits", flush=True)
-    time.sleep(100)
+    while True:  # a signal just before a sleep is heard only after it
+        time.sleep(0.05)
 """
 
 
