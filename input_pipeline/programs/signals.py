@@ -184,13 +184,17 @@ def _handle_exception(kind: type[BaseException], error: BaseException, trace: ob
     """
     if isinstance(error, terminal.OutputError):
         end(1, f"error: {error}")
-    if not isinstance(error, Stopped):
+    # An extension whose import is interrupted raises an ImportError from the interruption.
+    stopped = error
+    while stopped is not None and not isinstance(stopped, Stopped):
+        stopped = stopped.__cause__
+    if stopped is None:
         sys.__excepthook__(kind, error, trace)
         return
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     # End at once: exit handlers of libraries may wait for other processes or threads.
-    end(128 + error.number, last_line(error.number))
+    end(128 + stopped.number, last_line(stopped.number))
 
 
 def _end_late() -> None:

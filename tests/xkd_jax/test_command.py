@@ -110,15 +110,12 @@ def installed(tmp_path_factory):
 
 
 def test_a_wheel_holds_all_that_the_packages_need(installed):
+    def files(root, name):
+        paths = [path.relative_to(root) for path in (root / name).rglob("*") if path.is_file()]
+        return {path for path in paths if "__pycache__" not in path.parts}
+
     for name in PACKAGES:
-        needed = {
-            path.relative_to(ROOT)
-            for path in (ROOT / name).rglob("*")
-            if path.is_file() and "__pycache__" not in path.parts
-        }
-        assert needed == {
-            path.relative_to(installed) for path in (installed / name).rglob("*") if path.is_file()
-        }
+        assert files(installed, name) == files(ROOT, name)
 
 
 @pytest.mark.slow  # a program of its own

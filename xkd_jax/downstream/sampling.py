@@ -33,12 +33,12 @@ class Fold(NamedTuple):
     kept: Recordings | None
     held: Recordings | None
 
-    def uses(self) -> Iterator[tuple[str, Recordings]]:
-        """Yields each kind of clips, "train" or "test", with recordings that need such clips."""
-        yield "train", self.train
-        yield "test", self.test
+    def uses(self) -> Iterator[tuple[str, str, Recordings]]:
+        """Yields each kind of clips, "train" or "test", their purpose, and whose they are."""
+        yield "train", "train", self.train
+        yield "test", "test", self.test
         if self.held is not None:
-            yield "test", self.held
+            yield "test", "validation", self.held
 
 
 def folds(config: ml_collections.ConfigDict, data: LabeledData) -> list[Fold]:
@@ -101,18 +101,18 @@ class FeatureSource:
             "test": ml_collections.ConfigDict({**config.clips.test, "augment": False}),
         }
         self._has_unit_features = config.get("fusion", "unit") == "unit"
-        wanted: dict[tuple[int, str], list[tuple[str, Recordings]]] = {}
+        wanted: dict[tuple[int, str], list[tuple[str, str, Recordings]]] = {}
         for fold in folds:
-            for use, part in fold.uses():
-                if not len(part):
-                    continue
-                wanted.setdefault(self._key(part, use), []).append((use, part))
+            for use, purpose, part in fold.uses():
+                if len(part):
+                    wanted.setdefault(self._key(part, use), []).append((use, purpose, part))
         mesh = sharding.make_mesh()
         self._pools: dict[tuple[int, str], _Pool] = {}
         unreadable = set()
         for key, parts in wanted.items():
-            use, source = parts[0][0], parts[0][1].source
-            example_ids = np.unique(np.concatenate([part.example_ids for _, part in parts]))
+            use, _, first = parts[0]
+            source = first.source
+            example_ids = np.unique(np.concatenate([part.example_ids for *_, part in parts]))
             clips = self._clips[use]
             views = backbones.make_views(encoders, config.augmentation if clips.augment else None)
             features = extraction.extract(
@@ -123,7 +123,7 @@ class FeatureSource:
                 mesh,
                 threads=config.data.threads,
                 prefetch=config.data.prefetch,
-                title=f"{' and '.join(sorted({use for use, _ in parts}))} clips",
+                title=f"{', '.join(dict.fromkeys(purpose for _, purpose, _ in parts))} clips",
             )
             self._pools[key] = _Pool(example_ids, features)
             unreadable.update(source.name(number) for number in example_ids[features.replaced])

@@ -81,15 +81,15 @@ def of_run(config: ml_collections.ConfigDict, count: int, seed: int = 0) -> Clip
         ids = ids[np.unique(np.linspace(0, len(ids) - 1, min(count, len(ids))).astype(np.int64))]
         labels, class_names, origin = None, (), f"{len(ids)} of the run's own training clips"
     else:
-        recordings = online.choose(data.partitions[0].test, count, seed)
+        held_out, use = online.find_held_out(config, data)
+        recordings = online.choose(held_out, count, seed)
         source, ids, class_names = recordings.source, recordings.example_ids, data.class_names
         labels = None if data.multi_label else recordings.targets.argmax(axis=1)
-        origin = (
-            f"{counted(len(ids), 'clip')} of the run's data, split {data.partitions[0].name!r}, "
-            "which it was not trained on"
-            if data.partitions[0].name != "random"
-            else f"{counted(len(ids), 'clip')} of the run's data, which it may have been trained on"
-        )
+        origin = f"{counted(len(ids), 'clip')} of the run's data, "
+        if data.partitions[0].name == "random":
+            origin += "which it may have been trained on"
+        else:
+            origin += f"of their {use} split, which it was not trained on"
     modalities = MODALITIES if source.has_video[ids].any() else ("audio",)
     loader = evaluation.EvaluationClips(
         source, config.views, 16, modalities=modalities, example_ids=ids

@@ -94,6 +94,14 @@ def test_a_program_that_ends_without_having_heard_of_its_signal_does_not_end_wit
     assert ended(process) == (130, "went on\n", line(signal.SIGINT))
 
 
+def test_an_import_that_it_interrupts_does_not_tell_of_it():
+    """An extension of pybind11 raises this."""
+    failed = "raise ImportError('initialization failed') from error"
+    process = waiting(f"try: wait()\nexcept BaseException as error: {failed}")
+    process.send_signal(signal.SIGINT)
+    assert ended(process) == (130, "", line(signal.SIGINT))
+
+
 def test_a_second_signal_does_not_disturb_the_tidying():
     tidies = "print('tidies', flush=True); time.sleep(0.1); print('tidied')"
     process = waiting(f"try: wait()\nfinally: {tidies}")

@@ -18,6 +18,7 @@ from xkd_jax.downstream import labeled_data, metrics, online, ranks
 from xkd_jax.encoders import pretrained_encoder
 from xkd_jax.method.models import xkd
 from xkd_jax.method.state import TrainState
+from xkd_jax.report import clips
 
 NAMES = [
     f"{kind}/{m}_{n}"
@@ -196,7 +197,7 @@ def test_its_own_data_go_before_those_of_the_run(data, tmp_path):
     assert len(online.open_data(config).partitions[0].test) == 9
 
 
-def test_it_scores_on_the_validation_split_unless_the_test_split_is_named(tmp_path):
+def test_it_and_the_report_look_at_the_validation_split_unless_the_test_split_is_named(tmp_path):
     counts = {"train": 15, "test": 9, "val": 6}
     splits = {s: [record(f"{s}{n}", n % 3) for n in range(k)] for s, k in counts.items()}
     path = write_prepared(tmp_path / "prepared", splits)
@@ -209,6 +210,8 @@ def test_it_scores_on_the_validation_split_unless_the_test_split_is_named(tmp_pa
     assert held_out() == (6, "validation")
     assert held_out(test_split="test") == (9, "test")
     assert held_out(test_split="val") == (6, "test")
+    shown = clips.of_run(make_config(path), 4)
+    assert shown.origin.endswith("data, of their validation split, which it was not trained on")
 
 
 def test_without_a_validation_split_it_scores_on_the_test_split(data):

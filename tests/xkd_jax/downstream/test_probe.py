@@ -204,6 +204,29 @@ def test_what_is_chosen_on_is_seen_as_what_is_tested(kinds, encoders, run, monke
             assert sorted(both) == fold.train.example_ids.tolist()
 
 
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("splits", ["train clips", "test clips", "validation clips"]),
+        ("pile", ["train clips", "test, validation clips"]),  # of one source
+    ],
+)
+def test_messages_say_what_clips_are_for(
+    kinds, encoders, run, monkeypatch, tmp_path, kind, expected
+):
+    titles, extract = [], numbered([])
+
+    def listened(*args, title, **options):
+        titles.append(title)
+        return extract(*args, **options)
+
+    monkeypatch.setattr(sampling.extraction, "extract", listened)
+    config = config_for(run, kinds[kind])
+    folds = sampling.folds(config, probe.open_data(config, encoders))
+    sampling.FeatureSource(config, {"video": encoders["video"]}, folds, tmp_path)
+    assert titles == expected
+
+
 # Refusals, before features are extracted.
 
 

@@ -6,28 +6,31 @@ from sklearn.linear_model import Ridge
 
 from xkd_jax.downstream import ridge
 
-RNG = np.random.default_rng(0)
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
 
 
 def classes(labels, count):
     return np.eye(count, dtype=bool)[labels]
 
 
-def test_it_finds_linear_classes_that_neighbors_miss():
+def test_it_finds_linear_classes_that_neighbors_miss(rng):
     """The class is in one direction of little variance, next to many that say nothing."""
-    x = RNG.normal(size=(300, 40)).astype(np.float32)
+    x = rng.normal(size=(300, 40)).astype(np.float32)
     labels = (x[:, 0] > 0).astype(int)
     x[:, 1:] *= 30
     scores = ridge.scores(x[:200], classes(labels[:200], 2), x[200:])
     assert np.mean(scores.argmax(axis=1) == labels[200:]) > 0.85
-    wrong = RNG.permutation(labels[:200])
+    wrong = rng.permutation(labels[:200])
     scores = ridge.scores(x[:200], classes(wrong, 2), x[200:])
     assert np.mean(scores.argmax(axis=1) == labels[200:]) < 0.7
 
 
-def test_it_is_ridge_regression_with_the_penalty_of_least_leave_one_out_error():
-    x = RNG.normal(size=(30, 6)) + 3
-    y = classes(RNG.integers(3, size=30), 3)
+def test_it_is_ridge_regression_with_the_penalty_of_least_leave_one_out_error(rng):
+    x = rng.normal(size=(30, 6)) + 3
+    y = classes(rng.integers(3, size=30), 3)
     inputs = (x - x.mean(axis=0)) / x.std(axis=0)
 
     def error(penalty):
@@ -44,8 +47,8 @@ def test_it_is_ridge_regression_with_the_penalty_of_least_leave_one_out_error():
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_class_without_training_clips_is_last_and_one_clip_is_enough():
-    x = RNG.normal(size=(12, 5)).astype(np.float32)
+def test_a_class_without_training_clips_is_last_and_one_clip_is_enough(rng):
+    x = rng.normal(size=(12, 5)).astype(np.float32)
     scores = ridge.scores(x, classes(np.arange(12) % 2 * 2, 3), x)
     assert (scores.argmin(axis=1) == 1).all()
     scores = ridge.scores(x, classes(np.zeros(12, int), 3), x)

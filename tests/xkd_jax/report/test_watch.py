@@ -70,7 +70,7 @@ def test_ranks_that_rise_or_waver_are_not_spoken_of_but_stated(tmp_path, capsys)
     assert not capsys.readouterr().err
     judged = verdict.judge(history.read(tmp_path), tiny_config(), 64, None)
     assert judged.level == "good"
-    assert "RankMe of the audio student's features is 29" in str(judged.findings)
+    assert "by RankMe: the audio student's features 29" in str(judged.findings)
 
 
 def test_outputs_that_tell_clips_apart_may_use_fewer_directions(tmp_path, capsys):

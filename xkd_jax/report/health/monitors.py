@@ -121,11 +121,15 @@ def _all_clear(history: History, log_j: float) -> list[Finding]:
         return []
     apart = {m: history.last(f"between_clips/{m}_teacher") for m in MODALITIES}
     differing = [f"{x:.0%} of the {m} teacher's" for m, x in apart.items() if not math.isnan(x)]
-    between = f"of the outputs, {' and '.join(differing)} differ between clips; "
-    directions = [f"of {whose} is {rank:.3g}" for whose, rank in early.last_ranks(history).items()]
-    ranks = f" RankMe {', '.join(directions)}." if directions else ""
+    between = (
+        f"{' and '.join(differing)} outputs differ between clips (collapsed: {early.SHARE:.0%} or "
+        "less); "
+    )
+    directions = [f"{whose} {rank:.3g}" for whose, rank in early.last_ranks(history).items()]
+    ranks = f" Directions in use, by RankMe: {', '.join(directions)}." if directions else ""
     text = (
-        f"No monitor of collapse is near its end: {between if differing else ''}KL divergence and "
-        f"distillation are above 0 (of log J: {numbers}), and no output is uniform.{ranks}"
+        f"No monitor shows a collapse: {between if differing else ''}KL divergence and "
+        f"distillation are above 0 (in shares of log J, the most that J outputs can have: "
+        f"{numbers}), and no output is uniform.{ranks}"
     )
     return [Finding("good", text)]

@@ -114,11 +114,12 @@ def _informative(measured: Measured) -> list[Finding]:
         return []
     log_n = math.log(measured.clips)
     shares = ", ".join(
-        f"{m} {network} {nats / log_n:.0%}" for (network, m), nats in measured.information.items()
+        f"the {m} {network}'s hold {nats / log_n:.0%}"
+        for (network, m), nats in measured.information.items()
     )
     text = (
-        f"Outputs tell clips apart: of all that there is to tell about {measured.clips} clips, "
-        f"{shares}."
+        f"Outputs tell clips apart: of the {log_n:.2g} nats that it takes to tell "
+        f"{measured.clips} clips apart, {shares}."
     )
     return [Finding("good", text)]
 
@@ -144,10 +145,10 @@ def _classes(measured: Measured) -> list[Finding]:
     return [
         Finding(
             "note",
-            f"The {m} teacher's outputs tell {max(of_class.information, 0.0):.2g} nats of the "
-            f"class, of {of_class.entropy:.2g} that there are to tell; the class makes "
+            f"Of the {of_class.entropy:.2f} nats that it takes to name a clip's class, the {m} "
+            f"teacher's outputs hold {max(of_class.information, 0.0):.2f}; the class makes "
             f"{max(of_class.outputs, 0.0):.0%} of their variance. The {OTHER[m]} student can learn "
-            "from it only what both modalities tell.",
+            "from them only what both modalities tell.",
         )
         for (network, m), of_class in measured.classes.items()
         if network == "teacher"
@@ -178,8 +179,9 @@ def _neighbors(measured: Measured) -> list[Finding]:
         is_better_than_chance = trained > chance + margin
         has_gained = is_better_than_chance and not trained <= untrained + margin / 2
         text = (
-            f"Nearest neighbors on features of {m} find the class of {trained:.0%} of the clips"
-            + ("" if math.isnan(untrained) else f", of an untrained network of {untrained:.0%}")
+            f"Among these {measured.clips} clips, a vote of nearest neighbors by features of {m} "
+            f"names the class of {trained:.0%}"
+            + ("" if math.isnan(untrained) else f", by an untrained network's of {untrained:.0%}")
             + f"; chance is {chance:.0%}"
         )
         if not has_gained:
