@@ -166,7 +166,7 @@ def test_killed_and_started_again_it_ends_the_same(flags, tmp_path):
     assert len(parts(tmp_path / "two")) < len(parts(tmp_path / "one")) == 3
     code, output = runs.run(*flags, f"--workdir={tmp_path / 'two'}", config="configs/eval/svm.py")
     assert code == 0, output
-    assert " clips: 100 from each of 10 recordings, 6 of them already in" in output
+    assert "train clips: 100 from each of 10 recordings, 6 of them already in" in output
     assert parts(tmp_path / "one") == parts(tmp_path / "two")
     assert results_of(tmp_path / "one") == results_of(tmp_path / "two")
 
