@@ -44,6 +44,6 @@ def test_warnings(changes, words):
 
 def test_features_no_better_than_untrained_ones_are_no_evidence():
     verdict = judge_clips(accuracies={"video": (0.6, 0.6, 0.1)})
-    [finding] = [f for f in verdict.findings if "Nearest neighbors" in f.text]
+    [finding] = [f for f in verdict.findings if "nearest neighbors" in f.text]
     assert finding.level == "note"
     assert "no better than without training" in finding.text
