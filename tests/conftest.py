@@ -74,6 +74,12 @@ def _seeded():
     np.random.seed(0)  # noqa: NPY002
 
 
+@pytest.fixture
+def rng():
+    """Each test's own generator, so that no test's numbers depend on what others have drawn."""
+    return np.random.default_rng(0)
+
+
 @pytest.fixture(autouse=True)
 def _damages_counted(record_property):
     before = damage.made()

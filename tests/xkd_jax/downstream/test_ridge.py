@@ -7,11 +7,6 @@ from sklearn.linear_model import Ridge
 from xkd_jax.downstream import ridge
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
 def classes(labels, count):
     return np.eye(count, dtype=bool)[labels]
 

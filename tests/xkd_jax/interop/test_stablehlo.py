@@ -14,8 +14,6 @@ from tests.saved_runs import save_run
 from xkd_jax.encoders import preprocessing
 from xkd_jax.interop import export, stablehlo
 
-RNG = np.random.default_rng(0)
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
@@ -27,17 +25,17 @@ def run(tmp_path_factory):
     return folder
 
 
-def noise(*shape):
-    return RNG.integers(0, 256, shape, np.uint8)
+def noise(rng, *shape):
+    return rng.integers(0, 256, shape, np.uint8)
 
 
 def program(run, name):
     return jax.jit(jax.export.deserialize(bytearray((run / "programs" / name).read_bytes())).call)
 
 
-def test_features_are_ours_where_this_package_is_not(run, tmp_path):
-    frames = noise(3, 60, 48, 70, 3)
-    waveforms = RNG.uniform(-1, 1, (2, 40001)).astype(np.float32)
+def test_features_are_ours_where_this_package_is_not(run, tmp_path, rng):
+    frames = noise(rng, 3, 60, 48, 70, 3)
+    waveforms = rng.uniform(-1, 1, (2, 40001)).astype(np.float32)
     np.savez(tmp_path / "recordings.npz", frames=frames, waveforms=waveforms)
     script = pathlib.Path(__file__).with_name("in_jax_alone.py")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -54,8 +52,8 @@ def test_features_are_ours_where_this_package_is_not(run, tmp_path):
         np.testing.assert_allclose(found[m], encoder.features(clips, **{name: rate}), atol=1e-5)
 
 
-def test_the_student_has_the_same_program(run):
-    frames = noise(1, 5, 20, 33, 3)  # shorter than a clip
+def test_the_student_has_the_same_program(run, rng):
+    frames = noise(rng, 1, 5, 20, 33, 3)  # shorter than a clip
     weights = dict(np.load(run / "programs" / "student_video.npz"))
     found = program(run, "video.jax_export")(weights, frames, np.float32(12.5))
     encoder = xkd_jax.load_encoder(run / "run", network="student")
@@ -72,8 +70,8 @@ def test_the_student_has_the_same_program(run):
         ((9, 240, 320), 8),
     ],
 )
-def test_frames_are_those_of_pillow(shape, rate):
-    frames = noise(*shape, 3)
+def test_frames_are_those_of_pillow(shape, rate, rng):
+    frames = noise(rng, *shape, 3)
     view = {"frames": 8, "frame_rate": 8.0, "size": 32}
     [expected] = preprocessing.video_views(frames, rate, view, [0.5])
     found = stablehlo.sample(frames, np.float32(rate), view)
@@ -81,10 +79,10 @@ def test_frames_are_those_of_pillow(shape, rate):
 
 
 @pytest.mark.parametrize("samples", [5000, 16000, 16001, 16003, 50000])
-def test_log_mels_are_ours(samples):
+def test_log_mels_are_ours(samples, rng):
     view = {"seconds": 1.0, "frames": 64, "sample_rate": 16000, "mel_bands": 16, "window": 1024}
     view |= {"hop": 160, "max_frequency": 8000.0, "log_offset": 1e-6, "mean": -5.0, "std": 4.0}
-    waveform = RNG.uniform(-1, 1, samples).astype(np.float32)
+    waveform = rng.uniform(-1, 1, samples).astype(np.float32)
     [expected] = preprocessing.audio_views(waveform, 16000, view, [0.5])
     np.testing.assert_allclose(stablehlo.log_mel(waveform, view), expected, atol=1e-5)
 

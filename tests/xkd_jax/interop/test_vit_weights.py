@@ -16,7 +16,6 @@ from xkd_jax.run.checkpoint import MismatchError
 from xkd_jax.run.saved_checkpoint import DamagedError
 
 LAYOUTS = list(published_vits.LAYOUTS)
-RNG = np.random.default_rng(0)
 OURS = 1e-5  # what our LayerNorms add to the variance
 
 
@@ -34,10 +33,10 @@ def converted(path, encoder, patch):
 
 
 @pytest.mark.parametrize("layout", ["mae", "mae_hub"])
-def test_an_image_has_the_publishers_tokens(layout, tmp_path):
+def test_an_image_has_the_publishers_tokens(layout, tmp_path, rng):
     path = published_vits.write(tmp_path, layout)
     params = converted(path, encoder(), (4, 8, 8))
-    image = RNG.normal(size=(32, 32, 3))
+    image = rng.normal(size=(32, 32, 3))
     tokens = encode(encoder(), params, np.repeat(image[None], 4, axis=0), (4, 8, 8))
     expected = published_vits.tokens(layout, published_vits.tensors(layout), image[None], OURS)
     assert np.abs(expected).max() > 1
@@ -46,37 +45,37 @@ def test_an_image_has_the_publishers_tokens(layout, tmp_path):
     theirs = published_vits.tokens(layout, published_vits.tensors(layout), image[None], 1e-12)
     np.testing.assert_allclose(tokens, theirs, atol=2e-3)
     # The third of four frames is the one that is seen.
-    clip = RNG.normal(size=(4, 32, 32, 3))
+    clip = rng.normal(size=(4, 32, 32, 3))
     clip[2] = image
     np.testing.assert_allclose(encode(encoder(), params, clip, (4, 8, 8)), expected, atol=2e-4)
 
 
 @pytest.mark.parametrize("layout", ["videomae", "videomae_hub"])
-def test_a_video_has_the_publishers_tokens(layout, tmp_path):
+def test_a_video_has_the_publishers_tokens(layout, tmp_path, rng):
     path = published_vits.write(tmp_path, layout)
     plain = encoder(grid=(4, 4, 4), cls=False)
-    video = RNG.normal(size=(8, 32, 32, 3))
+    video = rng.normal(size=(8, 32, 32, 3))
     arrays = published_vits.tensors(layout)
     expected = published_vits.tokens(layout, arrays, video, OURS)
     params = converted(path, plain, (2, 8, 8))
     np.testing.assert_allclose(encode(plain, params, video, (2, 8, 8))[1:], expected, atol=2e-4)
     # Patches of four frames see the two in their middle.
-    longer = RNG.normal(size=(4, 4, 32, 32, 3))
+    longer = rng.normal(size=(4, 4, 32, 32, 3))
     longer[:, 1:3] = video.reshape(4, 2, 32, 32, 3)
     params = converted(path, plain, (4, 8, 8))
     tokens = encode(plain, params, longer.reshape(16, 32, 32, 3), (4, 8, 8))
     np.testing.assert_allclose(tokens[1:], expected, atol=2e-4)
 
 
-def test_scales_of_layers_count(tmp_path):
+def test_scales_of_layers_count(tmp_path, rng):
     arrays = published_vits.tensors("videomae")
     for n in range(2):
         for part in ("gamma_1", "gamma_2"):
             name = f"encoder.blocks.{n}.{part}"
-            arrays[name] = RNG.normal(size=32).astype(np.float32)
+            arrays[name] = rng.normal(size=32).astype(np.float32)
     path = published_vits.write(tmp_path, "videomae", arrays)
     plain = encoder(grid=(4, 4, 4), cls=False)
-    video = RNG.normal(size=(8, 32, 32, 3))
+    video = rng.normal(size=(8, 32, 32, 3))
     tokens = encode(plain, converted(path, plain, (2, 8, 8)), video, (2, 8, 8))
     expected = published_vits.tokens("videomae", arrays, video, OURS)
     np.testing.assert_allclose(tokens[1:], expected, atol=2e-4)

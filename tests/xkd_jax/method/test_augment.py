@@ -13,15 +13,14 @@ from xkd_jax.method import augment
 from xkd_jax.method.randomness import Purpose, example_keys
 
 CONFIG = base.get_config().views.video
-RNG = np.random.default_rng(0)
 
 
-def random_clips(*shape):
-    return RNG.integers(0, 256, (*shape, 3), dtype=np.uint8)
+def random_clips(rng, *shape):
+    return rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
 
 
-def random_planes(*shape):
-    return RNG.random((3, *shape), dtype=np.float32)
+def random_planes(rng, *shape):
+    return rng.random((3, *shape), dtype=np.float32)
 
 
 def keys_of(ids, epoch=0, purpose=Purpose.VIDEO_GLOBAL):
@@ -93,8 +92,8 @@ def blurred(planes, sigma, size=9):
 
 @pytest.mark.parametrize("transform", range(4))
 @pytest.mark.parametrize("amount", [-1.0, 1.0])
-def test_each_color_transform_is_its_definition(transform, amount):
-    planes = random_planes(2, 5, 6)
+def test_each_color_transform_is_its_definition(transform, amount, rng):
+    planes = random_planes(rng, 2, 5, 6)
     numbers = np.array([1, 1, 1, 0], np.float32)
     numbers[transform] += amount * CONFIG.color_jitter[transform]
     order = np.roll(np.arange(4), transform)[None]
@@ -104,11 +103,11 @@ def test_each_color_transform_is_its_definition(transform, amount):
     np.testing.assert_allclose(result[:, 0], expected, atol=1e-5)
 
 
-def test_color_transforms_follow_each_of_the_24_orders():
+def test_color_transforms_follow_each_of_the_24_orders(rng):
     order = np.array(list(itertools.permutations(range(4))))
-    planes = random_planes(24, 2, 4, 5)
-    factors = RNG.uniform(0.6, 1.4, (24, 3)).astype(np.float32)
-    turns = RNG.uniform(-0.2, 0.2, 24).astype(np.float32)
+    planes = random_planes(rng, 24, 2, 4, 5)
+    factors = rng.uniform(0.6, 1.4, (24, 3)).astype(np.float32)
+    turns = rng.uniform(-0.2, 0.2, 24).astype(np.float32)
     result = jax.jit(augment.jitter_color)(planes, factors, turns, order)
     for i in range(24):
         expected = jitter(planes[:, i], factors[i], turns[i], order[i])
@@ -125,8 +124,8 @@ def test_hue_is_right_for_pure_gray_and_tied_colors(turns):
     np.testing.assert_allclose(result, hue(planes, turns), atol=1e-5)
 
 
-def test_blur_is_a_gaussian_with_mirrored_edges_and_only_where_it_is_drawn():
-    planes = random_planes(4, 2, 12, 10)
+def test_blur_is_a_gaussian_with_mirrored_edges_and_only_where_it_is_drawn(rng):
+    planes = random_planes(rng, 4, 2, 12, 10)
     sigma = np.array([0.1, 0.8, 2.0, 2.0], np.float32)
     where = np.array([True, True, True, False])
     result = np.asarray(augment.blur(planes, where, sigma, 9))
@@ -135,22 +134,22 @@ def test_blur_is_a_gaussian_with_mirrored_edges_and_only_where_it_is_drawn():
     np.testing.assert_array_equal(result[:, 3], planes[:, 3])
 
 
-def test_gray_and_flip_only_where_they_are_drawn():
+def test_gray_and_flip_only_where_they_are_drawn(rng):
     where = np.array([True, False])
-    planes = random_planes(2, 2, 4, 5)
+    planes = random_planes(rng, 2, 2, 4, 5)
     result = np.asarray(augment.remove_color(planes, where))
     for channel in result[:, 0]:
         np.testing.assert_allclose(channel, gray_of(planes[:, 0]), atol=1e-6)
     np.testing.assert_array_equal(result[:, 1], planes[:, 1])
 
-    clips = random_clips(2, 2, 4, 5)
+    clips = random_clips(rng, 2, 2, 4, 5)
     result = augment.flip(clips, where)
     np.testing.assert_array_equal(result[0], clips[0, :, :, ::-1])
     np.testing.assert_array_equal(result[1], clips[1])
 
 
-def test_normalize_has_the_moments_of_imagenet_and_denormalize_is_its_inverse():
-    clips = random_clips(2, 2, 3, 4)
+def test_normalize_has_the_moments_of_imagenet_and_denormalize_is_its_inverse(rng):
+    clips = random_clips(rng, 2, 2, 3, 4)
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     normalized = augment.normalize(clips)
     np.testing.assert_allclose(normalized, (clips / 255 - mean) / std, atol=1e-5)
@@ -158,8 +157,8 @@ def test_normalize_has_the_moments_of_imagenet_and_denormalize_is_its_inverse():
     assert isinstance(augment.denormalize(np.asarray(normalized)), np.ndarray)
 
 
-def test_views_are_their_draws_applied_in_the_order_of_the_spec(augment_global, augment_local):
-    clips = random_clips(6, 2, 16, 16)
+def test_views_are_their_draws_applied_in_the_order_of_the_spec(augment_global, augment_local, rng):
+    clips = random_clips(rng, 6, 2, 16, 16)
     draws = jax.vmap(lambda key: augment.draw(key, CONFIG))(keys_of(range(6)))
     result = augment_global(keys_of(range(6)), clips)
     for i in range(6):
@@ -211,8 +210,8 @@ def test_draws_are_independent_of_each_other(draws):
     assert np.abs(correlation).max() < 0.035
 
 
-def test_draws_are_shared_by_the_frames_and_not_by_views_or_examples(augment_local):
-    frame = random_clips(16, 16)
+def test_draws_are_shared_by_the_frames_and_not_by_views_or_examples(augment_local, rng):
+    frame = random_clips(rng, 16, 16)
     clips = np.broadcast_to(frame, (3, 2, 4, 16, 16, 3))
     result = np.asarray(augment_local(keys_of(range(3)), clips))
     np.testing.assert_allclose(result, np.broadcast_to(result[:, :, :1], result.shape), atol=1e-6)
@@ -221,8 +220,8 @@ def test_draws_are_shared_by_the_frames_and_not_by_views_or_examples(augment_loc
         assert np.abs(a - b).mean() > 0.01
 
 
-def test_a_view_depends_on_seed_epoch_and_example_and_not_on_its_batch(augment_global):
-    clips = random_clips(5, 2, 8, 8)
+def test_a_view_depends_on_seed_epoch_and_example_and_not_on_its_batch(augment_global, rng):
+    clips = random_clips(rng, 5, 2, 8, 8)
     whole = np.asarray(augment_global(keys_of(range(5)), clips))
     some = np.asarray(augment_global(keys_of([3, 1]), clips[[3, 1]]))
     np.testing.assert_array_equal(some, whole[[3, 1]])
@@ -230,28 +229,28 @@ def test_a_view_depends_on_seed_epoch_and_example_and_not_on_its_batch(augment_g
     assert (np.abs(other_epoch - whole).mean(axis=(1, 2, 3, 4)) > 0.01).all()
 
 
-def test_a_local_view_does_not_depend_on_how_many_there_are(augment_local):
-    clips = random_clips(2, 3, 2, 12, 12)
+def test_a_local_view_does_not_depend_on_how_many_there_are(augment_local, rng):
+    clips = random_clips(rng, 2, 3, 2, 12, 12)
     keys = keys_of(range(2), purpose=Purpose.VIDEO_LOCAL)
     three, one = augment_local(keys, clips), augment_local(keys, clips[:, :1])
     np.testing.assert_allclose(three[:, :1], one, atol=1e-6)
 
 
-def test_bfloat16_is_the_rounded_float32(augment_global):
-    clips, keys = random_clips(2, 2, 8, 8), keys_of(range(2))
+def test_bfloat16_is_the_rounded_float32(augment_global, rng):
+    clips, keys = random_clips(rng, 2, 2, 8, 8), keys_of(range(2))
     low = augment.augment_global(keys, clips, CONFIG, jnp.bfloat16)
     assert low.dtype == jnp.bfloat16
     np.testing.assert_allclose(low.astype(np.float32), augment_global(keys, clips), atol=0.02)
     assert augment.normalize(clips, jnp.bfloat16).dtype == jnp.bfloat16
 
 
-def test_a_sharded_batch_needs_no_communication_and_gives_the_same():
+def test_a_sharded_batch_needs_no_communication_and_gives_the_same(rng):
     devices = jax.devices()
     assert len(devices) > 1, "one device shares nothing"
     sharding = NamedSharding(Mesh(devices, "data"), PartitionSpec("data"))
     ids = jnp.arange(len(devices), dtype=jnp.int32)
-    global_clips = random_clips(len(devices), 2, 12, 12)
-    local_clips = random_clips(len(devices), 1, 2, 12, 12)
+    global_clips = random_clips(rng, len(devices), 2, 12, 12)
+    local_clips = random_clips(rng, len(devices), 1, 2, 12, 12)
 
     def views(ids, global_clips, local_clips):
         return (

@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 
 from tests.media_files import write_media
@@ -56,8 +55,3 @@ def media(tmp_path_factory):
     write_media(root / "horn" / "<b>&\"x'.mp4", 1.5)
     (root / "horn" / "damaged.mp4").write_bytes(b"no film at all")
     return root
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)

@@ -11,7 +11,6 @@ from xkd_jax.method.models import patches
 from xkd_jax.report import reconstructions
 
 AUDIO = base.get_config().views.audio
-RNG = np.random.default_rng(0)
 VIDEO_PATCH, AUDIO_PATCH = (2, 8, 8), (4, 16)
 
 
@@ -26,9 +25,9 @@ def audio_picture(log_mels, predictions, dropped):
 
 
 @pytest.fixture
-def video():
+def video(rng):
     """Returns two random views as pixels and normalized, and perfect predictions for them."""
-    pixels = RNG.integers(0, 256, (2, 4, 16, 16, 3), dtype=np.uint8)
+    pixels = rng.integers(0, 256, (2, 4, 16, 16, 3), dtype=np.uint8)
     clips = np.asarray(augment.normalize(pixels))
     targets, _, _ = patches.normalize_patches(patches.patchify(clips, VIDEO_PATCH))
     dropped = np.zeros((2, 8), np.float32)
@@ -37,10 +36,10 @@ def video():
 
 
 @pytest.fixture
-def audio():
-    log_mels = RNG.normal(size=(2, 80, 448)).astype(np.float32)
+def audio(rng):
+    log_mels = rng.normal(size=(2, 80, 448)).astype(np.float32)
     targets, _, _ = patches.normalize_patches(patches.patchify(log_mels, AUDIO_PATCH))
-    return log_mels, targets, RNG.random((2, 560)) < 0.8
+    return log_mels, targets, rng.random((2, 560)) < 0.8
 
 
 def test_a_perfect_prediction_gives_back_the_video(video):
@@ -103,8 +102,8 @@ def test_low_frequencies_are_at_the_bottom_and_time_runs_to_the_right():
     assert corner.min() > max(other.max() for other in others)
 
 
-def test_the_seconds_of_neighboring_log_mels_do_not_touch():
-    log_mels = RNG.normal(size=(2, 80, 224)).astype(np.float32)  # 2 s: a label at the very end
+def test_the_seconds_of_neighboring_log_mels_do_not_touch(rng):
+    log_mels = rng.normal(size=(2, 80, 224)).astype(np.float32)  # 2 s: a label at the very end
     picture = audio_picture(log_mels, np.zeros((2, 280, 64)), np.zeros((2, 280)))
     labels = picture[-50:-35]
     assert (labels[:, 520:535] < 128).any() and (labels[:, 545:560] < 128).any()

@@ -12,7 +12,6 @@ from xkd_jax.downstream import backbones
 from xkd_jax.downstream.finetuning import finetune_model, finetune_step
 from xkd_jax.downstream.finetuning.finetune_step import HELD_OUT
 
-RNG = np.random.default_rng(0)
 CLASSES = 3
 
 
@@ -28,13 +27,13 @@ def params_of(model, weights):
     return params
 
 
-def test_logits_are_the_head_on_the_encoder_s_features(video):
+def test_logits_are_the_head_on_the_encoder_s_features(video, rng):
     """The positions are resized once, with the same result as the encoder's own resizing."""
     model, weights = finetune_model.from_pretrained(video, CLASSES)
     assert model.encoder.grid == (2, 6, 6)
     assert weights["position_embedding"].shape == (1 + 72, 32)
     params = params_of(model, weights)
-    views = RNG.normal(size=(2, 8, 48, 48, 3)).astype(np.float32)
+    views = rng.normal(size=(2, 8, 48, 48, 3)).astype(np.float32)
     features = video.encode_views(views)
     expected = features @ params["head"]["kernel"] + params["head"]["bias"]
     logits = jax.jit(model.logits)(params, {"video": views})
@@ -42,10 +41,10 @@ def test_logits_are_the_head_on_the_encoder_s_features(video):
     assert np.std(params["head"]["kernel"]) == pytest.approx(0.02, rel=0.3)
 
 
-def test_features_of_unit_length_lose_their_scale(video):
+def test_features_of_unit_length_lose_their_scale(video, rng):
     model, weights = finetune_model.from_pretrained(video, CLASSES, normalize=True)
     params = params_of(model, weights)
-    views = RNG.normal(size=(2, 8, 48, 48, 3)).astype(np.float32)
+    views = rng.normal(size=(2, 8, 48, 48, 3)).astype(np.float32)
     features = video.encode_views(views)
     features /= np.linalg.norm(features, axis=-1, keepdims=True)
     expected = features @ params["head"]["kernel"] + params["head"]["bias"]
@@ -67,8 +66,8 @@ def noise(features=1.0, paths=1.0):
     return finetune_model.Noise(jnp.full((2, 32), features), jnp.full((2, 2, 2), paths))
 
 
-def test_dropout_and_drop_path_drop_by_their_noise(video):
-    views = {"video": RNG.normal(size=(2, 8, 48, 48, 3)).astype(np.float32)}
+def test_dropout_and_drop_path_drop_by_their_noise(video, rng):
+    views = {"video": rng.normal(size=(2, 8, 48, 48, 3)).astype(np.float32)}
     model, weights = finetune_model.from_pretrained(video, CLASSES, dropout=0.25, drop_path=0.4)
     params = params_of(model, weights)
     params["head"]["bias"] = jnp.zeros(CLASSES)
@@ -123,9 +122,9 @@ def test_losses_by_hand():
     )
 
 
-def batch_of(count=8, replaced=()):
+def batch_of(rng, count=8, replaced=()):
     return {
-        "views": {"audio": RNG.normal(size=(count, 16, 64)).astype(np.float32)},
+        "views": {"audio": rng.normal(size=(count, 16, 64)).astype(np.float32)},
         "targets": np.eye(CLASSES, dtype=bool)[np.arange(count) % CLASSES],
         "replaced": np.isin(np.arange(count), replaced),
         "example_id": np.arange(count, dtype=np.int64),
@@ -133,25 +132,25 @@ def batch_of(count=8, replaced=()):
     }
 
 
-def test_examples_that_others_stand_in_for_do_not_count_nor_what_is_mixed_with_them():
+def test_examples_that_others_stand_in_for_do_not_count_nor_what_is_mixed_with_them(rng):
     config = finetune_audio.get_config()
     mesh, seed = sharding.make_mesh(), jnp.uint32(0)
     augmented = jax.jit(lambda batch: finetune_step.augmented(batch, config, mesh, seed))
-    _, _, weights = augmented(batch_of(replaced=(2,)))
+    _, _, weights = augmented(batch_of(rng, replaced=(2,)))
     np.testing.assert_array_equal(weights, [1, 1, 0, 1, 1, 1, 1, 1])
     config.mixing.mixup = 1.0
     augmented = jax.jit(lambda batch: finetune_step.augmented(batch, config, mesh, seed))
-    _, targets, weights = augmented(batch_of(replaced=(2,)))
+    _, targets, weights = augmented(batch_of(rng, replaced=(2,)))
     np.testing.assert_array_equal(weights, [1, 1, 0, 1, 1, 0, 1, 1])  # 5 is mixed with 2
     np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-5)
     assert ((targets > 0).sum(axis=1) > 1).any()
 
 
-def test_clips_of_video_come_out_normalized_mixed_and_smoothed():
+def test_clips_of_video_come_out_normalized_mixed_and_smoothed(rng):
     config = finetune_video.get_config()
     mesh = sharding.make_mesh()
-    batch = batch_of()
-    batch["views"] = {"video": RNG.integers(0, 256, (8, 2, 8, 8, 3)).astype(np.uint8)}
+    batch = batch_of(rng)
+    batch["views"] = {"video": rng.integers(0, 256, (8, 2, 8, 8, 3)).astype(np.uint8)}
     augmented = jax.jit(
         lambda batch, seed: finetune_step.augmented(batch, config, mesh, seed),
     )

@@ -8,8 +8,6 @@ import pytest
 
 from xkd_jax.downstream.finetuning import mixing
 
-RNG = np.random.default_rng(0)
-
 
 def config(mixup=0.6, cutmix=0.5, probability=1.0, switch_probability=0.5):
     return ml_collections.ConfigDict(locals())
@@ -21,8 +19,8 @@ def drawn(extents=(14, 20), **changes):
     return jax.tree.map(np.asarray, draw(keys))
 
 
-def test_mixing_by_hand():
-    clips = RNG.integers(0, 256, (4, 3, 6, 8, 3)).astype(np.uint8)
+def test_mixing_by_hand(rng):
+    clips = rng.integers(0, 256, (4, 3, 6, 8, 3)).astype(np.uint8)
     draws = mixing.Draws(
         own=jnp.array([0.7, 0.75, 1.0, 0.0]),
         box=jnp.array([[0, 0, 0, 0], [1, 2, 4, 6], [0, 0, 0, 0], [0, 0, 0, 0]]),
@@ -45,8 +43,8 @@ def test_mixing_by_hand():
     )
 
 
-def test_log_mels_are_mixed_alike():
-    log_mels = RNG.normal(size=(2, 5, 7)).astype(np.float32)
+def test_log_mels_are_mixed_alike(rng):
+    log_mels = rng.normal(size=(2, 5, 7)).astype(np.float32)
     draws = mixing.Draws(
         own=jnp.array([0.4, 1.0]),
         box=jnp.array([[0, 0, 0, 0], [2, 1, 5, 3]]),

@@ -4,11 +4,9 @@ import pytest
 
 from xkd_jax.method.models import patches
 
-RNG = np.random.default_rng(0)
 
-
-def test_a_video_token_is_a_cuboid_in_pixel_order():
-    video = RNG.normal(size=(2, 4, 6, 9, 3)).astype(np.float32)
+def test_a_video_token_is_a_cuboid_in_pixel_order(rng):
+    video = rng.normal(size=(2, 4, 6, 9, 3)).astype(np.float32)
     tokens = patches.patchify(video, (2, 3, 3))
     assert tokens.shape == (2, 2 * 2 * 3, 2 * 3 * 3 * 3)
     # Token (time 1, height 0, width 2) of a (2, 2, 3) grid.
@@ -16,8 +14,8 @@ def test_a_video_token_is_a_cuboid_in_pixel_order():
     np.testing.assert_array_equal(tokens[1, 1 * 6 + 0 * 3 + 2], cuboid.reshape(-1))
 
 
-def test_an_audio_token_is_a_tile_and_frequency_is_the_slow_axis():
-    log_mel = RNG.normal(size=(2, 8, 48)).astype(np.float32)
+def test_an_audio_token_is_a_tile_and_frequency_is_the_slow_axis(rng):
+    log_mel = rng.normal(size=(2, 8, 48)).astype(np.float32)
     tokens = patches.patchify(log_mel, (4, 16))
     assert tokens.shape == (2, 2 * 3, 4 * 16)
     np.testing.assert_array_equal(tokens[0, 1 * 3 + 2], log_mel[0, 4:8, 32:48].reshape(-1))
@@ -33,14 +31,14 @@ def test_sizes_are_those_of_the_patches(view, patch, grid):
 
 
 @pytest.mark.parametrize("xp", [np, jnp])
-def test_unpatchify_is_the_inverse_and_keeps_the_kind_of_array(xp):
-    video = xp.asarray(RNG.normal(size=(2, 4, 6, 9, 3)), dtype=xp.float32)
+def test_unpatchify_is_the_inverse_and_keeps_the_kind_of_array(xp, rng):
+    video = xp.asarray(rng.normal(size=(2, 4, 6, 9, 3)), dtype=xp.float32)
     tokens = patches.patchify(video, (2, 3, 3))
     again = patches.unpatchify(tokens, (2, 2, 3), (2, 3, 3))
     assert type(again) is type(video)
     np.testing.assert_array_equal(again, video)
 
-    log_mel = xp.asarray(RNG.normal(size=(2, 8, 48)), dtype=xp.float32)
+    log_mel = xp.asarray(rng.normal(size=(2, 8, 48)), dtype=xp.float32)
     tokens = patches.patchify(log_mel, (4, 16))
     again = patches.unpatchify(tokens, (2, 3), (4, 16))
     assert type(again) is type(log_mel)
@@ -48,8 +46,8 @@ def test_unpatchify_is_the_inverse_and_keeps_the_kind_of_array(xp):
 
 
 @pytest.mark.parametrize("xp", [np, jnp])
-def test_patches_are_normalized_by_unbiased_variance_with_eps_in_the_root(xp):
-    values = RNG.normal(3.0, 0.01, size=(2, 5, 16)).astype(np.float32)
+def test_patches_are_normalized_by_unbiased_variance_with_eps_in_the_root(xp, rng):
+    values = rng.normal(3.0, 0.01, size=(2, 5, 16)).astype(np.float32)
     values[0, 0] = 7.0  # a flat patch: only eps keeps it finite
     normalized, mean, std = patches.normalize_patches(xp.asarray(values))
     centered = values - values.mean(-1, keepdims=True)
