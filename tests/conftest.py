@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pytest
 
+from input_pipeline.programs import program
 from tests import compile_cache, damage, garbage, session, xla_flags
 
 # Set these before anything imports jax.
@@ -14,7 +15,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags.EIGHT_DEVICES}"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 compile_cache.use()
-garbage.collect_rarely()
+program.collect_garbage_rarely()
 
 # A background process of a shell without job control ignores SIGINT, one that nohup started ignores
 # SIGHUP, and their children inherit that. The programs under test must receive both.
@@ -64,7 +65,6 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(autouse=True, scope="module")
 def _older_objects_set_aside():
-    """Late in a session a collection took 2 s."""
     garbage.set_older_objects_aside()
 
 

@@ -1,19 +1,13 @@
-"""Python's garbage collector, adapted to what JAX does while it traces.
-
-Tracing allocates millions of objects that live as long as JAX's caches. With Python's defaults, a
-tenth of the processor time of tests went into looking for cycles among young objects, and a quarter
-into going through old ones.
-"""
+"""Python's garbage collector, adapted to sessions of many tests."""
 
 import gc
 
 
-def collect_rarely() -> None:
-    """Looks for cycles once per 50,000 new objects, not per 700, and among old objects rarely."""
-    gc.set_threshold(50_000, 20, 100)
-
-
 def set_older_objects_aside() -> None:
-    """Keeps later collections from going through what is there now."""
+    """Keeps later collections from going through what is there now.
+
+    JAX's caches keep millions of objects. A quarter of the processor time of tests went into going
+    through them again and again, and late in a session a collection took 2 s.
+    """
     gc.collect()
     gc.freeze()

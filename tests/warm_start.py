@@ -128,6 +128,9 @@ def serve(folder: pathlib.Path) -> dict:
     listener.bind(str(folder / _SOCKET))
     listener.listen(64)
     sys.path[0] = str(ROOT)
+    from input_pipeline.programs import program
+
+    program.collect_garbage_rarely()
     for name in _IMPORTS:
         __import__(name)
     from jax._src import xla_bridge
@@ -141,7 +144,6 @@ def serve(folder: pathlib.Path) -> dict:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     from tests import garbage
 
-    garbage.collect_rarely()  # also in the children
     garbage.set_older_objects_aside()
     owner = int((folder / "pid").read_text())
     while pathlib.Path(f"/proc/{owner}").exists():

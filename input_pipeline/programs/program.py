@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import gc
 import itertools
 import os
 import sys
@@ -15,7 +16,9 @@ USER_ERRORS = (ValueError, OSError)
 
 
 def start() -> None:
-    """Installs signal handlers, makes output safe, silences TensorFlow and expands `~` in flags.
+    """Installs signal handlers, makes output safe, speeds up imports, and reads `~` in flags.
+
+    It also silences TensorFlow's messages about itself.
 
     Call it only in a process that is a program, before the slow imports: it changes how the process
     handles signals, its environment, and `sys.stdout`, `sys.stderr` and `sys.argv`.
@@ -23,6 +26,7 @@ def start() -> None:
     _open_missing_streams()
     signals.install()
     guard_outputs()
+    collect_garbage_rarely()
     _quieten_tensorflow()
     sys.argv[1:] = expand_home(sys.argv[1:])
 
@@ -32,6 +36,15 @@ def guard_outputs() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # None if the process was started without it
             terminal.guard(stream)
+
+
+def collect_garbage_rarely() -> None:
+    """Has Python look for cycles once per 200,000 new objects, not per 700.
+
+    Importing and tracing allocate millions of objects that stay: with Python's defaults, a tenth of
+    a program's start goes into looking for cycles among them.
+    """
+    gc.set_threshold(200_000, 20, 100)
 
 
 def _quieten_tensorflow() -> None:
