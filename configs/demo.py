@@ -60,7 +60,7 @@ def get_config():
     config.xkd.ema_video = config.xkd.ema_audio = 0.99
     config.xkd.ema_end = 0.998
     config.log.every_steps = 20
-    config.log.images_every_steps = 400
-    config.saving.every_steps = 400
-    config.probe.every_steps = 400
+    config.log.images_every_steps = 500
+    config.saving.every_steps = 500
+    config.probe.every_steps = 500
     return config
