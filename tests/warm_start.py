@@ -25,6 +25,7 @@ import time
 
 ROOT = pathlib.Path(__file__).parents[1]
 _SOCKET, _LOG = "warm.socket", "warm.log"
+_COMPILING = 120.0  # seconds to wait for a program that another process compiles
 # All that the programs import sooner or later, but for the programs themselves.
 _IMPORTS = (
     *("clu.metric_writers", "sklearn.svm", "matplotlib.figure"),
@@ -160,19 +161,34 @@ def serve(folder: pathlib.Path) -> dict:
 
 
 def _share_programs() -> None:
-    """Lets all processes of a run find the programs that its process 0 has compiled and kept.
+    """Has process 0 of a run compile for all of its processes.
 
     On CPUs, JAX takes the devices of each process for a topology of its own. Only process 0 keeps
-    programs, so the others would compile theirs every time.
+    programs, so the others would compile theirs every time, all at once.
     """
-    import jax
-    from jax._src import cache_key
+    from jax._src import cache_key, compilation_cache, distributed
+
+    find = compilation_cache.get_executable_and_time
 
     def hash_devices(hash_obj, devices):
         places = [(device.id, device.process_index) for device in devices.flat]
-        hash_obj.update(repr((jax.process_count(), places)).encode())
+        hash_obj.update(repr((distributed.global_state.num_processes, places)).encode())
+
+    def find_or_wait(key, options, backend, devices):
+        is_of_several = len({device.process_index for device in devices}) > 1
+        if not (is_of_several and distributed.global_state.process_id):
+            return find(key, options, backend, devices)
+        end = time.monotonic() + _COMPILING
+        while time.monotonic() < end:
+            with contextlib.suppress(Exception):  # what is half written cannot be decompressed
+                program, seconds = find(key, options, backend, devices)
+                if program is not None:
+                    return program, seconds
+            time.sleep(0.05)
+        return None, None
 
     cache_key._hash_accelerator_config = hash_devices
+    compilation_cache.get_executable_and_time = find_or_wait
 
 
 def _supervise(connection: socket.socket) -> dict:
