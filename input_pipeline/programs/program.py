@@ -16,12 +16,12 @@ USER_ERRORS = (ValueError, OSError)
 
 
 def start() -> None:
-    """Installs signal handlers, makes output safe, speeds up imports, and reads `~` in flags.
+    """Prepares the process for everything that follows.
 
-    It also silences TensorFlow's messages about itself.
-
-    Call it only in a process that is a program, before the slow imports: it changes how the process
-    handles signals, its environment, and `sys.stdout`, `sys.stderr` and `sys.argv`.
+    It installs signal handlers, makes output safe, collects garbage rarely, silences TensorFlow and
+    expands `~` in flags. Call it only in a process that is a program, before the slow imports: it
+    changes how the process handles signals and memory, its environment, and `sys.stdout`,
+    `sys.stderr` and `sys.argv`.
     """
     _open_missing_streams()
     signals.install()
