@@ -133,7 +133,6 @@ def test_the_data_of_the_page_is_json(made):
     assert {chart["kind"] for chart in charts.values()} == {"lines", "scatter"}
 
 
-@pytest.mark.slow
 def test_an_export_of_everything(run, media, tmp_path):
     export.export(run, tmp_path / "export", everything=True)
     flags = ("--shown=1", "--input", media / "drum")
