@@ -13,7 +13,7 @@ from configs import base
 
 
 def get_config():
-    """The base recipe with a small model, short clips and three thousand steps."""
+    """The base recipe with a small model, short clips and 2,500 steps."""
     config = base.get_config()
     config.data.dataset = "generated"
     config.data.path = "data/shapes"
@@ -22,7 +22,7 @@ def get_config():
     config.data.generated.val = 256
     config.data.generated.test = 256
     config.batch_size = 16
-    config.steps = 3000
+    config.steps = 2500
 
     video, audio = config.views.video, config.views.audio
     video.global_frames = video.local_frames = 16  # clips of two seconds
@@ -39,7 +39,8 @@ def get_config():
     for modality in (config.model.video, config.model.audio):
         modality.encoder = base.transformer((64, 3, 4))
         modality.decoder = base.transformer((64, 2, 4))
-        modality.mask_ratio = 0.7
+    # Of 64 and of 32 patches.
+    config.model.video.mask_ratio, config.model.audio.mask_ratio = 0.5, 0.7
     config.model.video.patch = (4, 8, 8)
     config.model.audio.patch = (16, 16)
     config.model.projector.hidden = 256

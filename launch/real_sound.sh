@@ -100,7 +100,7 @@ if [[ -z "$checkpoint" ]]; then
     status=0
     python -m xkd_jax.main --config=configs/demo.py --workdir="$checkpoint" \
         --config.data.dataset=prepared --config.data.path=data/klettres_prepared \
-        --config.data.require=any || status=$?
+        --config.data.require=any --config.steps=3000 || status=$?
     ((status == 0 || status == 3)) || exit "$status" # 3: the run was complete already
 fi
 python -m xkd_jax.main --config=configs/eval/compare.py --config.checkpoint="$checkpoint" \

@@ -108,7 +108,7 @@ def test_real_sounds_are_laid_out_prepared_and_compared(repository, tmp_path):
         "--output=data/klettres_prepared"
     )
     assert "--config=configs/demo.py --workdir=runs/klettres " in commands[2]
-    assert commands[2].endswith("--config.data.require=any")
+    assert commands[2].endswith("--config.data.require=any --config.steps=3000")
     assert "--config=configs/eval/compare.py --config.checkpoint=runs/klettres " in commands[3]
     assert commands[3].endswith("--config.modalities=('audio',) --workdir=out")
 

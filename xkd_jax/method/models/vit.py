@@ -26,6 +26,8 @@ REMAT = {
     "full": jax.checkpoint_policies.nothing_saveable,  # only the block's input
 }
 
+# Largest number of blocks that the program for a CPU has one after another, not in a loop.
+SHALLOW = 4
 
 # Head widths that cuDNN's attention supports on every GPU that computes in bfloat16.
 FUSED_WIDTHS = range(8, 129, 8)
@@ -187,7 +189,7 @@ def _scaled(tokens: jax.Array, scale: jax.Array) -> jax.Array:
 class Transformer(nn.Module):
     """A scan over `depth` blocks, whose parameters are stacked along a leading axis.
 
-    On GPUs, the scan is unrolled.
+    The scan is unrolled on GPUs, and on CPUs if the blocks are few.
 
     Attributes:
         width: D, the width of the tokens.
@@ -229,8 +231,10 @@ class Transformer(nn.Module):
         row = jnp.zeros((batch, self.heads, count), jnp.float32) if self.row else None
         # A loop stores what the backward pass needs in stacked arrays, which it fills with zeros
         # first and reads from later. They are a third of all bytes that a step moves, and memory
-        # traffic limits its speed on GPUs. Without the loop, compiling takes three times as long.
-        is_unrolled = sharding.platform() == "gpu"
+        # traffic limits its speed on GPUs. On CPUs, it is a fifth of a small model's step. Without
+        # the loop, compiling a deep model takes three times as long; a shallow one, no longer.
+        platform = sharding.platform()
+        is_unrolled = platform == "gpu" or (platform == "cpu" and self.depth <= SHALLOW)
         scan = nn.scan(
             lambda block, carry, scales: (block(carry[0], scales), None),
             variable_axes={"params": 0, "intermediates": 0},  # the latter for `vit_layers`

@@ -189,3 +189,22 @@ def test_computing_again_saves_memory_and_changes_nothing():
             gradients[remat],
             gradients["none"],
         )
+
+
+def test_few_blocks_are_not_a_loop_on_a_cpu_and_compute_the_same(monkeypatch):
+    transformer = vit.Transformer(width=8, depth=3, heads=2)
+    tokens = random(2, 5, 8)
+    params = jax.jit(transformer.init)(jax.random.key(0), tokens)
+
+    def program(shallow):
+        monkeypatch.setattr(vit, "SHALLOW", shallow)
+        loss = jax.value_and_grad(lambda p: jnp.square(transformer.apply(p, tokens)[0]).sum())
+        return jax.jit(loss).lower(params).compile()
+
+    in_a_row, in_a_loop = program(shallow=3), program(shallow=2)
+    assert " while(" not in in_a_row.as_text() and " while(" in in_a_loop.as_text()
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
+        in_a_row(params),
+        in_a_loop(params),
+    )
