@@ -13,7 +13,7 @@ from configs import base
 
 
 def get_config():
-    """The base recipe with a small model, short clips and 2,500 steps."""
+    """The base recipe with a small model, short clips and 2,200 steps."""
     config = base.get_config()
     config.data.dataset = "generated"
     config.data.path = "data/shapes"
@@ -22,7 +22,7 @@ def get_config():
     config.data.generated.val = 256
     config.data.generated.test = 256
     config.batch_size = 16
-    config.steps = 2500
+    config.steps = 2200
 
     video, audio = config.views.video, config.views.audio
     video.global_frames = video.local_frames = 16  # clips of two seconds
@@ -61,7 +61,7 @@ def get_config():
     config.xkd.ema_video = config.xkd.ema_audio = 0.99
     config.xkd.ema_end = 0.998
     config.log.every_steps = 20
-    config.log.images_every_steps = 500
-    config.saving.every_steps = 500
-    config.probe.every_steps = 500
+    config.log.images_every_steps = 550
+    config.saving.every_steps = 550
+    config.probe.every_steps = 550
     return config

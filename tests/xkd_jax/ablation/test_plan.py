@@ -95,7 +95,7 @@ def test_a_folder_with_another_run_is_refused(tmp_path):
     plan.check_same_run(base, job)
     # The interval of the log does not change what a run learns.
     plan.check_same_run(make_base("--config.log.every_steps=7"), job)
-    with pytest.raises(ConfigError, match=r"config.steps is 9; allowed: 2500, as .*da1/seed0"):
+    with pytest.raises(ConfigError, match=r"config.steps is 9; allowed: 2200, as .*da1/seed0"):
         plan.check_same_run(make_base("--config.steps=9"), job)
     (job.workdir / "config.json").write_text("[]")
     with pytest.raises(ValueError, match=r"config\.json is damaged"):
