@@ -1,6 +1,7 @@
 """Reconstructions at several mask ratios, and their errors.
 
-The ratios are those of the paper's Figures 5 and S8-S12: 60 to 90% for video, 50 to 80% for audio.
+The ratios are those of the paper's Figures 5 and S8-S12 (60 to 90% for video, 50 to 80% for audio)
+and that of the run's training.
 """
 
 from collections.abc import Callable
@@ -39,7 +40,7 @@ def restore(
     batch_size: int,
     advance: Callable[[int], object] = lambda count: None,
 ) -> dict[float, Restored]:
-    """Reconstructs views with the student at each of `RATIOS`.
+    """Reconstructs views with the student at each of `RATIOS`, and as in its training.
 
     Args:
         networks: Networks with a student decoder for the modality.
@@ -53,7 +54,7 @@ def restore(
         The reconstructions by mask ratio.
     """
     restored = {}
-    for ratio in RATIOS[modality]:
+    for ratio in sorted({*RATIOS[modality], networks.config.model[modality].mask_ratio}):
         out = networks.reconstruct(modality, views, ratio, batch_size)
         shown = (out.predictions[examples], out.dropped[examples], networks.patch(modality))
         rows = (
