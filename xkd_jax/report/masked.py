@@ -54,7 +54,7 @@ def restore(
         The reconstructions by mask ratio.
     """
     restored = {}
-    for ratio in sorted({*RATIOS[modality], networks.config.model[modality].mask_ratio}):
+    for ratio in sorted({*RATIOS[modality], trained_ratio(networks, modality)}):
         out = networks.reconstruct(modality, views, ratio, batch_size)
         shown = (out.predictions[examples], out.dropped[examples], networks.patch(modality))
         rows = (
@@ -66,6 +66,11 @@ def restore(
         restored[ratio] = Restored(rows, float(out.errors.mean()), spread)
         advance(1)
     return restored
+
+
+def trained_ratio(networks: Networks, modality: str) -> float:
+    """Returns the share of a modality's patches that training masks, in whole percent, 1 to 99%."""
+    return min(max(round(networks.config.model[modality].mask_ratio, 2), 0.01), 0.99)
 
 
 def loss_of_means(views: np.ndarray, patch: tuple[int, ...], modality: str) -> float:

@@ -96,6 +96,7 @@ def test_a_run_on_files(made):
     assert text.count("<audio") == 2 * 4 * 3  # clips; ratios; original, masked and reconstructed
     assert text.count("data:audio/mpeg;base64,") == text.count("<audio")
     assert text.count('class="player"') == 2 * 5
+    assert text.count("85%, as in training") == text.count("80%, as in training") == 1
 
 
 @pytest.mark.slow

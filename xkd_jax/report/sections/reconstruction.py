@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from xkd_jax.encoders.networks import Networks
-from xkd_jax.report import attention, reconstructions, sound
+from xkd_jax.report import attention, masked, reconstructions, sound
 from xkd_jax.report.page import Section, audio, escape, image, player, sprite, table, tabs
 from xkd_jax.report.survey import Survey
 
@@ -21,33 +21,32 @@ def build(networks: Networks, survey: Survey, advance: Callable[[str, int], obje
         "predict. Visible patches are copied from the original."
     )
     section.numbers = {"error": {}, "error_of_patch_means": survey.baselines}
-    rows, trained = [], []
+    rows = []
     for m, restored in survey.restored.items():
-        trained_at = networks.config.model[m].mask_ratio
+        trained_at = masked.trained_ratio(networks, m)
         section.numbers["error"][m] = {f"{ratio:g}": r.error for ratio, r in restored.items()}
         rows += [
             (
                 m,
-                f"{ratio:.0%}",
+                f"{ratio:.0%}, as in training" if ratio == trained_at else f"{ratio:.0%}",
                 f"{r.error:.3f} ± {r.spread:.3f}",
                 f"{survey.baselines[m]:.3f}",
                 f"{1 - r.error / survey.baselines[m]:.0%}",
             )
             for ratio, r in restored.items()
         ]
-        trained.append(f"{trained_at:.0%} of the {m}")
     head = ("", "masked", "error", "of patch means", "explained")
     section.add(table(head, rows))
     section.say(
         "Error: mean squared error of the masked patches in the space of normalized patches, over "
         "all clips, ± its standard error. Of patch means: the error of predicting each patch's "
-        f"mean. Training masks {' and '.join(trained)}.",
+        "mean.",
         "faint",
     )
     if "video" in survey.restored:
         section.add("<h3>Video</h3>")
         rate = networks.view("video")["frame_rate"]
-        _video(section, survey, rate)
+        _video(section, survey, rate, f"{masked.trained_ratio(networks, 'video'):.0%}")
     if "audio" in survey.restored:
         section.add("<h3>Sound</h3>")
         section.say(
@@ -60,9 +59,8 @@ def build(networks: Networks, survey: Survey, advance: Callable[[str, int], obje
     return section
 
 
-def _video(section: Section, survey: Survey, rate: float) -> None:
+def _video(section: Section, survey: Survey, rate: float, first: str) -> None:
     restored = survey.restored["video"]
-    first = f"{min(restored, key=lambda ratio: abs(ratio - 0.8)):.0%}"
     for k, n in enumerate(survey.examples):
         original = restored[min(restored)].rows[0, k]
         small = original.shape[1] <= _SMALL
@@ -90,7 +88,7 @@ def _audio(
     section: Section, networks: Networks, survey: Survey, advance: Callable[[str, int], object]
 ) -> None:
     restored, view = survey.restored["audio"], networks.view("audio")
-    first = f"{min(restored, key=lambda ratio: abs(ratio - 0.8)):.0%}"
+    first = f"{masked.trained_ratio(networks, 'audio'):.0%}"
     for k, n in enumerate(survey.examples):
         original = restored[min(restored)].rows[0, k]
         limits = attention.value_range(original)
