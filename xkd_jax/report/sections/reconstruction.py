@@ -16,7 +16,7 @@ def build(networks: Networks, survey: Survey, advance: Callable[[str, int], obje
     """Builds the section with the errors and the reconstructions at each mask ratio."""
     section = Section("reconstruction", "Reconstruction")
     section.say(
-        "The student sees a few random patches and predicts the others. Each predicted patch is "
+        "The student sees some random patches and predicts the others. Each predicted patch is "
         "drawn with the mean and the deviation of the original patch, which the network does not "
         "predict. Visible patches are copied from the original."
     )
