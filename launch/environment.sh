@@ -55,8 +55,11 @@ xkd_environment() {
     # compiles all its imports again: 9 CPU-seconds instead of 3 with TensorFlow and JAX.
     unset PYTHONDONTWRITEBYTECODE
     # Use huge pages: a step on CPU allocates and frees a GB of buffers, and would spend a third of
-    # its time on mapping them page by page.
-    export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
+    # its time on mapping them page by page. Let each thread allocate from an arena of its own, as
+    # on a machine with many cores: compiling leaves an arena in pieces, and a step and a loader that
+    # share it are slower by a tenth (docs/performance.md).
+    local malloc=glibc.malloc.hugetlb=1:glibc.malloc.arena_max=128:glibc.malloc.arena_test=128
+    export GLIBC_TUNABLES="${GLIBC_TUNABLES:-$malloc}"
 }
 
 xkd_environment

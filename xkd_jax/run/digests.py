@@ -32,9 +32,11 @@ def of_arrays(leaves: Mapping[str, Any]) -> dict[str, str]:
     """
     sums = {}
     for name, leaf in leaves.items():
-        is_jax = isinstance(leaf, jax.Array)
-        sums[name] = _on_devices(leaf) if is_jax else _on_host(np.asarray(leaf))
-        if is_jax and not leaf.is_fully_addressable:
+        if _is_in_host_memory(leaf):
+            sums[name] = _on_host(np.asarray(leaf))
+            continue
+        sums[name] = _on_devices(leaf)
+        if not leaf.is_fully_addressable:
             # Wait for each one: on CPUs, several processes may start the programs in different
             # orders, and then wait for each other forever in their communication.
             sums[name].block_until_ready()
@@ -88,6 +90,13 @@ def unseal(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str] | 
 
 def _differing(actual: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
     return [n for n in {**expected, **actual} if actual.get(n) != expected.get(n)]
+
+
+def _is_in_host_memory(leaf: Any) -> bool:
+    """Returns whether NumPy can read an array in place, which needs no program for its shape."""
+    if not isinstance(leaf, jax.Array):
+        return True
+    return leaf.is_fully_addressable and [d.platform for d in leaf.devices()] == ["cpu"]
 
 
 @jax.jit

@@ -40,6 +40,15 @@ def test_is_the_same_on_host_and_device_and_by_definition(array, described):
     expected = {"x": f"{described} {by_definition(array):08x}"}
     assert digests.of_arrays({"x": array}) == expected
     assert digests.of_arrays({"x": jnp.asarray(array)}) == expected
+    everywhere = sharding.replicate(array, sharding.make_mesh())
+    assert len(everywhere.devices()) > 1
+    assert digests.of_arrays({"x": everywhere}) == expected
+
+
+def test_an_array_on_one_cpu_needs_no_program(monkeypatch):
+    monkeypatch.setattr(digests, "_on_devices", None)
+    expected = {"x": f"float32[6,16] {by_definition(NOISE):08x}"}
+    assert digests.of_arrays({"x": jnp.asarray(NOISE)}) == expected
 
 
 def test_more_elements_than_one_piece_and_eight_bytes_each():
