@@ -171,9 +171,9 @@ def audio_views(
     waveform = np.asarray(waveform, np.float32)
     rate = audio["sample_rate"]
     if sample_rate != rate:
-        import librosa
+        import soxr
 
-        waveform = librosa.resample(waveform, orig_sr=sample_rate, target_sr=rate)
+        waveform = soxr.resample(waveform, sample_rate, rate, quality="HQ")
     samples = round(audio["seconds"] * rate)
     room = max(0, len(waveform) - samples)
     starts = [round(place * room) for place in places]
@@ -191,16 +191,14 @@ def log_mel(waveform: np.ndarray, audio: Mapping[str, Any]) -> np.ndarray:
     Returns:
         (mel_bands, frames) float32.
     """
-    # Imported here because it takes seconds.
-    import librosa
+    # librosa.stft would compile its helpers for some 15 s where it runs first.
+    from scipy import fft, signal
 
-    spectrum = librosa.stft(
-        np.asarray(waveform, np.float32),
-        n_fft=audio["window"],
-        hop_length=audio["hop"],
-        pad_mode="constant",
-    )
-    power = np.square(np.abs(spectrum[:, : audio["frames"]]))
+    size, hop = audio["window"], audio["hop"]
+    padded = np.pad(np.asarray(waveform, np.float32), size // 2)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop][: audio["frames"]]
+    spectrum = fft.rfft(windows * np.float32(signal.get_window("hann", size))).T
+    power = np.square(np.abs(spectrum))
     mel = mel_filters(
         audio["sample_rate"], audio["window"], audio["mel_bands"], audio["max_frequency"]
     )
@@ -210,7 +208,7 @@ def log_mel(waveform: np.ndarray, audio: Mapping[str, Any]) -> np.ndarray:
 @functools.cache
 def mel_filters(sample_rate: int, window: int, bands: int, max_frequency: float) -> np.ndarray:
     """Makes Slaney's mel filter bank, (bands, window // 2 + 1) float32."""
-    import librosa
+    import librosa  # imported here because it takes a second
 
     return librosa.filters.mel(sr=sample_rate, n_fft=window, n_mels=bands, fmax=max_frequency)
 

@@ -1,6 +1,9 @@
 """Conversion of log-mels to sound."""
 
 import io
+import json
+import subprocess
+import sys
 
 import av
 import numpy as np
@@ -44,6 +47,18 @@ def test_what_is_masked_is_silent():
     log_mel[:, 112:] = np.nan
     [made] = sound.waveforms([log_mel], AUDIO)
     assert np.abs(made[18000:]).max() < 0.05 * np.abs(made[:14000]).max()
+
+
+def test_a_fresh_environment_compiles_nothing():
+    """librosa compiles the helpers of its spectra when it imports them, which takes 15 s."""
+    code = (
+        "import sys\nimport numpy as np\nfrom xkd_jax.encoders import preprocessing\n"
+        f"from xkd_jax.report import sound\naudio = {json.dumps(AUDIO)}\n"
+        "[view] = preprocessing.audio_views(np.zeros(44100), 44100, audio, [0.5])\n"
+        "[made] = sound.waveforms([view], audio)\n"
+        "assert 'librosa.util.utils' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_common_volume_keeps_the_difference():
