@@ -13,6 +13,7 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent import futures
 from typing import Any, NamedTuple
 
 import jax
@@ -164,8 +165,9 @@ def train(
         )
         _refuse_finished_run(checkpoints.latest_step, total_steps, config, workdir)
         stack.enter_context(_stating_what_is_saved(checkpoints))
-        state = _initial_state(task, checkpoints, mesh)
-        step = int(state.step)
+        abstract = _abstract_state(task, mesh)
+        state = checkpoints.restore(abstract)
+        step = int(state.step) if state is not None else 0
         log = stack.enter_context(
             telemetry.Telemetry(
                 workdir,
@@ -181,7 +183,10 @@ def train(
         data = _endless(stack.enter_context(sharding.Prefetch(task.batches(step), mesh)), step)
         first = next(data)
         step_args = sharding.replicate(task.step_args, mesh)
-        step_fn = compile_step(task.step_fn, state, first, mesh, step_args)
+        with futures.ThreadPoolExecutor(1) as beside:  # both compile: one core each, at first
+            begun = beside.submit(_begin, task, abstract) if state is None else None
+            step_fn = compile_step(task.step_fn, abstract, first, mesh, step_args)
+            state = begun.result() if begun else state
         data = itertools.chain([first], data)
 
         stall_watch = stack.enter_context(
@@ -297,7 +302,9 @@ def last_state(
     with checkpoint.Checkpoints(
         workdir, config=config.to_dict(), total_steps=task.total_steps, **config.saving
     ) as checkpoints:
-        return _initial_state(task, checkpoints, mesh)
+        abstract = _abstract_state(task, mesh)
+        state = checkpoints.restore(abstract)
+        return _begin(task, abstract) if state is None else state
 
 
 @contextlib.contextmanager
@@ -339,16 +346,19 @@ def _refuse_finished_run(
     )
 
 
-def _initial_state(task: Task, checkpoints: checkpoint.Checkpoints, mesh: Mesh) -> Any:
-    """Restores the newest checkpoint, or if there is none builds the first state, on the mesh."""
+def _abstract_state(task: Task, mesh: Mesh) -> Any:
+    """Returns the shapes, dtypes and shardings of the state."""
     abstract = jax.eval_shape(task.init, *task.init_args)
-    shardings = sharding.state_shardings(abstract, mesh)
-    abstract = jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings
+    return jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+        abstract,
+        sharding.state_shardings(abstract, mesh),
     )
-    state = checkpoints.restore(abstract)
-    if state is not None:
-        return state
+
+
+def _begin(task: Task, abstract: Any) -> Any:
+    """Builds the state before the first step, on the devices that `_abstract_state` names."""
+    shardings = jax.tree.map(lambda x: x.sharding, abstract)
     return jax.jit(task.init, out_shardings=shardings)(*task.init_args)
 
 
