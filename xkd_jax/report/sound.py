@@ -8,7 +8,7 @@ import numpy as np
 
 _FIT_ITERATIONS = 30  # for the spectra; 100 reduce the log-mel's error by only 3%
 _PHASE_ITERATIONS = 32
-_MOMENTUM = 0.99  # the best of Perraudin et al. (2013), section V
+_MOMENTUM = 0.99  # as Perraudin et al. (2013) recommend; 0 is the method of 1984
 BIT_RATE = 40_000  # MP3, bits per second
 _PEAK = 0.7
 
