@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from configs import base
 from input_pipeline import spectrogram
+from xkd_jax.encoders import preprocessing
 
 TOLERANCE = 1e-3
 AUDIO = base.get_config().views.audio
@@ -103,3 +104,14 @@ def test_silence_is_the_offset():
 def test_refuses_more_frames_than_there_are():
     with pytest.raises(ValueError, match="112 log-mel frames, not 113"):
         spectrogram.log_mel(tf.zeros(16_000), 113, AUDIO)
+
+
+@pytest.mark.parametrize(("sample_rate", "samples"), [(44100, 70001), (22050, 100_001)])
+def test_a_resampled_waveform_has_views_as_librosa_resamples_it(sample_rate, samples):
+    waveform = np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32)
+    audio = {**AUDIO, "frames": 448, "seconds": 2.0}
+    resampled = librosa.resample(waveform, orig_sr=sample_rate, target_sr=16_000)
+    for place in (0.5, 1.0):
+        [found] = preprocessing.audio_views(waveform, sample_rate, audio, [place])
+        [expected] = preprocessing.audio_views(resampled, 16_000, audio, [place])
+        np.testing.assert_allclose(found, expected, atol=1e-6)

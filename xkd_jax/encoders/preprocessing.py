@@ -173,7 +173,10 @@ def audio_views(
     if sample_rate != rate:
         import soxr
 
+        # One sample more or less would move the views, so lengths are rounded up as librosa does.
+        count = math.ceil(len(waveform) * (rate / sample_rate))
         waveform = soxr.resample(waveform, sample_rate, rate, quality="HQ")
+        waveform = np.pad(waveform, (0, max(0, count - len(waveform))))[:count]
     samples = round(audio["seconds"] * rate)
     room = max(0, len(waveform) - samples)
     starts = [round(place * room) for place in places]
