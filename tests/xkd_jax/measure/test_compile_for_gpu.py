@@ -59,6 +59,13 @@ def check_products_and_attention(text, taught, trained):
         if "/blocks" in line.rest and len(extents) == 4 and extents[2] == extents[3]
     ]
     assert not maps
+    transposes = [
+        line.name
+        for lines in hlo.computations(text).values()
+        for line in lines
+        if line.op == "fusion" and "transpose" in line.name and "/blocks" in line.rest
+    ]
+    assert not transposes
 
 
 @pytest.fixture

@@ -226,6 +226,7 @@ class Transformer(nn.Module):
         added = padding(count, self.dtype, self.width // self.heads)
         if added:
             tokens = jnp.pad(tokens, ((0, 0), (0, added), (0, 0)))
+        tokens = sharding.row_major(tokens)
         # Only the last block's row is needed. It is part of the carry, where each block overwrites
         # it; stacking the rows of all blocks would cost `depth` times the memory.
         row = jnp.zeros((batch, self.heads, count), jnp.float32) if self.row else None

@@ -92,3 +92,10 @@ def test_gelu_is_exact(dtype):
     slope = jax.vmap(jax.grad(layers.gelu))(x)
     expected = phi + wide * np.exp(-(wide**2) / 2) / np.sqrt(2 * np.pi)
     np.testing.assert_allclose(np.asarray(slope, np.float64), expected, atol=TOLERANCE[dtype])
+
+
+def test_gelu_in_bfloat16_rounds_only_its_result():
+    x = jnp.linspace(-4.5, 6, 2001).astype(jnp.bfloat16)
+    wide = np.asarray(x, np.float64)
+    exact = wide * 0.5 * (1 + np.vectorize(math.erf)(wide / np.sqrt(2)))
+    np.testing.assert_allclose(np.asarray(layers.gelu(x), np.float64), exact, rtol=2**-8, atol=1e-6)
