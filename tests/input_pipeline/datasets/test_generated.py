@@ -1,6 +1,9 @@
 """The generated data set: reproducible, resumable, in sync, and telling its classes both ways."""
 
 import itertools
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -73,17 +76,40 @@ def test_an_interrupted_generation_goes_on(made, tmp_path, monkeypatch):
 
     monkeypatch.setattr(generated, "write_clip", fail_at_the_eighth)
     with pytest.raises(KeyboardInterrupt):
-        generated.generate(tmp_path / "data", 12, 3, SEED, threads=1)
+        generated.generate(tmp_path / "data", 12, 3, SEED)
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("*.mp4")}
     assert 0 < len(kept) < 15
     monkeypatch.setattr(generated, "write_clip", write)
-    generated.generate(tmp_path / "data", 12, 3, SEED, threads=2)
+    monkeypatch.setattr(generated, "_WORTH_A_PROCESS", 4)
+    generated.generate(tmp_path / "data", 12, 3, SEED, processes=2)
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
     whole = contents(made)
     assert contents(tmp_path / "data") == {
         name: whole[name] for name in contents(tmp_path / "data")
     }
     assert len(contents(tmp_path / "data")) == 15
+
+
+@pytest.mark.slow  # a program and its processes, which start and end
+def test_processes_end_with_the_program_however_it_ends(tmp_path):
+    """All of them hold the program's output, which ends with the last."""
+    program = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "input_pipeline.datasets.generated"),
+            *(f"--output={tmp_path}", "--processes=2"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        end = time.monotonic() + 60
+        while len(list(tmp_path.rglob("*.mp4"))) < 3:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    finally:
+        program.kill()
+    program.communicate(timeout=30)
+    assert len(list(tmp_path.rglob("*.mp4"))) < 300, "they had nothing more to do"
 
 
 def test_half_written_clips_are_never_seen(tmp_path, monkeypatch):
