@@ -81,6 +81,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
         evaluate=make_probe(config, model, mesh),
         evaluate_every=config.probe.every_steps,
         look=watch.Watch(workdir, config).look,
+        rehearses=True,
     )
     return loop.train(task, config, workdir, mesh, hooks)
 

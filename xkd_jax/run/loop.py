@@ -90,6 +90,9 @@ class Hooks(NamedTuple):
         evaluate_every: Steps between two evaluations. There is always one at the end of the run; 0
             makes no others.
         look: Function `(step, metrics)` that process 0 calls with each line of the log; or None.
+        rehearses: Whether a new run of one process on a CPU first calls `figures` and `evaluate`
+            for nothing, while the step compiles: that leaves a core idle, and their own programs
+            compile meanwhile. On GPUs it would disturb the compiler, which measures kernels there.
     """
 
     figures: Callable[[Any, Any], Figures] | None = None
@@ -97,6 +100,14 @@ class Hooks(NamedTuple):
     evaluate: Callable[[Any, int], tuple[Any, dict[str, float]]] | None = None
     evaluate_every: int = 0
     look: Callable[[int, Mapping[str, float]], None] | None = None
+    rehearses: bool = False
+
+    def rehearse(self, state: Any, batch: Any) -> None:
+        """Does once, and forgets, what a run does with a state between steps."""
+        if self.draws(0, ends=True):
+            self.figures(state, batch)
+        if self.evaluates(0, ends=True):
+            self.evaluate(state, 0)
 
     def evaluates(self, step: int, ends: bool) -> bool:
         """Returns whether to evaluate after a step, which may be the last one."""
@@ -184,7 +195,7 @@ def train(
         first = next(data)
         step_args = sharding.replicate(task.step_args, mesh)
         with futures.ThreadPoolExecutor(1) as beside:  # both compile: one core each, at first
-            begun = beside.submit(_begin, task, abstract) if state is None else None
+            begun = beside.submit(_begin, task, abstract, hooks, first) if state is None else None
             step_fn = compile_step(task.step_fn, abstract, first, mesh, step_args)
             state = begun.result() if begun else state
         data = itertools.chain([first], data)
@@ -356,10 +367,13 @@ def _abstract_state(task: Task, mesh: Mesh) -> Any:
     )
 
 
-def _begin(task: Task, abstract: Any) -> Any:
+def _begin(task: Task, abstract: Any, hooks: Hooks = NO_HOOKS, batch: Any = None) -> Any:
     """Builds the state before the first step, on the devices that `_abstract_state` names."""
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
-    return jax.jit(task.init, out_shardings=shardings)(*task.init_args)
+    state = jax.jit(task.init, out_shardings=shardings)(*task.init_args)
+    if hooks.rehearses and sharding.platform() == "cpu" and jax.process_count() == 1:
+        hooks.rehearse(state, batch)
+    return state
 
 
 def _endless(batches: Iterator[Any], step: int) -> Iterator[Any]:

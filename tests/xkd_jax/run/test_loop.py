@@ -131,6 +131,27 @@ def test_evaluations_are_made_at_intervals_and_at_the_end_and_logged_with_the_st
     assert seen[3:] == [10]
 
 
+def test_a_new_run_rehearses_what_it_does_between_steps(tmp_path):
+    calls = []
+
+    def evaluate(state, step):
+        calls.append(("evaluate", step, int(state.step)))
+        return state, {"score": 1.0}
+
+    def figures(state, batch):
+        calls.append(("figures", int(state.step), batch["x"].shape[0]))
+        return Figures({})
+
+    hooks = {"evaluate": evaluate, "figures": figures, "figures_every": 2, "rehearses": True}
+    toy.run(tmp_path, 2, **hooks)
+    assert calls[:2] == [("figures", 0, 16), ("evaluate", 0, 0)]
+    assert sorted(calls[2:]) == [("evaluate", 2, 2), ("figures", 2, 16)]
+    assert [line["step"] for line in logged_lines(tmp_path) if "score" in line] == [2]
+    calls.clear()
+    toy.run(tmp_path, 4, **hooks)  # a resumed run has its programs
+    assert sorted(calls) == [("evaluate", 4, 4), ("figures", 4, 16)]
+
+
 def test_the_time_of_an_evaluation_does_not_count_as_training(tmp_path):
     def evaluate(state, step):
         time.sleep(1.0)
