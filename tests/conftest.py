@@ -11,8 +11,13 @@ from input_pipeline.programs import program
 from tests import compile_cache, damage, garbage, session, xla_flags
 
 # Set these before anything imports jax.
-os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags.EIGHT_DEVICES}"
+if os.environ.get("XKD_TESTS_ON") == "gpu":  # for tests of numbers; others count on eight devices
+    os.environ["JAX_PLATFORMS"] = "cuda,cpu"
+    os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"  # the default rounds to 10 bits
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+else:
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags.EIGHT_DEVICES}"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 compile_cache.use()
 program.collect_garbage_rarely()
