@@ -181,17 +181,23 @@ def row_major(activations: jax.Array) -> jax.Array:
     The compiler would by itself take the order of what they are made from, such as transposed
     positions or the scatter behind a shuffled sequence, and carry it through every residual sum,
     while products and attention need rows: each block would transpose its tokens four times. It
-    does nothing on other platforms.
+    does nothing on other platforms, or without a mesh in use (`jax.sharding.use_abstract_mesh`).
 
     Args:
-        activations: Array of any shape.
+        activations: Array of any shape, split by example on its first axis.
 
     Returns:
         The activations.
     """
-    if platform() != "gpu":
+    mesh = jax.sharding.get_abstract_mesh()
+    if platform() != "gpu" or mesh.empty or activations.shape[0] % mesh.size:
         return activations
-    return with_layout_constraint(activations, Layout(tuple(range(activations.ndim))))
+    rows = Layout(tuple(range(activations.ndim)))
+    # Each device for itself: the compiler does not split this operation, but would gather for it.
+    by_batch = P(BATCH_AXES)
+    return jax.shard_map(
+        lambda x: with_layout_constraint(x, rows), mesh=mesh, in_specs=by_batch, out_specs=by_batch
+    )(activations)
 
 
 def put_batch(batch: Any, mesh: Mesh) -> Any:

@@ -13,6 +13,7 @@ if __name__ == "__main__":  # before what takes long to import
     program.start()
 
 import concurrent.futures
+import concurrent.futures.process
 import contextlib
 import fractions
 import itertools
@@ -104,6 +105,7 @@ def generate(
 
     Raises:
         ValueError: The folder holds clips of another seed, or other files than these.
+        OSError: A clip cannot be written, or a process that writes clips was killed.
     """
     output = pathlib.Path(output)
     wanted = {
@@ -151,6 +153,11 @@ def _finished(jobs: Sequence[tuple[Any, ...]], workers: int) -> Iterator[Iterato
     try:
         futures = [pool.submit(write_clip, *job) for job in jobs]
         yield (future.result() for future in concurrent.futures.as_completed(futures))
+    except concurrent.futures.process.BrokenProcessPool:
+        raise OSError(
+            "a process that writes clips was killed; there may be too little memory for so many. "
+            "What is written stays, and the same call goes on"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -120,6 +120,16 @@ def test_the_paper_s_pretraining_fits_one_gpu_without_computing_anything_twice(t
     assert " GB a clip, " in description and "ms of memory at 3.35 TB/s; " in description
 
 
+def test_on_several_gpus_only_outputs_and_gradients_are_communicated(text_of):
+    config = k400.get_config()
+    config.parallel.remat = "none"
+    for modality in (config.model.video, config.model.audio):
+        modality.encoder.depth = modality.decoder.depth = 1
+    program, _ = text_of(config, "h100:8")
+    gathered = sum(c.size * c.times for c in program.collectives if c.kind == "all-gather")
+    assert gathered < 60e6  # the outputs for MMD, 50 MB; tokens of one view are 120 MB and more
+
+
 def test_the_command():
     def start(*flags):
         command = [sys.executable, "-m", "xkd_jax.main", "--config=configs/eval/finetune_esc50.py"]
