@@ -33,6 +33,7 @@ CHARTS = {
     "Teachers' temperatures": r"schedule/teacher_temperature_",
     "Throughput, clips per second": r"speed/clips_per_second$",
     "Share of the time spent waiting for data": r"speed/data_wait$",
+    "Processor cores that the loader uses": r"speed/loader_cores$",
     "Share of the clips with sound, with a picture": r"data/with_",
     "Clips taken from other recordings than the requested ones": r"data/replaced$",
 }
