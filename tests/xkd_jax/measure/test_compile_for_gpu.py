@@ -126,8 +126,10 @@ def test_on_several_gpus_only_outputs_and_gradients_are_communicated(text_of):
     for modality in (config.model.video, config.model.audio):
         modality.encoder.depth = modality.decoder.depth = 1
     program, _ = text_of(config, "h100:8")
-    gathered = sum(c.size * c.times for c in program.collectives if c.kind == "all-gather")
-    assert gathered < 60e6  # the outputs for MMD, 50 MB; tokens of one view are 120 MB and more
+    gathers = [c for c in program.collectives if c.kind == "all-gather"]
+    # The outputs for MMD are 66 MB. Tokens of all views, as an operation that is not split by
+    # example would gather them, are 1,200 more.
+    assert sum(c.size * c.times for c in gathers) < 100e6, gathers
 
 
 def test_the_command():
