@@ -136,14 +136,14 @@ def generate(
     atomic.write_text(marker, json.dumps(origin))
     jobs = [(path, seed, *wanted[path]) for path in missing]
     workers = min(processes or cores.count(), math.ceil(len(jobs) / _WORTH_A_PROCESS))
-    with _finished(jobs, workers) as done:
+    with _writing(jobs, workers) as done:
         for _ in progress.bar("generating clips", len(jobs), "clip", done):
             pass
 
 
 @contextlib.contextmanager
-def _finished(jobs: Sequence[tuple[Any, ...]], workers: int) -> Iterator[Iterator[Any]]:
-    """Gives an iterator that calls `write_clip` with each job, here or in several processes."""
+def _writing(jobs: Sequence[tuple[Any, ...]], workers: int) -> Iterator[Iterator[Any]]:
+    """Writes a clip with each job, arguments of `write_clip`, as the given iterator is advanced."""
     if workers == 1:
         yield itertools.starmap(write_clip, jobs)
         return

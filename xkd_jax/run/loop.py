@@ -368,7 +368,10 @@ def _abstract_state(task: Task, mesh: Mesh) -> Any:
 
 
 def _begin(task: Task, abstract: Any, hooks: Hooks = NO_HOOKS, batch: Any = None) -> Any:
-    """Builds the state before the first step, on the devices that `_abstract_state` names."""
+    """Builds the state before the first step, and rehearses with it if `hooks` ask for that.
+
+    It lies on the devices that `abstract`, from `_abstract_state`, names.
+    """
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
     state = jax.jit(task.init, out_shardings=shardings)(*task.init_args)
     if hooks.rehearses and sharding.platform() == "cpu" and jax.process_count() == 1:
