@@ -29,6 +29,25 @@ def gelu(x: jax.Array) -> jax.Array:
     return (wide * (0.5 + 0.5 * jax.lax.erf(wide * math.sqrt(0.5)))).astype(x.dtype)
 
 
+@jax.custom_vjp
+def softmax(x: jax.Array) -> jax.Array:
+    """Computes the softmax over the last axis, of any shape; saves only its result."""
+    return jax.nn.softmax(x, axis=-1)
+
+
+def _softmax_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    result = softmax(x)
+    return result, result
+
+
+def _softmax_backward(result: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    weighted = result * gradient
+    return (weighted - result * weighted.sum(axis=-1, keepdims=True),)
+
+
+softmax.defvjp(_softmax_forward, _softmax_backward)
+
+
 class LayerNorm(nn.Module):
     """LayerNorm over the last axis, which saves only two float32 statistics per token.
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from xkd_jax import sharding
-from xkd_jax.method.models.layers import Dtype, LayerNorm, QueryKeyValue, gelu, xavier
+from xkd_jax.method.models.layers import Dtype, LayerNorm, QueryKeyValue, gelu, softmax, xavier
 from xkd_jax.method.models.patches import patch_values, patchify, token_grid
 from xkd_jax.method.models.positions import resize_positions
 
@@ -54,7 +54,7 @@ def attend(
     # XLA on CPU multiplies contiguous (N, W) matrices 1.7 times faster than strided ones.
     query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
     logits = jnp.einsum("bhqw,bhkw->bhqk", query, key, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(logits * query.shape[-1] ** -0.5, axis=-1).astype(value.dtype)
+    weights = softmax(logits * query.shape[-1] ** -0.5).astype(value.dtype)
     return jnp.einsum("bhqk,bhkw->bhqw", weights, value).swapaxes(1, 2)
 
 

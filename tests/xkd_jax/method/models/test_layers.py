@@ -99,3 +99,24 @@ def test_gelu_in_bfloat16_rounds_only_its_result():
     wide = np.asarray(x, np.float64)
     exact = wide * 0.5 * (1 + np.vectorize(math.erf)(wide / np.sqrt(2)))
     np.testing.assert_allclose(np.asarray(layers.gelu(x), np.float64), exact, rtol=2**-8, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_softmax(dtype):
+    x, weights = (4 * jax.random.normal(jax.random.key(n), (3, 5, 7)).astype(dtype) for n in (0, 1))
+    x = x.at[0, 0].add(1000)  # the exponential of which is infinite
+    values, pull_back = jax.vjp(layers.softmax, x)
+    assert values.dtype == dtype
+    assert [saved.shape for saved in jax.tree.leaves(pull_back)] == [x.shape]
+    wide, weights = np.asarray(x, np.float64), np.asarray(weights, np.float64)
+    powers = np.exp(wide - wide.max(axis=-1, keepdims=True))
+    expected = powers / powers.sum(axis=-1, keepdims=True)
+    close = {"atol": TOLERANCE[dtype], "rtol": 0}
+    np.testing.assert_allclose(np.asarray(values, np.float64), expected, **close)
+    # The derivative of result i by input j is p_i (1[i = j] - p_j).
+    derivatives = expected[..., None] * (np.eye(7) - expected[..., None, :])
+    [gradient] = pull_back(jnp.asarray(weights, dtype))
+    expected = np.einsum("abi,abij->abj", weights, derivatives)
+    np.testing.assert_allclose(
+        np.asarray(gradient, np.float64), expected, atol=20 * TOLERANCE[dtype], rtol=0
+    )

@@ -173,7 +173,7 @@ def test_initial_values():
 def test_computing_again_saves_memory_and_changes_nothing():
     patches, temporaries, gradients = random(4, 64, 5), {}, {}
     for remat in vit.REMAT:
-        encoder = vit.Encoder(grid=(64,), width=32, depth=8, heads=4, remat=remat)
+        encoder = vit.Encoder(grid=(64,), width=32, depth=16, heads=4, remat=remat)
         variables = encoder.init(jax.random.key(0), patches)
 
         def loss(variables, encoder=encoder):
