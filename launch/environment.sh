@@ -54,15 +54,11 @@ xkd_environment() {
     # Byte code is kept even if the machine forbids it, as containers do. Without it, each process
     # compiles all its imports again: 9 CPU-seconds instead of 3 with TensorFlow and JAX.
     unset PYTHONDONTWRITEBYTECODE
-    # Settings of the C library's malloc for steps on CPUs (docs/performance.md): huge pages, or a
-    # step would spend a third of its time on mapping a GB of buffers page by page; an arena for each
-    # thread, as on a machine with many cores, since compiling leaves an arena in pieces, and a step
-    # and a loader that share it are slower by a tenth; and arenas that keep what is freed, or the
-    # system would clear the pages of the step's temporaries each time anew. Larger buffers than an
-    # arena, which are 64 MiB, are mapped each time nonetheless.
+    # Use huge pages: a step on CPU allocates and frees a GB of buffers, and would spend a third of
+    # its time on mapping them page by page. Let each thread allocate from an arena of its own, as
+    # on a machine with many cores: compiling leaves an arena in pieces, and a step and a loader that
+    # share it are slower by a tenth (docs/performance.md).
     local malloc=glibc.malloc.hugetlb=1:glibc.malloc.arena_max=128:glibc.malloc.arena_test=128
-    malloc+=:glibc.malloc.mmap_threshold=134217728:glibc.malloc.top_pad=67108864
-    malloc+=:glibc.malloc.trim_threshold=1073741824
     export GLIBC_TUNABLES="${GLIBC_TUNABLES:-$malloc}"
 }
 

@@ -2,8 +2,6 @@
 
 import os
 import pathlib
-import platform
-import shlex
 import shutil
 import signal
 import subprocess
@@ -133,43 +131,6 @@ def test_the_environment_is_for_the_accelerator_that_is_there(tmp_path, gpus, ch
     done = source("gpu")
     assert done.returncode == 1
     assert done.stderr == "error: XKD_ACCELERATOR=gpu; allowed: cuda13, tpu, cpu\n"
-
-
-# Allocates 60 MB in a thread again and again, and prints how often the system had to map a page.
-KEEPS = """
-import resource, threading
-import numpy as np
-
-def allocate():
-    np.ones(60_000_000, np.uint8)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(10):
-        np.ones(60_000_000, np.uint8)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-
-thread = threading.Thread(target=allocate)
-thread.start()
-thread.join()
-"""
-
-
-@pytest.mark.skipif("glibc" not in platform.libc_ver(), reason="settings of glibc's malloc")
-def test_threads_keep_the_memory_that_they_free():
-    def faults(*before):
-        script = " && ".join([*before, f"{shlex.quote(sys.executable)} -c {shlex.quote(KEEPS)}"])
-        done = subprocess.run(
-            ["bash", "-c", script],
-            cwd=ROOT,
-            env={k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
-            | {"XKD_VENV": sys.prefix},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return int(done.stdout)
-
-    assert faults() > 100, "otherwise the settings are not needed"
-    assert faults("source launch/environment.sh") < 10
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ depends only on `k`, and that the state holds everything else.
 """
 
 import contextlib
-import ctypes
 import itertools
 import json
 import os
@@ -26,6 +25,7 @@ from xkd_jax import sharding
 from xkd_jax.run import (
     checkpoint,
     console,
+    host_memory,
     interruption,
     processes,
     telemetry,
@@ -273,19 +273,11 @@ def compile_step(
     jitted = jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for sharding.by_example
         compiled = jitted.lower(state, batch, *step_args).compile()
-    _give_memory_back()
+    host_memory.give_back()
+    if sharding.platform() == "cpu":
+        host_memory.keep()
     console.say(f"Compiled the step in {time.perf_counter() - started:.1f} s")
     return compiled
-
-
-def _give_memory_back() -> None:
-    """Returns the memory that compiling has freed to the system: 0.9 GB for the paper's model.
-
-    Otherwise the C library would keep it, in pieces too small for the buffers of a step on a CPU.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
-    if trim:  # only glibc has it
-        trim(0)
 
 
 def _ignore_line(step: int, metrics: Mapping[str, float]) -> None:

@@ -1,0 +1,33 @@
+"""Settings of the C library's malloc for steps on CPUs, where the library is glibc."""
+
+import ctypes
+import os
+
+# Parameters of mallopt, from glibc's malloc.h.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+_ARENA = 64 << 20  # bytes: the size of an arena, and of the largest buffer that can be kept
+
+
+def give_back() -> None:
+    """Returns the memory that compiling has freed to the system: 0.9 GB for the paper's model.
+
+    Otherwise malloc would keep it, in pieces too small for the buffers of a step on a CPU.
+    """
+    if trim := _function("malloc_trim"):
+        trim(0)
+
+
+def keep() -> None:
+    """Has malloc keep from now on what a step frees, up to 64 MiB per thread, for the next step.
+
+    Otherwise the system would map the pages of the step's temporaries in every step, and clear them
+    (docs/performance.md, "The demo"). Larger temporaries are mapped in every step nonetheless.
+    """
+    if set_parameter := _function("mallopt"):
+        set_parameter(_MMAP_THRESHOLD, 2 * _ARENA)  # maps none that may fit into an arena
+        set_parameter(_TOP_PAD, _ARENA)  # keeps an arena that has become empty
+        set_parameter(_TRIM_THRESHOLD, _ARENA)  # keeps the pages at the end of an arena
+
+
+def _function(name: str) -> "ctypes._CFuncPtr | None":
+    return getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None
