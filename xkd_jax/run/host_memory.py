@@ -5,7 +5,7 @@ import os
 
 # Parameters of mallopt, from glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
-_ARENA = 64 << 20  # bytes: the size of an arena, and of the largest buffer that can be kept
+_HEAP = 64 << 20  # bytes: a thread's memory comes in heaps of this size, and no buffer spans two
 
 
 def give_back() -> None:
@@ -18,15 +18,15 @@ def give_back() -> None:
 
 
 def keep() -> None:
-    """Has malloc keep from now on what a step frees, up to 64 MiB per thread, for the next step.
+    """Has malloc keep from now on what a step frees, for the next step: buffers of up to 64 MiB.
 
     Otherwise the system would map the pages of the step's temporaries in every step, and clear them
     (docs/performance.md, "The demo"). Larger temporaries are mapped in every step nonetheless.
     """
     if set_parameter := _function("mallopt"):
-        set_parameter(_MMAP_THRESHOLD, 2 * _ARENA)  # maps none that may fit into an arena
-        set_parameter(_TOP_PAD, _ARENA)  # keeps an arena that has become empty
-        set_parameter(_TRIM_THRESHOLD, _ARENA)  # keeps the pages at the end of an arena
+        set_parameter(_MMAP_THRESHOLD, 2 * _HEAP)  # maps no buffer that may fit into a heap
+        set_parameter(_TOP_PAD, _HEAP)  # keeps heaps that have become empty
+        set_parameter(_TRIM_THRESHOLD, _HEAP)  # keeps the free pages at the end of a heap
 
 
 def _function(name: str) -> "ctypes._CFuncPtr | None":
