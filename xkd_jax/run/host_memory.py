@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from collections.abc import Callable
 
 # Parameters of mallopt, from glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
@@ -29,5 +30,6 @@ def keep() -> None:
         set_parameter(_TRIM_THRESHOLD, _HEAP)  # keeps the free pages at the end of a heap
 
 
-def _function(name: str) -> "ctypes._CFuncPtr | None":
+def _function(name: str) -> Callable[..., int] | None:
+    """Returns a function of the C library, or None where the library has none of that name."""
     return getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None

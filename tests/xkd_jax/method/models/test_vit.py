@@ -182,7 +182,7 @@ def test_computing_again_saves_memory_and_changes_nothing():
         compiled = jax.jit(jax.grad(loss)).lower(variables).compile()
         temporaries[remat] = compiled.memory_analysis().temp_size_in_bytes
         gradients[remat] = compiled(variables)
-    assert temporaries["full"] < 0.7 * temporaries["dots"] < 0.7 * 0.5 * temporaries["none"]
+    assert temporaries["full"] < 0.6 * temporaries["dots"] < 0.6 * 0.4 * temporaries["none"]
     for remat in ("dots", "full"):
         jax.tree.map(
             lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-6),
