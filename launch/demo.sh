@@ -12,12 +12,13 @@ source launch/environment.sh
 echo "$XKD_FOUND"
 
 workdir=runs/demo
-data_flags=()
+data_flags=() seed=()
 for flag in "$@"; do
     case "$flag" in
         --config.data.split=*) ;;
         --config.data.*=*) data_flags+=("$flag") ;;
         --config.data.*) echo "error: write $flag=VALUE, with =" >&2 && exit 1 ;;
+        --config.seed=*) seed=("$flag") ;; # of the untrained networks too
         --workdir=*) workdir="${flag#--workdir=}" ;;
         --workdir) echo "error: write --workdir=FOLDER, with =" >&2 && exit 1 ;;
         --help | -h) exec python -m xkd_jax.main --help ;;
@@ -55,8 +56,8 @@ In $workdir:
 
 To see the run on one page: python -m xkd_jax.report --workdir=$workdir
 
-What the networks have learned, compared with untrained ones:
+What the networks have learned, compared with untrained ones (docs/demo.md: with autoencoders alone):
 EOF
 python -m xkd_jax.main --config=configs/eval/compare.py --config.checkpoint="$workdir" \
-    --workdir="$workdir/compare" "${data[@]}" \
+    --workdir="$workdir/compare" "${data[@]}" "${seed[@]}" \
     --config.clips.train.count=3 --config.clips.test.count=3

@@ -3,9 +3,10 @@
 See configs/eval/compare.py.
 """
 
+import collections
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -30,6 +31,11 @@ from xkd_jax.run import console, processes
 PRETRAINED, UNTRAINED = "pretrained", "untrained"
 FUSED = "fused"
 PICTURE = "compare.png"
+_CLASSIFIERS = {
+    "svm": "a linear classifier of the features (support vector machine)",
+    "linear": "a linear layer on the features",
+    "knn": "the classes of the nearest training clips (k nearest neighbors)",
+}
 
 RULES = schema.rules(probing.comparison())
 
@@ -164,15 +170,44 @@ def collect(cells: Cells, class_names: tuple[str, ...], multi_label: bool) -> di
 
 
 def table(summary: Mapping[str, Any]) -> str:
-    """Formats results as a table for the terminal, in percent."""
-    title = metrics.TITLES[summary["metric"]]
-    rows = [(title, [PRETRAINED, UNTRAINED], "")]
+    """Formats results as a table for the terminal, in percent, with what its words mean."""
+    metric = summary["metric"]
+    rows = [(f"{metrics.TITLES[metric]}, %", [PRETRAINED, UNTRAINED, "gain"], "")]
     for row in summary["rows"]:
-        scores = [row[weights]["scores"][summary["metric"]] for weights in (PRETRAINED, UNTRAINED)]
+        pair = [row[weights]["scores"][metric] for weights in (PRETRAINED, UNTRAINED)]
+        gain = f"{100 * (pair[0]['mean'] - pair[1]['mean']):+.1f}"
         label = f"{row['features']:<6} {row['classifier']}"
-        rows.append((label, [results.percent(**score) for score in scores], ""))
+        rows.append((label, [*(results.percent(**score) for score in pair), gain], ""))
     rows.append(("chance", [results.percent(summary["chance"])] * 2, ""))
-    return "\n".join([summary["title"], *results.aligned(rows)])
+    return "\n".join(
+        [summary["title"], *results.aligned(rows), *_legend(summary), *_edges(summary)]
+    )
+
+
+def _legend(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Explains the names in a table's rows, one line each."""
+    classified = {row["classifier"] for row in summary["rows"]}
+    yield from (f"{name}: {text}" for name, text in _CLASSIFIERS.items() if name in classified)
+    if any(row["features"] == FUSED for row in summary["rows"]):
+        yield f"{FUSED}: features of video and audio side by side"
+
+
+def _edges(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Names the classifiers whose best C, k or epoch is at the end of those that were tried."""
+    at_edge: dict[str, collections.Counter[tuple[str, str, float]]] = {}
+    for row in summary["rows"]:
+        for weights in (PRETRAINED, UNTRAINED):
+            for partition in row[weights]["partitions"].values():
+                counts = at_edge.setdefault(row["classifier"], collections.Counter())
+                if side := results.edge(partition):
+                    counts[side, partition["varied"], partition["chosen"]] += 1
+    for name, counts in at_edge.items():
+        for (side, varied, value), count in sorted(counts.items()):
+            further = "larger" if side == "largest" else "smaller"
+            yield (
+                f"{name}: the {side} {varied} that was tried, {value:g}, is the best in "
+                f"{counted(count, 'case')}; {further} ones may be better (config.classifier.{name})"
+            )
 
 
 def picture(summary: Mapping[str, Any]) -> np.ndarray:

@@ -23,6 +23,7 @@ from xkd_jax.paper import elsewhere
 from xkd_jax.run import console
 
 FILE = "results.json"
+_LEAST = {"k": 1, "epoch": 1}  # values that none is smaller than
 _CONFUSED = 20  # number of confused pairs of classes to list
 
 
@@ -303,9 +304,35 @@ def _choice(partition: Mapping[str, Any]) -> str:
     value = partition["chosen"]
     value = value if isinstance(value, str) else f"{value:g}"
     description = f"{partition['varied']} {value}"
+    if side := edge(partition):
+        description += f", the {side} tried"
     if chosen["held_out"] is not None:
         description += f", {percent(chosen['held_out'])} on held-out recordings"
     return description
+
+
+def edge(partition: Mapping[str, Any]) -> str | None:
+    """Tells whether values beyond those that were tried may be better.
+
+    Args:
+        partition: Results of a partition, from `collect`.
+
+    Returns:
+        "smallest" or "largest" if the chosen value is that of all tried ones and scores higher on
+        the held-out recordings than every other one. None otherwise, and if no value is smaller.
+    """
+    candidates = [c for c in partition["candidates"] if c["held_out"] is not None]
+    chosen = partition["chosen"]
+    if len(candidates) < 2 or isinstance(chosen, str):
+        return None
+    others = {c["value"]: c["held_out"] for c in candidates}
+    if others.pop(chosen) <= max(others.values()):
+        return None
+    if chosen > max(others):
+        return "largest"
+    return (
+        "smallest" if chosen < min(others) and chosen != _LEAST.get(partition["varied"]) else None
+    )
 
 
 def percent(mean: float, spread: float | None = None) -> str:

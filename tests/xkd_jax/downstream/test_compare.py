@@ -65,8 +65,8 @@ def test_a_comparison(run, data, tmp_path, capsys):
     assert Image.open(tmp_path / "compare.png").size > (400, 300)
     out = capsys.readouterr().out
     assert f"6 test recordings of prepared, teacher of {run}" in out
-    assert re.search(r"\n  video  svm +\d+\.\d +\d+\.\d\n", out)
-    assert re.search(r"\n  chance +33\.3 +33\.3\n", out)
+    assert re.search(r"\n  video  svm +\d+\.\d +\d+\.\d +[+-]\d+\.\d\n", out)
+    assert re.search(r"\n  chance +33\.3 +33\.3\nsvm: .*\nknn: .*\nfused: .*\n", out)
 
 
 def test_one_modality_with_several_classes_a_recording(run, tmp_path):
@@ -97,13 +97,17 @@ def test_refusals(run, data, tmp_path, changes, message):
         compare.compare(make_config(run, data, **changes), str(tmp_path))
 
 
-def outcome(right, count=4):
+def outcome(right, count=4, held_out=(None,), chosen=5.0):
     labels = np.arange(count) % 2
     wrong = np.arange(count) >= right
+    values = (5.0, 10.0, 20.0)
     return Outcome(
         varied="k",
-        candidates=(Candidate(5.0, None, right / count),),
-        chosen=5.0,
+        candidates=tuple(
+            Candidate(value, score, right / count)
+            for value, score in zip(values, held_out, strict=False)
+        ),
+        chosen=chosen,
         scores=np.eye(2, dtype=np.float32)[(labels + wrong) % 2],
         targets=np.eye(2, dtype=bool)[labels],
         counts={"train": 8, "held_out": 0, "test": count},
@@ -118,8 +122,24 @@ def test_the_table_has_means_and_spreads_over_partitions():
     found = {**compare.collect(cells, ("a", "b"), False), "title": "toys"}
     assert compare.table(found).splitlines() == [
         "toys",
-        "  top-1        pretrained   untrained",
-        "  video  knn  87.5 ± 17.7  50.0 ± 0.0",
+        "  top-1, %     pretrained   untrained   gain",
+        "  video  knn  87.5 ± 17.7  50.0 ± 0.0  +37.5",
         "  chance             50.0        50.0",
+        "knn: the classes of the nearest training clips (k nearest neighbors)",
     ]
     assert compare.picture(found).shape[2] == 3
+
+
+def test_a_search_that_ends_where_it_is_best_is_told():
+    best_at_first, best_within = (0.9, 0.8, 0.7), (0.7, 0.9, 0.8)
+    cells = {
+        ("video", "knn", "pretrained"): {"1": outcome(4, held_out=best_within, chosen=10.0)},
+        ("video", "knn", "untrained"): {"1": outcome(2, held_out=best_at_first)},
+        ("audio", "knn", "pretrained"): {"1": outcome(4, held_out=best_at_first)},
+        ("audio", "knn", "untrained"): {"1": outcome(2, held_out=best_within, chosen=10.0)},
+    }
+    found = {**compare.collect(cells, ("a", "b"), False), "title": "toys"}
+    assert compare.table(found).splitlines()[-1] == (
+        "knn: the smallest k that was tried, 5, is the best in 2 cases; smaller ones may be better "
+        "(config.classifier.knn)"
+    )

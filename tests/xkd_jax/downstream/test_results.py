@@ -88,6 +88,27 @@ def test_the_results_say_how_each_number_was_chosen():
     assert only == ("scores", "epoch set beforehand")
 
 
+@pytest.mark.parametrize(
+    ("varied", "held_out", "chosen", "side"),
+    [
+        ("C", {0.01: 0.5, 0.1: 0.7, 1.0: 0.8}, 1.0, "largest"),
+        ("C", {0.01: 0.8, 0.1: 0.7, 1.0: 0.5}, 0.01, "smallest"),
+        ("C", {1.0: 0.8, 0.1: 0.7, 0.01: 0.5}, 1.0, "largest"),  # in whatever order
+        ("C", {0.01: 0.5, 0.1: 0.8, 1.0: 0.7}, 0.1, None),
+        ("C", {0.01: 0.8, 0.1: 0.8, 1.0: 0.7}, 0.01, None),  # the curve is flat there
+        ("C", {1.0: 0.8}, 1.0, None),
+        ("C", {0.1: None, 1.0: None}, 1.0, None),  # chosen on another partition
+        ("k", {5.0: 0.8, 10.0: 0.7}, 5.0, "smallest"),
+        ("k", {1.0: 0.8, 10.0: 0.7}, 1.0, None),  # there is no smaller one
+        ("learning rate", {"1e-3": 0.8, "1e-2": 0.7}, "1e-3", None),
+    ],
+)
+def test_a_value_at_the_end_of_those_tried_is_told(varied, held_out, chosen, side):
+    candidates = [{"value": value, "held_out": score} for value, score in held_out.items()]
+    found = results.edge({"varied": varied, "candidates": candidates, "chosen": chosen})
+    assert found == side
+
+
 def test_nothing_is_best_on_test_where_one_alone_was_tested():
     candidates = (Candidate(1.0, 0.5, None), Candidate(2.0, 0.75, 0.6))
     found = collect({"1": outcome([0, 1], [0, 1], candidates, chosen=2.0)})
@@ -173,8 +194,8 @@ def test_a_report(tmp_path, capsys, monkeypatch):
     assert names == ["confusion.png", "per_class.png", "results.json"], "nothing half-written"
     lines = [
         ("", "top-1", ""),
-        ("partition 1", "75.0", "C 0.1, 75.0 on held-out recordings"),
-        ("partition 2", "50.0", "C 0.1, 75.0 on held-out recordings"),
+        ("partition 1", "75.0", "C 0.1, the largest tried, 75.0 on held-out recordings"),
+        ("partition 2", "50.0", "C 0.1, the largest tried, 75.0 on held-out recordings"),
         ("this checkpoint, mean and spread", "62.5 ± 17.7", ""),
         (
             "best on test, as the paper chooses",
