@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -57,7 +57,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
     model = xkd.build(config, sharding.compute_dtype(config.compute_dtype))
     numbers = hyperparameters(config, total_steps, loader.steps_per_epoch)
     shares = data_folders.shares(config.data, loader.order.sizes)
-    console.say(describe(model, config, total_steps, shares))
+    console.say(describe(model, config, numbers.weights, total_steps, shares))
     weights = initial_weights.load(config, model, workdir)
     task = loop.Task(
         init=lambda trees: initial_weights.place(init_state(model, numbers, config.seed), trees),
@@ -180,22 +180,35 @@ def make_probe(
 def describe(
     model: xkd.XKD,
     config: ml_collections.ConfigDict,
+    weights: Mapping[str, float],
     total_steps: int,
     shares: Sequence[data_folders.Share],
 ) -> str:
-    """Describes a run in several lines: devices, parameters of each part, steps, a mixture."""
+    """Describes a run in several lines: devices, parameters, the total loss, steps, a mixture."""
     dtype = sharding.compute_dtype(config.compute_dtype)
     counts = xkd.count_parameters(jax.eval_shape(model.init, jax.random.key(0)))
     lines = [
         f"{processes.describe()}; computing in {dtype.name}",
         f"{model.variant}, {sum(counts.values()) / 1e6:.1f}M trained parameters:",
         *(f"  {part:<18} {count / 1e6:8.2f}M" for part, count in counts.items()),
+        f"total loss = {_total(weights)}",
         f"{total_steps} steps of {config.batch_size} clips",
     ]
     if len(shares) > 1:
         examples = total_steps * config.batch_size
         lines += [f"  {share.folder}: {share.in_words(examples)}" for share in shares]
     return "\n".join(lines)
+
+
+def _total(weights: Mapping[str, float]) -> str:
+    """Writes the total loss as a sum; alignment and distillation have two terms of one weight."""
+    terms = {
+        "reconstruction/video": weights["video"],
+        "reconstruction/audio": weights["audio"],
+        "alignment/*": weights["alignment"],
+        "distillation/*": weights["distillation"],
+    }
+    return " + ".join(f"{weight:.3g} {term}" for term, weight in terms.items() if weight)
 
 
 def make_figures(

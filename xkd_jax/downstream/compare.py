@@ -125,6 +125,7 @@ def evaluate(
     cells: Cells = {}
     unreadable = set()
     for weights, backbones_of_weights in encoders.items():
+        console.say(f"Features of the {weights} networks:")
         samples = sampling.FeatureSource(config, backbones_of_weights, parts, cache)
         unreadable.update(samples.unreadable)
         if not processes.is_first():

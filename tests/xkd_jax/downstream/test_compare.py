@@ -65,6 +65,10 @@ def test_a_comparison(run, data, tmp_path, capsys):
     assert Image.open(tmp_path / "compare.png").size > (400, 300)
     out = capsys.readouterr().out
     assert f"6 test recordings of prepared, teacher of {run}" in out
+    assert [line for line in out.splitlines() if line.startswith("Features of")] == [
+        "Features of the pretrained networks:",
+        "Features of the untrained networks:",
+    ]
     assert re.search(r"\n  video  svm +\d+\.\d +\d+\.\d +[+-]\d+\.\d\n", out)
     assert re.search(r"\n  chance +33\.3 +33\.3\nsvm: .*\nknn: .*\nfused: .*\n", out)
 

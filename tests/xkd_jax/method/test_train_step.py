@@ -1,5 +1,8 @@
 """The whole step: what it changes, and that devices and order make no difference."""
 
+import fnmatch
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +12,7 @@ from jax.sharding import AxisType
 
 from configs import k400_mas
 from tests.tiny import random_params, tiny_batch, tiny_config
-from xkd_jax import sharding
+from xkd_jax import pretrain_run, sharding
 from xkd_jax.measure import hlo
 from xkd_jax.method import objective, optimizer, schedules, train_step
 from xkd_jax.method.gradients import mean_over_microbatches
@@ -149,6 +152,18 @@ def test_metrics_come_in_the_order_of_blame(config, one_device):
         for which in (("student", "teacher") if term == "alignment" else MODALITIES)
     )
     assert metrics["total"] == pytest.approx(total / 14, rel=1e-5)
+
+
+def test_a_run_says_how_its_total_is_made(config, one_device):
+    run, _ = one_device
+    _, [metrics] = run([tiny_batch(config)])
+    numbers = hyperparameters(config, config.steps, 10.0)
+    described = pretrain_run.describe(xkd.build(config), config, numbers.weights, 24, ())
+    [line] = [line for line in described.splitlines() if "total loss" in line]
+    total = 0.0
+    for weight, pattern in re.findall(r"([\d.e-]+) ([a-z]+/\S+)", line.partition("=")[2]):
+        total += float(weight) * sum(x for n, x in metrics.items() if fnmatch.fnmatch(n, pattern))
+    assert total == pytest.approx(metrics["total"], rel=2e-3)
 
 
 def test_the_order_of_the_batch_makes_no_difference(config, one_device):
