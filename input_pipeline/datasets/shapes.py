@@ -336,11 +336,7 @@ def _soundtrack(
     pitch: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """The sounds of all events, and noise: (S,) float32 in [-1, 1].
-
-    The noise is loud enough that a linear classifier of untrained networks' features, of both
-    modalities together, still has a tenth of the clips wrong; more would leave less to teach video.
-    """
+    """The sounds of all events, and noise: (S,) float32 in [-1, 1]."""
     times = np.arange(SECONDS * SAMPLE_RATE) / SAMPLE_RATE
     events = np.zeros(len(times))
     for count in itertools.count(-1):
@@ -354,5 +350,5 @@ def _soundtrack(
     events *= rng.uniform(0.25, 0.7) / max(np.abs(events).max(), 1e-9)
     noise = rng.standard_normal(len(times))
     noise = np.convolve(noise, np.hanning(rng.integers(3, 24)), "same")  # white to dull
-    noise *= rng.uniform(0.01, 0.05) / noise.std()
+    noise *= rng.uniform(0.002, 0.02) / noise.std()
     return np.clip(events + noise, -1, 1).astype(np.float32)
