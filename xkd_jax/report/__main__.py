@@ -41,6 +41,7 @@ from xkd_jax.run import command_line
 if TYPE_CHECKING:
     from xkd_jax.encoders.networks import Networks
     from xkd_jax.report.clips import Clips
+    from xkd_jax.report.comparison import Comparison
     from xkd_jax.report.history import History
     from xkd_jax.report.page import Section
     from xkd_jax.report.survey import Survey
@@ -77,6 +78,7 @@ def report(
     from xkd_jax.report.health.verdict import judge
     from xkd_jax.report.sections import (
         attention,
+        evaluation,
         reconstruction,
         representations,
         retrieval,
@@ -90,6 +92,7 @@ def report(
     missing: list[str] = []
     log = _log(workdir, missing)
     networks = _networks(workdir, log, missing)
+    comparison = None if networks is None else _comparison(workdir, networks, missing)
     progress = _Progress()
     clips = None if networks is None else _clips(networks, inputs, count, progress, missing)
     survey = None
@@ -98,7 +101,9 @@ def report(
         missing += _lacking(networks, survey)
     measured = None if survey is None else surveys.measured(survey, networks)
     config = None if networks is None or networks.config is None else networks.config
-    judgment = judge(log, config, networks and networks.outputs, measured)
+    judgment = judge(
+        log, config, networks and networks.outputs, measured, comparison and evaluation.TITLE
+    )
 
     parts = [
         verdict.build(
@@ -108,6 +113,8 @@ def report(
             () if survey is None else survey.clips.left_out,
         )
     ]
+    if comparison is not None:
+        parts.append(evaluation.build(comparison))
     if log is not None:
         parts.append(training.build(log, judgment))
     if survey is not None:
@@ -123,7 +130,7 @@ def report(
     date = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     name = printable(workdir.absolute().name)
     text = page.render(
-        f"What {name} has learned",
+        f"{name}: what its networks have learned",
         f"XKD: masked autoencoders for video and audio that teach each other. {date}.",
         parts,
         "Made by python -m xkd_jax.report. The same pictures are PNG files beside this page; the "
@@ -133,14 +140,19 @@ def report(
     return judgment.headline
 
 
-def _log(workdir: pathlib.Path, missing: list[str]) -> "History | None":
-    """Reads the log of the run whose workdir or checkpoint `workdir` is."""
-    from xkd_jax.report import history
-
+def _folder(workdir: pathlib.Path) -> pathlib.Path:
+    """Returns the folder of the run whose workdir or checkpoint `workdir` is."""
     folder = workdir.absolute()
     if folder.parent.name == "checkpoints" and not (folder / "metrics.jsonl").exists():
-        folder = folder.parent.parent
-    log = history.read(folder)
+        return folder.parent.parent
+    return workdir
+
+
+def _log(workdir: pathlib.Path, missing: list[str]) -> "History | None":
+    """Reads the log of the run; returns None if there is none."""
+    from xkd_jax.report import history
+
+    log = history.read(_folder(workdir))
     if log is None or not len(log):
         missing.append("Training curves: the folder has no metrics.jsonl, or it has no lines yet.")
         return None
@@ -161,6 +173,25 @@ def _networks(
             raise
         missing.append(f"What the networks do: {program.one_line(error).rstrip('.')}.")
         return None
+
+
+def _comparison(
+    workdir: pathlib.Path, networks: "Networks", missing: list[str]
+) -> "Comparison | None":
+    """Reads the table of the task `compare`; returns None if there is none of these weights."""
+    from xkd_jax.report import comparison
+
+    try:
+        return comparison.read(_folder(workdir), networks.description["provenance"])
+    except FileNotFoundError:
+        state = "is not there"
+    except ValueError as error:
+        state = str(error)
+    remedy = comparison.command(printable(str(workdir)), printable(str(_folder(workdir))))
+    missing.append(
+        f"Evaluation: {comparison.FILE} {state}. To make it from labeled VIDEOS: {remedy}"
+    )
+    return None
 
 
 def _clips(

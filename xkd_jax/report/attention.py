@@ -40,11 +40,13 @@ def maps(attention: np.ndarray, refined: np.ndarray | None) -> list[Map]:
         refined: (H, N) float32, the same refined by the other modality; or None.
 
     Returns:
-        The mean over heads, unrefined and refined, then up to four evenly spaced heads.
+        The mean over heads, unrefined and refined, then up to four evenly spaced heads. The name
+        of the refined one says which share of the weight it has moved.
     """
     means = [Map("mean of heads", attention.mean(axis=0))]
     if refined is not None:
-        means.append(Map("mean of heads, refined", refined.mean(axis=0)))
+        moved = shift(attention[None], refined[None])
+        means.append(Map(f"mean of heads, refined ({moved:.1%} moved)", refined.mean(axis=0)))
     heads = np.unique(np.linspace(0, len(attention) - 1, _HEADS).round().astype(int))
     return means + [Map(f"head {n + 1}", attention[n]) for n in heads]
 

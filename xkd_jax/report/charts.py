@@ -45,6 +45,7 @@ class Lines:
         marks: Events on the x axis.
         group: Charts of the same group zoom together.
         log: Whether the y axis is logarithmic at first.
+        highest: Largest possible value, where the y axis ends at the latest; None if there is none.
     """
 
     title: str
@@ -54,6 +55,7 @@ class Lines:
     marks: Sequence[Mark] = ()
     group: str = ""
     log: bool = False
+    highest: float | None = None
 
     def plain(self) -> dict[str, Any]:
         """Returns the chart as plain values, for the page's script."""
@@ -67,6 +69,7 @@ class Lines:
             "marks": [dataclasses.asdict(mark) for mark in self.marks],
             "group": self.group,
             "log": self.log,
+            "highest": self.highest,
         }
 
     def picture(self) -> np.ndarray:
@@ -90,6 +93,8 @@ class Lines:
             (np.asarray(y)[np.isfinite(y)] > 0).all() for y in self.series.values()
         ):
             axes.set_yscale("log")
+        if self.highest is not None:
+            axes.set_ylim(top=min(axes.get_ylim()[1], self.highest))
         axes.set_xlabel(self.x_label, **FONT)
         _finish(axes, self.title, len(self.series))
         return render(figure)

@@ -111,7 +111,7 @@
       const room = (b - a) * 0.06 || Math.abs(b) * 0.1 || 0.5;
       const flat = b - a < 1e-12;
       a = !log && !flat && low >= 0 && a - room < 0 ? 0 : a - room;
-      b += room;
+      b = spec.highest === null ? b + room : Math.min(b + room, f(Math.max(high, spec.highest)));
       const X = (x) => left + ((x - range[0]) / (range[1] - range[0])) * (width - left - right);
       const Y = (v) => top + (1 - (f(v) - a) / (b - a)) * (height - top - bottom);
       scale = { X, Y };

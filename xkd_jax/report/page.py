@@ -107,11 +107,11 @@ def tabs(label: str, contents: Mapping[str, str], first: str) -> str:
     )
 
 
-def sprite(key: str, frames: np.ndarray) -> str:
+def sprite(key: str, frames: np.ndarray, lossless: bool) -> str:
     """Returns HTML of a hidden image that stacks frames (T, H, W, 3) uint8, for `player`."""
     step = -(-len(frames) * frames.shape[1] // _HIGHEST)
     frames = frames[:, ::step, ::step]
-    return f'<img id="{key}" src="{webp(np.concatenate(frames))}" alt="" hidden>'
+    return f'<img id="{key}" src="{webp(np.concatenate(frames), lossless)}" alt="" hidden>'
 
 
 def player(panels: Mapping[str, str], frames: int, rate: float, small: bool) -> str:
@@ -137,10 +137,16 @@ def player(panels: Mapping[str, str], frames: int, rate: float, small: bool) -> 
     )
 
 
-def webp(pixels: np.ndarray) -> str:
-    """Encodes a picture (H, W, 3) uint8 as a data URI of a WebP image."""
+def webp(pixels: np.ndarray, lossless: bool = False) -> str:
+    """Encodes a picture (H, W, 3) uint8 as a data URI of a WebP image.
+
+    Args:
+        pixels: The picture.
+        lossless: Whether to keep every pixel, so that colors do not run over sharp edges.
+    """
     file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "WEBP", quality=_QUALITY, method=4)
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    picture.save(file, "WEBP", quality=_QUALITY, method=4, lossless=lossless)
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 

@@ -88,6 +88,10 @@ class Retrieval(NamedTuple):
         """Returns (count,) int, the candidates most similar to a query, the most similar first."""
         return np.argsort(-self.similarities[query], kind="stable")[:count]
 
+    def place(self, query: int) -> int:
+        """Returns the place of a query's own partner among the candidates, counted from 1."""
+        return int(np.flatnonzero(self.nearest(query, len(self.similarities)) == query)[0]) + 1
+
 
 def spread(rows: np.ndarray) -> Spread:
     """Measures the spread of rows (n, D), for n of 2 or more."""

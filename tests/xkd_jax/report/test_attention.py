@@ -45,10 +45,16 @@ def test_masked_places_are_gray():
 def test_maps_are_the_means_and_some_heads(rng):
     rows = rng.random((12, 20)).astype(np.float32)
     names = [x.name for x in attention.maps(rows, 2 * rows)]
-    assert names[:2] == ["mean of heads", "mean of heads, refined"]
+    assert names[:2] == ["mean of heads", "mean of heads, refined (0.0% moved)"]
     assert names[2] == "head 1"
     assert names[-1] == "head 12"
-    assert "mean of heads, refined" not in [x.name for x in attention.maps(rows, None)]
+    assert not [x for x in attention.maps(rows, None) if "refined" in x.name]
+
+
+def test_the_refined_mean_is_named_with_what_it_moves():
+    rows = np.eye(2, dtype=np.float32)
+    [_, refined, *_] = attention.maps(rows, np.diag([3.0, 1.0]))
+    assert refined.name == "mean of heads, refined (25.0% moved)"
 
 
 def test_refinement_moves_weight_between_heads_that_differ(rng):

@@ -141,6 +141,7 @@ def test_an_export_of_everything(run, media, tmp_path):
     page, numbers = make(tmp_path / "export", tmp_path / "report", *flags)
     assert "Training" not in page.titles
     assert "Reconstruction" in page.titles
+    assert "Explained: how far" in (tmp_path / "report" / "report.html").read_text("utf-8")
     assert any("metrics.jsonl" in line for line in numbers["verdict"]["not_shown"])
 
 
@@ -163,7 +164,7 @@ def test_encoders_without_files_say_what_is_missing(run, tmp_path):
 def test_a_run_whose_data_are_gone_shows_its_log(run, tmp_path, capsys):
     page, numbers = make(run, tmp_path)
     assert page.titles == ["Verdict", "Training"]
-    [line] = numbers["verdict"]["not_shown"]
+    [_, line] = numbers["verdict"]["not_shown"]
     assert "--input" in line and f"not shown: {line}\n" in capsys.readouterr().out
 
 
@@ -188,7 +189,10 @@ def test_a_name_that_is_not_utf8_does_not_lose_the_page(tmp_path):
     write_log(workdir, [log_line(10), log_line(20)])
     page, _ = make(workdir, tmp_path / "report")
     assert page.titles == ["Verdict", "Training"]
-    assert r"What caf\xe9\x1b[31m has learned" in (tmp_path / "report/report.html").read_text()
+    assert (
+        r"<h1>caf\xe9\x1b[31m: what its networks have learned</h1>"
+        in (tmp_path / "report/report.html").read_text()
+    )
 
 
 def test_names_of_clips_are_printable_and_closed_folders_are_told(tmp_path, media, monkeypatch):
@@ -294,6 +298,9 @@ def test_in_a_browser(made, opened, tmp_path, size, dark):
     assert all(r.startswith(("file:", "data:")) for r in opened.requests)
     assert sum(r.startswith("file:") for r in opened.requests) == 1
     assert opened.evaluate("document.documentElement.scrollWidth") <= size[0]
+    if size == browser.DESKTOP:  # a phone scrolls its tables
+        cut = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth)"
+        assert opened.evaluate(f"{cut}.length") == 0
     background = opened.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", background)[:3])) < 300) == dark
     charts = opened.evaluate("document.querySelectorAll('[data-chart]').length")
@@ -324,6 +331,26 @@ def test_hover_and_zoom(run, opened, tmp_path):
     assert opened.evaluate(points.format(other)) == zoomed  # all charts of training zoom together
     opened.evaluate("document.querySelector('.head button:nth-of-type(2)').click()")
     assert opened.evaluate(points.format(chart)) == 10
+
+
+@needs_browser
+def test_the_axis_of_a_share_ends_at_1(opened, tmp_path):
+    values = {"probe/video_teacher": 0.99, "lidar/video_teacher": 0.99}
+    write_log(tmp_path, [log_line(10, **dict.fromkeys(values, 0.5)), log_line(20, **values)])
+    make(tmp_path, tmp_path / "report")
+    opened.open(tmp_path / "report" / "report.html", browser.DESKTOP)
+    highest = (
+        "(() => {{ const p = document.querySelector('[data-chart={}] polyline').points;"
+        "return p[p.length - 1].y; }})()"
+    )
+    # From the upper edge, at 16 pixels, to the lower one are 158. The axis of a share has 0.5 less
+    # 0.03 to 1; that of another number has 0.03 more.
+    assert opened.evaluate(
+        highest.format("training_online_probe_nearest_neighbors")
+    ) == pytest.approx(16 + 158 * 0.01 / 0.5294, abs=0.2)
+    assert opened.evaluate(
+        highest.format("training_lidar_directions_that_tell_recordings_apart")
+    ) == pytest.approx(16 + 158 * 0.0294 / 0.5488, abs=0.2)
 
 
 @pytest.mark.slow

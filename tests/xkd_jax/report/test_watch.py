@@ -64,13 +64,13 @@ def test_a_rank_that_falls_is_said_when_it_falls_and_by_the_verdict(tmp_path, ca
         assert f"{name} is 9, and was 30 at step 200" in finding.text
 
 
-def test_ranks_that_rise_or_waver_are_not_spoken_of_but_stated(tmp_path, capsys):
+def test_ranks_that_rise_or_waver_are_not_spoken_of(tmp_path, capsys):
     lines = probed([5, 20, 30, 16, 18, 16, 29])
     look(tmp_path, lines)
     assert not capsys.readouterr().err
     judged = verdict.judge(history.read(tmp_path), tiny_config(), 64, None)
     assert judged.level == "good"
-    assert "by RankMe: the audio student's features 29" in str(judged.findings)
+    assert "rank" not in str(judged.findings).lower()
 
 
 def test_outputs_that_tell_clips_apart_may_use_fewer_directions(tmp_path, capsys):

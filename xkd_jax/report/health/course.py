@@ -1,9 +1,13 @@
 """What the log says of the course of training: losses, gradients and data."""
 
+from collections.abc import Collection
+
+import ml_collections
 import numpy as np
 
 from xkd_jax.method.models.xkd import MODALITIES
-from xkd_jax.report.health.findings import LEARNED, Advice, Finding, since
+from xkd_jax.report.health import total
+from xkd_jax.report.health.findings import LEARNED, NOT_RESTORED, Advice, Finding, since
 from xkd_jax.report.history import History
 from xkd_jax.run import data_log
 
@@ -11,16 +15,23 @@ from xkd_jax.run import data_log
 GRADIENT_IMBALANCE = 10.0
 
 
-def find(history: History, advice: Advice) -> list[Finding]:
+def find(
+    history: History,
+    config: ml_collections.ConfigDict | None,
+    advice: Advice,
+    restored: Collection[str] = (),
+) -> list[Finding]:
     """Finds what goes well and what goes wrong.
 
     Args:
         history: Log of the run.
+        config: Config of the run; None if unknown.
         advice: Remedies that are left to try.
+        restored: Modalities whose reconstruction is measured on clips, which tells more.
     """
     findings = (
-        *(_reconstruction(history, m) for m in MODALITIES),
-        _total_loss(history, advice),
+        *(_reconstruction(history, m) for m in MODALITIES if m not in restored),
+        total.find(history, config, advice),
         _gradients(history),
         _sound(history),
         _data_wait(history),
@@ -34,34 +45,13 @@ def _reconstruction(history: History, m: str) -> Finding | None:
     if len(errors) < 2:
         return None
     numbers = (
-        f"{errors[0]:.3g} at step {steps[0]}, {errors[-1]:.3g} at step {steps[-1]}; "
-        "1 is what predicting each patch's mean gives"
+        f"its error is {errors[0]:.3g} at step {steps[0]}, {errors[-1]:.3g} at step {steps[-1]}; "
+        "predicting each patch's mean gives 1"
     )
     if errors[-1] < min(LEARNED, errors[0]):
         return Finding("good", f"Reconstruction of masked {m} is learned: {numbers}.")
-    return Finding(
-        "warning",
-        f"Reconstruction of masked {m} is not learned (yet): {numbers}.",
-        remedies=("train longer", "raise config.optimizer.learning_rate, or check the data"),
-    )
-
-
-def _total_loss(history: History, advice: Advice) -> Finding | None:
-    steps, losses = history.known("total")
-    if len(losses) < 8:
-        return None
-    smooth = np.convolve(losses, np.ones(3) / 3, "valid")
-    lowest = int(np.argmin(smooth))
-    if smooth[-1] <= 1.5 * smooth[lowest]:
-        return None
-    return Finding(
-        "warning",
-        f"The total loss has risen by {smooth[-1] / smooth[lowest] - 1:.0%} since its lowest. "
-        "Distillation rises while teachers come to tell more clips apart; reconstruction must not "
-        "rise.",
-        int(steps[lowest + 1]),
-        advice.select("rate"),
-    )
+    text = f"Reconstruction of masked {m} is not learned (yet): {numbers}."
+    return Finding("warning", text, remedies=NOT_RESTORED)
 
 
 def _gradients(history: History) -> Finding | None:

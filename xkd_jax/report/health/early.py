@@ -87,12 +87,6 @@ def _fallen(history: History, match: re.Match, advice: Advice) -> Finding | None
     return Finding("warning", text, began, remedies)
 
 
-def last_ranks(history: History) -> dict[str, float]:
-    """Returns the last RankMe of features and outputs, by whose they are in words."""
-    matches = [match for match in _rank_names(history) if match[1] == "rankme"]
-    return {_whose(match): history.last(match[0]) for match in matches}
-
-
 def _rank_names(history: History) -> list[re.Match]:
     """Returns matches of `_RANK` with the names of the ranks in a log."""
     return [match for name in history.metrics if (match := _RANK.match(name))]

@@ -9,6 +9,7 @@ LEVELS = ("collapsed", "warning", "good", "note")  # the worst first
 
 # Reconstruction is learned below this share of the error that predicting each patch's mean makes.
 LEARNED = 0.97
+NOT_RESTORED = ("train longer", "raise config.optimizer.learning_rate, or check the data")
 
 REMEDIES = {
     "centering": "turn centering on (config.xkd.centering=True)",

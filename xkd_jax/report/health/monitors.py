@@ -7,7 +7,7 @@ number of nats fits projectors of all sizes.
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -114,22 +114,25 @@ def _approaches(history: History, log_j: float, advice: Advice) -> list[Finding]
 
 def _all_clear(history: History, log_j: float) -> list[Finding]:
     """States that no monitor is near a collapse, with its numbers; nothing without monitors."""
-    names = [name for m in MODALITIES for name in (f"kl/{OTHER[m]}_to_{m}", f"distillation/{m}")]
-    shares = {name: history.last(name) / log_j for name in names}
-    numbers = ", ".join(f"{name} {x:.0%}" for name, x in shares.items() if not math.isnan(x))
-    if not numbers:
-        return []
-    apart = {m: history.last(f"between_clips/{m}_teacher") for m in MODALITIES}
-    differing = [f"{x:.0%} of the {m} teacher's" for m, x in apart.items() if not math.isnan(x)]
-    between = (
-        f"{' and '.join(differing)} outputs differ between clips (collapsed: {early.SHARE:.0%} or "
-        "less); "
-    )
-    directions = [f"{whose} {rank:.3g}" for whose, rank in early.last_ranks(history).items()]
-    ranks = f" Directions in use, by RankMe: {', '.join(directions)}." if directions else ""
-    text = (
-        f"No monitor shows a collapse: {between if differing else ''}KL divergence and "
-        f"distillation are above 0 (in shares of log J, the most that J outputs can have: "
-        f"{numbers}), and no output is uniform.{ranks}"
-    )
-    return [Finding("good", text)]
+    apart = _shares(history, {f"of the {m} teacher's": f"between_clips/{m}_teacher" for m in OTHER})
+    distances = {f"for the {m} student": f"kl/{teacher}_to_{m}" for m, teacher in OTHER.items()}
+    distant = _shares(history, distances, log_j)
+    parts = []
+    if apart:
+        parts.append(
+            f"outputs change with the clip (between_clips: {apart} outputs differ between clips; "
+            f"collapsed: {early.SHARE:.0%} or less)"
+        )
+    if distant:
+        parts.append(
+            f"students do not just repeat their teachers (KL divergence: {distant}, in shares of "
+            f"log J; collapsed: {KL_GONE:.0%} or less)"
+        )
+    return [Finding("good", f"The log shows no collapse: {' and '.join(parts)}.")] if parts else []
+
+
+def _shares(history: History, names: Mapping[str, str], whole: float = 1.0) -> str:
+    """Says the last shares that metrics have of a whole, by whose they are; empty without any."""
+    shares = {whose: history.last(name) / whole for whose, name in names.items()}
+    known = [f"{share:.0%} {whose}" for whose, share in shares.items() if not math.isnan(share)]
+    return " and ".join(known)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 
 from xkd_jax.method.models.xkd import OTHER
-from xkd_jax.report.health.findings import LEARNED, Advice, Finding
+from xkd_jax.report.health.findings import LEARNED, NOT_RESTORED, Advice, Finding
 from xkd_jax.report.representations import OfClass
 
 # Collapsed: outputs tell less than this share of log n, the most that they can tell of n clips.
@@ -53,12 +53,13 @@ class Measured:
     dark: float = 0.0
 
 
-def find(measured: Measured, advice: Advice) -> list[Finding]:
+def find(measured: Measured, advice: Advice, table: str | None = None) -> list[Finding]:
     """Finds what the outputs and the clips show.
 
     Args:
         measured: Measurements of the clips.
         advice: Remedies that are left to try.
+        table: Section with the accuracies of an evaluation; None if there is none.
     """
     findings = []
     if measured.clips > 1:
@@ -66,7 +67,7 @@ def find(measured: Measured, advice: Advice) -> list[Finding]:
         findings = _uninformative(measured, remedies) + _alike(measured, remedies)
         findings = findings or _informative(measured)
         findings += _imbalance(measured) + _classes(measured)
-        findings += _reconstruction(measured) + _neighbors(measured)
+        findings += _reconstruction(measured) + _neighbors(measured, table)
     return findings + _dead_clips(measured)
 
 
@@ -114,12 +115,13 @@ def _informative(measured: Measured) -> list[Finding]:
         return []
     log_n = math.log(measured.clips)
     shares = ", ".join(
-        f"the {m} {network}'s hold {nats / log_n:.0%}"
+        f"the {m} {network}'s {nats / log_n:.0%}"
         for (network, m), nats in measured.information.items()
     )
     text = (
-        f"Outputs tell clips apart: of the {log_n:.2g} nats that it takes to tell "
-        f"{measured.clips} clips apart, {shares}."
+        f"Outputs tell clips apart: of what it takes to single out one of the report's "
+        f"{measured.clips} clips, they say: {shares} (mutual information of output and clip, in "
+        f"shares of log {measured.clips})."
     )
     return [Finding("good", text)]
 
@@ -142,17 +144,19 @@ def _imbalance(measured: Measured) -> list[Finding]:
 
 def _classes(measured: Measured) -> list[Finding]:
     """States how much of what the teachers tell is the class."""
-    return [
-        Finding(
-            "note",
-            f"Of the {of_class.entropy:.2f} nats that it takes to name a clip's class, the {m} "
-            f"teacher's outputs hold {max(of_class.information, 0.0):.2f}; the class makes "
-            f"{max(of_class.outputs, 0.0):.0%} of their variance. The {OTHER[m]} student can learn "
-            "from them only what both modalities tell.",
-        )
-        for (network, m), of_class in measured.classes.items()
-        if network == "teacher"
+    of_teachers = {m: x for (network, m), x in measured.classes.items() if network == "teacher"}
+    if not of_teachers:
+        return []
+    parts = [
+        f"the {m} teacher's outputs say {max(x.information / x.entropy, 0.0):.0%} (it makes "
+        f"{max(x.outputs, 0.0):.0%} of their variance)"
+        for m, x in of_teachers.items()
     ]
+    text = (
+        f"Of what it takes to name a clip's class, {' and '.join(parts)}. A student can learn from "
+        "the other modality's teacher only what both modalities show (class information)."
+    )
+    return [Finding("note", text)]
 
 
 def _reconstruction(measured: Measured) -> list[Finding]:
@@ -161,34 +165,44 @@ def _reconstruction(measured: Measured) -> list[Finding]:
     for m, error in measured.errors.items():
         baseline = measured.baselines[m]
         share = error / baseline
-        is_learned = share < LEARNED
-        text = (
-            f"Masked {m} of clips looked at now is restored with an error of {error:.3g}, where "
-            f"predicting each patch's mean gives {baseline:.3g}: "
+        numbers = (
+            f"on the report's clips its error is {error:.3g}, where predicting each patch's mean "
+            f"gives {baseline:.3g}"
         )
-        text += f"{1 - share:.0%} less." if is_learned else "no better."
-        findings.append(Finding("good" if is_learned else "warning", text))
+        if share < LEARNED:
+            text = f"Reconstruction of masked {m} is learned: {numbers}; {1 - share:.0%} less."
+            findings.append(Finding("good", text))
+        else:
+            text = f"Reconstruction of masked {m} is not learned (yet): {numbers}; no better."
+            findings.append(Finding("warning", text, remedies=NOT_RESTORED))
     return findings
 
 
-def _neighbors(measured: Measured) -> list[Finding]:
+def _neighbors(measured: Measured, table: str | None) -> list[Finding]:
     """States whether nearest neighbors find the class, beside chance and an untrained network."""
-    findings = []
+    gained, others = [], []
     for m, (trained, untrained, chance) in measured.accuracies.items():
         margin = 2 * math.sqrt(max(chance * (1 - chance), 1e-9) / measured.clips)
         is_better_than_chance = trained > chance + margin
-        has_gained = is_better_than_chance and not trained <= untrained + margin / 2
-        text = (
-            f"Among these {measured.clips} clips, a vote of nearest neighbors by features of {m} "
-            f"names the class of {trained:.0%}"
-            + ("" if math.isnan(untrained) else f", by an untrained network's of {untrained:.0%}")
-            + f"; chance is {chance:.0%}"
-        )
-        if not has_gained:
+        text = f"{trained:.0%} of the clips by features of {m}"
+        text += "" if math.isnan(untrained) else f" (untrained: {untrained:.0%})"
+        if is_better_than_chance and not trained <= untrained + margin / 2:
+            gained.append(text)
+        else:
             reference = "without training" if is_better_than_chance else "guessing"
-            text += f": no better than {reference} (yet)"
-        findings.append(Finding("good" if has_gained else "note", f"{text}."))
-    return findings
+            others.append(f"{text}, no better than {reference} (yet)")
+    guesses = max((chance for *_, chance in measured.accuracies.values()), default=0.0)
+    caveat = (
+        f"chance is {guesses:.0%}. A crude measure, to be compared with nothing but its own "
+        f"untrained number: the report's {measured.clips} clips vote on each other, without a "
+        "training set"
+    )
+    caveat += f". The accuracies to go by are in the table below ({table})." if table else "."
+    return [
+        Finding(level, f"The nearest neighbors name the class of {' and '.join(parts)}; {caveat}")
+        for level, parts in (("good", gained), ("note", others))
+        if parts
+    ]
 
 
 def _dead_clips(measured: Measured) -> list[Finding]:

@@ -1,7 +1,9 @@
 """A verdict on a run in words: collapsed or not, by which evidence and since when."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+
+import ml_collections
 
 from input_pipeline.programs.wording import counted
 from xkd_jax.report.health import course, early, monitors, outputs
@@ -27,9 +29,10 @@ class Verdict:
 
 def judge(
     history: History | None,
-    config: Mapping | None,
+    config: ml_collections.ConfigDict | None,
     output_count: int | None,
     measured: Measured | None,
+    table: str | None = None,
 ) -> Verdict:
     """Judges a run by its log and by its outputs for clips.
 
@@ -38,6 +41,7 @@ def judge(
         config: Config of the run; None if unknown.
         output_count: J, the number of a projector's outputs; None if unknown.
         measured: Measurements of clips; None if there are none.
+        table: Section with the accuracies of an evaluation; None if there is none.
     """
     advice = Advice(config)
     findings: list[Finding] = []
@@ -46,9 +50,10 @@ def judge(
             findings += monitors.find(history, output_count, advice)
         else:
             findings += early.find(history, advice).values()
-        findings += course.find(history, advice)
+        restored = () if measured is None or measured.clips < 2 else measured.errors
+        findings += course.find(history, config, advice, restored)
     if measured is not None:
-        findings += outputs.find(measured, advice)
+        findings += outputs.find(measured, advice, table)
     findings.sort(key=lambda finding: LEVELS.index(finding.level))
     evidence = []
     if history is not None:

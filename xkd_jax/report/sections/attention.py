@@ -20,7 +20,8 @@ def build(networks: Networks, survey: Survey) -> Section:
     section.say(
         f"{_WHO[query]} in the last block. Brighter means more attention; each map "
         "has its own scale. Refinement scales each head by the other modality's attention, so it "
-        "changes the mean of the heads, not the map of one head."
+        "changes the mean of the heads, not the map of one head. Where it moves little, both means "
+        "look alike."
     )
     shifts = {
         f"{network}/{m}": attention.shift(out.attention, out.refined_attention)

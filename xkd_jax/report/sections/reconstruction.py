@@ -9,7 +9,7 @@ from xkd_jax.report import attention, masked, reconstructions, sound
 from xkd_jax.report.page import Section, audio, escape, image, player, sprite, table, tabs
 from xkd_jax.report.survey import Survey
 
-_SMALL = 100  # frames up to this height are enlarged without interpolation
+_SMALL = 100  # frames up to this height are enlarged without interpolation, and kept losslessly
 
 
 def build(networks: Networks, survey: Survey, advance: Callable[[str, int], object]) -> Section:
@@ -40,7 +40,8 @@ def build(networks: Networks, survey: Survey, advance: Callable[[str, int], obje
     section.say(
         "Error: mean squared error of the masked patches in the space of normalized patches, over "
         "all clips, ± its standard error. Of patch means: the error of predicting each patch's "
-        "mean.",
+        "mean. Explained: how far the error is below that, in % of it; 0% if the network predicts "
+        "no more than the means, 100% if it restores everything.",
         "faint",
     )
     if "video" in survey.restored:
@@ -64,7 +65,7 @@ def _video(section: Section, survey: Survey, rate: float, first: str) -> None:
     for k, n in enumerate(survey.examples):
         original = restored[min(restored)].rows[0, k]
         small = original.shape[1] <= _SMALL
-        frames = sprite(f"original_{k}", original)
+        frames = sprite(f"original_{k}", original, small)
         contents = {}
         for ratio, r in restored.items():
             percent = round(100 * ratio)
@@ -73,8 +74,8 @@ def _video(section: Section, survey: Survey, rate: float, first: str) -> None:
                 f"{percent}% masked": f"masked_{k}_{percent}",
                 "reconstructed": f"restored_{k}_{percent}",
             }
-            frames += sprite(f"masked_{k}_{percent}", r.rows[1, k])
-            frames += sprite(f"restored_{k}_{percent}", r.rows[2, k])
+            frames += sprite(f"masked_{k}_{percent}", r.rows[1, k], small)
+            frames += sprite(f"restored_{k}_{percent}", r.rows[2, k], small)
             contents[f"{ratio:.0%}"] = player(keys, len(original), rate, small)
         title = f"<h3>{escape(survey.title(n))}</h3>"
         section.add(f'<div class="card">{title}{frames}{tabs("masked:", contents, first)}</div>')

@@ -42,10 +42,11 @@ def build(networks: Networks, survey: Survey) -> Section:
         )
         section.say(
             "Cosine: mean cosine between the features of different clips; 1 if all are alike. "
-            "Rank: effective number of directions that the features use. Entropy: mean entropy, in "
-            "nats, of the distributions over the J outputs (a teacher's are centered and "
-            "sharpened). Entropy of the mean: that of their mean. Information: the difference of "
-            "these two, what an output says about its clip, at most "
+            "Rank: effective number of directions in which the features of these clips differ; "
+            "RankMe in Training is of other recordings, and counts their mean. Entropy: mean "
+            "entropy, in nats, of the distributions over the J outputs (a teacher's are centered "
+            "and sharpened). Entropy of the mean: that of their mean. Information: the difference "
+            "of these two, what an output says about its clip, at most "
             f"log n = {math.log(len(clips)):.2f}." + limits + _about_classes(survey),
             "faint",
         )
@@ -152,9 +153,10 @@ def _neighbors(section: Section, survey: Survey) -> None:
     error = math.sqrt(0.25 / count)
     section.say(
         f"Share of {count} clips whose class wins the vote of their nearest neighbors (at most "
-        f"{representations.NEIGHBORS}) in the features. Always predicting the most frequent class "
-        f"gives {chance:.0%}. With so few clips, the standard error of each number is up to "
-        f"±{error:.0%}. The evaluations of the paper are in configs/eval/.",
+        f"{representations.NEIGHBORS}) in the features. The clips vote on each other, without a "
+        "training set, so the untrained networks alone are comparable. Always predicting the most "
+        f"frequent class gives {chance:.0%}. With so few clips, the standard error of each number "
+        f"is up to ±{error:.0%}. The evaluations of the paper are in configs/eval/.",
         "faint",
     )
     section.numbers["neighbor_accuracy"] = {**numbers, "chance": chance, "clips": count}

@@ -11,12 +11,23 @@ from xkd_jax.report.page import Section, escape, grid, image, table
 from xkd_jax.report.survey import Survey
 
 _SHOWN_QUERIES, _SHOWN_CANDIDATES = 4, 5
+# Frames of answers, by their CSS class.
+_LEGEND = {
+    "own": "Green: the query's own clip.",
+    "alike": "Orange: another clip of the same class.",
+}
 
 
 def build(survey: Survey) -> Section:
     """Builds the section with the recalls and the nearest candidates of some queries."""
     section = Section("retrieval", "Retrieval")
     count = len(survey.clips)
+    section.say(
+        f"A clip's sound is to find the video of the same clip among all {count}, and its video "
+        f"the sound. A guess is right in {1 / count:.1%} of the cases. The networks have learned "
+        "what goes together where a line is well above chance, the last line, and above the "
+        "untrained networks."
+    )
     depths = list(next(iter(survey.retrievals.values()))[0].recall)
     rows, numbers = [], {}
     for name, pair in survey.retrievals.items():
@@ -46,19 +57,34 @@ def build(survey: Survey) -> Section:
         "faint",
     )
     section.numbers = {"clips": count, "spaces": numbers}
-    for retrieval in next(iter(survey.retrievals.values())):
+    pictured, pair = next(iter(survey.retrievals.items()))
+    shown = survey.examples[:_SHOWN_QUERIES]
+    for retrieval in pair:
         section.add(
             f"<h3>{_called(retrieval.queries).capitalize()} → {_called(OTHER[retrieval.queries])}: "
-            "the nearest</h3>"
+            f"the nearest ({pictured})</h3>"
         )
-        shown = survey.examples[:_SHOWN_QUERIES]
         section.add(grid(*(_nearest(survey, retrieval, n) for n in shown)))
         section.pictures[f"retrieval_{retrieval.queries}"] = _nearest_picture(
             survey, retrieval, shown
         )
-    if survey.clips.labels is not None:
-        section.say("Green: the query's own clip. Orange: another clip of the same class.", "faint")
+    kinds = {
+        _kind(survey, n, candidate)
+        for retrieval in pair
+        for n in shown
+        for candidate in retrieval.nearest(n, _SHOWN_CANDIDATES)
+    }
+    legend = " ".join(text for kind, text in _LEGEND.items() if kind in kinds)
+    section.say(f"Left what is asked, then the answers, the most similar first. {legend}", "faint")
     return section
+
+
+def _kind(survey: Survey, n: int, candidate: int) -> str:
+    """Tells what an answer to query n is: its own clip, one alike in class, or neither."""
+    labels = survey.clips.labels
+    if candidate == n:
+        return "own"
+    return "alike" if labels is not None and labels[candidate] == labels[n] else ""
 
 
 def _chance(survey: Survey, heads: Sequence[str]) -> list[str]:
@@ -83,16 +109,16 @@ def _thumbnail(survey: Survey, modality: str, n: int) -> np.ndarray:
 
 
 def _nearest(survey: Survey, retrieval: representations.Retrieval, n: int) -> str:
-    other, labels = OTHER[retrieval.queries], survey.clips.labels
+    other = OTHER[retrieval.queries]
     asked = image(_square(_thumbnail(survey, retrieval.queries, n)), "the query")
     asked = (
         f"<figure class='asked'>{asked}"
-        f"<figcaption>asked: {escape(survey.title(n))}</figcaption></figure>"
+        f"<figcaption>asked: {escape(survey.title(n))}; its own clip is answer "
+        f"{retrieval.place(n)}</figcaption></figure>"
     )
     answers = ""
     for place, candidate in enumerate(retrieval.nearest(n, _SHOWN_CANDIDATES), 1):
-        alike = labels is not None and labels[candidate] == labels[n]
-        kind = "own" if candidate == n else "alike" if alike else ""
+        kind = _kind(survey, n, candidate)
         thumbnail = image(_square(_thumbnail(survey, other, candidate)), f"answer {place}")
         answers += (
             f'<figure class="{kind}">{thumbnail}'

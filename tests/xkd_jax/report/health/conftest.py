@@ -25,7 +25,7 @@ def judge_log(tmp_path):
     return judge_log
 
 
-def judge_clips(**changes):
+def judge_clips(table=None, **changes):
     """Returns the verdict on healthy measurements of 100 clips, but for the changes."""
     networks = [("teacher", "video"), ("teacher", "audio"), ("student", "video")]
     healthy = {
@@ -36,7 +36,7 @@ def judge_clips(**changes):
         "baselines": {"video": 1.0},
         "accuracies": {"video": (0.6, 0.2, 0.1)},
     }
-    return verdict.judge(None, None, OUTPUTS, Measured(**(healthy | changes)))
+    return verdict.judge(None, None, OUTPUTS, Measured(**(healthy | changes)), table)
 
 
 def steps(count=10):

@@ -41,7 +41,7 @@ def test_a_rising_loss_is_a_warning_with_its_step(judge_log):
     verdict = judge_log([log_line(s, total=t) for s, t in zip(steps(), totals, strict=True)])
     [warning] = findings_of(verdict, "warning")
     assert warning.since == 40
-    assert "risen" in warning.text
+    assert "The total loss ends 400% above its lowest" in warning.text
 
 
 def test_clips_of_other_recordings_are_a_warning_with_the_names(judge_log, tmp_path):

@@ -1,8 +1,12 @@
 """What the findings come to in one sentence."""
 
+from tests.tiny import tiny_config
 from tests.xkd_jax.report.conftest import log_line
-from tests.xkd_jax.report.health.conftest import judge_clips, steps
+from tests.xkd_jax.report.health.conftest import OUTPUTS, judge_clips, steps
+from xkd_jax.report import history
 from xkd_jax.report.health import verdict
+from xkd_jax.report.health.outputs import Measured
+from xkd_jax.report.representations import OfClass
 
 
 def test_a_healthy_run(judge_log):
@@ -34,6 +38,38 @@ def test_the_headline_names_the_collapse_that_began_first(judge_log):
     ]
     headline = judge_log(lines).headline
     assert headline.startswith("Collapsed, since step 30. The audio student gives every output")
+
+
+def test_each_thing_is_said_once(judge_log, tmp_path):
+    log = [log_line(step) for step in steps()]
+    of_class = OfClass(0.5, 2.0, 0.7, 0.6)
+    teachers = [("teacher", "video"), ("teacher", "audio")]
+    measured = Measured(
+        clips=100,
+        information=dict.fromkeys(teachers, 2.0),
+        errors={"video": 0.5, "audio": 0.6},
+        baselines={"video": 1.0, "audio": 1.0},
+        accuracies={"video": (0.6, 0.2, 0.1), "audio": (0.7, 0.3, 0.1)},
+        classes=dict.fromkeys(teachers, of_class),
+    )
+    judge_log(log)
+    found = verdict.judge(history.read(tmp_path), tiny_config(), OUTPUTS, measured)
+    beginnings = (
+        "The log shows no collapse: outputs change with the clip (between_clips: 40% of the video "
+        "teacher's and 40% of the audio teacher's outputs differ between clips; collapsed: 2% or "
+        "less) and students do not just repeat their teachers (KL divergence: 48% for the video "
+        "student and 48% for the audio student, in shares of log J; collapsed: 2% or less).",
+        "Outputs tell clips apart: of what it takes to single out one of the report's 100 clips, ",
+        "Reconstruction of masked video is learned: on the report's clips",
+        "Reconstruction of masked audio is learned: on the report's clips",
+        "The nearest neighbors name the class of 60% of the clips by features of video (untrained: "
+        "20%) and 70% of the clips by features of audio (untrained: 30%); chance is 10%. A crude",
+        "Of what it takes to name a clip's class, the video teacher's outputs say 25% (it makes "
+        "70% of their variance) and the audio teacher's outputs say 25%",
+    )
+    assert len(found.findings) == len(beginnings)
+    for finding, beginning in zip(found.findings, beginnings, strict=True):
+        assert finding.text.startswith(beginning)
 
 
 def test_nothing_to_judge():
