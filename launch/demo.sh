@@ -52,7 +52,7 @@ In $workdir:
   metrics.jsonl    every loss term and monitor, one JSON object per line
   tensorboard/     the same for TensorBoard: tensorboard --logdir $workdir
   checkpoints/     the same command resumes from these
-  compare/         the table that follows in half a minute, as results.json and compare.png
+  compare/         the table that follows, in half a minute, as results.json and compare.png
 
 To see the run on one page: python -m xkd_jax.report --workdir=$workdir
 

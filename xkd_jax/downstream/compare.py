@@ -3,7 +3,6 @@
 See configs/eval/compare.py.
 """
 
-import collections
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -194,21 +193,21 @@ def _legend(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _edges(summary: Mapping[str, Any]) -> Iterator[str]:
-    """Names the classifiers whose best C, k or epoch is at the end of those that were tried."""
-    at_edge: dict[str, collections.Counter[tuple[str, str, float]]] = {}
+    """Names the features whose best C, k or epoch is at the end of those that were tried."""
+    found: dict[tuple[str, str, str, float], list[str]] = {}
     for row in summary["rows"]:
         for weights in (PRETRAINED, UNTRAINED):
             for partition in row[weights]["partitions"].values():
-                counts = at_edge.setdefault(row["classifier"], collections.Counter())
                 if side := results.edge(partition):
-                    counts[side, partition["varied"], partition["chosen"]] += 1
-    for name, counts in at_edge.items():
-        for (side, varied, value), count in sorted(counts.items()):
-            further = "larger" if side == "largest" else "smaller"
-            yield (
-                f"{name}: the {side} {varied} that was tried, {value:g}, is the best in "
-                f"{counted(count, 'case')}; {further} ones may be better (config.classifier.{name})"
-            )
+                    key = row["classifier"], side, partition["varied"], partition["chosen"]
+                    found.setdefault(key, []).append(f"{weights} {row['features']}")
+    for (name, side, varied, value), features in sorted(found.items()):
+        further = "larger" if side == "largest" else "smaller"
+        yield (
+            f"{name}: the {side} {varied} that was tried, {value:g}, is the best for "
+            f"{', '.join(dict.fromkeys(features))}; {further} ones may be better "
+            f"(config.classifier.{name})"
+        )
 
 
 def picture(summary: Mapping[str, Any]) -> np.ndarray:

@@ -115,12 +115,12 @@ def _informative(measured: Measured) -> list[Finding]:
         return []
     log_n = math.log(measured.clips)
     shares = ", ".join(
-        f"the {m} {network}'s {nats / log_n:.0%}"
+        f"{nats / log_n:.0%} in the {m} {network}'s"
         for (network, m), nats in measured.information.items()
     )
     text = (
-        f"Outputs tell clips apart: of what it takes to single out one of the report's "
-        f"{measured.clips} clips, they say: {shares} (mutual information of output and clip, in "
+        f"Outputs tell clips apart. Of what it takes to single out one of the report's "
+        f"{measured.clips} clips, they hold: {shares} (mutual information of output and clip, in "
         f"shares of log {measured.clips})."
     )
     return [Finding("good", text)]

@@ -14,8 +14,9 @@ def build(comparison: Comparison) -> Section:
         f"How well a classifier finds the classes of {comparison.recordings} test recordings from "
         f"features of the {comparison.network}s, after it has learned from other recordings with "
         f"their classes: {metrics.TITLES[comparison.metric]} in %, for the pretrained networks and "
-        "for the same networks with random weights. The gain, in points, is what pretraining has "
-        "brought."
+        "for the same networks with random weights. The gain, in points, is that of the whole "
+        "pretraining. For the part of the cross-modal losses, compare with a run without them: "
+        "--config.xkd.lambda_da=0.0 --config.xkd.lambda_kd=0.0."
     )
     rows = [
         (

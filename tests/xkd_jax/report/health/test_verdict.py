@@ -59,7 +59,8 @@ def test_each_thing_is_said_once(judge_log, tmp_path):
         "teacher's and 40% of the audio teacher's outputs differ between clips; collapsed: 2% or "
         "less) and students do not just repeat their teachers (KL divergence: 48% for the video "
         "student and 48% for the audio student, in shares of log J; collapsed: 2% or less).",
-        "Outputs tell clips apart: of what it takes to single out one of the report's 100 clips, ",
+        "Outputs tell clips apart. Of what it takes to single out one of the report's 100 clips, "
+        "they hold: ",
         "Reconstruction of masked video is learned: on the report's clips",
         "Reconstruction of masked audio is learned: on the report's clips",
         "The nearest neighbors name the class of 60% of the clips by features of video (untrained: "
