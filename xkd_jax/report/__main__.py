@@ -149,7 +149,7 @@ def _folder(workdir: pathlib.Path) -> pathlib.Path:
 
 
 def _log(workdir: pathlib.Path, missing: list[str]) -> "History | None":
-    """Reads the log of the run; returns None if there is none."""
+    """Reads the log of the run; returns None if the run has not logged anything."""
     from xkd_jax.report import history
 
     log = history.read(_folder(workdir))
@@ -178,7 +178,7 @@ def _networks(
 def _comparison(
     workdir: pathlib.Path, networks: "Networks", missing: list[str]
 ) -> "Comparison | None":
-    """Reads the table of the task `compare`; returns None if there is none of these weights."""
+    """Reads the table of the task `compare`; returns None without a table of these weights."""
     from xkd_jax.report import comparison
 
     try:

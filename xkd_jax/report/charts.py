@@ -45,7 +45,7 @@ class Lines:
         marks: Events on the x axis.
         group: Charts of the same group zoom together.
         log: Whether the y axis is logarithmic at first.
-        highest: Largest possible value, where the y axis ends at the latest; None if there is none.
+        highest: Largest possible value, where the y axis ends at the latest; None without a limit.
     """
 
     title: str

@@ -74,7 +74,7 @@ def read(folder: pathlib.Path, provenance: Mapping[str, Any]) -> Comparison:
         The table.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: The run has no table.
         ValueError: It cannot be read, or is of other weights. The message says so in words that
             hold nothing of the file.
     """

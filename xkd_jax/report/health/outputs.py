@@ -59,7 +59,7 @@ def find(measured: Measured, advice: Advice, table: str | None = None) -> list[F
     Args:
         measured: Measurements of the clips.
         advice: Remedies that are left to try.
-        table: Section with the accuracies of an evaluation; None if there is none.
+        table: Title of the section with the accuracies of an evaluation; None without one.
     """
     findings = []
     if measured.clips > 1:

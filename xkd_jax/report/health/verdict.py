@@ -41,7 +41,7 @@ def judge(
         config: Config of the run; None if unknown.
         output_count: J, the number of a projector's outputs; None if unknown.
         measured: Measurements of clips; None if there are none.
-        table: Section with the accuracies of an evaluation; None if there is none.
+        table: Title of the section with the accuracies of an evaluation; None without one.
     """
     advice = Advice(config)
     findings: list[Finding] = []
