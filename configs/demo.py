@@ -4,7 +4,8 @@
 
 Data: `generated`, real MP4 files of moving shapes whose movements are heard, written on first use.
 It shows that the whole system works and that the method learns: classifiers on the features of
-each modality find more classes than on those of an untrained network, or of the autoencoder alone.
+each modality find more classes than on those of an untrained network, and on those of video more
+than on those of autoencoders alone.
 `launch/demo.sh` runs this. docs/demo.md says how the numbers were chosen, and what is not the
 paper's.
 """
