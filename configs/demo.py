@@ -57,8 +57,8 @@ def get_config():
     temperature = config.xkd.teacher_temperature
     temperature.video_start = temperature.video_end = 0.05
     temperature.audio_start = temperature.audio_end = 0.05
-    # With the paper's weight of 1, distillation still rises and falls at the end of so short a run;
-    # with 0.25, teachers tell few clips apart.
+    # With the paper's weight of 1, the total rises more often at the end of so short a run; with
+    # 0.25, teachers tell few clips apart.
     config.xkd.lambda_kd = 0.5
     # A momentum of 0.997 leaves the teachers of a short run hundreds of steps behind. It rises, as
     # the paper's does, so that what the students are to predict comes to rest.
