@@ -4,8 +4,7 @@
 
 Data: `generated`, real MP4 files of moving shapes whose movements are heard, written on first use.
 It shows that the whole system works and that the method learns: classifiers on the features of
-each modality find more classes than on those of an untrained network, and on those of video more
-than on those of autoencoders alone.
+each modality find more classes than on those of an untrained network, or of the autoencoder alone.
 `launch/demo.sh` runs this. docs/demo.md says how the numbers were chosen, and what is not the
 paper's.
 """
@@ -57,9 +56,6 @@ def get_config():
     temperature = config.xkd.teacher_temperature
     temperature.video_start = temperature.video_end = 0.05
     temperature.audio_start = temperature.audio_end = 0.05
-    # With the paper's weight of 1, the total rises more often at the end of so short a run; with
-    # 0.25, teachers tell few clips apart.
-    config.xkd.lambda_kd = 0.5
     # A momentum of 0.997 leaves the teachers of a short run hundreds of steps behind. It rises, as
     # the paper's does, so that what the students are to predict comes to rest.
     config.xkd.ema_video = config.xkd.ema_audio = 0.99

@@ -125,8 +125,8 @@ def _all_clear(history: History, log_j: float) -> list[Finding]:
         )
     if distant:
         parts.append(
-            f"students still differ from their teachers (KL divergence: {distant}, in shares of "
-            f"log J for J outputs; collapsed: {KL_GONE:.0%} or less)"
+            f"students do not just repeat their teachers (KL divergence: {distant}, in shares of "
+            f"log J; collapsed: {KL_GONE:.0%} or less)"
         )
     return [Finding("good", f"The log shows no collapse: {' and '.join(parts)}.")] if parts else []
 
