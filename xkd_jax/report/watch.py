@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from xkd_jax.report import history
-from xkd_jax.report.health import early
+from xkd_jax.report.health import monitors
 from xkd_jax.report.health.findings import Advice
 from xkd_jax.run import console
 
@@ -23,6 +23,7 @@ class Watch:
 
     def __init__(self, workdir: str | os.PathLike, config: Mapping) -> None:
         self._workdir = pathlib.Path(workdir)
+        self._outputs = config["model"]["projector"]["out"]
         self._advice = Advice(config)
         self._lines: dict[int, dict[str, float]] | None = None
         self._once = console.Once()
@@ -32,7 +33,8 @@ class Watch:
         if self._lines is None:
             self._lines = self._logged(step)
         self._lines[step] = _watched(metrics)
-        for name, finding in early.find(self._history(), self._advice).items():
+        found = monitors.find_in_progress(self._history(), self._outputs, self._advice)
+        for name, finding in found.items():
             tips = f" Try: {'; '.join(finding.remedies)}." if finding.remedies else ""
             self._once.warn(name, f"step {step}: {finding.text}{tips}")
 
@@ -57,4 +59,4 @@ class Watch:
 
 
 def _watched(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if early.PATTERN.match(name)}
+    return {name: value for name, value in metrics.items() if monitors.WATCHED.match(name)}

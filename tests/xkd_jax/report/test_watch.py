@@ -43,6 +43,33 @@ def test_alike_outputs_are_said_once_for_each_teacher_and_not_of_fresh_networks(
     assert "The audio teacher's" in capsys.readouterr().err
 
 
+def test_the_papers_signs_are_said_once_and_not_of_fresh_networks(tmp_path, capsys):
+    config = tiny_config()
+    config.xkd.centering = False
+
+    def lines(*steps):
+        return [log_line(s, distillation=0.01, kl=2.0, **shares(0.5)) for s in steps]
+
+    look(tmp_path, lines(10, 50, 90), config)
+    assert not capsys.readouterr().err
+    look(tmp_path, lines(100, 110), config)
+    video, audio = capsys.readouterr().err.splitlines()
+    assert video.startswith(
+        "warning: step 100: The audio teacher puts out the same single output for every clip, and "
+        "the video student has learned it by heart: distillation is almost 0 "
+        "(distillation/video is 0.01 nats; log J is 4.16). Try: turn centering on "
+    )
+    assert "distillation/audio is 0.01" in audio
+    # One line is no stretch, nor is one that ends.
+    path = tmp_path / "other"
+    path.mkdir()
+    uniform, apart = {"entropy/audio_student": 4.15}, {"entropy/audio_student": 3.0}
+    kinds = (apart, uniform, apart, uniform, uniform)
+    look(path, [log_line(100 + s, **kind) for s, kind in enumerate(kinds)])
+    [warning] = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: step 104: The audio student gives every output")
+
+
 def probed(values, name="rankme/audio_student", share=0.05):
     between = {f"between_clips/{m}_teacher": share for m in ("video", "audio")}
     return [log_line(100 * n, **{name: value}, **between) for n, value in enumerate(values, 1)]

@@ -1,4 +1,4 @@
-"""The rules that the verdict shares with a run in progress, which warns by them.
+"""Signs of a collapse that come before the paper's, and that show one which the paper's do not.
 
 LayerNorm fixes an output's mean square: the share that all clips have in common and the share that
 differs between clips add up to one. In a collapse the second goes to 0. Centering removes the
@@ -27,8 +27,6 @@ CLIPS_APART = 0.1
 # A rank has fallen if it is at most this share of its highest value.
 FALLEN = 0.5
 
-# Metrics that the rules look at.
-PATTERN = re.compile(r"between_clips/\w+_teacher|(rankme|lidar)/|schedule/teacher_temperature_")
 _RANK = re.compile(r"(rankme|lidar)/(video|audio)_(teacher|student|outputs)$")
 
 
@@ -36,7 +34,7 @@ def find(history: History, advice: Advice) -> dict[str, Finding]:
     """Finds outputs that no longer depend on the clip, and ranks that have fallen.
 
     Args:
-        history: Log of the run so far; of its metrics, those that match `PATTERN` are enough.
+        history: Log of the run so far.
         advice: Remedies that are left to try.
 
     Returns:

@@ -7,6 +7,7 @@ number of nats fits projectors of all sizes.
 
 import functools
 import math
+import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -21,6 +22,12 @@ DISTILLATION_GONE = 0.05
 KL_GONE = 0.02
 ENTROPY_UNIFORM = 0.97
 
+# Metrics that `find_in_progress` looks at.
+WATCHED = re.compile(
+    r"between_clips/\w+_teacher|(rankme|lidar)/|schedule/teacher_temperature_|distillation/|kl/|"
+    r"entropy/"
+)
+
 
 def find(history: History, outputs: int, advice: Advice) -> list[Finding]:
     """Finds collapse, or else metrics on their way to it; says so if all is well.
@@ -31,14 +38,38 @@ def find(history: History, outputs: int, advice: Advice) -> list[Finding]:
         advice: Remedies that are left to try.
     """
     log_j = math.log(outputs)
-    found = list(early.find(history, advice).values())
-    found += [f for m in MODALITIES for f in _collapses(history, m, log_j, advice)]
+    found = [*early.find(history, advice).values(), *_collapses(history, log_j, advice).values()]
     if not any(finding.level == "collapsed" for finding in found):
         found += _approaches(history, log_j, advice)
     return found or _all_clear(history, log_j)
 
 
-def _collapses(history: History, m: str, log_j: float, advice: Advice) -> list[Finding]:
+def find_in_progress(history: History, outputs: int, advice: Advice) -> dict[str, Finding]:
+    """Finds what a run in progress should warn of, by the rules of `find`.
+
+    Args:
+        history: Log of the run so far; of its metrics, those that match `WATCHED` are enough.
+        outputs: J, the number of a projector's outputs.
+        advice: Remedies that are left to try.
+
+    Returns:
+        Findings by the name of the metric that shows them.
+    """
+    found = early.find(history, advice)
+    if history.steps[-1] >= early.FROM_STEP:
+        found |= _collapses(history, math.log(outputs), advice)
+    return found
+
+
+def _collapses(history: History, log_j: float, advice: Advice) -> dict[str, Finding]:
+    """Finds what has collapsed by the paper's signs, by the name of the metric."""
+    found = {}
+    for m in MODALITIES:
+        found |= _collapses_of(history, m, log_j, advice)
+    return found
+
+
+def _collapses_of(history: History, m: str, log_j: float, advice: Advice) -> dict[str, Finding]:
     """Finds what has collapsed in a modality."""
     teacher = OTHER[m]
     check = functools.partial(_beyond_bound, history, log_j, advice)
@@ -68,7 +99,7 @@ def _collapses(history: History, m: str, log_j: float, advice: Advice) -> list[F
         f"The {m} student gives every output about the same probability, whatever it sees",
         ("norm", "alignment", "sharpen", "rate"),
     )
-    return [finding for finding in (student, uniform_teacher, uniform_student) if finding]
+    return student | uniform_teacher | uniform_student
 
 
 def _beyond_bound(
@@ -79,14 +110,14 @@ def _beyond_bound(
     is_beyond: Callable[[np.ndarray], np.ndarray],
     text: str,
     remedies: tuple[str, ...],
-) -> Finding | None:
+) -> dict[str, Finding]:
     """Finds collapse in a metric, whose shares of log J are beyond a bound up to the end."""
     steps, values = history.known(name)
     began = since(steps, is_beyond(values / log_j))
     if began is None or began == steps[-1]:  # one value is no stretch
-        return None
+        return {}
     numbers = f"{name} is {values[-1]:.3g} nats; log J is {log_j:.3g}"
-    return Finding("collapsed", f"{text} ({numbers}).", began, advice.select(*remedies))
+    return {name: Finding("collapsed", f"{text} ({numbers}).", began, advice.select(*remedies))}
 
 
 def _approaches(history: History, log_j: float, advice: Advice) -> list[Finding]:
@@ -125,8 +156,8 @@ def _all_clear(history: History, log_j: float) -> list[Finding]:
         )
     if distant:
         parts.append(
-            f"students do not just repeat their teachers (KL divergence: {distant}, in shares of "
-            f"log J; collapsed: {KL_GONE:.0%} or less)"
+            f"students still differ from their teachers (KL divergence: {distant}, in shares of "
+            f"log J for J outputs; collapsed: {KL_GONE:.0%} or less)"
         )
     return [Finding("good", f"The log shows no collapse: {' and '.join(parts)}.")] if parts else []
 
