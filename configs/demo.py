@@ -4,7 +4,8 @@
 
 Data: `generated`, real MP4 files of moving shapes whose movements are heard, written on first use.
 It shows that the whole system works and that the method learns: classifiers on the features of
-each modality find more classes than on those of an untrained network, or of the autoencoder alone.
+each modality find more classes than on those of an untrained network, and on those of video more
+than on those of autoencoders alone.
 `launch/demo.sh` runs this. docs/demo.md says how the numbers were chosen, and what is not the
 paper's.
 """
@@ -40,7 +41,7 @@ def get_config():
         modality.encoder = base.transformer((64, 3, 4))
         modality.decoder = base.transformer((64, 2, 4))
     # Of 64 and of 32 patches.
-    config.model.video.mask_ratio, config.model.audio.mask_ratio = 0.5, 0.7
+    config.model.video.mask_ratio, config.model.audio.mask_ratio = 0.45, 0.7
     config.model.video.patch = (4, 8, 8)
     config.model.audio.patch = (16, 16)
     config.model.projector.hidden = 256

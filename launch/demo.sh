@@ -56,7 +56,7 @@ In $workdir:
 
 To see the run on one page: python -m xkd_jax.report --workdir=$workdir
 
-What the networks have learned, compared with untrained ones (docs/demo.md: with autoencoders alone):
+What the networks have learned, compared with untrained ones (compared with autoencoders: docs/demo.md):
 EOF
 python -m xkd_jax.main --config=configs/eval/compare.py --config.checkpoint="$workdir" \
     --workdir="$workdir/compare" "${data[@]}" "${seed[@]}" \

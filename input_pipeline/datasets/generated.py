@@ -46,7 +46,7 @@ from input_pipeline.programs import program, progress
 from input_pipeline.programs.wording import counted
 
 _MARKER = "generated.json"  # beside the splits: which seed the files come from
-_VERSION = 2  # of what a seed gives
+_VERSION = 4  # of what a seed gives
 _WORTH_A_PROCESS = 32  # clips; fewer are written before another process has started
 
 

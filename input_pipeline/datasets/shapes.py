@@ -1,10 +1,10 @@
 """Moving shapes whose movements are heard: what the generated clips show and sound.
 
-Each class is a way to move, with the sound that it makes and the form that moves: a disc bounces
-and thuds, two squares collide and clack, and so on. A clip repeats its event at a steady beat, seen
-and heard at the same instant, and what is bigger sounds lower. What does not tell the class is
-random: colors, sizes, places, tilts, tempo, loudness, the dim clouds that move behind, the silent
-shapes that drift about, and the noise.
+Each class is a way to move and the sound that it makes: a shape bounces and thuds, two collide and
+clack, and so on. A clip repeats its event at a steady beat, seen and heard at the same instant, and
+what is bigger sounds lower. What does not tell the class is random: forms, colors, sizes, places,
+tilts, tempo, loudness, the dim clouds that move behind, the silent shapes that drift about, and the
+noise.
 """
 
 import collections.abc
@@ -109,7 +109,7 @@ def _thud(time: np.ndarray, period: float, pitch: float, rng: np.random.Generato
 
 
 def _clack(time: np.ndarray, period: float, pitch: float, rng: np.random.Generator) -> np.ndarray:
-    return sum(_sine(pitch * f * time) * _decay(time, 0.02) for f in (1150, 1810, 2390))
+    return sum(_sine(pitch * f * time) * _decay(time, 0.06) for f in (1150, 1810, 2390))
 
 
 def _click(time: np.ndarray, period: float, pitch: float, rng: np.random.Generator) -> np.ndarray:
@@ -183,34 +183,34 @@ _FORMS: dict[str, collections.abc.Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class _Class:
-    """What moves, how, and how it sounds.
+    """How something moves, and how it sounds.
 
     Attributes:
         movement: (phase, size, rng) -> paths.
         sound: (time, period, pitch, rng) -> samples.
-        form: Name of `_FORMS`.
         speed: How many times faster than most it repeats.
-        tilt: Largest angle by which the form is turned, in radians.
+        forms: Names of `_FORMS` that show the movement.
     """
 
     movement: collections.abc.Callable[..., list[_Path]]
     sound: collections.abc.Callable[..., np.ndarray]
-    form: str
     speed: float = 1.0
-    tilt: float = np.pi
+    forms: tuple[str, ...] = tuple(_FORMS)
 
 
+# What ticks turns in its place, which a disc and a ring do not show.
+_TURNING = ("half", "square", "triangle", "bar", "cross")
 _CLASSES = {
-    "bounce": _Class(_bounce, _thud, "disc"),
-    "collide": _Class(_collide, _clack, "square"),
-    "flash": _Class(_flash, _buzz, "ring"),
-    "grow": _Class(_grow, _rise, "disc"),
-    "jump": _Class(_jump, _chirp, "triangle"),
-    "orbit": _Class(_orbit, _bell, "half"),
-    "pass": _Class(_pass, _whoosh, "bar", tilt=0.0),
-    "rattle": _Class(_rattle, _shaker, "square", speed=0.8),
-    "split": _Class(_split, _ding_dong, "half", speed=0.8, tilt=0.3),
-    "tick": _Class(_tick, _click, "bar", speed=2.0),
+    "bounce": _Class(_bounce, _thud),
+    "collide": _Class(_collide, _clack),
+    "flash": _Class(_flash, _buzz),
+    "grow": _Class(_grow, _rise),
+    "jump": _Class(_jump, _chirp),
+    "orbit": _Class(_orbit, _bell),
+    "pass": _Class(_pass, _whoosh),
+    "rattle": _Class(_rattle, _shaker, speed=0.8),
+    "split": _Class(_split, _ding_dong, speed=0.8),
+    "tick": _Class(_tick, _click, speed=2.0, forms=_TURNING),
 }
 CLASS_NAMES = tuple(_CLASSES)
 _SMALLEST, _LARGEST = 16.0, 22.0  # radius of a shape, in pixels
@@ -236,8 +236,8 @@ def render(seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarray, i
     first = rng.uniform(-1, 0) * period
     frame_times = np.arange(SECONDS * FRAME_RATE) / FRAME_RATE
     size = rng.uniform(_SMALLEST, _LARGEST)
-    # Bigger is lower, by two thirds of an octave from the smallest to the largest.
-    pitch = 2 ** (((_SMALLEST + _LARGEST) / 2 - size) / 9)
+    # Bigger is lower, by an octave from the smallest to the largest.
+    pitch = 2 ** (((_SMALLEST + _LARGEST) / 2 - size) / (_LARGEST - _SMALLEST))
     frames = _background(rng)
     for _ in range(rng.integers(1, 3)):
         form = rng.choice(list(_FORMS))
@@ -246,9 +246,9 @@ def render(seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarray, i
         way = _drift(frame_times, rng)
         _draw(frames, way, form, rng.uniform(4, 7), rng.uniform(-np.pi, np.pi), color, (0, 0))
     color, center = _color(rng), rng.uniform((-12, -6), (12, 6))
-    tilt = rng.uniform(-kind.tilt, kind.tilt)
+    form, tilt = rng.choice(kind.forms), rng.uniform(-np.pi, np.pi)
     for path in kind.movement((frame_times - first) / period, size, rng):
-        _draw(frames, path, kind.form, size, tilt, color, center)
+        _draw(frames, path, form, size, tilt, color, center)
     frames = np.clip(frames * 255, 0, 255).round().astype(np.uint8)
     return frames, _soundtrack(kind.sound, first, period, pitch, rng), label
 

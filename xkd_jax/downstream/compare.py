@@ -204,9 +204,9 @@ def _edges(summary: Mapping[str, Any]) -> Iterator[str]:
     for (name, side, varied, value), features in sorted(found.items()):
         further = "larger" if side == "largest" else "smaller"
         yield (
-            f"{name}: the {side} {varied} that was tried, {value:g}, is the best for "
-            f"{', '.join(dict.fromkeys(features))}; {further} ones may be better "
-            f"(config.classifier.{name})"
+            f"{name}: the {side} {varied} that was tried, {value:g}, is the best "
+            f"on held-out recordings for {', '.join(dict.fromkeys(features))}; {further} ones may "
+            f"be better (config.classifier.{name})"
         )
 
 

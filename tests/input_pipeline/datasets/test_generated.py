@@ -174,6 +174,16 @@ def test_flashes_are_heard_when_they_are_seen(made):
         assert np.median(distance) < 1.2 / shapes.FRAME_RATE
 
 
+def test_every_form_shows_its_movement():
+    """A disc that ticks would stand still, but for the outlines' pixels."""
+    ticks = range(len(shapes.CLASS_NAMES) - 1, 300, len(shapes.CLASS_NAMES))
+    for index in {*range(40), *ticks}:
+        frames, _, label = shapes.render(SEED, "train", index)
+        light = frames[: 2 * shapes.FRAME_RATE].max(axis=-1).astype(int)
+        changed = np.abs(light - light[0]).max(axis=0) > 80
+        assert changed.sum() > 300, (shapes.CLASS_NAMES[label], index)
+
+
 def sound_features(clip):
     """Mean and spread of the log spectrum."""
     windows = clip.waveform[: 125 * 512].reshape(125, 512) * np.hanning(512)

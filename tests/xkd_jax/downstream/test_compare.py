@@ -144,6 +144,6 @@ def test_a_search_that_ends_where_it_is_best_is_told():
     }
     found = {**compare.collect(cells, ("a", "b"), False), "title": "toys"}
     assert compare.table(found).splitlines()[-1] == (
-        "knn: the smallest k that was tried, 5, is the best for untrained video, pretrained audio; "
-        "smaller ones may be better (config.classifier.knn)"
+        "knn: the smallest k that was tried, 5, is the best on held-out recordings for untrained "
+        "video, pretrained audio; smaller ones may be better (config.classifier.knn)"
     )

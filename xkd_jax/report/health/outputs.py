@@ -119,8 +119,8 @@ def _informative(measured: Measured) -> list[Finding]:
         for (network, m), nats in measured.information.items()
     )
     text = (
-        f"Outputs tell clips apart. Of what it takes to single out one of the report's "
-        f"{measured.clips} clips, they hold: {shares} (mutual information of output and clip, in "
+        f"Outputs tell clips apart. Of the information that identifies one of the report's "
+        f"{measured.clips} clips, they carry: {shares} (mutual information of output and clip, in "
         f"shares of log {measured.clips})."
     )
     return [Finding("good", text)]

@@ -140,5 +140,5 @@ def _shares_between_clips(
         before, after = (s.mean(history, f"between_clips/{m}_teacher") for s in stretches)
         if np.isfinite([before, after]).all():
             fewer = fewer or after < HELD * before
-            words.append(f"{m} {before:.0%} then, {after:.0%} now")
+            words.append(f"{m} {before:.0%} at the lowest, {after:.0%} at the end")
     return fewer, "; ".join(words)

@@ -47,7 +47,7 @@ def build(
     )
     items = []
     for f in judgment.findings:
-        since = f" Since step {f.since}." if f.since is not None else ""
+        since = f" Seen since step {f.since}." if f.since is not None else ""
         tips = (
             f'<span class="try">Try: {escape("; ".join(f.remedies))}.</span>' if f.remedies else ""
         )

@@ -52,7 +52,7 @@ def test_distillation_that_rises_while_outputs_tell_clips_apart_is_no_divergence
     # 2 / 14 of a total of 5 + 2 + 6 fourteenths.
     assert "ends 15% above its lowest: 1.07, where it was 0.929 (means of 4" in finding.text
     assert "distillation/audio by 0.14. This is no divergence" in finding.text
-    assert "video 30% then, 35% now; audio 40% then, 40% now" in finding.text
+    assert "video 30% at the lowest, 35% at the end; audio 40% at the lowest" in finding.text
     assert finding.since <= 10 * COUNT // 2
 
 
@@ -81,7 +81,10 @@ def test_distillation_that_rises_while_outputs_become_alike_is_a_warning(judge_l
     )
     [finding] = about_the_total(judge_log(lines))
     assert finding.level == "warning"
-    assert "tell fewer clips apart (between_clips: video 40% then, 20% now" in finding.text
+    assert (
+        "tell fewer clips apart (between_clips: video 40% at the lowest, 20% at the end"
+        in finding.text
+    )
 
 
 def test_terms_are_named_by_their_weights_in_the_total(judge_log, log_of):

@@ -57,10 +57,11 @@ def test_each_thing_is_said_once(judge_log, tmp_path):
     beginnings = (
         "The log shows no collapse: outputs change with the clip (between_clips: 40% of the video "
         "teacher's and 40% of the audio teacher's outputs differ between clips; collapsed: 2% or "
-        "less) and students do not just repeat their teachers (KL divergence: 48% for the video "
-        "student and 48% for the audio student, in shares of log J; collapsed: 2% or less).",
-        "Outputs tell clips apart. Of what it takes to single out one of the report's 100 clips, "
-        "they hold: ",
+        "less) and students still differ from their teachers (KL divergence: 48% for the video "
+        "student and 48% for the audio student, in shares of log J for J outputs; collapsed: 2% or "
+        "less).",
+        "Outputs tell clips apart. Of the information that identifies one of the report's 100 "
+        "clips, they carry: ",
         "Reconstruction of masked video is learned: on the report's clips",
         "Reconstruction of masked audio is learned: on the report's clips",
         "The nearest neighbors name the class of 60% of the clips by features of video (untrained: "
