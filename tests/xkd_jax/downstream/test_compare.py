@@ -70,7 +70,8 @@ def test_a_comparison(run, data, tmp_path, capsys):
         "Features of the untrained networks:",
     ]
     assert re.search(r"\n  video  svm +\d+\.\d +\d+\.\d +[+-]\d+\.\d\n", out)
-    assert re.search(r"\n  chance +33\.3 +33\.3\nsvm: .*\nknn: .*\nfused: .*\n", out)
+    assert re.search(r"\n  both   knn +\d+\.\d +\d+\.\d +[+-]\d+\.\d\n  chance ", out)
+    assert re.search(r"\n  chance +33\.3 +33\.3\nsvm: .*\nknn: .*\nboth: .*'fused'.*\n", out)
 
 
 def test_one_modality_with_several_classes_a_recording(run, tmp_path):
