@@ -23,8 +23,8 @@ def pretrain(
 ) -> pathlib.Path:
     """Pretrains, or goes on with it, as the command `xkd pretrain` does.
 
-    Ctrl-C and SIGTERM save a checkpoint and end the function, which then returns as usual. The same
-    call goes on from there. In another thread than the main one, signals are not handled.
+    Ctrl-C and SIGTERM save a checkpoint and end the function with KeyboardInterrupt. The same call
+    goes on from there. In another thread than the main one, signals are not handled.
 
     Args:
         data: Folder of videos, or data that `input_pipeline.prepare` has made.
@@ -42,6 +42,7 @@ def pretrain(
         ConfigError: A field cannot work. The message names it, its value and what is allowed.
         ValueError: The data are unusable, or the workdir is in use, holds another model, or a run
             that has already reached its end.
+        KeyboardInterrupt: A signal stopped the run, after a save.
     """
     # Imported here because they import JAX and Flax.
     import jax
@@ -61,7 +62,9 @@ def pretrain(
         _set(settings, {"data.dataset": "prepared", "data.path": os.path.expanduser(prepared)})
     workdir = os.path.expanduser(workdir)
     with claimed(workdir):
-        pretrain_run.pretrain(settings, workdir)
+        pretrained = pretrain_run.pretrain(settings, workdir)
+    if not pretrained.has_ended:
+        raise KeyboardInterrupt(f"stopped and saved in {workdir}; the same call goes on from there")
     return pathlib.Path(workdir)
 
 

@@ -3,7 +3,7 @@
 import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import ml_collections
@@ -32,7 +32,19 @@ if TYPE_CHECKING:
 PICTURED = 4
 
 
-def pretrain(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
+class Pretrained(NamedTuple):
+    """What a pretraining has come to.
+
+    Attributes:
+        state: The last state.
+        has_ended: Whether it is the state at the last step; False if a signal stopped the run.
+    """
+
+    state: TrainState
+    has_ended: bool
+
+
+def pretrain(config: ml_collections.ConfigDict, workdir: str) -> Pretrained:
     """Pretrains XKD, from the newest checkpoint in the workdir or from the beginning.
 
     Args:
@@ -40,7 +52,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
         workdir: Folder of the run; it is created if it does not exist.
 
     Returns:
-        The last state.
+        The last state, and whether the run has ended.
 
     Raises:
         ConfigError: The config is impossible.
@@ -83,7 +95,8 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
         look=watch.Watch(workdir, config).look,
         rehearses=True,
     )
-    return loop.train(task, config, workdir, mesh, hooks)
+    state = loop.train(task, config, workdir, mesh, hooks)
+    return Pretrained(state, has_ended=int(state.step) == total_steps)
 
 
 def make_loader(config: ml_collections.ConfigDict) -> "Loader":

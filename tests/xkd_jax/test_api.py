@@ -1,5 +1,7 @@
 """`xkd_jax.pretrain` does what the command does, on folders of videos and on prepared data."""
 
+import os
+import signal
 import subprocess
 import sys
 
@@ -7,6 +9,8 @@ import jax
 import pytest
 
 import xkd_jax
+from tests import saved_runs, xla_flags
+from tests.integration import runs
 from xkd_jax import main, pretrain_run
 from xkd_jax.run import workdir
 
@@ -15,7 +19,12 @@ from xkd_jax.run import workdir
 def seen(monkeypatch):
     """Returns the list of requested pretrainings, (config, workdir) each; none is run."""
     asked = []
-    monkeypatch.setattr(pretrain_run, "pretrain", lambda *arguments: asked.append(arguments))
+
+    def pretrain(*arguments):
+        asked.append(arguments)
+        return pretrain_run.Pretrained(state=None, has_ended=True)
+
+    monkeypatch.setattr(pretrain_run, "pretrain", pretrain)
     return asked
 
 
@@ -107,6 +116,31 @@ def test_what_cannot_be_prepared_is_one_line(videos, tmp_path):
     with pytest.raises(ValueError, match=r"^\S+/videos cannot be prepared: --source is ") as error:
         xkd_jax.pretrain(videos, tmp_path / "run", prepared=tmp_path / "prepared")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow  # it compiles a step
+def test_after_a_signal_a_script_does_not_go_on_as_if_the_run_had_ended(tmp_path):
+    script = (
+        f"import xkd_jax; xkd_jax.pretrain({str(runs.clips())!r}, {str(tmp_path / 'run')!r}, "
+        f"config={runs.TINY!r}, steps=100_000); print('went on')"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env=os.environ | {"XLA_FLAGS": xla_flags.ONE_DEVICE},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    runs.wait_for_step(process, tmp_path / "run", 5)
+    process.send_signal(signal.SIGINT)
+    code, output = runs.ended(process)
+    assert code != 0 and "went on" not in output
+    assert output.splitlines()[-1] == (
+        f"KeyboardInterrupt: stopped and saved in {tmp_path / 'run'}; the same call goes on from "
+        "there"
+    )
+    *_, last = saved_runs.saved_steps(tmp_path / "run")
+    assert f"Stopped and saved at step {last} of 100000" in output
 
 
 @pytest.mark.parametrize("chosen", [None, "/chosen"])

@@ -243,7 +243,7 @@ def test_a_run_in_two_parts_is_the_run_in_one_and_the_probe_changes_nothing(data
     def run(name, **changes):
         changes = {"log.every_steps": 4, "log.images_every_steps": 0} | changes
         config = make_config(data, steps=4, **{"saving.every_steps": 2}, **changes)
-        return jax.device_get(pretrain_run.pretrain(config, str(tmp_path / name)))
+        return jax.device_get(pretrain_run.pretrain(config, str(tmp_path / name)).state)
 
     def probed(name):
         return {
