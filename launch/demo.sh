@@ -54,7 +54,7 @@ In $workdir:
   checkpoints/     the same command resumes from these
   compare/         the table that follows, in half a minute, as results.json and compare.png
 
-To see the run on one page: python -m xkd_jax.report --workdir=$workdir
+To see the run on one page, and what its losses mean: python -m xkd_jax.report --workdir=$workdir
 
 What the networks have learned, compared with untrained ones (compared with autoencoders: docs/demo.md):
 EOF

@@ -2,9 +2,9 @@
 
 Each class is a way to move and the sound that it makes: a shape bounces and thuds, two collide and
 clack, and so on. A clip repeats its event at a steady beat, seen and heard at the same instant, and
-what is bigger sounds lower. What does not tell the class is random: forms, colors, sizes, places,
-tilts, tempo, loudness, the dim clouds that move behind, the silent shapes that drift about, and the
-noise.
+what is bigger sounds lower. What does not tell the class is random: forms, colors, places, tilts,
+loudness, the dim clouds that move behind, the silent shapes that drift about, and the noise. So are
+sizes and tempo, about those of the class.
 """
 
 import collections.abc

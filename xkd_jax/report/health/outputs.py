@@ -115,13 +115,13 @@ def _informative(measured: Measured) -> list[Finding]:
         return []
     log_n = math.log(measured.clips)
     shares = ", ".join(
-        f"{nats / log_n:.0%} in the {m} {network}'s"
+        f"the {m} {network}'s {nats / log_n:.0%}"
         for (network, m), nats in measured.information.items()
     )
     text = (
         f"Outputs tell clips apart. Of the information that identifies one of the report's "
-        f"{measured.clips} clips, they carry: {shares} (mutual information of output and clip, in "
-        f"shares of log {measured.clips})."
+        f"{measured.clips} clips, they carry a part: {shares} (mutual information of output and "
+        f"clip, in shares of log {measured.clips})."
     )
     return [Finding("good", text)]
 
@@ -148,8 +148,8 @@ def _classes(measured: Measured) -> list[Finding]:
     if not of_teachers:
         return []
     parts = [
-        f"the {m} teacher's outputs say {max(x.information / x.entropy, 0.0):.0%} (it makes "
-        f"{max(x.outputs, 0.0):.0%} of their variance)"
+        f"the {m} teacher's outputs say {max(x.information / x.entropy, 0.0):.0%} (the "
+        f"class makes {max(x.outputs, 0.0):.0%} of their variance)"
         for m, x in of_teachers.items()
     ]
     text = (

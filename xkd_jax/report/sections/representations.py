@@ -47,7 +47,8 @@ def build(networks: Networks, survey: Survey) -> Section:
             "entropy, in nats, of the distributions over the J outputs (a teacher's are centered "
             "and sharpened). Entropy of the mean: that of their mean. Information: the difference "
             "of these two, what an output says about its clip, at most "
-            f"log n = {math.log(len(clips)):.2f}." + limits + _about_classes(survey),
+            f"log n = {math.log(len(clips)):.2f}. Outputs used: how many of the J are the largest "
+            "one for any of the clips." + limits + _about_classes(survey),
             "faint",
         )
         section.numbers["spread"] = {

@@ -25,7 +25,7 @@ def build(survey: Survey) -> Section:
     section.say(
         f"A clip's sound is to find the video of the same clip among all {count}, and its video "
         f"the sound. A guess is right in {1 / count:.1%} of the cases. The networks have learned "
-        "what goes together where a line is well above chance, the last line, and above the "
+        "what goes together where a line is well above chance (the last line) and above the "
         "untrained networks."
     )
     depths = list(next(iter(survey.retrievals.values()))[0].recall)

@@ -61,13 +61,13 @@ def test_each_thing_is_said_once(judge_log, tmp_path):
         "student and 48% for the audio student, in shares of log J for J outputs; collapsed: 2% or "
         "less).",
         "Outputs tell clips apart. Of the information that identifies one of the report's 100 "
-        "clips, they carry: ",
+        "clips, they carry a part: the video teacher's 43%, the audio teacher's 43%",
         "Reconstruction of masked video is learned: on the report's clips",
         "Reconstruction of masked audio is learned: on the report's clips",
         "The nearest neighbors name the class of 60% of the clips by features of video (untrained: "
         "20%) and 70% of the clips by features of audio (untrained: 30%); chance is 10%. A crude",
-        "Of what it takes to name a clip's class, the video teacher's outputs say 25% (it makes "
-        "70% of their variance) and the audio teacher's outputs say 25%",
+        "Of what it takes to name a clip's class, the video teacher's outputs say 25% (the "
+        "class makes 70% of their variance) and the audio teacher's outputs say 25%",
     )
     assert len(found.findings) == len(beginnings)
     for finding, beginning in zip(found.findings, beginnings, strict=True):
