@@ -14,7 +14,7 @@ from xkd_jax.downstream.figures import DPI, FAINT, FONT, INK, render
 _POINTS = 600  # most points of a line on the page; longer lines are averaged
 # Equal to the colors --c0 to --c9 of the light theme in page.css.
 _COLORS = ("#3b6ea5", "#d98b3a", "#4f9a5b", "#a55a7a", "#7d7d7d", "#7a68b0")
-_COLORS += ("#2a9d9d", "#c2543f", "#9a8a2c", "#5b7fd1")
+_COLORS += ("#2a9d9d", "#c2543f", "#9a8a2c", "#ea8bbf")
 _SHAPES = {"video": "o", "audio": "s"}
 
 
