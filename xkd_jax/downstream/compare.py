@@ -24,11 +24,10 @@ from xkd_jax.downstream import (
     results,
     sampling,
 )
-from xkd_jax.downstream.selection import Outcome
+from xkd_jax.downstream.selection import FEATURES, FUSED, Outcome
 from xkd_jax.run import console, processes
 
 PRETRAINED, UNTRAINED = "pretrained", "untrained"
-FUSED = "fused"
 PICTURE = "compare.png"
 _CLASSIFIERS = {
     "svm": "a linear classifier of the features (support vector machine)",
@@ -176,7 +175,7 @@ def table(summary: Mapping[str, Any]) -> str:
     for row in summary["rows"]:
         pair = [row[weights]["scores"][metric] for weights in (PRETRAINED, UNTRAINED)]
         gain = f"{100 * (pair[0]['mean'] - pair[1]['mean']):+.1f}"
-        label = f"{_in_words(row['features']):<6} {row['classifier']}"
+        label = f"{FEATURES[row['features']]:<6} {row['classifier']}"
         rows.append((label, [*(results.percent(**score) for score in pair), gain], ""))
     rows.append(("chance", [results.percent(summary["chance"])] * 2, ""))
     return "\n".join(
@@ -184,16 +183,13 @@ def table(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _in_words(features: str) -> str:
-    return "both" if features == FUSED else features
-
-
 def _legend(summary: Mapping[str, Any]) -> Iterator[str]:
     """Explains the names in a table's rows, one line each."""
     classified = {row["classifier"] for row in summary["rows"]}
     yield from (f"{name}: {text}" for name, text in _CLASSIFIERS.items() if name in classified)
     if any(row["features"] == FUSED for row in summary["rows"]):
-        yield f"both: features of video and audio side by side ({FUSED!r} in results.json)"
+        name = FEATURES[FUSED]
+        yield f"{name}: features of video and audio side by side ({FUSED!r} in results.json)"
 
 
 def _edges(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -204,7 +200,7 @@ def _edges(summary: Mapping[str, Any]) -> Iterator[str]:
             for partition in row[weights]["partitions"].values():
                 if side := results.edge(partition):
                     key = row["classifier"], side, partition["varied"], partition["chosen"]
-                    found.setdefault(key, []).append(f"{weights} {_in_words(row['features'])}")
+                    found.setdefault(key, []).append(f"{weights} {FEATURES[row['features']]}")
     for (name, side, varied, value), features in sorted(found.items()):
         further = "larger" if side == "largest" else "smaller"
         yield (
@@ -223,7 +219,7 @@ def picture(summary: Mapping[str, Any]) -> np.ndarray:
     spreads = np.array([[score["spread"] or 0.0 for score in pair] for pair in scores])
     return figures.grouped_bars(
         np.array([[score["mean"] for score in pair] for pair in scores]),
-        [f"{_in_words(row['features'])}\n{row['classifier']}" for row in summary["rows"]],
+        [f"{FEATURES[row['features']]}\n{row['classifier']}" for row in summary["rows"]],
         [PRETRAINED, UNTRAINED],
         metrics.TITLES[summary["metric"]],
         summary["title"],

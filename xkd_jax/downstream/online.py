@@ -296,7 +296,7 @@ def features(
             m: rows[f"{m}_{network}"][used] for m in MODALITIES if f"{m}_{network}" in rows
         }
         if len(by_modality) == len(MODALITIES):
-            by_modality["fused"] = selection.fused(by_modality)
+            by_modality[selection.FUSED] = selection.fused(by_modality)
         by_name |= {f"{m}_{network}": x for m, x in by_modality.items()}
     outputs = {m: rows[f"{m}_outputs"][used] for m in MODALITIES if f"{m}_outputs" in rows}
     return Encoded(by_name, outputs, clips.targets[used])

@@ -17,6 +17,10 @@ from input_pipeline.programs import progress
 from xkd_jax.downstream.classifiers import Classifier
 from xkd_jax.downstream.metrics import Metric
 
+FUSED = "fused"  # features of both modalities, see `fused`
+# Names of features for readers.
+FEATURES = {"video": "video", "audio": "audio", FUSED: "both"}
+
 
 @dataclasses.dataclass(frozen=True)
 class LabeledFeatures:

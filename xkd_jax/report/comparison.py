@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from input_pipeline.files import sealed
 from xkd_jax.downstream import metrics
+from xkd_jax.downstream.selection import FEATURES
 
 FILE = pathlib.Path("compare", "results.json")
-FEATURES = {"video": "video", "audio": "audio", "fused": "both"}
 CLASSIFIERS = {"svm": "linear SVM", "linear": "linear layer", "knn": "nearest neighbors"}
 
 
@@ -33,7 +33,7 @@ class Row(NamedTuple):
     """Scores of a classifier on some features.
 
     Attributes:
-        features: Key of `FEATURES`.
+        features: Key of `selection.FEATURES`.
         classifier: Key of `CLASSIFIERS`.
         pretrained: Score on features of the checkpoint.
         untrained: Score on features of the same architecture with random weights.

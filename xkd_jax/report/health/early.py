@@ -1,4 +1,4 @@
-"""Signs of a collapse that come before the paper's, and that show one which the paper's do not.
+"""Signs of a collapse that the paper's monitors show late or never.
 
 LayerNorm fixes an output's mean square: the share that all clips have in common and the share that
 differs between clips add up to one. In a collapse the second goes to 0. Centering removes the

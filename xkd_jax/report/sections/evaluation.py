@@ -1,7 +1,8 @@
 """The section with the table of the task `compare`: what pretraining has brought."""
 
 from xkd_jax.downstream import metrics
-from xkd_jax.report.comparison import CLASSIFIERS, FEATURES, Comparison, Score
+from xkd_jax.downstream.selection import FEATURES
+from xkd_jax.report.comparison import CLASSIFIERS, Comparison, Score
 from xkd_jax.report.page import Section, table
 
 TITLE = "Evaluation"
