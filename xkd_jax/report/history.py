@@ -4,7 +4,7 @@ import math
 import pathlib
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -100,16 +100,27 @@ def read(workdir: pathlib.Path) -> History | None:
         else:
             step, lines[step] = parsed
     steps = sorted(lines)
-    names = dict.fromkeys(name for step in steps for name in lines[step])
-    metrics = {
-        name: np.array([lines[step].get(name, math.nan) for step in steps]) for name in names
-    }
+    metrics = by_name([lines[step] for step in steps])
     resumes = _resumes(starts.steps(workdir / starts.FILE), steps)
-    for name in _meaningless(metrics):
-        del metrics[name]
     unreadable = data_log.read(workdir)
     data = data_log.read_counts(workdir)
     return History(np.array(steps, np.int64), metrics, resumes, torn, unreadable, data)
+
+
+def by_name(lines: Collection[Mapping[str, float]]) -> dict[str, np.ndarray]:
+    """Arranges the lines of a log by metric, as in `History`.
+
+    Args:
+        lines: Metrics by name, of each of n lines.
+
+    Returns:
+        (n,) float64 of each metric, by name; NaN where a line lacks the metric. Those about a
+        modality that no recording of the run has, or about pairs of both, are left out.
+    """
+    names = dict.fromkeys(name for line in lines for name in line)
+    metrics = {name: np.array([line.get(name, math.nan) for line in lines]) for name in names}
+    meaningless = _meaningless(metrics)
+    return {name: values for name, values in metrics.items() if name not in meaningless}
 
 
 def _meaningless(metrics: Mapping[str, np.ndarray]) -> list[str]:

@@ -1,6 +1,5 @@
 """What a run says about its own health while it goes, by the rules of the verdict."""
 
-import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -50,11 +49,7 @@ class Watch:
         }
 
     def _history(self) -> history.History:
-        names = dict.fromkeys(name for line in self._lines.values() for name in line)
-        metrics = {
-            name: np.array([line.get(name, math.nan) for line in self._lines.values()])
-            for name in names
-        }
+        metrics = history.by_name(self._lines.values())
         return history.History(np.array(list(self._lines), np.int64), metrics, [], 0)
 
 

@@ -70,6 +70,17 @@ def test_the_papers_signs_are_said_once_and_not_of_fresh_networks(tmp_path, caps
     assert warning.startswith("warning: step 104: The audio student gives every output")
 
 
+@pytest.mark.parametrize("absent", ["data/with_picture", "data/with_sound"])
+def test_a_run_of_one_modality_alone_has_no_pairs_to_collapse(tmp_path, capsys, absent):
+    of_nothing = {"distillation": 0.0, "kl": 0.0, "entropy/video_teacher": 4.15}
+    lines = [log_line(s, **of_nothing, **{absent: 0.0}) for s in (100, 120, 140)]
+    look(tmp_path, lines[:1])
+    look(tmp_path, lines[1:])  # resumed
+    assert not capsys.readouterr().err
+    look(tmp_path, [log_line(s, **of_nothing, **{absent: 1.0}) for s in (160, 180)])
+    assert "heart: distillation is almost 0" in capsys.readouterr().err
+
+
 def probed(values, name="rankme/audio_student", share=0.05):
     between = {f"between_clips/{m}_teacher": share for m in ("video", "audio")}
     return [log_line(100 * n, **{name: value}, **between) for n, value in enumerate(values, 1)]

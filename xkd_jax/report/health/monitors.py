@@ -22,10 +22,10 @@ DISTILLATION_GONE = 0.05
 KL_GONE = 0.02
 ENTROPY_UNIFORM = 0.97
 
-# Metrics that `find_in_progress` looks at.
+# Metrics that `find_in_progress` looks at, and those that say whether they mean anything.
 WATCHED = re.compile(
     r"between_clips/\w+_teacher|(rankme|lidar)/|schedule/teacher_temperature_|distillation/|kl/|"
-    r"entropy/"
+    r"entropy/|data/with_"
 )
 
 
